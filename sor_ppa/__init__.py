@@ -1,0 +1,4 @@
+"""Salient object ranking as a detectron2 plugin."""
+from .config import add_sor_config
+
+__all__ = ["add_sor_config"]
