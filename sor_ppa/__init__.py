@@ -1,5 +1,11 @@
-"""Salient object ranking as a detectron2 plugin."""
-from . import data  # registers the datasets
+"""Salient object ranking as a detectron2 plugin.
+
+Importing this package registers its models and datasets with detectron2.
+"""
+
+from . import backbone, centermask
 from .config import add_sor_config
 
-__all__ = ["add_sor_config", "data"]
+__version__ = "0.1.0"
+
+__all__ = ["__version__", "add_sor_config", "backbone", "centermask"]
