@@ -174,16 +174,18 @@ def _pair_instances(
 ) -> list[Task]:
     tasks = []
     left = dict(found)
+    stems: dict[str, list[Identity]] = {}
+    for identity in found:
+        if isinstance(identity, str):
+            stems.setdefault(stem(identity), []).append(identity)
     for record in records:
-        keys = (
-            record["image_id"],
-            str(record["image_id"]),
-            record["file_name"],
-            stem(str(record["file_name"])),
-        )
-        matches = list(dict.fromkeys(key for key in keys if key in left))
+        ids = (record["image_id"], str(record["image_id"]))
+        keys = [key for key in ids if key in left] or stems.get(stem(str(record["file_name"])), [])
+        matches = list(dict.fromkeys(keys))
         if len(matches) > 1:
             raise InputError(f"{source}: expected one name for {record['file_name']}, found {matches}")
+        if matches and matches[0] not in left:
+            raise InputError(f"{source}: expected {matches[0]!r} to name one image, found two")
         if not matches:
             problems.append(("missing prediction", f"{record['file_name']}: no instance in {source}"))
             if missing == "skip":
