@@ -27,6 +27,7 @@ from detectron2.engine import DefaultTrainer, SimpleTrainer, TrainerBase, defaul
 from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, DatasetEvaluators, verify_results
 from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
 from detectron2.utils import comm
+from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import setup_logger
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -38,7 +39,7 @@ from .data.builtin import register_from_config
 from .data.mapper import RankingDatasetMapper
 from .evaluation.evaluator import SOREvaluator
 
-__all__ = ["ConfigError", "Trainer", "evaluate", "load_config", "run", "setup"]
+__all__ = ["ConfigError", "Trainer", "evaluate", "load_config", "run", "setup", "summary"]
 
 _log = logging.getLogger(__name__)
 
@@ -60,13 +61,15 @@ def load_config(config_file: str, options: list[str] | None = None) -> CfgNode:
     cfg = get_cfg()
     add_sor_config(cfg)
     where = config_file
+    if config_file and not PathManager.isfile(config_file):
+        raise ConfigError(f"{config_file}: no such configuration")
     try:
         if config_file:
             cfg.merge_from_file(config_file)
         where = "command line"
         cfg.merge_from_list(list(options or []))
     except FileNotFoundError as error:
-        raise ConfigError(f"{config_file}: no such configuration ({error.filename})") from None
+        raise ConfigError(f"{where}: no such configuration ({error.filename})") from None
     except (KeyError, ValueError, AssertionError, yaml.YAMLError, OSError) as error:
         reason = str(error.args[0] if error.args else error).strip()
         raise ConfigError(f"{where}: {' '.join(reason.split())}") from None
@@ -159,6 +162,19 @@ class Trainer(DefaultTrainer):
         if "_trainer" in state_dict:
             self._trainer.load_state_dict(state_dict["_trainer"])
 
+    def train(self) -> OrderedDict[str, Any] | None:
+        """Train to the end.
+
+        Returns:
+            The last evaluation's results on the main process; None elsewhere or without one.
+        """
+        TrainerBase.train(self, self.start_iter, self.max_iter)
+        results = getattr(self, "_last_eval_results", None)
+        if results is not None and comm.is_main_process():
+            verify_results(self.cfg, results)
+            return results
+        return None
+
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         """SGD or AdamW (``SOLVER.OPTIMIZER``), with detectron2's parameter groups and clipping."""
@@ -216,7 +232,30 @@ class Trainer(DefaultTrainer):
         """Evaluate on every dataset of ``DATASETS.TEST``; see detectron2's ``DefaultTrainer.test``."""
         device = next(model.parameters()).device
         with _autocast(device, cfg.TEST.AMP):
-            return super().test(cfg, model, evaluators)
+            results = super().test(cfg, model, evaluators)
+        if comm.is_main_process():
+            _log.info("Results in short:\n%s", summary(results))
+        return results
+
+
+def summary(results: dict[str, Any]) -> str:
+    """The numbers that papers on salient object ranking report, a line each.
+
+    Args:
+        results: of :meth:`Trainer.test`, for one dataset or by dataset.
+    """
+    if "sor" not in results:
+        named = [(k, v) for k, v in results.items() if isinstance(v, dict) and "sor" in v]
+        return "\n".join(f"{name}\n{summary(part)}" for name, part in named)
+    ranking = results["sor"]
+    lines = [f"  {name:24}{ranking[name]:10.4f}" for name in ("SA-SOR", "SOR", "MAE") if name in ranking]
+    lines += [f"  {name:24}{value:10.4f}" for name, value in ranking.items() if name.endswith("-shuffled")]
+    if "SOR-images" in ranking:
+        lines.append(f"  {'images used by SOR':24}{ranking['SOR-images']:10.0f}")
+    for task, name in (("bbox", "box AP / AP50"), ("segm", "mask AP / AP50")):
+        if task in results:
+            lines.append(f"  {name:24}{results[task]['AP']:10.2f} / {results[task]['AP50']:.2f}")
+    return "\n".join(lines)
 
 
 @contextmanager
