@@ -13,8 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-import yaml
-from detectron2.config import CfgNode, get_cfg
+from detectron2.config import CfgNode
 from detectron2.data import (
     DatasetFromList,
     MapDataset,
@@ -27,14 +26,13 @@ from detectron2.engine import DefaultTrainer, SimpleTrainer, TrainerBase, defaul
 from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, DatasetEvaluators, verify_results
 from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
 from detectron2.utils import comm
-from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import setup_logger
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from .checkpoint import SORCheckpointer
-from .config import add_sor_config, settle_config
+from .config import ConfigError, load_config
 from .data.builtin import register_from_config
 from .data.mapper import RankingDatasetMapper
 from .evaluation.evaluator import SOREvaluator
@@ -42,39 +40,6 @@ from .evaluation.evaluator import SOREvaluator
 __all__ = ["ConfigError", "Trainer", "evaluate", "load_config", "run", "setup", "summary"]
 
 _log = logging.getLogger(__name__)
-
-
-class ConfigError(ValueError):
-    """A configuration that cannot be used, in one line."""
-
-
-def load_config(config_file: str, options: list[str] | None = None) -> CfgNode:
-    """A configuration from a file and ``KEY VALUE`` pairs.
-
-    Args:
-        config_file: YAML with the keys of detectron2 and of this package; empty for the defaults.
-        options: keys and values, alternating.
-
-    Raises:
-        ConfigError: in one line, naming file and key.
-    """
-    cfg = get_cfg()
-    add_sor_config(cfg)
-    where = config_file
-    if config_file and not PathManager.isfile(config_file):
-        raise ConfigError(f"{config_file}: no such configuration")
-    try:
-        if config_file:
-            cfg.merge_from_file(config_file)
-        where = "command line"
-        cfg.merge_from_list(list(options or []))
-    except FileNotFoundError as error:
-        raise ConfigError(f"{where}: no such configuration ({error.filename})") from None
-    except (KeyError, ValueError, AssertionError, yaml.YAMLError, OSError) as error:
-        reason = str(error.args[0] if error.args else error).strip()
-        raise ConfigError(f"{where}: {' '.join(reason.split())}") from None
-    settle_config(cfg)
-    return cfg
 
 
 def setup(args: argparse.Namespace) -> CfgNode:

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from detectron2.engine import default_argument_parser
 
+from sor_ppa.config import ConfigError, load_config
 from sor_ppa.data.builtin import register_all
 from sor_ppa.data.synthetic import SyntheticSpec, write_dataset
-from sor_ppa.engine import ConfigError, load_config, run
+from sor_ppa.engine import run
 from tests.models import REPO
 
 DEMO = str(REPO / "configs/sor/demo.yaml")
@@ -107,7 +108,7 @@ def test_two_processes_evaluate_like_one(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--config-file", "nowhere.yaml"], "nowhere.yaml: no such configuration"),
+        (["--config-file", "nowhere.yaml"], "nowhere.yaml: no such config file"),
         (arguments("MODEL.NO_SUCH_KEY", "1"), "command line: Non-existent key: MODEL.NO_SUCH_KEY"),
         (arguments("DATASETS.TEST", "('nothing',)"), "'nothing', which is not a registered dataset"),
         (arguments("--eval-only", "DATASETS.ROOT", "/nonexistent"), "no such folder"),
