@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from detectron2.config import CfgNode
 
+from .salience_detr.config import add_salience_detr_config
+
 __all__ = ["add_sor_config"]
 
 
@@ -23,6 +25,7 @@ def add_sor_config(cfg: CfgNode) -> None:
     _add_roi_heads(cfg)
     _add_ranking(cfg)
     _add_data(cfg)
+    add_salience_detr_config(cfg)
 
 
 def _add_backbone(cfg: CfgNode) -> None:
