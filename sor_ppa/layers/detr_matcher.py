@@ -48,9 +48,9 @@ class HungarianMatcher:
         negative = (1 - self.alpha) * probability**self.gamma * -(1 - probability + 1e-6).log()
         boxes, gt_boxes = boxes.float(), gt_boxes.float()
         distance = (boxes.unsqueeze(-2) - gt_boxes).abs().sum(-1)
-        overlap = pairwise_giou(
-            cxcywh_to_xyxy(boxes).flatten(0, -2), cxcywh_to_xyxy(gt_boxes)
-        ).view_as(distance)
+        overlap = pairwise_giou(cxcywh_to_xyxy(boxes).flatten(0, -2), cxcywh_to_xyxy(gt_boxes)).view_as(
+            distance
+        )
         return (
             self.box_weight * distance
             + self.class_weight * (positive - negative)
@@ -82,9 +82,7 @@ class HungarianMatcher:
 
         sets, _, queries, _ = logits.shape
         counts = [len(labels) for labels in gt_labels]
-        costs = [
-            self.cost(logits[:, i], boxes[:, i], gt_labels[i], gt_boxes[i]) for i in range(len(counts))
-        ]
+        costs = [self.cost(logits[:, i], boxes[:, i], gt_labels[i], gt_boxes[i]) for i in range(len(counts))]
         table = torch.cat(costs, dim=-1).cpu()
         if not torch.isfinite(table).all():
             raise FloatingPointError("matching cost: NaN or infinity found, expected finite predictions")

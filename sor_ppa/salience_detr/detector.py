@@ -65,9 +65,7 @@ def build_transformer(cfg: CfgNode) -> SalienceTransformer:
     ]
     decoder_layers = [SalienceDecoderLayer(**shared) for _ in range(node.DEC_LAYERS)]
     return SalienceTransformer(
-        salience=SalienceFilter(
-            node.DIM, node.NUM_LEVELS, node.LEVEL_FILTER_RATIO, node.LAYER_FILTER_RATIO
-        ),
+        salience=SalienceFilter(node.DIM, node.NUM_LEVELS, node.LEVEL_FILTER_RATIO, node.LAYER_FILTER_RATIO),
         encoder=SalienceEncoder(encoder_layers, node.DIM, node.MAX_EMBEDDINGS),
         neck=RepVGGPluXNetwork(node.DIM, node.NUM_LEVELS),
         decoder=SalienceDecoder(decoder_layers, node.DIM, node.NUM_CLASSES),
@@ -238,7 +236,9 @@ class SalienceDETR(nn.Module):
                 raise ValueError(f"{name}: gt_boxes: {found} found, expected x2 > x1 and y2 > y1")
             if len(instances) and int(instances.gt_classes.max()) >= len(self.label_ids):
                 found = int(instances.gt_classes.max())
-                raise ValueError(f"{name}: gt_classes: {found} found, expected less than {len(self.label_ids)}")
+                raise ValueError(
+                    f"{name}: gt_classes: {found} found, expected less than {len(self.label_ids)}"
+                )
             height, width = instances.image_size
             boxes.append(xyxy_to_cxcywh(corners) / corners.new_tensor([width, height, width, height]))
             labels.append(self.label_ids[instances.gt_classes])

@@ -38,9 +38,7 @@ class ChannelMapper(nn.Module):
             channels = out_channels
         for layer in layers:
             nn.init.xavier_uniform_(layer.weight)
-        self.convs = nn.ModuleList(
-            nn.Sequential(layer, nn.GroupNorm(32, out_channels)) for layer in layers
-        )
+        self.convs = nn.ModuleList(nn.Sequential(layer, nn.GroupNorm(32, out_channels)) for layer in layers)
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Maps ``(B, in_channels[i], h, w)`` to ``num_outs`` maps ``(B, out_channels, h, w)``."""

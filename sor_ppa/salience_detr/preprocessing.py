@@ -15,15 +15,14 @@ __all__ = ["pad_batch", "resize_image", "resized_size"]
 def resized_size(height: int, width: int, short: int, longest: int) -> tuple[int, int]:
     """The size with the short side at ``short``, or the long side at ``longest`` where that is smaller.
 
-    The scale is a float32 number and sizes are truncated, as published (detectron2 rounds).
+    The scale is the product of a float32 reciprocal, and sizes are truncated, as published (detectron2 rounds):
+    375 x 500 becomes 799 x 1066.
 
     Returns:
         (height, width) in pixels, at least 1.
     """
-    scale = torch.minimum(
-        torch.tensor(short, dtype=torch.float32) / min(height, width),
-        torch.tensor(longest, dtype=torch.float32) / max(height, width),
-    )
+    sides = torch.tensor([min(height, width), max(height, width)], dtype=torch.float32)
+    scale = (sides.reciprocal() * torch.tensor([short, longest])).min()
     new_height, new_width = (torch.tensor([height, width]) * scale).long().clamp(min=1).tolist()
     return new_height, new_width
 

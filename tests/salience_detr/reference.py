@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from detectron2.config import CfgNode, get_cfg
 from detectron2.modeling import build_model
@@ -14,6 +17,7 @@ from torch import Tensor
 
 from sor_ppa import add_sor_config
 from sor_ppa.checkpoint import convert_published
+from sor_ppa.salience_detr.proposals import select_proposals
 from tests.parity import deterministic, parity_dir
 
 DTYPES = {"float32": torch.float32, "int64": torch.int64}
@@ -78,6 +82,32 @@ def images(name: str) -> list[Tensor]:
     rule = deterministic()
     pictures = [rule.image(i["key"], i["height"], i["width"]) for i in info(name)["images"]]
     return [torch.from_numpy(p).permute(2, 0, 1).contiguous() for p in pictures]
+
+
+@contextmanager
+def recorded_order(expected: np.ndarray) -> Iterator[list[Tensor]]:
+    """Query selection that must agree with the fixture, and then goes on with the fixture's order.
+
+    Two proposals whose scores differ by less than rounding (the fixture has gaps of 1.5e-6 on scores near 2.6) may
+    change places, and learnt query i is paired with proposal i; so such a swap is allowed and undone.
+
+    Yields:
+        the indices that our selection gave.
+    """
+    ours: list[Tensor] = []
+
+    def select(scores: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        found = select_proposals(scores, *args, **kwargs)
+        theirs = torch.from_numpy(expected).long()
+        gap = (scores.gather(1, found) - scores.gather(1, theirs)).abs()
+        assert bool((gap < 1e-5).all()), f"proposal scores off by {gap.max():.3g}"
+        assert torch.equal(found.sort(1).values, theirs.sort(1).values)
+        ours.append(found)
+        return theirs
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sor_ppa.salience_detr.transformer.select_proposals", select)
+        yield ours
 
 
 def assert_close(found: Any, expected: np.ndarray, name: str, floor: float, scale: float = 10.0) -> None:
