@@ -1,8 +1,8 @@
 """Names of the published Salience-DETR -> ours.
 
-Its transformer keeps most names. Backbones become detectron2's ResNet, torchvision's Swin and ConvNeXt feature
-lists, or timm's FocalNet. Constants that the published code stores as buffers are dropped, and so is the second
-copy of the encoder's class head.
+Its transformer keeps most names. Backbones become detectron2's ResNet, torchvision's Swin and ConvNeXt
+feature lists, or timm's FocalNet. Constants that the published code stores as buffers are dropped, and
+so is the second copy of the encoder's class head.
 """
 
 from __future__ import annotations

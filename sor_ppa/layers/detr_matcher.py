@@ -80,7 +80,7 @@ class HungarianMatcher:
         """
         from scipy.optimize import linear_sum_assignment
 
-        sets, _, queries, _ = logits.shape
+        sets = logits.shape[0]
         counts = [len(labels) for labels in gt_labels]
         costs = [self.cost(logits[:, i], boxes[:, i], gt_labels[i], gt_boxes[i]) for i in range(len(counts))]
         table = torch.cat(costs, dim=-1).cpu()

@@ -63,7 +63,5 @@ def add_salience_detr_config(cfg: CfgNode) -> None:
     # Sides of the padded batch are multiples of this.
     node.SIZE_DIVISIBILITY = 32
 
-    # Optimizer "AdamW" with the published parameter groups; factor of the learning rate of backbone and
-    # sampling offsets.
-    cfg.SOLVER.OPTIMIZER = cfg.SOLVER.get("OPTIMIZER", "SGD")
-    cfg.SOLVER.SLOW_FACTOR = 0.1
+    # Factor of SOLVER.BASE_LR for the backbone and the sampling offsets.
+    node.SLOW_FACTOR = 0.1

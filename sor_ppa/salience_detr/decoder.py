@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -35,7 +36,7 @@ class MLP(nn.Module):
     def __init__(self, in_dim: int, hidden_dim: int, out_dim: int, num_layers: int) -> None:
         super().__init__()
         widths = [in_dim, *[hidden_dim] * (num_layers - 1), out_dim]
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         for layer in self.layers:
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
@@ -159,8 +160,8 @@ class SalienceDecoder(nn.Module):
             all_layers: give the predictions of every layer (training), or of the last one only.
 
         Returns:
-            logits ``(n, B, Q, K)``, boxes ``(n, B, Q, 4)`` and the last layer's normalised queries ``(B, Q, C)``;
-            n is the number of layers, or 1.
+            logits ``(n, B, Q, K)``, boxes ``(n, B, Q, 4)`` and the last layer's normalised queries
+            ``(B, Q, C)``; n is the number of layers, or 1.
         """
         ratio = torch.cat([levels.valid_ratios, levels.valid_ratios], dim=-1).unsqueeze(1)  # (B, 1, L, 4)
         dim = query.shape[-1]

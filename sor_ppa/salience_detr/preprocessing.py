@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.transforms.v2 import functional as TF
 
 __all__ = ["pad_batch", "resize_image", "resized_size"]
 
@@ -15,8 +14,8 @@ __all__ = ["pad_batch", "resize_image", "resized_size"]
 def resized_size(height: int, width: int, short: int, longest: int) -> tuple[int, int]:
     """The size with the short side at ``short``, or the long side at ``longest`` where that is smaller.
 
-    The scale is the product of a float32 reciprocal, and sizes are truncated, as published (detectron2 rounds):
-    375 x 500 becomes 799 x 1066.
+    The scale is the product of a float32 reciprocal, and sizes are truncated, as published (detectron2
+    rounds): 375 x 500 becomes 799 x 1066.
 
     Returns:
         (height, width) in pixels, at least 1.
@@ -28,9 +27,13 @@ def resized_size(height: int, width: int, short: int, longest: int) -> tuple[int
 
 
 def resize_image(image: Tensor, short: int, longest: int) -> Tensor:
-    """Resize a uint8 image ``(3, h, w)`` bilinearly with antialias to :func:`resized_size`."""
+    """Resize a uint8 image ``(3, h, w)`` bilinearly with antialias to :func:`resized_size`.
+
+    Interpolation runs in float32 and is rounded to uint8, as published.
+    """
     size = resized_size(image.shape[-2], image.shape[-1], short, longest)
-    return TF.resize(image, list(size), antialias=True)
+    resized = F.interpolate(image[None].float(), size, mode="bilinear", align_corners=False, antialias=True)
+    return resized[0].round().clamp(0, 255).to(torch.uint8)
 
 
 def pad_batch(images: Sequence[Tensor], divisor: int) -> Tensor:

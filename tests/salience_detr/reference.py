@@ -88,8 +88,8 @@ def images(name: str) -> list[Tensor]:
 def recorded_order(expected: np.ndarray) -> Iterator[list[Tensor]]:
     """Query selection that must agree with the fixture, and then goes on with the fixture's order.
 
-    Two proposals whose scores differ by less than rounding (the fixture has gaps of 1.5e-6 on scores near 2.6) may
-    change places, and learnt query i is paired with proposal i; so such a swap is allowed and undone.
+    Two proposals whose scores differ by less than rounding (the fixture has gaps of 1.5e-6 on scores near
+    2.6) may change places, and learnt query i is paired with proposal i; so a swap is allowed and undone.
 
     Yields:
         the indices that our selection gave.
