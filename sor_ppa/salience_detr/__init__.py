@@ -2,5 +2,6 @@
 
 from .config import add_salience_detr_config
 from .detector import SalienceDETR
+from .ranker import RankingSalienceDETR
 
-__all__ = ["SalienceDETR", "add_salience_detr_config"]
+__all__ = ["RankingSalienceDETR", "SalienceDETR", "add_salience_detr_config"]

@@ -57,6 +57,10 @@ def add_salience_detr_config(cfg: CfgNode) -> None:
     # Detections per image, and the score they must exceed.
     node.TEST_TOPK = 300
     node.TEST_SCORE_THRESH = 0.0
+    # With ROI heads (RankingSalienceDETR): best queries per image that become proposals in training, and the
+    # IoU above which a worse detection is removed in inference (negative: never).
+    node.TRAIN_PROPOSALS = 100
+    node.TEST_NMS = -1.0
     # (short side, longest side): resize images inside the model in evaluation, as published, and expect
     # them at their own size (INPUT.MIN_SIZE_TEST 0); empty: images come resized.
     node.TEST_RESIZE = []
