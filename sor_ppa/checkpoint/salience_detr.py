@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from .rename import Rule, apply_rules, rename_keys
 
@@ -32,9 +32,10 @@ def _stage(m: re.Match[str]) -> str:
 
 
 def _focal_downsample(m: re.Match[str]) -> str:
-    return f"backbone.net.layers_{int(m['stage']) + 1}.downsample."
+    return f"backbone.net.layers.{int(m['stage']) + 1}.downsample."
 
 
+_FOCAL_LINEAR = re.compile(r"^backbone\.net\..*\.(modulation\.(f|proj)|mlp\.fc\d)\.weight$")
 _LAYER = r"^backbone\.layer(?P<stage>\d)\.(?P<block>\d+)\."
 
 _RULES: tuple[Rule, ...] = (
@@ -53,10 +54,10 @@ _RULES: tuple[Rule, ...] = (
     # FocalNet -> timm; timm has the downsampling at the start of a stage
     (re.compile(r"^backbone\.0\.patch_embed\."), "backbone.net.stem."),
     (re.compile(r"^backbone\.0\.layers\.(?P<stage>\d)\.downsample\."), _focal_downsample),
-    (re.compile(r"^backbone\.0\.layers\.(?P<stage>\d)\.blocks\."), r"backbone.net.layers_\g<stage>.blocks."),
+    (re.compile(r"^backbone\.0\.layers\.(?P<stage>\d)\.blocks\."), r"backbone.net.layers.\g<stage>.blocks."),
     (re.compile(r"^backbone\.1\.norm(?P<stage>\d)\."), r"backbone.norms.\g<stage>."),
-    (re.compile(r"(?P<head>^backbone\.net\..*blocks\.\d+)\.gamma_1$"), r"\g<head>.ls1.gamma"),
-    (re.compile(r"(?P<head>^backbone\.net\..*blocks\.\d+)\.gamma_2$"), r"\g<head>.ls2.gamma"),
+    (re.compile(r"(?P<block>^backbone\.net\..*blocks\.\d+)\.gamma_(?P<i>\d)$"), r"\g<block>.ls\g<i>.gamma"),
+    (re.compile(r"(?P<block>^backbone\.net\..*blocks\.\d+)\.norm(?P<i>\d)\."), r"\g<block>.norm\g<i>_post."),
 )
 
 
@@ -78,4 +79,12 @@ def convert(state_dict: Mapping[str, T]) -> dict[str, T]:
         CheckpointError: if two published names map to one of ours.
     """
     kept = {name: value for name, value in state_dict.items() if not _DROPPED.match(name)}
-    return rename_keys(kept, published_to_ours)
+    renamed = rename_keys(kept, published_to_ours)
+    return {name: _as_kernel(name, value) for name, value in renamed.items()}
+
+
+def _as_kernel(name: str, value: Any) -> Any:
+    """timm writes the linear layers of FocalNet as 1x1 convolutions."""
+    if _FOCAL_LINEAR.match(name) and getattr(value, "ndim", 0) == 2:
+        return value[:, :, None, None]
+    return value

@@ -69,3 +69,12 @@ def add_salience_detr_config(cfg: CfgNode) -> None:
 
     # Factor of SOLVER.BASE_LR for the backbone and the sampling offsets.
     node.SLOW_FACTOR = 0.1
+
+    node = cfg.MODEL.PYRAMID_BACKBONE = CfgNode()
+    # Swin, ConvNeXt or FocalNet for BACKBONE.NAME "build_pyramid_backbone": a name of
+    # ``sor_ppa.salience_detr.backbones.ARCHITECTURES``.
+    node.ARCH = "swin_l"
+    # Stages that it returns, res2 (stride 4) to res5 (stride 32).
+    node.OUT_FEATURES = ["res3", "res4", "res5"]
+    # Rate of stochastic depth; negative: the published one of the architecture.
+    node.DROP_PATH = -1.0
