@@ -136,7 +136,8 @@ class Trainer(DefaultTrainer):
 
     def __init__(self, cfg: CfgNode) -> None:
         TrainerBase.__init__(self)
-        setup_logger()
+        if not logging.getLogger("detectron2").isEnabledFor(logging.INFO):
+            setup_logger()
         cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
         model = self.build_model(cfg)
         optimizer = self.build_optimizer(cfg, model)
@@ -160,21 +161,28 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
-        """SGD or AdamW (``SOLVER.OPTIMIZER``), with detectron2's parameter groups and clipping."""
-        params = get_default_optimizer_params(
-            model,
-            base_lr=cfg.SOLVER.BASE_LR,
-            weight_decay_norm=cfg.SOLVER.WEIGHT_DECAY_NORM,
-            bias_lr_factor=cfg.SOLVER.BIAS_LR_FACTOR,
-            weight_decay_bias=cfg.SOLVER.WEIGHT_DECAY_BIAS,
-        )
+        """SGD or AdamW (``SOLVER.OPTIMIZER``).
+
+        A model with a method ``parameter_groups(cfg)`` decides what learns at which rate; others get
+        detectron2's groups.
+        """
+        if hasattr(model, "parameter_groups"):
+            params = model.parameter_groups(cfg)
+        else:
+            params = get_default_optimizer_params(
+                model,
+                base_lr=cfg.SOLVER.BASE_LR,
+                weight_decay_norm=cfg.SOLVER.WEIGHT_DECAY_NORM,
+                bias_lr_factor=cfg.SOLVER.BIAS_LR_FACTOR,
+                weight_decay_bias=cfg.SOLVER.WEIGHT_DECAY_BIAS,
+            )
         common = {"lr": cfg.SOLVER.BASE_LR, "weight_decay": cfg.SOLVER.WEIGHT_DECAY}
         name = cfg.SOLVER.OPTIMIZER
         if name == "SGD":
             momentum = {"momentum": cfg.SOLVER.MOMENTUM, "nesterov": cfg.SOLVER.NESTEROV}
-            return maybe_add_gradient_clipping(cfg, torch.optim.SGD)(params, **common, **momentum)
+            return _clipping(cfg, torch.optim.SGD)(params, **common, **momentum)
         if name == "AdamW":
-            return maybe_add_gradient_clipping(cfg, torch.optim.AdamW)(params, **common)
+            return _clipping(cfg, torch.optim.AdamW)(params, **common)
         raise ConfigError(f"SOLVER.OPTIMIZER: found {name!r}, expected 'SGD' or 'AdamW'")
 
     @classmethod
@@ -216,6 +224,24 @@ class Trainer(DefaultTrainer):
         device = next(model.parameters()).device
         with _autocast(device, cfg.TEST.AMP):
             return super().test(cfg, model, evaluators)
+
+
+def _clipping(cfg: CfgNode, kind: type[torch.optim.Optimizer]) -> Any:
+    """An optimizer that clips gradients before its step as ``SOLVER.CLIP_GRADIENTS`` says.
+
+    To detectron2's types comes "full_model": the norm over all parameters together.
+    """
+    options = cfg.SOLVER.CLIP_GRADIENTS
+    if not options.ENABLED or options.CLIP_TYPE != "full_model":
+        return maybe_add_gradient_clipping(cfg, kind)
+
+    class FullModelClipping(kind):  # type: ignore[valid-type,misc]
+        def step(self, closure: Any = None) -> Any:
+            params = [p for group in self.param_groups for p in group["params"]]
+            torch.nn.utils.clip_grad_norm_(params, options.CLIP_VALUE, options.NORM_TYPE)
+            return super().step(closure)
+
+    return FullModelClipping
 
 
 @contextmanager

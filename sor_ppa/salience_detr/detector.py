@@ -22,6 +22,7 @@ from .denoising import ContrastiveDenoising
 from .encoder import SalienceEncoder, SalienceEncoderLayer
 from .levels import Levels, build_levels
 from .neck import ChannelMapper, RepVGGPluXNetwork
+from .optimizer import parameter_groups
 from .postprocess import select_detections
 from .preprocessing import pad_batch, resize_image
 from .salience import SalienceFilter
@@ -203,7 +204,11 @@ class SalienceDETR(nn.Module):
             return self.inference(batched_inputs)
         return self.losses(batched_inputs)
 
-    # ---- steps -----------------------------------------------------------------------------------
+    def parameter_groups(self, cfg: CfgNode) -> list[dict[str, Any]]:
+        """The published groups for the optimizer; see ``optimizer.parameter_groups``."""
+        solver = cfg.SOLVER
+        factor = cfg.MODEL.SALIENCE_DETR.SLOW_FACTOR
+        return parameter_groups(self, solver.BASE_LR, solver.WEIGHT_DECAY, factor)
 
     def batch(self, images: Sequence[Tensor]) -> Batch:
         """Normalise and pad images ``(3, h, w)``."""
@@ -305,6 +310,8 @@ class SalienceDETR(nn.Module):
             instances.pred_boxes = Boxes(boxes[keep])
             instances.scores = found.scores[row][keep]
             instances.pred_classes = classes[keep]
+            instances.pred_ranks = torch.full_like(instances.pred_classes, -1)
+            instances.pred_rank_scores = instances.scores.float()
             results.append({"instances": instances})
         return results
 
