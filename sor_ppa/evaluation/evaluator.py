@@ -122,8 +122,9 @@ class SOREvaluator(DatasetEvaluator):
         instances = output["instances"].to("cpu")
         missing = [name for name in (*_FIELDS, self._rank_field) if not instances.has(name)]
         if missing:
+            given = ", ".join(instances.get_fields()) or "no fields"
             raise ValueError(
-                f"{truth.name}: expected predictions with the fields {missing}, found none of them"
+                f"{truth.name}: expected predictions with the field {missing[0]!r}, found {given}"
             )
         masks = np.asarray(instances.pred_masks, dtype=np.bool_)
         if masks.shape[1:] != truth.size and len(masks):
