@@ -166,8 +166,9 @@ class Trainer(DefaultTrainer):
         A model with a method ``parameter_groups(cfg)`` decides what learns at which rate; others get
         detectron2's groups.
         """
-        if hasattr(model, "parameter_groups"):
-            params = model.parameter_groups(cfg)
+        groups: Any = getattr(model, "parameter_groups", None)
+        if groups is not None:
+            params = groups(cfg)
         else:
             params = get_default_optimizer_params(
                 model,
@@ -210,10 +211,11 @@ class Trainer(DefaultTrainer):
         """The evaluator of a dataset's ``evaluator_type``: ranking metrics, or COCO AP."""
         folder = output_folder or os.path.join(cfg.OUTPUT_DIR, "inference", dataset_name)
         kind = MetadataCatalog.get(dataset_name).get("evaluator_type", "coco")
+        if kind == "coco" or not cfg.MODEL.MASK_ON:
+            tasks = None if cfg.MODEL.MASK_ON else ("bbox",)
+            return DatasetEvaluators([COCOEvaluator(dataset_name, tasks=tasks, output_dir=folder)])
         if kind == "sor":
             return SOREvaluator(dataset_name, output_dir=folder, rank_field=cfg.TEST.RANK_FIELD)
-        if kind == "coco":
-            return DatasetEvaluators([COCOEvaluator(dataset_name, output_dir=folder)])
         raise ConfigError(f"dataset {dataset_name}: found evaluator_type {kind!r}, expected 'sor' or 'coco'")
 
     @classmethod

@@ -86,7 +86,8 @@ class RankingDatasetMapper:
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
         """Arguments from a config."""
         if cfg.INPUT.AUGMENTATION not in ("default", "detr"):
-            raise ValueError(f"INPUT.AUGMENTATION: found {cfg.INPUT.AUGMENTATION!r}, expected default or detr")
+            found = cfg.INPUT.AUGMENTATION
+            raise ValueError(f"INPUT.AUGMENTATION: found {found!r}, expected default or detr")
         detr = is_train and cfg.INPUT.AUGMENTATION == "detr"
         augmentations = detr_augmentation(cfg) if detr else utils.build_augmentation(cfg, is_train)
         crop = is_train and cfg.INPUT.CROP.ENABLED

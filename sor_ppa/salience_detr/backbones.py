@@ -49,9 +49,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "swin_s": Architecture("swin", 96, (2, 2, 18, 2), 0.3, {"num_heads": [3, 6, 12, 24], "window": 7}),
     "swin_b": Architecture("swin", 128, (2, 2, 18, 2), 0.5, {"num_heads": [4, 8, 16, 32], "window": 7}),
     "swin_l": Architecture("swin", 192, (2, 2, 18, 2), 0.2, {"num_heads": [6, 12, 24, 48], "window": 7}),
-    "swin_l_384": Architecture(
-        "swin", 192, (2, 2, 18, 2), 0.2, {"num_heads": [6, 12, 24, 48], "window": 12}
-    ),
+    "swin_l_384": Architecture("swin", 192, (2, 2, 18, 2), 0.2, {"num_heads": [6, 12, 24, 48], "window": 12}),
     "convnext_t": Architecture("convnext", 96, (3, 3, 9, 3), 0.1),
     "convnext_s": Architecture("convnext", 96, (3, 3, 27, 3), 0.4),
     "convnext_b": Architecture("convnext", 128, (3, 3, 27, 3), 0.5),
@@ -158,7 +156,7 @@ class FocalNetBackbone(_PyramidBackbone):
         from timm.layers import LayerNorm2d
         from timm.models.focalnet import FocalNet
 
-        self.net = FocalNet(
+        net: Any = FocalNet(
             num_classes=0,
             embed_dim=arch.dim,
             depths=arch.depths,
@@ -168,9 +166,10 @@ class FocalNetBackbone(_PyramidBackbone):
             drop_path_rate=drop_path,
             **arch.options,
         )
-        self.net.layers = self.net.layers[: _last_stage(out_features) + 1]
-        self.net.norm = nn.Identity()
-        self.net.head = nn.Identity()
+        net.layers = net.layers[: _last_stage(out_features) + 1]
+        net.norm = nn.Identity()
+        net.head = nn.Identity()
+        self.net = net
         stages = [int(name.removeprefix("res")) - 2 for name in out_features]
         self.norms = nn.ModuleDict({str(i): LayerNorm2d(arch.channels[i], eps=1e-5) for i in stages})
 

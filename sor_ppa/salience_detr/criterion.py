@@ -107,8 +107,8 @@ class DetectionCriterion:
         last = len(matching_logits) - 1
         suffixes = [*(f"_{i}" for i in range(last)), "", "_enc"]
         losses: dict[str, Tensor] = {}
-        for suffix, *prediction in zip(suffixes, logits, boxes, pairs, strict=True):
-            self._add(losses, suffix, prediction[0], prediction[1], targets, prediction[2], normaliser)
+        for i, suffix in enumerate(suffixes):
+            self._add(losses, suffix, logits[i], boxes[i], targets, pairs[i], normaliser)
         if denoising is not None:
             known = denoising_pairs(targets, denoising)
             for i in range(last + 1):

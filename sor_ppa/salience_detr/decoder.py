@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -36,10 +37,17 @@ class MLP(nn.Module):
     def __init__(self, in_dim: int, hidden_dim: int, out_dim: int, num_layers: int) -> None:
         super().__init__()
         widths = [in_dim, *[hidden_dim] * (num_layers - 1), out_dim]
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
-        for layer in self.layers:
+        layers = [nn.Linear(a, b) for a, b in pairwise(widths)]
+        for layer in layers:
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
+        self.layers = nn.ModuleList(layers)
+
+    def zero_last(self) -> None:
+        """Start with an output of zero."""
+        last = cast(nn.Linear, self.layers[-1])
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.layers[:-1]:
@@ -131,14 +139,14 @@ class SalienceDecoder(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(layers)
         self.ref_point_head = MLP(2 * dim, dim, dim, 2)
-        self.class_head = nn.ModuleList(nn.Linear(dim, num_classes) for _ in layers)
-        self.bbox_head = nn.ModuleList(MLP(dim, dim, 4, 3) for _ in layers)
+        class_heads = [nn.Linear(dim, num_classes) for _ in layers]
+        box_heads = [MLP(dim, dim, 4, 3) for _ in layers]
+        for class_head, box_head in zip(class_heads, box_heads, strict=True):
+            nn.init.constant_(class_head.bias, class_bias())
+            box_head.zero_last()
+        self.class_head = nn.ModuleList(class_heads)
+        self.bbox_head = nn.ModuleList(box_heads)
         self.norm = nn.LayerNorm(dim)
-        for head in self.class_head:
-            nn.init.constant_(head.bias, class_bias())
-        for head in self.bbox_head:
-            nn.init.zeros_(head.layers[-1].weight)
-            nn.init.zeros_(head.layers[-1].bias)
 
     def forward(
         self,

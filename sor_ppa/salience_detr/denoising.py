@@ -87,7 +87,7 @@ class ContrastiveDenoising(nn.Module):
             distance=torch.rand_like(boxes),
         )
 
-    def apply(self, labels: Tensor, boxes: Tensor, groups: int, noise: Noise) -> tuple[Tensor, Tensor]:
+    def add_noise(self, labels: Tensor, boxes: Tensor, groups: int, noise: Noise) -> tuple[Tensor, Tensor]:
         """Noisy copies.
 
         Args:
@@ -137,7 +137,7 @@ class ContrastiveDenoising(nn.Module):
         groups = self.groups(counts)
         labels = torch.cat(list(gt_labels)).repeat(2 * groups)
         boxes = torch.cat(list(gt_boxes)).repeat(2 * groups, 1)
-        labels, boxes = self.apply(labels, boxes, groups, noise or self.draw(labels, boxes))
+        labels, boxes = self.add_noise(labels, boxes, groups, noise or self.draw(labels, boxes))
 
         device = boxes.device
         image = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))

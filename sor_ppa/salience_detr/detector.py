@@ -102,6 +102,11 @@ class SalienceDETR(nn.Module):
         size_divisibility: sides of a padded batch are multiples of this.
     """
 
+    pixel_mean: Tensor
+    pixel_std: Tensor
+    label_ids: Tensor
+    label_classes: Tensor
+
     @configurable
     def __init__(
         self,
@@ -172,7 +177,13 @@ class SalienceDETR(nn.Module):
                 node.BOX_NOISE,
             ),
             "criterion": DetectionCriterion(
-                matcher=HungarianMatcher(*node.COST, node.FOCAL_ALPHA, node.FOCAL_GAMMA),
+                matcher=HungarianMatcher(
+                    class_weight=node.COST[0],
+                    box_weight=node.COST[1],
+                    giou_weight=node.COST[2],
+                    alpha=node.FOCAL_ALPHA,
+                    gamma=node.FOCAL_GAMMA,
+                ),
                 weights=dict(zip(("class", "bbox", "giou"), node.LOSS_WEIGHT, strict=True)),
                 alpha=node.FOCAL_ALPHA,
                 gamma=node.FOCAL_GAMMA,
@@ -237,8 +248,8 @@ class SalienceDETR(nn.Module):
             name = item.get("file_name", "training image")
             if bool((corners[:, 2:] <= corners[:, :2]).any()):
                 row = int((corners[:, 2:] <= corners[:, :2]).any(1).nonzero()[0])
-                found = [round(v, 2) for v in corners[row].tolist()]
-                raise ValueError(f"{name}: gt_boxes: {found} found, expected x2 > x1 and y2 > y1")
+                box = [round(v, 2) for v in corners[row].tolist()]
+                raise ValueError(f"{name}: gt_boxes: {box} found, expected x2 > x1 and y2 > y1")
             if len(instances) and int(instances.gt_classes.max()) >= len(self.label_ids):
                 found = int(instances.gt_classes.max())
                 raise ValueError(

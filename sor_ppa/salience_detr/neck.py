@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -50,12 +51,6 @@ class ChannelMapper(nn.Module):
         return outs
 
 
-def _fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Kernel and bias of a convolution followed by a batch normalisation with running statistics."""
-    scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
-    return conv.weight * scale.view(-1, 1, 1, 1), norm.bias - norm.running_mean * scale
-
-
 class ConvNorm(nn.Sequential):
     """Convolution without bias, BatchNorm and an activation.
 
@@ -82,15 +77,24 @@ class ConvNorm(nn.Sequential):
         )
         nn.init.kaiming_uniform_(conv.weight, a=1)
         super().__init__(conv, nn.BatchNorm2d(out_channels))
+        self.padding = kernel_size // 2
         self.activation = None if activation is None else activation()
 
+    def folded(self) -> tuple[Tensor, Tensor]:
+        """Kernel and bias of the convolution with its normalisation."""
+        conv, norm = cast(nn.Conv2d, self[0]), cast(nn.BatchNorm2d, self[1])
+        assert norm.running_var is not None
+        assert norm.running_mean is not None
+        scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+        return conv.weight * scale.view(-1, 1, 1, 1), norm.bias - norm.running_mean * scale
+
     def forward(self, x: Tensor) -> Tensor:
-        conv, norm = self[0], self[1]
         if self.training or torch.is_grad_enabled():
-            x = norm(conv(x))
+            x = self[1](self[0](x))
         else:
-            weight, bias = _fold(conv, norm)
-            x = F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+            conv = cast(nn.Conv2d, self[0])
+            weight, bias = self.folded()
+            x = F.conv2d(x, weight, bias, stride=conv.stride, padding=self.padding, groups=conv.groups)
         return x if self.activation is None else self.activation(x)
 
 
@@ -105,16 +109,13 @@ class ContextGate(nn.Module):
     def __init__(self, channels: int, reduction: int = 16) -> None:
         super().__init__()
         self.conv_mask = nn.Conv2d(channels, 1, 1)
-        self.se_module = nn.Sequential(
-            nn.Conv2d(channels, channels // reduction, 1, bias=False),
-            nn.ReLU(),
-            nn.Conv2d(channels // reduction, channels, 1, bias=False),
-            nn.Sigmoid(),
-        )
-        nn.init.kaiming_uniform_(self.conv_mask.weight, a=1)
-        nn.init.zeros_(self.conv_mask.bias)
-        for layer in (self.se_module[0], self.se_module[2]):
+        squeeze = nn.Conv2d(channels, channels // reduction, 1, bias=False)
+        expand = nn.Conv2d(channels // reduction, channels, 1, bias=False)
+        self.se_module = nn.Sequential(squeeze, nn.ReLU(), expand, nn.Sigmoid())
+        for layer in (self.conv_mask, squeeze, expand):
             nn.init.kaiming_uniform_(layer.weight, a=1)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         attention = self.conv_mask(x).flatten(2).softmax(-1)  # (B, 1, h * w)
@@ -134,6 +135,7 @@ class RepVGGPluXBlock(nn.Module):
 
     def __init__(self, channels: int, groups: int = 4) -> None:
         super().__init__()
+        self.groups = groups
         self.conv1 = ConvNorm(channels, channels, 3, groups=groups, activation=None)
         self.conv2 = ConvNorm(channels, channels, 1, groups=groups, activation=None)
         self.se_module = ContextGate(channels)
@@ -142,10 +144,10 @@ class RepVGGPluXBlock(nn.Module):
         if self.training or torch.is_grad_enabled():
             y = self.conv1(x) + self.conv2(x)
         else:
-            weight, bias = _fold(self.conv1[0], self.conv1[1])
-            point_weight, point_bias = _fold(self.conv2[0], self.conv2[1])
+            weight, bias = self.conv1.folded()
+            point_weight, point_bias = self.conv2.folded()
             kernel = weight + F.pad(point_weight, (1, 1, 1, 1))
-            y = F.conv2d(x, kernel, bias + point_bias, padding=1, groups=self.conv1[0].groups)
+            y = F.conv2d(x, kernel, bias + point_bias, padding=1, groups=self.groups)
         return self.se_module(F.silu(y)) + x
 
 

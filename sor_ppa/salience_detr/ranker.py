@@ -12,7 +12,7 @@ from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.modeling.roi_heads import build_roi_heads
 from detectron2.structures import Boxes, ImageList, Instances
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.ops import batched_nms
 
 from sor_ppa.layers.boxes import cxcywh_to_xyxy
@@ -47,7 +47,7 @@ class RankingSalienceDETR(SalienceDETR):
     def __init__(
         self,
         *,
-        roi_heads: nn.Module,
+        roi_heads: Any,
         first_level: int,
         train_proposals: int,
         nms_threshold: float,

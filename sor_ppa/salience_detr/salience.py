@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -61,7 +62,7 @@ class SaliencePredictor(nn.Module):
         self.dim = dim
         self.layer1 = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim), nn.GELU())
         self.layer2 = nn.Sequential(
-            nn.Linear(dim, dim // 2),
+            nn.Linear(dim, dim // 2),  # its halves are applied apart, see forward
             nn.GELU(),
             nn.Linear(dim // 2, dim // 4),
             nn.GELU(),
@@ -75,10 +76,13 @@ class SaliencePredictor(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Tokens of one map ``(B, n, C)`` to logits ``(B, n, 1)``."""
         local, common = self.layer1(tokens).split(self.dim // 2, dim=-1)
-        first = self.layer2[0]
+        first = cast(nn.Linear, self.layer2[0])
         local_weight, common_weight = first.weight.split(self.dim // 2, dim=1)
         offset = F.linear(common.mean(dim=1, keepdim=True), common_weight, first.bias)
-        return self.layer2[1:](F.linear(local, local_weight) + offset)
+        hidden = F.linear(local, local_weight) + offset
+        for layer in list(self.layer2)[1:]:
+            hidden = layer(hidden)
+        return hidden
 
 
 class SalienceFilter(nn.Module):

@@ -93,8 +93,7 @@ class SalienceTransformer(nn.Module):
         nn.init.xavier_uniform_(self.enc_output.weight)
         nn.init.zeros_(self.enc_output.bias)
         nn.init.constant_(self.encoder_class_head.bias, class_bias())
-        nn.init.zeros_(self.encoder_bbox_head.layers[-1].weight)
-        nn.init.zeros_(self.encoder_bbox_head.layers[-1].bias)
+        self.encoder_bbox_head.zero_last()
 
     def project(self, tokens: Tensor, boxes: DefaultBoxes) -> Tensor:
         """LayerNorm(Linear(x)) of tokens ``(B, S, C)``, unusable ones zeroed before."""

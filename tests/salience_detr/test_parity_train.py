@@ -61,7 +61,7 @@ class Step:
             return labels, boxes
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(denoising, "apply", given)
+            patch.setattr(denoising, "add_noise", given)
             return denoising(self.targets.labels, self.targets.boxes)
 
     @property
