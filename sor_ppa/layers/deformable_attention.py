@@ -21,6 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .onednn import Linear
+
 __all__ = ["MultiScaleDeformableAttention", "deformable_sampling"]
 
 Shapes = Sequence[tuple[int, int]]
@@ -113,11 +115,12 @@ def _sample_bag(value: Tensor, shapes: Shapes, locations: Tensor, weights: Tenso
         )
         limited = torch.stack([first, second], -1).clamp(min=0)
         cells.append(torch.minimum(limited, side[..., None] - 1).to(index_type))
-    rows = cells[1] * size[:, 0].to(index_type)[:, None, None] + starts[:, None, None]
-    index = rows.unsqueeze(-1) + cells[0].unsqueeze(-2)  # (B, Q, H, L, P, 2, 2)
-    images = torch.arange(b, dtype=index_type, device=value.device).view(-1, 1, 1, 1, 1, 1, 1)
-    head = torch.arange(heads, dtype=index_type, device=value.device).view(-1, 1, 1, 1, 1)
-    index = (index + images * tokens) * heads + head
+    # Row of the table = ((image * S + start + line * w + column) * H) + head.
+    images = torch.arange(b, dtype=index_type, device=value.device).view(-1, 1, 1, 1, 1, 1)
+    head = torch.arange(heads, dtype=index_type, device=value.device).view(-1, 1, 1, 1)
+    origin = (images * tokens + starts[:, None, None]) * heads + head  # (B, 1, H, L, 1, 1)
+    lines = cells[1] * (size[:, 0].to(index_type) * heads)[:, None, None] + origin
+    index = lines.unsqueeze(-1) + (cells[0] * heads).unsqueeze(-2)  # (B, Q, H, L, P, 2, 2)
     share = (shares[1] * weights.unsqueeze(-1)).unsqueeze(-1) * shares[0].unsqueeze(-2)
     out = F.embedding_bag(
         index.view(-1, corners),
@@ -154,10 +157,10 @@ class MultiScaleDeformableAttention(nn.Module):
         self.num_levels = num_levels
         self.num_heads = num_heads
         self.num_points = num_points
-        self.sampling_offsets = nn.Linear(embed_dim, num_heads * num_levels * num_points * 2)
-        self.attention_weights = nn.Linear(embed_dim, num_heads * num_levels * num_points)
-        self.value_proj = nn.Linear(embed_dim, embed_dim)
-        self.output_proj = nn.Linear(embed_dim, embed_dim)
+        self.sampling_offsets = Linear(embed_dim, num_heads * num_levels * num_points * 2)
+        self.attention_weights = Linear(embed_dim, num_heads * num_levels * num_points)
+        self.value_proj = Linear(embed_dim, embed_dim)
+        self.output_proj = Linear(embed_dim, embed_dim)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

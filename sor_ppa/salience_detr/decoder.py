@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from sor_ppa.layers.boxes import inverse_sigmoid
 from sor_ppa.layers.deformable_attention import MultiScaleDeformableAttention, Shapes
+from sor_ppa.layers.onednn import Linear, linear
 from sor_ppa.layers.position_embedding import sine_embedding
 
 from .levels import Levels
@@ -37,7 +38,7 @@ class MLP(nn.Module):
     def __init__(self, in_dim: int, hidden_dim: int, out_dim: int, num_layers: int) -> None:
         super().__init__()
         widths = [in_dim, *[hidden_dim] * (num_layers - 1), out_dim]
-        layers = [nn.Linear(a, b) for a, b in pairwise(widths)]
+        layers = [Linear(a, b) for a, b in pairwise(widths)]
         for layer in layers:
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
@@ -81,8 +82,8 @@ class SalienceDecoderLayer(nn.Module):
         self.norm1 = nn.LayerNorm(dim)
         self.self_attn = nn.MultiheadAttention(dim, num_heads, dropout, batch_first=True)
         self.norm2 = nn.LayerNorm(dim)
-        self.linear1 = nn.Linear(dim, ffn_dim)
-        self.linear2 = nn.Linear(ffn_dim, dim)
+        self.linear1 = Linear(dim, ffn_dim)
+        self.linear2 = Linear(ffn_dim, dim)
         self.norm3 = nn.LayerNorm(dim)
         self.dropout = nn.Dropout(dropout)
         for weight in (
@@ -122,7 +123,7 @@ class SalienceDecoderLayer(nn.Module):
         query = self.norm2(query + self.dropout(context))
         context = self.cross_attn(query + position, reference, value, shapes, padding)
         query = self.norm1(query + self.dropout(context))
-        hidden = self.linear2(self.dropout(F.relu(self.linear1(query))))
+        hidden = self.linear2(self.dropout(linear(query, self.linear1.weight, self.linear1.bias, relu=True)))
         return self.norm3(query + self.dropout(hidden))
 
 
@@ -139,7 +140,7 @@ class SalienceDecoder(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(layers)
         self.ref_point_head = MLP(2 * dim, dim, dim, 2)
-        class_heads = [nn.Linear(dim, num_classes) for _ in layers]
+        class_heads = [Linear(dim, num_classes) for _ in layers]
         box_heads = [MLP(dim, dim, 4, 3) for _ in layers]
         for class_head, box_head in zip(class_heads, box_heads, strict=True):
             nn.init.constant_(class_head.bias, class_bias())

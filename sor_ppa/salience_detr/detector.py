@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from sor_ppa.layers.boxes import xyxy_to_cxcywh
 from sor_ppa.layers.detr_matcher import HungarianMatcher
+from sor_ppa.layers.folded_resnet import FoldedResNet
 
 from .criterion import DetectionCriterion, SalienceCriterion, Targets
 from .decoder import SalienceDecoder, SalienceDecoderLayer
@@ -128,6 +129,7 @@ class SalienceDETR(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone = backbone
+        self._folded = FoldedResNet(backbone)
         self.in_features = list(in_features)
         self.neck = neck
         self.transformer = transformer
@@ -225,11 +227,14 @@ class SalienceDETR(nn.Module):
         """Normalise and pad images ``(3, h, w)``."""
         normalised = [(image.to(self.device) - self.pixel_mean) / self.pixel_std for image in images]
         sizes = [(int(image.shape[-2]), int(image.shape[-1])) for image in normalised]
-        return Batch(images=pad_batch(normalised, self.size_divisibility), sizes=sizes)
+        padded = pad_batch(normalised, self.size_divisibility)
+        if padded.device.type == "cpu" and not self.training:
+            padded = padded.contiguous(memory_format=torch.channels_last)
+        return Batch(images=padded, sizes=sizes)
 
     def feature_maps(self, batch: Batch) -> tuple[list[Tensor], Levels]:
         """Maps ``(B, C, h, w)`` of one width, finest first, and their geometry."""
-        maps = self.backbone(batch.images)
+        maps = self._folded(self.backbone, batch.images)
         maps = self.neck([maps[name] for name in self.in_features])
         height, width = batch.images.shape[-2:]
         levels = build_levels(batch.sizes, (height, width), [m.shape[-2:] for m in maps], self.device)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from sor_ppa.layers.deformable_attention import MultiScaleDeformableAttention, Shapes
+from sor_ppa.layers.onednn import Linear, linear
 from sor_ppa.layers.position_embedding import LearnedPositionEmbedding
 
 from .levels import Levels
@@ -44,8 +44,8 @@ class SalienceEncoderLayer(nn.Module):
         self.pre_norm = nn.LayerNorm(dim)
         self.self_attn = MultiScaleDeformableAttention(dim, num_levels, num_heads, num_points)
         self.norm1 = nn.LayerNorm(dim)
-        self.linear1 = nn.Linear(dim, ffn_dim)
-        self.linear2 = nn.Linear(ffn_dim, dim)
+        self.linear1 = Linear(dim, ffn_dim)
+        self.linear2 = Linear(ffn_dim, dim)
         self.norm2 = nn.LayerNorm(dim)
         self.dropout = nn.Dropout(dropout)
         for weight in (
@@ -92,7 +92,7 @@ class SalienceEncoderLayer(nn.Module):
 
         context = self.self_attn(tokens + position, reference, value, shapes, padding)
         tokens = self.norm1(tokens + self.dropout(context))
-        hidden = self.linear2(self.dropout(F.relu(self.linear1(tokens))))
+        hidden = self.linear2(self.dropout(linear(tokens, self.linear1.weight, self.linear1.bias, relu=True)))
         return self.norm2(tokens + self.dropout(hidden))
 
 

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sor_ppa.layers.onednn import conv2d
+
 __all__ = ["ChannelMapper", "RepVGGPluXBlock", "RepVGGPluXNetwork"]
 
 
@@ -94,7 +96,7 @@ class ConvNorm(nn.Sequential):
         else:
             conv = cast(nn.Conv2d, self[0])
             weight, bias = self.folded()
-            x = F.conv2d(x, weight, bias, stride=conv.stride, padding=self.padding, groups=conv.groups)
+            x = conv2d(x, weight, bias, conv.stride[0], self.padding, conv.groups)
         return x if self.activation is None else self.activation(x)
 
 
@@ -119,7 +121,8 @@ class ContextGate(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         attention = self.conv_mask(x).flatten(2).softmax(-1)  # (B, 1, h * w)
-        context = torch.bmm(x.flatten(2), attention.transpose(1, 2)).unsqueeze(-1)  # (B, C, 1, 1)
+        tokens = x.permute(0, 2, 3, 1).flatten(1, 2)  # no copy of a channels-last map
+        context = torch.bmm(attention, tokens).transpose(1, 2).unsqueeze(-1)  # (B, C, 1, 1)
         return x * self.se_module(context)
 
 
@@ -147,7 +150,7 @@ class RepVGGPluXBlock(nn.Module):
             weight, bias = self.conv1.folded()
             point_weight, point_bias = self.conv2.folded()
             kernel = weight + F.pad(point_weight, (1, 1, 1, 1))
-            y = F.conv2d(x, kernel, bias + point_bias, padding=1, groups=self.groups)
+            y = conv2d(x, kernel, bias + point_bias, padding=1, groups=self.groups)
         return self.se_module(F.silu(y)) + x
 
 
@@ -183,6 +186,8 @@ class RepVGGPluXNetwork(nn.Module):
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Maps ``(B, C, h, w)``, finest first, to maps of the same shapes."""
+        if not torch.is_grad_enabled() and maps[0].device.type == "cpu":
+            maps = [x.clone(memory_format=torch.channels_last) for x in maps]
         lateral = list(maps)
         for level in range(len(maps) - 1, 0, -1):
             lateral[level] = self.lateral_convs[level - 1](lateral[level])

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sor_ppa.layers.onednn import Linear, linear
+
 from .levels import Levels
 
 __all__ = ["SalienceFilter", "SaliencePredictor", "SalienceSelection", "layer_budget", "level_budget"]
@@ -60,13 +62,13 @@ class SaliencePredictor(nn.Module):
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.dim = dim
-        self.layer1 = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim), nn.GELU())
+        self.layer1 = nn.Sequential(nn.LayerNorm(dim), Linear(dim, dim), nn.GELU())
         self.layer2 = nn.Sequential(
-            nn.Linear(dim, dim // 2),  # its halves are applied apart, see forward
+            Linear(dim, dim // 2),  # its halves are applied apart, see forward
             nn.GELU(),
-            nn.Linear(dim // 2, dim // 4),
+            Linear(dim // 2, dim // 4),
             nn.GELU(),
-            nn.Linear(dim // 4, 1),
+            Linear(dim // 4, 1),
         )
         for module in self.modules():
             if isinstance(module, nn.Linear):
@@ -79,7 +81,7 @@ class SaliencePredictor(nn.Module):
         first = cast(nn.Linear, self.layer2[0])
         local_weight, common_weight = first.weight.split(self.dim // 2, dim=1)
         offset = F.linear(common.mean(dim=1, keepdim=True), common_weight, first.bias)
-        hidden = F.linear(local, local_weight) + offset
+        hidden = linear(local, local_weight) + offset
         for layer in list(self.layer2)[1:]:
             hidden = layer(hidden)
         return hidden

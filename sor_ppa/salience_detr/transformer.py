@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from sor_ppa.layers.onednn import Linear
 from sor_ppa.layers.position_embedding import sine_position_map
 
 from .decoder import MLP, SalienceDecoder, class_bias
@@ -85,9 +86,9 @@ class SalienceTransformer(nn.Module):
         self.neck = neck
         self.decoder = decoder
         self.level_embeds = nn.Parameter(torch.randn(num_levels, dim))
-        self.enc_output = nn.Linear(dim, dim)
+        self.enc_output = Linear(dim, dim)
         self.enc_output_norm = nn.LayerNorm(dim)
-        self.encoder_class_head = nn.Linear(dim, num_classes)
+        self.encoder_class_head = Linear(dim, num_classes)
         self.encoder_bbox_head = MLP(dim, dim, 4, 3)
         self.tgt_embed = nn.Embedding(num_queries, dim)
         nn.init.xavier_uniform_(self.enc_output.weight)
