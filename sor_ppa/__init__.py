@@ -8,9 +8,23 @@ from ._requirements import check_requirements
 check_requirements()
 
 # only after the check, which says in one line what is missing
-from . import backbone, centermask, data, mask_rcnn  # noqa: E402
+from . import (  # noqa: E402
+    backbone,
+    centermask,
+    data,
+    mask_rcnn,
+    salience_detr,
+)
 from .config import add_sor_config  # noqa: E402
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "add_sor_config", "backbone", "centermask", "data", "mask_rcnn"]
+__all__ = [
+    "__version__",
+    "add_sor_config",
+    "backbone",
+    "centermask",
+    "data",
+    "mask_rcnn",
+    "salience_detr",
+]

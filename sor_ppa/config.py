@@ -16,6 +16,8 @@ import yaml
 from detectron2.config import CfgNode, get_cfg
 from detectron2.utils.file_io import PathManager
 
+from .salience_detr.config import add_salience_detr_config
+
 __all__ = ["ConfigError", "add_sor_config", "load_config", "settle_config"]
 
 _log = logging.getLogger(__name__)
@@ -34,6 +36,7 @@ def add_sor_config(cfg: CfgNode) -> None:
     _add_ranking(cfg)
     _add_data(cfg)
     _add_training(cfg)
+    add_salience_detr_config(cfg)
 
 
 class ConfigError(ValueError):
@@ -227,8 +230,11 @@ def _add_data(cfg: CfgNode) -> None:
 
 
 def _add_training(cfg: CfgNode) -> None:
-    # [new] "SGD" (detectron2's) or "AdamW".
+    # [new] "SGD" (detectron2's) or "AdamW". Beside detectron2's types of gradient clipping,
+    # SOLVER.CLIP_GRADIENTS.CLIP_TYPE may be "full_model": the norm over all parameters.
     cfg.SOLVER.OPTIMIZER = "SGD"
+    # [new] "default" (detectron2's) or "detr": flip, and resize with or without a crop before.
+    cfg.INPUT.AUGMENTATION = "default"
     # [new] Images per process and step in evaluation; the answers do not depend on it.
     cfg.TEST.IMS_PER_BATCH = 1
     # [new] Mixed precision in evaluation (SOLVER.AMP.ENABLED is for training).

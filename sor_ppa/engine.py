@@ -142,21 +142,29 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
-        """SGD or AdamW (``SOLVER.OPTIMIZER``), with detectron2's parameter groups and clipping."""
-        params = get_default_optimizer_params(
-            model,
-            base_lr=cfg.SOLVER.BASE_LR,
-            weight_decay_norm=cfg.SOLVER.WEIGHT_DECAY_NORM,
-            bias_lr_factor=cfg.SOLVER.BIAS_LR_FACTOR,
-            weight_decay_bias=cfg.SOLVER.WEIGHT_DECAY_BIAS,
-        )
+        """SGD or AdamW (``SOLVER.OPTIMIZER``).
+
+        A model with a method ``parameter_groups(cfg)`` decides what learns at which rate; others get
+        detectron2's groups.
+        """
+        groups: Any = getattr(model, "parameter_groups", None)
+        if groups is not None:
+            params = groups(cfg)
+        else:
+            params = get_default_optimizer_params(
+                model,
+                base_lr=cfg.SOLVER.BASE_LR,
+                weight_decay_norm=cfg.SOLVER.WEIGHT_DECAY_NORM,
+                bias_lr_factor=cfg.SOLVER.BIAS_LR_FACTOR,
+                weight_decay_bias=cfg.SOLVER.WEIGHT_DECAY_BIAS,
+            )
         common = {"lr": cfg.SOLVER.BASE_LR, "weight_decay": cfg.SOLVER.WEIGHT_DECAY}
         name = cfg.SOLVER.OPTIMIZER
         if name == "SGD":
             momentum = {"momentum": cfg.SOLVER.MOMENTUM, "nesterov": cfg.SOLVER.NESTEROV}
-            return maybe_add_gradient_clipping(cfg, torch.optim.SGD)(params, **common, **momentum)
+            return _clipping(cfg, torch.optim.SGD)(params, **common, **momentum)
         if name == "AdamW":
-            return maybe_add_gradient_clipping(cfg, torch.optim.AdamW)(params, **common)
+            return _clipping(cfg, torch.optim.AdamW)(params, **common)
         raise ConfigError(f"SOLVER.OPTIMIZER: found {name!r}, expected 'SGD' or 'AdamW'")
 
     @classmethod
@@ -184,10 +192,11 @@ class Trainer(DefaultTrainer):
         """The evaluator of a dataset's ``evaluator_type``: ranking metrics, or COCO AP."""
         folder = output_folder or os.path.join(cfg.OUTPUT_DIR, "inference", dataset_name)
         kind = MetadataCatalog.get(dataset_name).get("evaluator_type", "coco")
+        if kind == "coco" or not cfg.MODEL.MASK_ON:
+            tasks = None if cfg.MODEL.MASK_ON else ("bbox",)
+            return DatasetEvaluators([COCOEvaluator(dataset_name, tasks=tasks, output_dir=folder)])
         if kind == "sor":
             return SOREvaluator(dataset_name, output_dir=folder, rank_field=cfg.TEST.RANK_FIELD)
-        if kind == "coco":
-            return DatasetEvaluators([COCOEvaluator(dataset_name, output_dir=folder)])
         raise ConfigError(f"dataset {dataset_name}: found evaluator_type {kind!r}, expected 'sor' or 'coco'")
 
     @classmethod
@@ -221,6 +230,24 @@ def summary(results: dict[str, Any]) -> str:
         if task in results:
             lines.append(f"  {name:24}{results[task]['AP']:10.2f} / {results[task]['AP50']:.2f}")
     return "\n".join(lines)
+
+
+def _clipping(cfg: CfgNode, kind: type[torch.optim.Optimizer]) -> Any:
+    """An optimizer that clips gradients before its step as ``SOLVER.CLIP_GRADIENTS`` says.
+
+    To detectron2's types comes "full_model": the norm over all parameters together.
+    """
+    options = cfg.SOLVER.CLIP_GRADIENTS
+    if not options.ENABLED or options.CLIP_TYPE != "full_model":
+        return maybe_add_gradient_clipping(cfg, kind)
+
+    class FullModelClipping(kind):  # type: ignore[valid-type,misc]
+        def step(self, closure: Any = None) -> Any:
+            params = [p for group in self.param_groups for p in group["params"]]
+            torch.nn.utils.clip_grad_norm_(params, options.CLIP_VALUE, options.NORM_TYPE)
+            return super().step(closure)
+
+    return FullModelClipping
 
 
 @contextmanager

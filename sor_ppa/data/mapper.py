@@ -13,6 +13,7 @@ from detectron2.data import transforms as T
 from detectron2.structures import BitMasks, Boxes, BoxMode, Instances, PolygonMasks, polygons_to_bitmask
 from pycocotools import mask as mask_util
 
+from .detr_augmentation import detr_augmentation
 from .faults import DatasetError
 from .ranks import RANK_OVERFLOWS, RANK_RULES, training_ranks
 from .record import UNRANKED
@@ -84,7 +85,11 @@ class RankingDatasetMapper:
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
         """Arguments from a config."""
-        augmentations = utils.build_augmentation(cfg, is_train)
+        if cfg.INPUT.AUGMENTATION not in ("default", "detr"):
+            found = cfg.INPUT.AUGMENTATION
+            raise ValueError(f"INPUT.AUGMENTATION: found {found!r}, expected default or detr")
+        detr = is_train and cfg.INPUT.AUGMENTATION == "detr"
+        augmentations = detr_augmentation(cfg) if detr else utils.build_augmentation(cfg, is_train)
         crop = is_train and cfg.INPUT.CROP.ENABLED
         if crop:
             augmentations.insert(0, T.RandomCrop(cfg.INPUT.CROP.TYPE, cfg.INPUT.CROP.SIZE))
@@ -94,7 +99,7 @@ class RankingDatasetMapper:
             "image_format": cfg.INPUT.FORMAT,
             "use_instance_mask": cfg.MODEL.MASK_ON,
             "instance_mask_format": cfg.INPUT.MASK_FORMAT,
-            "recompute_boxes": crop and cfg.MODEL.MASK_ON,
+            "recompute_boxes": (crop or detr) and cfg.MODEL.MASK_ON,
             "num_ranks": cfg.MODEL.SOR.NUM_RANKS,
             "rank_rule": cfg.DATASETS.RANK_RULE,
             "rank_overflow": cfg.DATASETS.RANK_OVERFLOW,

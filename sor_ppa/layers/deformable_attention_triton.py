@@ -1,0 +1,219 @@
+"""Fused sampling step of multi-scale deformable attention for CUDA.
+
+One program handles a block of queries of one head: it reads the corners of all sampling points and
+accumulates in registers, so nothing of size queries x points x channels is ever written. The backward
+kernel recomputes the corners and adds to the gradient of the values atomically. Sums are float32
+whatever the input type. The maths is that of ``deformable_attention.py``.
+
+Triton's own annotations (``tl.constexpr``) are the only types a kernel's signature can have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+__all__ = ["sample_triton"]
+
+_BLOCK = 16
+
+
+@triton.jit
+def _forward_kernel(  # type: ignore[no-untyped-def]
+    value,
+    geometry,
+    locations,
+    weights,
+    out,
+    tokens,
+    queries,
+    heads,
+    DIM: tl.constexpr,
+    LEVELS: tl.constexpr,
+    POINTS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    query = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    head = tl.program_id(1)
+    image = tl.program_id(2).to(tl.int64)
+    live = query < queries
+    channel = tl.arange(0, DIM)
+    row = (image * queries + query) * heads + head
+    total = tl.zeros((BLOCK, DIM), dtype=tl.float32)
+    for level in range(LEVELS):
+        height = tl.load(geometry + level * 3)
+        width = tl.load(geometry + level * 3 + 1)
+        start = tl.load(geometry + level * 3 + 2)
+        for point in range(POINTS):
+            at = (row * LEVELS + level) * POINTS + point
+            x = tl.load(locations + at * 2, mask=live, other=0.0) * width - 0.5
+            y = tl.load(locations + at * 2 + 1, mask=live, other=0.0) * height - 0.5
+            weight = tl.load(weights + at, mask=live, other=0.0)
+            left = tl.floor(x)
+            top = tl.floor(y)
+            for corner in tl.static_range(4):
+                column = left.to(tl.int32) + corner % 2
+                line = top.to(tl.int32) + corner // 2
+                inside = live & (column >= 0) & (column < width) & (line >= 0) & (line < height)
+                share = (1.0 - tl.abs(x - left - corner % 2)) * (1.0 - tl.abs(y - top - corner // 2))
+                cell = (image * tokens + start + line * width + column) * heads + head
+                read = tl.load(
+                    value + cell[:, None] * DIM + channel[None, :], mask=inside[:, None], other=0.0
+                ).to(tl.float32)
+                total += (share * weight)[:, None] * read
+    tl.store(out + row[:, None] * DIM + channel[None, :], total, mask=live[:, None])
+
+
+@triton.jit
+def _backward_kernel(  # type: ignore[no-untyped-def]
+    value,
+    geometry,
+    locations,
+    weights,
+    grad_out,
+    grad_value,
+    grad_locations,
+    grad_weights,
+    tokens,
+    queries,
+    heads,
+    DIM: tl.constexpr,
+    LEVELS: tl.constexpr,
+    POINTS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    query = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    head = tl.program_id(1)
+    image = tl.program_id(2).to(tl.int64)
+    live = query < queries
+    channel = tl.arange(0, DIM)
+    row = (image * queries + query) * heads + head
+    incoming = tl.load(grad_out + row[:, None] * DIM + channel[None, :], mask=live[:, None], other=0.0).to(
+        tl.float32
+    )
+    for level in range(LEVELS):
+        height = tl.load(geometry + level * 3)
+        width = tl.load(geometry + level * 3 + 1)
+        start = tl.load(geometry + level * 3 + 2)
+        for point in range(POINTS):
+            at = (row * LEVELS + level) * POINTS + point
+            x = tl.load(locations + at * 2, mask=live, other=0.0) * width - 0.5
+            y = tl.load(locations + at * 2 + 1, mask=live, other=0.0) * height - 0.5
+            weight = tl.load(weights + at, mask=live, other=0.0)
+            left = tl.floor(x)
+            top = tl.floor(y)
+            to_weight = tl.zeros((BLOCK,), dtype=tl.float32)
+            to_x = tl.zeros((BLOCK,), dtype=tl.float32)
+            to_y = tl.zeros((BLOCK,), dtype=tl.float32)
+            for corner in tl.static_range(4):
+                column = left.to(tl.int32) + corner % 2
+                line = top.to(tl.int32) + corner // 2
+                inside = live & (column >= 0) & (column < width) & (line >= 0) & (line < height)
+                share_x = 1.0 - tl.abs(x - left - corner % 2)
+                share_y = 1.0 - tl.abs(y - top - corner // 2)
+                cell = (image * tokens + start + line * width + column) * heads + head
+                where = cell[:, None] * DIM + channel[None, :]
+                read = tl.load(value + where, mask=inside[:, None], other=0.0).to(tl.float32)
+                match = tl.sum(read * incoming, axis=1)
+                to_weight += match * share_x * share_y
+                to_x += match * share_y * (2.0 * (corner % 2) - 1.0)
+                to_y += match * share_x * (2.0 * (corner // 2) - 1.0)
+                tl.atomic_add(
+                    grad_value + where, (weight * share_x * share_y)[:, None] * incoming, mask=inside[:, None]
+                )
+            tl.store(grad_weights + at, to_weight, mask=live)
+            tl.store(grad_locations + at * 2, to_x * weight * width, mask=live)
+            tl.store(grad_locations + at * 2 + 1, to_y * weight * height, mask=live)
+
+
+@lru_cache(maxsize=64)
+def _geometry(shapes: tuple[tuple[int, int], ...], device: torch.device) -> Tensor:
+    """``(L, 3)`` int32: height, width and first token of every map."""
+    rows, start = [], 0
+    for h, w in shapes:
+        rows.append((h, w, start))
+        start += h * w
+    return torch.tensor(rows, dtype=torch.int32, device=device)
+
+
+class _Sample(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, geometry: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
+        images, tokens, heads, dim = value.shape
+        queries, levels, points = locations.shape[1], locations.shape[3], locations.shape[4]
+        out = torch.empty(images, queries, heads * dim, dtype=torch.float32, device=value.device)
+        ctx.save_for_backward(value, geometry, locations, weights)
+        if out.numel():
+            with torch.cuda.device_of(value):
+                _forward_kernel[(triton.cdiv(queries, _BLOCK), heads, images)](
+                    value,
+                    geometry,
+                    locations,
+                    weights,
+                    out,
+                    tokens,
+                    queries,
+                    heads,
+                    DIM=dim,
+                    LEVELS=levels,
+                    POINTS=points,
+                    BLOCK=_BLOCK,
+                )
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor, None, Tensor, Tensor]:
+        value, geometry, locations, weights = ctx.saved_tensors
+        images, tokens, heads, dim = value.shape
+        queries, levels, points = locations.shape[1], locations.shape[3], locations.shape[4]
+        grad_value = torch.zeros_like(value, dtype=torch.float32)
+        grad_locations, grad_weights = torch.empty_like(locations), torch.empty_like(weights)
+        if grad_out.numel():
+            with torch.cuda.device_of(value):
+                _backward_kernel[(triton.cdiv(queries, _BLOCK), heads, images)](
+                    value,
+                    geometry,
+                    locations,
+                    weights,
+                    grad_out.contiguous(),
+                    grad_value,
+                    grad_locations,
+                    grad_weights,
+                    tokens,
+                    queries,
+                    heads,
+                    DIM=dim,
+                    LEVELS=levels,
+                    POINTS=points,
+                    BLOCK=_BLOCK,
+                )
+        return grad_value.to(value.dtype), None, grad_locations, grad_weights
+
+
+def sample_triton(
+    value: Tensor, shapes: Sequence[tuple[int, int]], locations: Tensor, weights: Tensor
+) -> Tensor:
+    """Weighted sums of bilinear samples; arguments as ``deformable_sampling``.
+
+    Args:
+        value: ``(B, S, H, D)``, D a power of two.
+        shapes: (h, w) of every map.
+        locations: ``(B, Q, H, L, P, 2)``.
+        weights: ``(B, Q, H, L, P)``.
+
+    Returns:
+        ``(B, Q, H * D)`` in the dtype of ``value``.
+    """
+    geometry = _geometry(tuple((int(h), int(w)) for h, w in shapes), value.device)
+    out = _Sample.apply(
+        value.contiguous(), geometry, locations.float().contiguous(), weights.float().contiguous()
+    )
+    return out.to(value.dtype)

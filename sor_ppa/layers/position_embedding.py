@@ -1,0 +1,103 @@
+"""Sine and learnt position embeddings of feature maps, points and boxes."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["LearnedPositionEmbedding", "sine_embedding", "sine_position_map"]
+
+
+def _frequencies(num_feats: int, temperature: float, like: Tensor) -> Tensor:
+    """``temperature ** (2 floor(i / 2) / num_feats)`` for i in [0, num_feats)."""
+    index = torch.arange(num_feats, dtype=like.dtype, device=like.device)
+    return temperature ** (2 * torch.div(index, 2, rounding_mode="floor") / num_feats)
+
+
+def sine_embedding(positions: Tensor, num_feats: int = 128, temperature: float = 10000.0) -> Tensor:
+    """Sine embedding of normalised points or boxes (DAB-DETR, section 4.2).
+
+    Each value p becomes ``num_feats`` features: sine and cosine, in turns, of
+    ``2 pi p / temperature ** (2 floor(i / 2) / num_feats)``. The first two values (x, y) come out
+    in the order y, x; the others (w, h) keep theirs.
+
+    Args:
+        positions: ``(..., n)`` with n >= 2, values in [0, 1].
+        num_feats: features per value, even.
+        temperature: base of the frequencies.
+
+    Returns:
+        ``(..., n * num_feats)``.
+    """
+    angle = positions.unsqueeze(-1) * (2 * math.pi) / _frequencies(num_feats, temperature, positions)
+    features = torch.stack([angle[..., 0::2].sin(), angle[..., 1::2].cos()], dim=-1).flatten(-2)
+    features = torch.cat([features[..., 1:2, :], features[..., 0:1, :], features[..., 2:, :]], dim=-2)
+    return features.flatten(-2)
+
+
+def sine_position_map(
+    padding: Tensor,
+    num_feats: int = 128,
+    temperature: float = 10000.0,
+    offset: float = -0.5,
+    eps: float = 1e-6,
+) -> Tensor:
+    """Sine embedding of every cell of a padded feature map (DETR, section 3.2; offset as in DINO).
+
+    A cell's coordinate is ``(k + offset) / (n + eps)`` with k its 1-based count among the
+    unpadded cells of its row or column, and n their number. Cells of rows or columns
+    that are padded throughout carry meaningless values.
+
+    Args:
+        padding: ``(B, h, w)`` bool, True = padded.
+        num_feats: features per axis, even.
+        temperature: base of the frequencies.
+        offset: shift of the count, -0.5 = cell centres.
+        eps: added to the number of cells.
+
+    Returns:
+        ``(B, 2 * num_feats, h, w)`` float32, y features first.
+    """
+    inside = ~padding
+    coordinates = []
+    for axis in (1, 2):
+        count = inside.cumsum(axis, dtype=torch.float32)
+        last = count.narrow(axis, count.shape[axis] - 1, 1)
+        coordinates.append((count + offset) / (last + eps) * (2 * math.pi))
+    frequency = _frequencies(num_feats, temperature, coordinates[0])
+    maps = []
+    for coordinate in coordinates:
+        angle = coordinate.unsqueeze(-1) / frequency
+        maps.append(torch.stack([angle[..., 0::2].sin(), angle[..., 1::2].cos()], dim=-1).flatten(-2))
+    return torch.cat(maps, dim=-1).permute(0, 3, 1, 2)
+
+
+class LearnedPositionEmbedding(nn.Module):
+    """One learnt vector per column and per row, side by side.
+
+    Args:
+        num_embeddings: rows and columns that have a vector of their own; cells beyond share the last one.
+        num_feats: length of either vector.
+    """
+
+    def __init__(self, num_embeddings: int = 50, num_feats: int = 128) -> None:
+        super().__init__()
+        self.row_embed = nn.Embedding(num_embeddings, num_feats)
+        self.col_embed = nn.Embedding(num_embeddings, num_feats)
+        nn.init.uniform_(self.row_embed.weight)
+        nn.init.uniform_(self.col_embed.weight)
+
+    def forward(self, height: int, width: int) -> Tensor:
+        """The embedding of a map of ``height`` x ``width`` cells.
+
+        Returns:
+            ``(height * width, 2 * num_feats)``, row by row, column features first.
+        """
+        last = self.row_embed.num_embeddings - 1
+        device = self.row_embed.weight.device
+        columns = self.col_embed(torch.arange(width, device=device).clamp(max=last))
+        rows = self.row_embed(torch.arange(height, device=device).clamp(max=last))
+        grid = [columns.expand(height, -1, -1), rows[:, None].expand(-1, width, -1)]
+        return torch.cat(grid, dim=-1).flatten(0, 1)

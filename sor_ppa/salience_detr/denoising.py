@@ -1,0 +1,157 @@
+"""Contrastive denoising queries (DINO, section 3.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from sor_ppa.layers.boxes import cxcywh_to_xyxy, inverse_sigmoid, xyxy_to_cxcywh
+
+__all__ = ["ContrastiveDenoising", "DenoisingQueries", "Noise"]
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Random numbers of one step; R = 2 * groups * (objects of the batch).
+
+    Rows: the batch's objects, repeated as positives, negatives, positives, ... of each group.
+    """
+
+    #: ``(R,)`` in [0, 1): a label is replaced where this is below the probability.
+    label_draw: Tensor
+    #: ``(R,)`` int64: replacement labels.
+    label: Tensor
+    #: ``(R, 4)`` of -1 or 1: direction of every corner coordinate.
+    sign: Tensor
+    #: ``(R, 4)`` in [0, 1): distance in halves of the object's side, before 1 is added for negatives.
+    distance: Tensor
+
+
+@dataclass(frozen=True)
+class DenoisingQueries:
+    """Queries of one step; D = groups * slots."""
+
+    #: ``(B, D, C)`` label embeddings, 0 in unused slots.
+    content: Tensor
+    #: ``(B, D, 4)`` box logits, 0 in unused slots.
+    box_logits: Tensor
+    #: ``(D + Q, D + Q)`` bool, True = row must not see column.
+    blocked: Tensor
+    groups: int
+    #: queries of a group: as many positives as the image with most objects has, then as many negatives.
+    slots: int
+
+
+class ContrastiveDenoising(nn.Module):
+    """Makes noisy copies of the objects, near ones to be restored and far ones to be rejected.
+
+    Args:
+        num_queries: matching queries Q.
+        num_classes: classes K.
+        dim: width C.
+        num_denoising: objects times groups aimed at per image.
+        label_noise: twice the probability that a label is replaced by a random one.
+        box_noise: scale of the corner noise.
+    """
+
+    def __init__(
+        self,
+        num_queries: int,
+        num_classes: int,
+        dim: int,
+        num_denoising: int = 100,
+        label_noise: float = 0.5,
+        box_noise: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.num_queries = num_queries
+        self.num_classes = num_classes
+        self.num_denoising = num_denoising
+        self.label_noise = label_noise
+        self.box_noise = box_noise
+        self.label_encoder = nn.Embedding(num_classes, dim)
+
+    def groups(self, counts: Sequence[int]) -> int:
+        """Groups for images with that many objects each: at least one."""
+        return max(self.num_denoising // max(*counts, 1), 1)
+
+    def draw(self, labels: Tensor, boxes: Tensor) -> Noise:
+        """Random numbers for repeated ``labels`` ``(R,)`` and ``boxes`` ``(R, 4)``."""
+        return Noise(
+            label_draw=torch.rand_like(labels, dtype=torch.float32),
+            label=torch.randint_like(labels, 0, self.num_classes),
+            sign=torch.randint_like(boxes, 0, 2, dtype=torch.float32) * 2 - 1,
+            distance=torch.rand_like(boxes),
+        )
+
+    def add_noise(self, labels: Tensor, boxes: Tensor, groups: int, noise: Noise) -> tuple[Tensor, Tensor]:
+        """Noisy copies.
+
+        Args:
+            labels: ``(R,)`` int64, repeated.
+            boxes: ``(R, 4)`` normalised (cx, cy, w, h), repeated.
+            groups: groups in the repetition.
+            noise: random numbers.
+
+        Returns:
+            labels ``(R,)`` and boxes ``(R, 4)`` normalised (cx, cy, w, h), inside the image.
+        """
+        labels = torch.where(noise.label_draw < self.label_noise * 0.5, noise.label, labels)
+        negative = torch.arange(2, dtype=boxes.dtype, device=boxes.device)
+        negative = negative.repeat(groups).repeat_interleave(len(boxes) // (2 * groups))
+        half = boxes[:, 2:].repeat(1, 2) / 2
+        shift = (noise.distance + negative.unsqueeze(1)) * noise.sign * half * self.box_noise
+        corners = (cxcywh_to_xyxy(boxes) + shift).clamp(0.0, 1.0)
+        return labels, xyxy_to_cxcywh(corners)
+
+    def mask(self, groups: int, slots: int, device: torch.device) -> Tensor:
+        """Who must not see whom, ``(D + Q, D + Q)`` bool.
+
+        Matching queries do not see denoising ones, and groups do not see each other;
+        denoising queries see the matching ones.
+        """
+        group = torch.arange(groups, device=device).repeat_interleave(slots)
+        group = torch.cat([group, group.new_full((self.num_queries,), -1)])
+        return (group[:, None] != group[None]) & (group[None] >= 0)
+
+    def forward(
+        self, gt_labels: Sequence[Tensor], gt_boxes: Sequence[Tensor], noise: Noise | None = None
+    ) -> DenoisingQueries | None:
+        """Queries for a batch.
+
+        Args:
+            gt_labels: per image ``(T_b,)`` int64.
+            gt_boxes: per image ``(T_b, 4)`` normalised (cx, cy, w, h).
+            noise: random numbers; drawn where not given.
+
+        Returns:
+            the queries, or None for a batch without objects.
+        """
+        counts = [len(labels) for labels in gt_labels]
+        most = max(counts)
+        if most == 0:
+            return None
+        groups = self.groups(counts)
+        labels = torch.cat(list(gt_labels)).repeat(2 * groups)
+        boxes = torch.cat(list(gt_boxes)).repeat(2 * groups, 1)
+        labels, boxes = self.add_noise(labels, boxes, groups, noise or self.draw(labels, boxes))
+
+        device = boxes.device
+        image = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+        slot = torch.cat([torch.arange(n) for n in counts])
+        repeat = torch.arange(2 * groups).repeat_interleave(len(slot)) * most
+        image, slot = image.repeat(2 * groups).to(device), (slot.repeat(2 * groups) + repeat).to(device)
+        embedded = self.label_encoder(labels)
+        total = 2 * groups * most
+        content = embedded.new_zeros(len(counts), total, embedded.shape[1])
+        box_logits = boxes.new_zeros(len(counts), total, 4)
+        return DenoisingQueries(
+            content=content.index_put((image, slot), embedded),
+            box_logits=box_logits.index_put((image, slot), inverse_sigmoid(boxes)),
+            blocked=self.mask(groups, 2 * most, device),
+            groups=groups,
+            slots=2 * most,
+        )

@@ -1,0 +1,200 @@
+"""The two convolutional necks: channel mapping before, cross-level token fusion after the encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sor_ppa.layers.onednn import conv2d
+
+__all__ = ["ChannelMapper", "RepVGGPluXBlock", "RepVGGPluXNetwork"]
+
+
+class ChannelMapper(nn.Module):
+    """Every backbone map to the same width, and further maps by strided convolution.
+
+    1x1 convolution + GroupNorm per map; a further map is a 3x3 convolution of stride 2 + GroupNorm
+    on the last backbone map, the next one on the further map before.
+
+    Args:
+        in_channels: channels of the backbone maps, finest first.
+        out_channels: channels of all outputs, a multiple of 32.
+        num_outs: number of outputs, at least the number of inputs.
+
+    Raises:
+        ValueError: fewer outputs than inputs.
+    """
+
+    def __init__(self, in_channels: Sequence[int], out_channels: int, num_outs: int) -> None:
+        super().__init__()
+        if num_outs < len(in_channels):
+            raise ValueError(f"num_outs: {num_outs} found, expected at least {len(in_channels)} (inputs)")
+        self.num_inputs = len(in_channels)
+        layers = [nn.Conv2d(channels, out_channels, 1, bias=False) for channels in in_channels]
+        channels = in_channels[-1]
+        for _ in range(num_outs - len(in_channels)):
+            layers.append(nn.Conv2d(channels, out_channels, 3, stride=2, padding=1, bias=False))
+            channels = out_channels
+        for layer in layers:
+            nn.init.xavier_uniform_(layer.weight)
+        self.convs = nn.ModuleList(nn.Sequential(layer, nn.GroupNorm(32, out_channels)) for layer in layers)
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Maps ``(B, in_channels[i], h, w)`` to ``num_outs`` maps ``(B, out_channels, h, w)``."""
+        outs = [conv(x) for conv, x in zip(self.convs, maps, strict=False)]
+        extra = maps[-1]
+        for conv in self.convs[self.num_inputs :]:
+            extra = conv(extra)
+            outs.append(extra)
+        return outs
+
+
+class ConvNorm(nn.Sequential):
+    """Convolution without bias, BatchNorm and an activation.
+
+    Outside training the normalisation is folded into the kernel, which halves the memory traffic.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int = 1,
+        groups: int = 1,
+        activation: Callable[[], nn.Module] | None = nn.SiLU,
+    ) -> None:
+        conv = nn.Conv2d(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride=stride,
+            padding=kernel_size // 2,
+            groups=groups,
+            bias=False,
+        )
+        nn.init.kaiming_uniform_(conv.weight, a=1)
+        super().__init__(conv, nn.BatchNorm2d(out_channels))
+        self.padding = kernel_size // 2
+        self.activation = None if activation is None else activation()
+
+    def folded(self) -> tuple[Tensor, Tensor]:
+        """Kernel and bias of the convolution with its normalisation."""
+        conv, norm = cast(nn.Conv2d, self[0]), cast(nn.BatchNorm2d, self[1])
+        assert norm.running_var is not None
+        assert norm.running_mean is not None
+        scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+        return conv.weight * scale.view(-1, 1, 1, 1), norm.bias - norm.running_mean * scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training or torch.is_grad_enabled():
+            x = self[1](self[0](x))
+        else:
+            conv = cast(nn.Conv2d, self[0])
+            weight, bias = self.folded()
+            x = conv2d(x, weight, bias, conv.stride[0], self.padding, conv.groups)
+        return x if self.activation is None else self.activation(x)
+
+
+class ContextGate(nn.Module):
+    """Channel gate from an attention-pooled context (GCNet, eq. 3, with a sigmoid gate).
+
+    Args:
+        channels: channels of the map.
+        reduction: quotient of the bottleneck.
+    """
+
+    def __init__(self, channels: int, reduction: int = 16) -> None:
+        super().__init__()
+        self.conv_mask = nn.Conv2d(channels, 1, 1)
+        squeeze = nn.Conv2d(channels, channels // reduction, 1, bias=False)
+        expand = nn.Conv2d(channels // reduction, channels, 1, bias=False)
+        self.se_module = nn.Sequential(squeeze, nn.ReLU(), expand, nn.Sigmoid())
+        for layer in (self.conv_mask, squeeze, expand):
+            nn.init.kaiming_uniform_(layer.weight, a=1)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        attention = self.conv_mask(x).flatten(2).softmax(-1)  # (B, 1, h * w)
+        tokens = x.permute(0, 2, 3, 1).flatten(1, 2)  # no copy of a channels-last map
+        context = torch.bmm(attention, tokens).transpose(1, 2).unsqueeze(-1)  # (B, C, 1, 1)
+        return x * self.se_module(context)
+
+
+class RepVGGPluXBlock(nn.Module):
+    """Grouped 3x3 and 1x1 branches, SiLU, context gate and a residual (Salience-DETR, figure 5).
+
+    Outside training both branches and their normalisations are one 3x3 convolution.
+
+    Args:
+        channels: channels in and out.
+        groups: groups of both convolutions.
+    """
+
+    def __init__(self, channels: int, groups: int = 4) -> None:
+        super().__init__()
+        self.groups = groups
+        self.conv1 = ConvNorm(channels, channels, 3, groups=groups, activation=None)
+        self.conv2 = ConvNorm(channels, channels, 1, groups=groups, activation=None)
+        self.se_module = ContextGate(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training or torch.is_grad_enabled():
+            y = self.conv1(x) + self.conv2(x)
+        else:
+            weight, bias = self.conv1.folded()
+            point_weight, point_bias = self.conv2.folded()
+            kernel = weight + F.pad(point_weight, (1, 1, 1, 1))
+            y = conv2d(x, kernel, bias + point_bias, padding=1, groups=self.groups)
+        return self.se_module(F.silu(y)) + x
+
+
+class CSPLayer(nn.Module):
+    """A chain of RepVGG-pluX blocks beside a 1x1 shortcut, summed."""
+
+    def __init__(self, in_channels: int, out_channels: int, num_blocks: int = 3, groups: int = 4) -> None:
+        super().__init__()
+        self.conv1 = ConvNorm(in_channels, out_channels, 1)
+        self.conv2 = ConvNorm(in_channels, out_channels, 1)
+        self.bottlenecks = nn.Sequential(*[RepVGGPluXBlock(out_channels, groups) for _ in range(num_blocks)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.bottlenecks(self.conv1(x)) + self.conv2(x)
+
+
+class RepVGGPluXNetwork(nn.Module):
+    """Cross-level token fusion: a path aggregation network of RepVGG-pluX blocks (Salience-DETR, 3.4).
+
+    Args:
+        channels: channels of all maps.
+        num_levels: number of maps.
+        groups: groups of the blocks' convolutions.
+    """
+
+    def __init__(self, channels: int = 256, num_levels: int = 4, groups: int = 4) -> None:
+        super().__init__()
+        steps = range(num_levels - 1)
+        self.lateral_convs = nn.ModuleList(ConvNorm(channels, channels, 1) for _ in steps)
+        self.layer_blocks = nn.ModuleList(CSPLayer(2 * channels, channels, groups=groups) for _ in steps)
+        self.downsample_blocks = nn.ModuleList(ConvNorm(channels, channels, 3, stride=2) for _ in steps)
+        self.pan_blocks = nn.ModuleList(CSPLayer(2 * channels, channels, groups=groups) for _ in steps)
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Maps ``(B, C, h, w)``, finest first, to maps of the same shapes."""
+        if not torch.is_grad_enabled() and maps[0].device.type == "cpu":
+            maps = [x.clone(memory_format=torch.channels_last) for x in maps]
+        lateral = list(maps)
+        for level in range(len(maps) - 1, 0, -1):
+            lateral[level] = self.lateral_convs[level - 1](lateral[level])
+            up = F.interpolate(lateral[level], size=maps[level - 1].shape[-2:], mode="nearest")
+            lateral[level - 1] = self.layer_blocks[level - 1](torch.cat([up, maps[level - 1]], dim=1))
+        outs = [lateral[0]]
+        for level in range(1, len(maps)):
+            down = self.downsample_blocks[level - 1](outs[-1])
+            outs.append(self.pan_blocks[level - 1](torch.cat([down, lateral[level]], dim=1)))
+        return outs

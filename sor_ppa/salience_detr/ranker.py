@@ -1,0 +1,143 @@
+"""Salience-DETR that segments and ranks what it detects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import META_ARCH_REGISTRY
+from detectron2.modeling.postprocessing import detector_postprocess
+from detectron2.modeling.roi_heads import build_roi_heads
+from detectron2.structures import Boxes, ImageList, Instances
+from torch import Tensor
+from torchvision.ops import batched_nms
+
+from sor_ppa.layers.boxes import cxcywh_to_xyxy
+
+from .detector import Batch, SalienceDETR
+from .levels import Levels
+from .postprocess import select_detections
+from .transformer import TransformerOutput
+
+__all__ = ["RankingSalienceDETR"]
+
+
+@META_ARCH_REGISTRY.register()
+class RankingSalienceDETR(SalienceDETR):
+    """Salience-DETR whose boxes feed the mask head, the mask IoU head and the PPA branch.
+
+    The ROI features of a box are pooled from the *fused* maps: the outputs of the cross-level token fusion
+    that the decoder itself reads. They are a pyramid of one width with strides 8, 16, 32, ... like
+    an FPN, every level has seen every other, and the encoder has refined exactly the salient tokens.
+    The maps before the encoder have none of it.
+
+    Levels are called ``p<log2 stride>`` (p3, p4, p5, p6) in ``MODEL.ROI_HEADS.IN_FEATURES``.
+
+    Args:
+        roi_heads: registered ROI heads that work on given boxes (``CenterROIHeads``).
+        first_level: log2 of the stride of the finest map.
+        train_proposals: best queries per image that become proposals in training.
+        nms_threshold: IoU above which a worse detection of the class is removed; negative: never.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        roi_heads: Any,
+        first_level: int,
+        train_proposals: int,
+        nms_threshold: float,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.roi_heads = roi_heads
+        self.first_level = first_level
+        self.train_proposals = train_proposals
+        self.nms_threshold = nms_threshold
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        arguments = super().from_config(cfg)
+        node = cfg.MODEL.SALIENCE_DETR
+        strides = arguments["backbone"].output_shape()
+        first = strides[node.IN_FEATURES[0]].stride.bit_length() - 1
+        shapes = {
+            f"p{first + level}": ShapeSpec(channels=node.DIM, stride=2 ** (first + level))
+            for level in range(node.NUM_LEVELS)
+        }
+        return arguments | {
+            "roi_heads": build_roi_heads(cfg, shapes),
+            "first_level": first,
+            "train_proposals": node.TRAIN_PROPOSALS,
+            "nms_threshold": node.TEST_NMS,
+        }
+
+    def _features(self, output: TransformerOutput) -> dict[str, Tensor]:
+        return {f"p{self.first_level + level}": feature for level, feature in enumerate(output.memory)}
+
+    def losses(self, batched_inputs: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
+        """Weighted losses of the detector and of the ROI heads."""
+        batch = self.batch([item["image"] for item in batched_inputs])
+        targets = self.targets(batched_inputs)
+        maps, levels = self.feature_maps(batch)
+        output, losses = self.detect_and_score(maps, levels, batch, targets)
+        proposals = self._proposals(output, batch)
+        instances = [item["instances"].to(self.device) for item in batched_inputs]
+        images = ImageList(batch.images, batch.sizes)
+        _, roi_losses = self.roi_heads(images, self._features(output), proposals, instances)
+        return losses | roi_losses
+
+    @torch.no_grad()
+    def _proposals(self, output: TransformerOutput, batch: Batch) -> list[Instances]:
+        """The boxes of the best matching queries of the last layer, in pixels of the batch."""
+        queries = output.proposals.index.shape[1]  # matching queries stand behind the denoising ones
+        logits, boxes = output.logits[-1, :, -queries:], output.boxes[-1, :, -queries:]
+        best = logits.amax(-1).topk(min(self.train_proposals, queries), dim=1).indices
+        corners = cxcywh_to_xyxy(boxes.gather(1, best.unsqueeze(-1).expand(-1, -1, 4)))
+        proposals = []
+        for image_boxes, (height, width) in zip(corners, batch.sizes, strict=True):
+            scaled = Boxes(image_boxes * image_boxes.new_tensor([width, height, width, height]))
+            scaled.clip((height, width))
+            instances = Instances((height, width))
+            instances.proposal_boxes = scaled[scaled.nonempty()]
+            proposals.append(instances)
+        return proposals
+
+    def results(
+        self, output: TransformerOutput, levels: Levels, batch: Batch, inputs: Sequence[dict[str, Any]]
+    ) -> list[dict[str, Any]]:
+        """``{"instances": Instances}`` per image with masks and ranks, at its output size."""
+        found = select_detections(output.logits[-1], output.boxes[-1], self.topk)
+        detected = []
+        for row, (height, width) in enumerate(batch.sizes):
+            scale = found.boxes.new_tensor([width, height, width, height])
+            boxes, scores = Boxes(found.boxes[row] * scale), found.scores[row]
+            classes = self.label_classes[found.labels[row]]
+            boxes.clip((height, width))
+            keep = (classes >= 0) & (scores > self.score_thresh) & boxes.nonempty()
+            instances = Instances((height, width))
+            instances.pred_boxes, instances.scores, instances.pred_classes = (
+                boxes[keep],
+                scores[keep],
+                classes[keep],
+            )
+            if self.nms_threshold >= 0:
+                instances = instances[
+                    batched_nms(
+                        instances.pred_boxes.tensor,
+                        instances.scores,
+                        instances.pred_classes,
+                        self.nms_threshold,
+                    )
+                ]
+            detected.append(instances)
+        ranked = self.roi_heads.forward_with_given_boxes(self._features(output), detected)
+        results = []
+        for instances, item, (height, width) in zip(ranked, inputs, batch.sizes, strict=True):
+            size = int(item.get("height", height)), int(item.get("width", width))
+            results.append({"instances": detector_postprocess(instances, *size)})
+        return results

@@ -1,0 +1,149 @@
+"""All formulations of the sampling step compute the same sums and gradients."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from sor_ppa.layers.deformable_attention import MultiScaleDeformableAttention, deformable_sampling
+
+SHAPES = ((7, 9), (4, 5), (2, 3), (1, 1))
+TOKENS = sum(h * w for h, w in SHAPES)
+
+
+def inputs(
+    batch: int = 2, queries: int = 11, heads: int = 2, dim: int = 8, points: int = 3
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Values, locations in and around the maps, weights."""
+    generator = torch.Generator().manual_seed(0)
+    value = torch.randn(batch, TOKENS, heads, dim, generator=generator)
+    shape = (batch, queries, heads, len(SHAPES), points)
+    locations = torch.rand(*shape, 2, generator=generator) * 1.6 - 0.3
+    weights = torch.rand(*shape, generator=generator)
+    return value, locations, weights
+
+
+def by_hand(value: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
+    """The definition, point by point."""
+    batch, queries, heads, levels, points, _ = locations.shape
+    out = torch.zeros(batch, queries, heads, value.shape[-1], dtype=value.dtype)
+    for b, q, h, level, p in torch.cartesian_prod(
+        *map(torch.arange, (batch, queries, heads, levels, points))
+    ).tolist():
+        height, width = SHAPES[level]
+        start = sum(x * y for x, y in SHAPES[:level])
+        x = locations[b, q, h, level, p, 0].item() * width - 0.5
+        y = locations[b, q, h, level, p, 1].item() * height - 0.5
+        for row in range(height):
+            for column in range(width):
+                share = max(0.0, 1 - abs(x - column)) * max(0.0, 1 - abs(y - row))
+                if share:
+                    token = value[b, start + row * width + column, h]
+                    out[b, q, h] += share * weights[b, q, h, level, p] * token
+    return out.flatten(2)
+
+
+@pytest.mark.parametrize("method", ["bag", "grid", "auto"])
+def test_agrees_with_the_definition(method: str) -> None:
+    value, locations, weights = inputs(batch=1, queries=3)
+    found = deformable_sampling(value, SHAPES, locations, weights, method=method)
+    torch.testing.assert_close(found, by_hand(value, locations, weights), rtol=1e-5, atol=1e-5)
+
+
+def gradients(method: str, dtype: torch.dtype = torch.float32) -> tuple[Tensor, ...]:
+    value, locations, weights = (t.to(dtype).requires_grad_() for t in inputs())
+    out = deformable_sampling(value, SHAPES, locations, weights, method=method)
+    target = torch.linspace(-1, 1, out.numel(), dtype=dtype).view_as(out)
+    return out.detach(), *torch.autograd.grad((out * target).sum(), (value, locations, weights))
+
+
+def test_formulations_agree_forward_and_backward() -> None:
+    for bag, grid in zip(gradients("bag"), gradients("grid"), strict=True):
+        torch.testing.assert_close(bag, grid, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("method", ["bag", "grid"])
+def test_gradients_are_those_of_finite_differences(method: str) -> None:
+    value, locations, weights = inputs(batch=1, queries=2, heads=1, dim=2, points=1)
+    arguments = [t.double().requires_grad_() for t in (value, locations, weights)]
+    assert torch.autograd.gradcheck(
+        lambda v, at, w: deformable_sampling(v, SHAPES, at, w, method=method), arguments
+    )
+
+
+def test_half_precision_values_are_summed_in_float32() -> None:
+    value, locations, weights = inputs()
+    found = deformable_sampling(value.bfloat16(), SHAPES, locations, weights)
+    exact = deformable_sampling(value.bfloat16().float(), SHAPES, locations, weights)
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found, exact.bfloat16())
+
+
+def test_no_queries() -> None:
+    value, locations, weights = inputs(queries=0)
+    assert deformable_sampling(value, SHAPES, locations, weights).shape == (2, 0, 16)
+
+
+def test_far_away_locations_read_zero() -> None:
+    value, locations, weights = inputs()
+    assert not deformable_sampling(value, SHAPES, locations + 1e6, weights).any()
+
+
+def test_wrong_shapes_are_named() -> None:
+    value, locations, weights = inputs()
+    with pytest.raises(ValueError, match=f"{TOKENS} tokens found"):
+        deformable_sampling(value, SHAPES[:3], locations, weights)
+    with pytest.raises(ValueError, match="'fast' found"):
+        deformable_sampling(value, SHAPES, locations, weights, method="fast")
+
+
+def test_padded_tokens_read_as_zero() -> None:
+    module = MultiScaleDeformableAttention(16, 4, 2, 3)
+    query, value = torch.randn(1, 5, 16), torch.randn(1, TOKENS, 16)
+    reference = torch.rand(1, 5, 4, 2)
+    padding = torch.zeros(1, TOKENS, dtype=torch.bool)
+    padding[:, ::3] = True
+    changed = torch.where(padding.unsqueeze(-1), value + 5, value)
+    first = module(query, reference, value, SHAPES, padding)
+    assert torch.equal(first, module(query, reference, changed, SHAPES, padding))
+
+
+def test_reference_must_be_points_or_boxes() -> None:
+    module = MultiScaleDeformableAttention(16, 4, 2, 3)
+    with pytest.raises(ValueError, match="last axis 3"):
+        module(torch.randn(1, 5, 16), torch.rand(1, 5, 4, 3), torch.randn(1, TOKENS, 16), SHAPES)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="needs triton (comes with CUDA torch)")
+def test_triton_kernels_in_the_interpreter() -> None:
+    """The kernels' arithmetic on the CPU; a process of its own, as Triton reads the variable on import."""
+    code = (
+        "import torch\n"
+        "from tests.layers.test_deformable_attention import gradients\n"
+        "for a, b in zip(gradients('triton'), gradients('bag'), strict=True):\n"
+        "    torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)\n"
+    )
+    environment = os.environ | {"TRITON_INTERPRET": "1"}
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_triton_on_the_gpu() -> None:
+    expected = gradients("bag")
+    value, locations, weights = (t.cuda().requires_grad_() for t in inputs())
+    out = deformable_sampling(value, SHAPES, locations, weights, method="triton")
+    target = torch.linspace(-1, 1, out.numel(), device="cuda").view_as(out)
+    found = out.detach(), *torch.autograd.grad((out * target).sum(), (value, locations, weights))
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a.cpu(), b, rtol=1e-4, atol=1e-4)
