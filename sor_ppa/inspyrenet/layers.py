@@ -75,7 +75,7 @@ class ConvBlock(nn.Module):
     ) -> None:
         super().__init__()
         kernel = (kernel_size, kernel_size) if isinstance(kernel_size, int) else kernel_size
-        padding = tuple(dilation * (side - 1) // 2 for side in kernel)
+        padding = (dilation * (kernel[0] - 1) // 2, dilation * (kernel[1] - 1) // 2)
         self.conv = nn.Conv2d(
             in_channels, out_channels, kernel, padding=padding, dilation=dilation, bias=False
         )
@@ -86,11 +86,8 @@ class ConvBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_channels, H, W) -> (B, out_channels, H, W)."""
-        if self.is_pointwise:
-            x = pointwise_conv(x, self.conv.weight, self.conv.bias)
-        else:
-            x = self.conv(x)
-        return self.finish(x)
+        weight, bias = self.conv.weight, self.conv.bias
+        return self.finish(pointwise_conv(x, weight, bias) if self.is_pointwise else self.conv(x))
 
     def finish(self, x: Tensor) -> Tensor:
         """What follows the convolution: BatchNorm and ReLU, (B, out_channels, H, W) -> same."""
@@ -131,8 +128,10 @@ def fold_batch_norm(module: nn.Module) -> nn.Module:
             if isinstance(child, ConvBlock) and child.bn is not None:
                 fold_conv(child.conv, child.bn)
                 child.bn = None
-            elif child is not module and hasattr(child, "fold_batch_norm"):
-                child.fold_batch_norm()
+            else:
+                fold = getattr(child, "fold_batch_norm", None)
+                if fold is not None:
+                    fold()
     return module.requires_grad_(False)
 
 
@@ -164,8 +163,6 @@ class AxisAttention(nn.Module):
             block(x).reshape(batch, -1, side) for block in (self.query_conv, self.key_conv, self.value_conv)
         )
         attention = torch.bmm(query.transpose(1, 2), key).softmax(-1)  # (B, side, side)
-        if batch == 1:
-            out = linear(value[0], attention[0])
-        else:
-            out = torch.bmm(value, attention.transpose(1, 2))
+        alone = batch == 1
+        out = linear(value[0], attention[0]) if alone else torch.bmm(value, attention.transpose(1, 2))
         return torch.addcmul(x, self.gamma, out.reshape(x.shape))

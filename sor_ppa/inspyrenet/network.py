@@ -30,7 +30,7 @@ class CoarseLevels(NamedTuple):
     size: tuple[int, int]
 
 
-def build_encoder(name: str) -> nn.Module:
+def build_encoder(name: str) -> Res2Net50 | Swin:
     """The encoder of a published model.
 
     Args:
@@ -60,7 +60,7 @@ class InSPyReNetNetwork(nn.Module):
 
     def __init__(
         self,
-        backbone: nn.Module,
+        backbone: Res2Net50 | Swin,
         depth: int = 64,
         base_size: tuple[int, int] = (384, 384),
         tile: int = 0,
@@ -109,9 +109,7 @@ class InSPyReNetNetwork(nn.Module):
         f3, d3 = self.decoder([x3, x4, x5])
         f2, p2 = self.attention2([x2, f3], (height // 4, width // 4), d3.detach(), tile=tile)
         d2 = reconstruct(d3.detach(), p2)
-        f1, p1 = self.attention1(
-            [x1, f2], (height // 2, width // 2), d2.detach(), p2.detach(), tile=tile
-        )
+        f1, p1 = self.attention1([x1, f2], (height // 2, width // 2), d2.detach(), p2.detach(), tile=tile)
         d1 = reconstruct(d2.detach(), p1)
         return CoarseLevels(SaliencyPyramid([d3, d2, d1], [p2, p1]), f1, (height, width))
 

@@ -72,6 +72,7 @@ class Res2NetBlock(nn.Module):
         out = self.bn3(pointwise_conv(torch.cat(outputs, 1), self.conv3.weight, self.conv3.bias))
         if self.downsample is not None:
             pool, project, norm = self.downsample
+            assert isinstance(project, nn.Conv2d)
             x = norm(pointwise_conv(pool(x), project.weight, project.bias))
         return F.relu_(out.add_(x))
 

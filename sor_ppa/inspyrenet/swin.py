@@ -8,6 +8,7 @@ with padding first and shifting always, so the network is written here.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -61,6 +62,8 @@ def drop_path(x: Tensor, rate: float, training: bool) -> Tensor:
 
 class WindowAttention(nn.Module):
     """Multi-head self-attention inside windows with a relative position bias."""
+
+    relative_position_index: Tensor
 
     def __init__(self, dim: int, window: int, heads: int) -> None:
         super().__init__()
@@ -219,7 +222,8 @@ class Swin(nn.Module):
         """(B, 3, H, W) -> five feature maps (B, C_i, H_i, W_i), finest first."""
         x = self.patch_embed(x)
         features = [x]
-        for stage, layer in enumerate(self.layers):
+        for stage, module in enumerate(self.layers):
+            layer = cast(SwinStage, module)
             x = layer(x)
             features.append(getattr(self, f"norm{stage}")(x))
             if layer.downsample is not None:
