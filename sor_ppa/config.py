@@ -154,3 +154,9 @@ def _add_ranking(cfg: CfgNode) -> None:
 def _add_data(cfg: CfgNode) -> None:
     # [new] Folder that holds the datasets; empty: $DETECTRON2_DATASETS, else ./datasets.
     cfg.DATASETS.ROOT = ""
+    # [new] Keep objects that are not salient, without a rank (published code leaves them out).
+    cfg.DATASETS.KEEP_RANKLESS = False
+    # [new] Rank labels in training: "top" (most salient = K - 1, counting down) or "keep" (the dataset's).
+    cfg.DATASETS.RANK_RULE = "top"
+    # [new] Objects beyond the K-th rank: "lowest" (share label 0) or "ignore" (no ranking loss).
+    cfg.DATASETS.RANK_OVERFLOW = "lowest"
