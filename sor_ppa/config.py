@@ -23,6 +23,9 @@ def add_sor_config(cfg: CfgNode) -> None:
     _add_roi_heads(cfg)
     _add_ranking(cfg)
     _add_data(cfg)
+    from .inspyrenet.config import add_inspyrenet_config  # here, because the wing imports the ground floor
+
+    add_inspyrenet_config(cfg)
 
 
 def _add_backbone(cfg: CfgNode) -> None:

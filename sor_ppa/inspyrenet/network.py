@@ -15,6 +15,11 @@ from .swin import Swin
 __all__ = ["CoarseLevels", "InSPyReNetNetwork", "SaliencyPyramid", "build_encoder"]
 
 
+# Sides in pixels of the tiles of the fine levels.
+CPU_TILE = 128
+DEVICE_TILE = 1024
+
+
 class SaliencyPyramid(NamedTuple):
     """Saliency logits d3 ... d0 and Laplacians p2 ... p0, coarsest first, each (B, 1, H_i, W_i)."""
 
@@ -54,8 +59,9 @@ class InSPyReNetNetwork(nn.Module):
         depth: channels of every context and decoder feature.
         base_size: (height, width) in pixels of the images the weights were trained on; it sets the grids of
             the context attention.
-        tile: side in pixels of the tiles in which :meth:`forward` computes the two finest levels outside
-            training; 0: no tiles. The result does not depend on it beyond rounding.
+        tile: side in pixels of the tiles in which the fine levels are computed outside training; 0: no
+            tiles; None: by device, small on CPUs (whose caches hold them). The result does not depend on
+            it beyond rounding.
     """
 
     def __init__(
@@ -63,7 +69,7 @@ class InSPyReNetNetwork(nn.Module):
         backbone: Res2Net50 | Swin,
         depth: int = 64,
         base_size: tuple[int, int] = (384, 384),
-        tile: int = 0,
+        tile: int | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -99,7 +105,7 @@ class InSPyReNetNetwork(nn.Module):
         height, width = images.shape[-2:]
         if height % 4 or width % 4:
             raise ValueError(f"image size: expected multiples of 4 pixels, found {height} x {width}")
-        tile = 0 if self.training else self.tile
+        tile = self._tile_side(images)
         features = self.backbone(images)
         contexts = []
         for level in range(5, 0, -1):  # from the back, so that each feature map is freed once it is read
@@ -112,6 +118,13 @@ class InSPyReNetNetwork(nn.Module):
         f1, p1 = self.attention1([x1, f2], (height // 2, width // 2), d2.detach(), p2.detach(), tile=tile)
         d1 = reconstruct(d2.detach(), p1)
         return CoarseLevels(SaliencyPyramid([d3, d2, d1], [p2, p1]), f1, (height, width))
+
+    def _tile_side(self, x: Tensor) -> int:
+        if self.training:
+            return 0
+        if self.tile is not None:
+            return self.tile
+        return CPU_TILE if x.device.type == "cpu" else DEVICE_TILE
 
     def finest(self, coarse: CoarseLevels, wanted: Tensor | None = None) -> SaliencyPyramid:
         """Add level 0.
@@ -127,7 +140,7 @@ class InSPyReNetNetwork(nn.Module):
             coarse.size,
             d1.detach(),
             p1.detach(),
-            tile=0 if self.training else self.tile,
+            tile=self._tile_side(coarse.feature),
             wanted=wanted,
             keep_features=False,
         )
