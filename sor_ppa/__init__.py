@@ -3,9 +3,9 @@
 Importing this package registers its models and datasets with detectron2.
 """
 
-from . import backbone, centermask, inspyrenet
+from . import backbone, centermask, data, inspyrenet, mask_rcnn
 from .config import add_sor_config
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "add_sor_config", "backbone", "centermask", "inspyrenet"]
+__all__ = ["__version__", "add_sor_config", "backbone", "centermask", "data", "inspyrenet", "mask_rcnn"]
