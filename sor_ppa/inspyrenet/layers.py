@@ -7,7 +7,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-__all__ = ["AxisAttention", "ConvBlock", "fold_batch_norm", "linear", "pointwise_conv", "resize"]
+__all__ = [
+    "AxisAttention",
+    "ConvBlock",
+    "channels_last",
+    "fold_batch_norm",
+    "linear",
+    "pointwise_conv",
+    "resize",
+]
 
 
 def resize(x: Tensor, size: tuple[int, int], align_corners: bool = False) -> Tensor:
@@ -133,6 +141,14 @@ def fold_batch_norm(module: nn.Module) -> nn.Module:
                 if fold is not None:
                     fold()
     return module.requires_grad_(False)
+
+
+def channels_last(module: nn.Module) -> nn.Module:
+    """Lay out every kernel with its channels innermost, which convolutions pass on to their outputs."""
+    for parameter in module.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return module
 
 
 class AxisAttention(nn.Module):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,7 +57,12 @@ def soften(
     return 1 - alpha if reverse else alpha
 
 
-def over(image: Image, alpha: NDArray[np.floating], background: NDArray | Sequence[int]) -> Image:
+def _colors(background: NDArray[Any] | Sequence[int]) -> NDArray[Any]:
+    """One colour in double precision, as published; a picture as it is."""
+    return background if isinstance(background, np.ndarray) else np.array(background, np.float64)
+
+
+def over(image: Image, alpha: NDArray[np.floating], background: NDArray[Any] | Sequence[int]) -> Image:
     """The foreground of a picture over another.
 
     Args:
@@ -68,7 +74,7 @@ def over(image: Image, alpha: NDArray[np.floating], background: NDArray | Sequen
         (H, W, 3) uint8.
     """
     share = alpha[..., None]
-    return (image * share + np.asarray(background) * (1 - share)).astype(np.uint8)
+    return (image * share + _colors(background) * (1 - share)).astype(np.uint8)
 
 
 def cut_out(image: Image, alpha: NDArray[np.floating], *, clean: bool = True) -> Image:
@@ -125,18 +131,18 @@ def compose(
     if kind == "rgba":
         return cut_out(image, alpha, clean=threshold is None)
     if kind == "green":
-        return over(image, alpha, np.float64(GREEN))
+        return over(image, alpha, GREEN)
     if kind == "white":
-        return over(image, alpha, np.float64(WHITE))
+        return over(image, alpha, WHITE)
     if is_color(kind):
-        return over(image, alpha, np.float64(parse_color(kind)))
+        return over(image, alpha, parse_color(kind))
 
     import cv2
 
     if kind == "blur":
         return over(image, alpha, cv2.GaussianBlur(image, (0, 0), BLUR_SIGMA))
     if kind == "overlay":
-        tinted = (np.float64(GREEN) + image) // 2
+        tinted = (_colors(GREEN) + image) // 2
         mixed = (tinted * alpha[..., None] + image * (1 - alpha[..., None])).astype(np.uint8)
         edges = cv2.Canny((alpha > 0.5).astype(np.uint8) * np.uint8(255), 50, 100)
         mixed[edges != 0] = GREEN

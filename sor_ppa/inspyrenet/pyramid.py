@@ -33,12 +33,14 @@ def gaussian_kernel() -> Tensor:
 
 
 def _blur(x: Tensor, gain: float = 1.0, stride: int = 1) -> Tensor:
-    """Separable Gaussian with reflected borders; ``gain`` applies to each axis."""
+    """Separable Gaussian with reflected borders, in full precision; ``gain`` applies to each axis."""
     channels, pad = x.shape[1], KERNEL_SIZE // 2
+    x = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
     taps = x.new_tensor([gain * tap for tap in TAPS]).expand(channels, 1, -1)
     x = F.pad(x, (pad,) * 4, mode="reflect")
-    x = F.conv2d(x, taps[:, :, :, None], stride=(stride, 1), groups=channels)
-    return F.conv2d(x, taps[:, :, None, :], stride=(1, stride), groups=channels)
+    with torch.autocast(x.device.type, enabled=False):
+        x = F.conv2d(x, taps[:, :, :, None], stride=(stride, 1), groups=channels)
+        return F.conv2d(x, taps[:, :, None, :], stride=(1, stride), groups=channels)
 
 
 def reduce(x: Tensor) -> Tensor:

@@ -205,8 +205,16 @@ class ContextAttention(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Key and value of each region, both (B, channels, K).
 
-        As published, the features on the grid are read in memory order as (cells, C), not transposed.
+        As published, the features on the grid are read in memory order as (cells, C), not transposed, and
+        summed without normalisation. Sums over that many cells do not fit float16, so this part ignores
+        autocast.
         """
+        with torch.autocast(regions.device.type, enabled=False):
+            return self._summarise_fully(features, size, regions.to(self.threshold.dtype))
+
+    def _summarise_fully(
+        self, features: Sequence[Tensor], size: tuple[int, int], regions: Tensor
+    ) -> tuple[Tensor, Tensor]:
         channels = sum(feature.shape[1] for feature in features)
         cells = self.grid[0] * self.grid[1]
         slabs: Iterable[Tensor]
@@ -217,7 +225,7 @@ class ContextAttention(nn.Module):
         context: Tensor | None = None
         row = 0  # of the (cells, C) matrix
         for slab in slabs:
-            on_grid = resize(resize(slab.contiguous(), size), self.grid)
+            on_grid = resize(resize(slab.to(regions.dtype).contiguous(), size), self.grid)
             part = on_grid.reshape(on_grid.shape[0], -1, channels)
             total = torch.bmm(regions[:, :, row : row + part.shape[1]], part)
             context = total if context is None else context + total

@@ -207,7 +207,8 @@ class Swin(nn.Module):
         drop_path_rate: float = 0.2,
     ) -> None:
         super().__init__()
-        rates = torch.linspace(0, drop_path_rate, sum(depths)).tolist()
+        last = max(sum(depths) - 1, 1)
+        rates = [drop_path_rate * index / last for index in range(sum(depths))]
         widths = [dim * 2**stage for stage in range(len(depths))]
         self.out_channels = (dim, *widths)
         self.patch_embed = PatchEmbed(dim)

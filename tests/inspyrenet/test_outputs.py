@@ -17,9 +17,9 @@ from .fixtures import arrays, case_image, manifest
 def saliency() -> np.ndarray:
     data = arrays("compose")
     size = manifest()["compose"]["image"]
-    resized = resize(
-        torch.from_numpy(data["pred96"]), (size["height"], size["width"]), align_corners=True
-    )[0, 0]
+    resized = resize(torch.from_numpy(data["pred96"]), (size["height"], size["width"]), align_corners=True)[
+        0, 0
+    ]
     np.testing.assert_allclose(resized.numpy(), data["pred_resized"][0, 0], atol=1e-6)
     return data["pred_resized"][0, 0]
 
