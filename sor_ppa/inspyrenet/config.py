@@ -20,6 +20,9 @@ def add_inspyrenet_config(cfg: CfgNode) -> None:
     sor = cfg.MODEL.setdefault("SOR", CfgNode())
     # [new] Sharpen each ranked mask inside its box at image resolution.
     sor.setdefault("REFINE", False)
+    # [new] Who ranks: "head" (the ranking branch) or "saliency", the post-processing baseline: the mean of
+    # the saliency map of REFINER's InSPyReNet under each mask.
+    sor.setdefault("RANK_BY", "head")
     if "REFINER" not in sor:
         sor.REFINER = _refiner()
 
@@ -61,7 +64,10 @@ def _network() -> CfgNode:
 
 def _refiner() -> CfgNode:
     node = CfgNode()
-    # [new] Config and weights of the InSPyReNet that does it ("" = by image edges alone, no network).
+    # [new] Who decides about a mask's edge: "color" (the colours on both sides; needs no weights) or
+    # "network" (the InSPyReNet of CONFIG).
+    node.METHOD = "color"
+    # [new] Config and weights of the InSPyReNet for METHOD "network" and for RANK_BY "saliency".
     node.CONFIG = ""
     node.WEIGHTS = ""
     # [new] Margin around a box as a fraction of its sides.
