@@ -13,8 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-import yaml
-from detectron2.config import CfgNode, get_cfg
+from detectron2.config import CfgNode
 from detectron2.data import (
     DatasetFromList,
     MapDataset,
@@ -25,6 +24,7 @@ from detectron2.data import (
 from detectron2.data.samplers import InferenceSampler
 from detectron2.engine import DefaultTrainer, SimpleTrainer, TrainerBase, default_setup
 from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, DatasetEvaluators, verify_results
+from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
@@ -33,45 +33,17 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from .checkpoint import SORCheckpointer
-from .config import add_sor_config, settle_config
+from .config import ConfigError, load_config
 from .data.builtin import register_from_config
 from .data.mapper import RankingDatasetMapper
+from .data.sod import register_sod_from_config
 from .evaluation.evaluator import SOREvaluator
+from .evaluation.sod_evaluator import SODEvaluator
+from .inspyrenet.stage import with_saliency
 
-__all__ = ["ConfigError", "Trainer", "evaluate", "load_config", "run", "setup"]
+__all__ = ["ConfigError", "Trainer", "evaluate", "load_config", "run", "setup", "summary"]
 
 _log = logging.getLogger(__name__)
-
-
-class ConfigError(ValueError):
-    """A configuration that cannot be used, in one line."""
-
-
-def load_config(config_file: str, options: list[str] | None = None) -> CfgNode:
-    """A configuration from a file and ``KEY VALUE`` pairs.
-
-    Args:
-        config_file: YAML with the keys of detectron2 and of this package; empty for the defaults.
-        options: keys and values, alternating.
-
-    Raises:
-        ConfigError: in one line, naming file and key.
-    """
-    cfg = get_cfg()
-    add_sor_config(cfg)
-    where = config_file
-    try:
-        if config_file:
-            cfg.merge_from_file(config_file)
-        where = "command line"
-        cfg.merge_from_list(list(options or []))
-    except FileNotFoundError as error:
-        raise ConfigError(f"{config_file}: no such configuration ({error.filename})") from None
-    except (KeyError, ValueError, AssertionError, yaml.YAMLError, OSError) as error:
-        reason = str(error.args[0] if error.args else error).strip()
-        raise ConfigError(f"{where}: {' '.join(reason.split())}") from None
-    settle_config(cfg)
-    return cfg
 
 
 def setup(args: argparse.Namespace) -> CfgNode:
@@ -88,6 +60,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
     """
     cfg = load_config(args.config_file, args.opts)
     register_from_config(cfg)
+    register_sod_from_config(cfg)
     for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
         if name not in MetadataCatalog.list() or not MetadataCatalog.get(name).get("thing_classes"):
             raise ConfigError(f"DATASETS: found {name!r}, which is not a registered dataset")
@@ -95,6 +68,11 @@ def setup(args: argparse.Namespace) -> CfgNode:
     default_setup(cfg, args)
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="sor_ppa")
     return cfg
+
+
+def _of_architecture(cfg: CfgNode, name: str) -> Any:
+    """What the meta-architecture brings under a name instead of the trainer's own; None if nothing."""
+    return getattr(META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE), name, None)
 
 
 class AutocastTrainer(SimpleTrainer):
@@ -159,9 +137,27 @@ class Trainer(DefaultTrainer):
         if "_trainer" in state_dict:
             self._trainer.load_state_dict(state_dict["_trainer"])
 
+    def train(self) -> OrderedDict[str, Any] | None:
+        """Train to the end.
+
+        Returns:
+            The last evaluation's results on the main process; None elsewhere or without one.
+        """
+        TrainerBase.train(self, self.start_iter, self.max_iter)
+        results = getattr(self, "_last_eval_results", None)
+        if results is not None and comm.is_main_process():
+            verify_results(self.cfg, results)
+            return results
+        return None
+
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
-        """SGD or AdamW (``SOLVER.OPTIMIZER``), with detectron2's parameter groups and clipping."""
+        """SGD or AdamW (``SOLVER.OPTIMIZER``), with detectron2's parameter groups and clipping.
+
+        A meta-architecture with a ``build_optimizer(cfg, model)`` of its own has its way.
+        """
+        if own := _of_architecture(cfg, "build_optimizer"):
+            return own(cfg, model)
         params = get_default_optimizer_params(
             model,
             base_lr=cfg.SOLVER.BASE_LR,
@@ -179,15 +175,32 @@ class Trainer(DefaultTrainer):
         raise ConfigError(f"SOLVER.OPTIMIZER: found {name!r}, expected 'SGD' or 'AdamW'")
 
     @classmethod
+    def build_lr_scheduler(cls, cfg: CfgNode, optimizer: torch.optim.Optimizer) -> Any:
+        """detectron2's schedules; a meta-architecture's ``build_lr_scheduler(cfg, optimizer)`` has its way."""
+        if own := _of_architecture(cfg, "build_lr_scheduler"):
+            return own(cfg, optimizer)
+        return super().build_lr_scheduler(cfg, optimizer)
+
+    @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> Any:
-        """Batches of augmented images with ranked objects."""
+        """Batches of augmented images with ranked objects.
+
+        A meta-architecture with a ``build_train_loader(cfg)`` of its own has its way.
+        """
+        if own := _of_architecture(cfg, "build_train_loader"):
+            return own(cfg)
         return build_detection_train_loader(cfg, mapper=RankingDatasetMapper(cfg, is_train=True))
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> DataLoader:
-        """Batches of ``TEST.IMS_PER_BATCH`` images; every process gets its share, none twice."""
+        """Batches of ``TEST.IMS_PER_BATCH`` images; every process gets its share, none twice.
+
+        A meta-architecture with a ``build_test_mapper(cfg)`` of its own has its way with each image.
+        """
         dicts = get_detection_dataset_dicts(dataset_name, filter_empty=False)
-        dataset = MapDataset(DatasetFromList(dicts), RankingDatasetMapper(cfg, is_train=False))
+        own = _of_architecture(cfg, "build_test_mapper")
+        mapper = own(cfg) if own else RankingDatasetMapper(cfg, is_train=False)
+        dataset = MapDataset(DatasetFromList(dicts), mapper)
         return DataLoader(
             dataset,
             batch_size=cfg.TEST.IMS_PER_BATCH,
@@ -200,14 +213,18 @@ class Trainer(DefaultTrainer):
     def build_evaluator(
         cls, cfg: CfgNode, dataset_name: str, output_folder: str | None = None
     ) -> DatasetEvaluator:
-        """The evaluator of a dataset's ``evaluator_type``: ranking metrics, or COCO AP."""
+        """The evaluator of a dataset's ``evaluator_type``: ranking metrics, COCO AP, or saliency measures."""
         folder = output_folder or os.path.join(cfg.OUTPUT_DIR, "inference", dataset_name)
         kind = MetadataCatalog.get(dataset_name).get("evaluator_type", "coco")
         if kind == "sor":
             return SOREvaluator(dataset_name, output_dir=folder, rank_field=cfg.TEST.RANK_FIELD)
         if kind == "coco":
             return DatasetEvaluators([COCOEvaluator(dataset_name, output_dir=folder)])
-        raise ConfigError(f"dataset {dataset_name}: found evaluator_type {kind!r}, expected 'sor' or 'coco'")
+        if kind == "sod":
+            return SODEvaluator(dataset_name, output_dir=folder)
+        raise ConfigError(
+            f"dataset {dataset_name}: found evaluator_type {kind!r}, expected 'sor', 'coco' or 'sod'"
+        )
 
     @classmethod
     def test(
@@ -216,7 +233,34 @@ class Trainer(DefaultTrainer):
         """Evaluate on every dataset of ``DATASETS.TEST``; see detectron2's ``DefaultTrainer.test``."""
         device = next(model.parameters()).device
         with _autocast(device, cfg.TEST.AMP):
-            return super().test(cfg, model, evaluators)
+            results = super().test(cfg, model, evaluators)
+        if comm.is_main_process():
+            _log.info("Results in short:\n%s", summary(results))
+        return results
+
+
+def summary(results: dict[str, Any]) -> str:
+    """The numbers that papers on salient object ranking report, a line each.
+
+    Args:
+        results: of :meth:`Trainer.test`, for one dataset or by dataset.
+    """
+    if "saliency" in results and "sor" not in results:
+        return "\n".join(f"  {name:24}{value:10.4f}" for name, value in results["saliency"].items())
+    if "sor" not in results:
+        named = [
+            (k, v) for k, v in results.items() if isinstance(v, dict) and ("sor" in v or "saliency" in v)
+        ]
+        return "\n".join(f"{name}\n{summary(part)}" for name, part in named)
+    ranking = results["sor"]
+    lines = [f"  {name:24}{ranking[name]:10.4f}" for name in ("SA-SOR", "SOR", "MAE") if name in ranking]
+    lines += [f"  {name:24}{value:10.4f}" for name, value in ranking.items() if name.endswith("-shuffled")]
+    if "SOR-images" in ranking:
+        lines.append(f"  {'images used by SOR':24}{ranking['SOR-images']:10.0f}")
+    for task, name in (("bbox", "box AP / AP50"), ("segm", "mask AP / AP50")):
+        if task in results:
+            lines.append(f"  {name:24}{results[task]['AP']:10.2f} / {results[task]['AP50']:.2f}")
+    return "\n".join(lines)
 
 
 @contextmanager
@@ -239,7 +283,7 @@ def evaluate(cfg: CfgNode, resume: bool = False) -> OrderedDict[str, Any]:
     """Evaluate ``MODEL.WEIGHTS`` (or, with ``resume``, the last checkpoint) on ``DATASETS.TEST``."""
     model = Trainer.build_model(cfg)
     SORCheckpointer(model, save_dir=cfg.OUTPUT_DIR).resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
-    results = Trainer.test(cfg, model)
+    results = Trainer.test(cfg, with_saliency(cfg, model))
     if comm.is_main_process():
         verify_results(cfg, results)
     return results

@@ -7,19 +7,18 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, cast
 
 import numpy as np
 import torch
-from detectron2.config import CfgNode, get_cfg
+from detectron2.config import CfgNode
 from detectron2.data import transforms as T
 from detectron2.modeling import build_model
 from detectron2.structures import Instances
 from numpy.typing import NDArray
 from torch import nn
 
-from .config import add_sor_config
+from .config import load_config
 from .visualization import RankStyle, draw_ranked
 from .visualization.files import read_image
 
@@ -188,8 +187,8 @@ class SORPredictor:
         Where the config asks for a GPU and there is none, the model runs on the CPU, with a warning.
 
         Raises:
-            FileNotFoundError: the config or the weights are not there.
-            ValueError: an override that cannot be applied.
+            FileNotFoundError: the weights are not there.
+            ConfigError: a config that is not there, or an override that cannot be applied.
         """
         return cls(load_config(path, opts), batch_size=batch_size, min_score=min_score)
 
@@ -262,29 +261,6 @@ class SORPredictor:
         # All that have no rank are alike; among them, and between equal ranks, the rank score decides.
         order = np.lexsort((-scores, -rank_scores, -np.maximum(ranks, -1)))
         return instances[torch.as_tensor(order)]
-
-
-def load_config(path: str | os.PathLike[str], opts: Sequence[str] = ()) -> CfgNode:
-    """detectron2's config with our keys, a YAML file and ``KEY VALUE`` overrides; the CPU where no GPU is.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: an override that cannot be applied.
-    """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: no such config file")
-    cfg = get_cfg()
-    add_sor_config(cfg)
-    try:
-        cfg.merge_from_file(os.fspath(path))
-        cfg.merge_from_list(list(opts))
-    except (AssertionError, KeyError, ValueError) as error:
-        reason = " ".join(str(a) for a in error.args) or type(error).__name__
-        raise ValueError(f"{path}: {' '.join(reason.split())}") from error
-    if torch.device(cfg.MODEL.DEVICE).type == "cuda" and not torch.cuda.is_available():
-        logger.warning("MODEL.DEVICE is %s, but no GPU is available: running on the CPU", cfg.MODEL.DEVICE)
-        cfg.MODEL.DEVICE = torch.device("cpu").type
-    return cfg
 
 
 def demo_predictor(

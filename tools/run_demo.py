@@ -133,7 +133,7 @@ def main() -> None:
     parser.add_argument(
         "--output", default="output/demo", help="folder of all results (default: %(default)s)"
     )
-    parser.add_argument("--count", nargs=3, default=["1000", "50", "200"], help="images of train, val, test")
+    parser.add_argument("--count", nargs=3, default=["2400", "50", "200"], help="images of train, val, test")
     parser.add_argument("--size", default="160x208", help="height x width of the images")
     parser.add_argument("--rows", type=int, default=8, help="rows of the contact sheet")
     parser.add_argument("opts", nargs="*", help="KEY VALUE pairs for train_net.py")

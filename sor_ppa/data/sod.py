@@ -232,7 +232,7 @@ def register_sod(name: str, folders: str | os.PathLike[str] | Sequence[str], roo
         DatasetCatalog.remove(name)
     paths = (folders,) if isinstance(folders, (str, os.PathLike)) else tuple(folders)
     DatasetCatalog.register(name, SODSource(name, tuple(os.fspath(path) for path in paths), root))
-    MetadataCatalog.get(name).set(evaluator_type="sod")
+    MetadataCatalog.get(name).set(thing_classes=["salient_obj"], evaluator_type="sod")
 
 
 def register_builtin_sod(root: str = "") -> None:

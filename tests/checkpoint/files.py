@@ -12,11 +12,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
-from sor_ppa.checkpoint import write_safetensors
+from sor_ppa.checkpoint import CheckpointError, read_checkpoint, write_safetensors
 
-__all__ = ["FORMATS", "WRITERS", "example", "raw_pickle", "safetensors_bytes", "torch_zip", "write"]
+__all__ = [
+    "FORMATS",
+    "WRITERS",
+    "example",
+    "raw_pickle",
+    "refusal",
+    "safetensors_bytes",
+    "tensor_pickle",
+    "torch_zip",
+    "write",
+]
 
 
 def example() -> dict[str, torch.Tensor]:
@@ -121,3 +132,13 @@ def safetensors_bytes(header: Any, content: bytes = b"", length: int | None = No
     """A safetensors file with any header; ``length`` overrides the true header length."""
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     return struct.pack("<Q", len(text) if length is None else length) + text + content
+
+
+def refusal(path: Path) -> str:
+    """The message with which a file is refused: one line that begins with the file."""
+    with pytest.raises(CheckpointError) as caught:
+        read_checkpoint(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ")
+    assert message.isprintable()
+    return message.removeprefix(f"{path}: ")
