@@ -176,7 +176,10 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_lr_scheduler(cls, cfg: CfgNode, optimizer: torch.optim.Optimizer) -> Any:
-        """detectron2's schedules; a meta-architecture's ``build_lr_scheduler(cfg, optimizer)`` has its way."""
+        """detectron2's schedules.
+
+        A meta-architecture with a ``build_lr_scheduler(cfg, optimizer)`` of its own has its way.
+        """
         if own := _of_architecture(cfg, "build_lr_scheduler"):
             return own(cfg, optimizer)
         return super().build_lr_scheduler(cfg, optimizer)
