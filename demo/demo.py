@@ -1,5 +1,8 @@
 #!/usr/bin/env python
-"""Rank the salient objects of photographs: drawings, saliency maps and JSON files into a folder."""
+"""Rank the salient objects of photographs: drawings, saliency maps and JSON files into a folder.
+
+With --task saliency: the saliency map of photographs and videos, cut-outs and other backgrounds.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,10 @@ EPILOG = """\
 Config options follow the arguments as KEY VALUE pairs, with or without --opts:
   demo.py --config-file configs/sor/ppa.yaml --input photos/ --output out MODEL.WEIGHTS model.pth
 """
+CONFIGS = {
+    "ranking": "configs/sor/ppa.yaml",
+    "saliency": "configs/inspyrenet/inspyrenet_swin_b.yaml",
+}
 CONFIG_KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)*")
 
 
@@ -23,7 +30,10 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--config-file", default="configs/sor/ppa.yaml", metavar="FILE", help="model config")
+    parser.add_argument("--task", choices=("ranking", "saliency"), default="ranking", help="what to do")
+    parser.add_argument(
+        "--config-file", metavar="FILE", help=f"model config (default: {', '.join(CONFIGS.values())})"
+    )
     parser.add_argument(
         "--input", nargs="+", metavar="PATH", help="pictures, folders, globs or .txt lists, in any mix"
     )
@@ -41,6 +51,19 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--masks", choices=("rle", "polygons"), default="rle", help="in the JSON files")
     parser.add_argument("--scores", action="store_true", help="write confidences below the badges")
     parser.add_argument("--legend", action="store_true", help="draw a legend of the ranks' colours")
+    group = parser.add_argument_group("task saliency")
+    group.add_argument(
+        "--type",
+        nargs="+",
+        default=["map"],
+        metavar="TYPE",
+        help="outputs: map, rgba, green, white, blur, overlay, a colour r,g,b, a background picture",
+    )
+    group.add_argument("--threshold", type=float, metavar="P", help="hard masks instead of soft edges")
+    group.add_argument("--reverse", action="store_true", help="keep the background instead")
+    group.add_argument(
+        "--mode", choices=("quality", "speed"), default="quality", help="as configured, or one small pass"
+    )
     parser.add_argument("--webcam", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--video-input", help=argparse.SUPPRESS)
     parser.add_argument(
@@ -49,6 +72,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config options")
     args = parser.parse_args(argv)
 
+    args.config_file = args.config_file or CONFIGS[args.task]
     if args.webcam or args.video_input:
         parser.error("video is not supported: extract its frames and give them to --input")
     args.input, trailing = _split(args.input or [])
@@ -78,6 +102,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run; 0 where every input was ranked, 1 where some were not, 2 where nothing could be done."""
     args = parse(argv)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    if args.task == "saliency":
+        return saliency(args)
     from sor_ppa.predictor import demo_predictor
     from sor_ppa.visualization import RankStyle
     from sor_ppa.visualization.annotate import Output, annotate
@@ -96,6 +122,32 @@ def main(argv: Sequence[str] | None = None) -> int:
             args.config_file, args.opts, batch_size=args.batch_size, threshold=args.confidence_threshold
         )
         summary = annotate(predictor, files, output, batch_size=args.batch_size)
+    except (OSError, ValueError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    sys.stdout.write(f"{summary}; results in {output.folder}\n")
+    return 1 if faults or summary.unreadable else 0
+
+
+def saliency(args: argparse.Namespace) -> int:
+    """Run ``--task saliency``; returns as :func:`main`."""
+    from sor_ppa.config import load_config
+    from sor_ppa.inspyrenet.predictor import SaliencyPredictor
+    from sor_ppa.inspyrenet.run import SaliencyOutput, find_media, run_saliency
+
+    try:
+        kinds = tuple(dict.fromkeys(args.type))
+        output = SaliencyOutput(Path(args.output), kinds, args.threshold, args.reverse, args.format)
+        pictures, videos, faults = find_media(args.input)
+        for fault in faults:
+            sys.stderr.write(f"{fault}\n")
+        if not pictures and not videos:
+            sys.stderr.write("no pictures or videos found\n")
+            return 2
+        cfg = load_config(args.config_file, args.opts)
+        if not cfg.MODEL.WEIGHTS and "MODEL.WEIGHTS" not in args.opts[::2]:
+            raise ValueError(f'{args.config_file}: MODEL.WEIGHTS names no weights ("" asks for random ones)')
+        summary = run_saliency(SaliencyPredictor(cfg, mode=args.mode), pictures, videos, output)
     except (OSError, ValueError) as error:
         sys.stderr.write(f"{error}\n")
         return 2

@@ -12,6 +12,7 @@ from . import (  # noqa: E402
     backbone,
     centermask,
     data,
+    inspyrenet,
     mask_rcnn,
     salience_detr,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "backbone",
     "centermask",
     "data",
+    "inspyrenet",
     "mask_rcnn",
     "salience_detr",
 ]

@@ -36,7 +36,10 @@ def add_sor_config(cfg: CfgNode) -> None:
     _add_ranking(cfg)
     _add_data(cfg)
     _add_training(cfg)
+    from .inspyrenet.config import add_inspyrenet_config  # here, because the wing imports the ground floor
+
     add_salience_detr_config(cfg)
+    add_inspyrenet_config(cfg)
 
 
 class ConfigError(ValueError):

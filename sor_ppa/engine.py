@@ -24,6 +24,7 @@ from detectron2.data import (
 from detectron2.data.samplers import InferenceSampler
 from detectron2.engine import DefaultTrainer, SimpleTrainer, TrainerBase, default_setup
 from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, DatasetEvaluators, verify_results
+from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
@@ -35,7 +36,10 @@ from .checkpoint import SORCheckpointer
 from .config import ConfigError, load_config
 from .data.builtin import register_from_config
 from .data.mapper import RankingDatasetMapper
+from .data.sod import register_sod_from_config
 from .evaluation.evaluator import SOREvaluator
+from .evaluation.sod_evaluator import SODEvaluator
+from .inspyrenet.stage import with_saliency
 
 __all__ = ["ConfigError", "Trainer", "evaluate", "load_config", "run", "setup", "summary"]
 
@@ -56,6 +60,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
     """
     cfg = load_config(args.config_file, args.opts)
     register_from_config(cfg)
+    register_sod_from_config(cfg)
     for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
         if name not in MetadataCatalog.list() or not MetadataCatalog.get(name).get("thing_classes"):
             raise ConfigError(f"DATASETS: found {name!r}, which is not a registered dataset")
@@ -63,6 +68,11 @@ def setup(args: argparse.Namespace) -> CfgNode:
     default_setup(cfg, args)
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="sor_ppa")
     return cfg
+
+
+def _of_architecture(cfg: CfgNode, name: str) -> Any:
+    """What the meta-architecture brings under a name instead of the trainer's own; None if nothing."""
+    return getattr(META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE), name, None)
 
 
 class AutocastTrainer(SimpleTrainer):
@@ -145,8 +155,11 @@ class Trainer(DefaultTrainer):
         """SGD or AdamW (``SOLVER.OPTIMIZER``).
 
         A model with a method ``parameter_groups(cfg)`` decides what learns at which rate; others get
-        detectron2's groups.
+        detectron2's groups. A meta-architecture with a ``build_optimizer(cfg, model)`` of its own has
+        its way.
         """
+        if own := _of_architecture(cfg, "build_optimizer"):
+            return own(cfg, model)
         groups: Any = getattr(model, "parameter_groups", None)
         if groups is not None:
             params = groups(cfg)
@@ -168,15 +181,35 @@ class Trainer(DefaultTrainer):
         raise ConfigError(f"SOLVER.OPTIMIZER: found {name!r}, expected 'SGD' or 'AdamW'")
 
     @classmethod
+    def build_lr_scheduler(cls, cfg: CfgNode, optimizer: torch.optim.Optimizer) -> Any:
+        """detectron2's schedules.
+
+        A meta-architecture with a ``build_lr_scheduler(cfg, optimizer)`` of its own has its way.
+        """
+        if own := _of_architecture(cfg, "build_lr_scheduler"):
+            return own(cfg, optimizer)
+        return super().build_lr_scheduler(cfg, optimizer)
+
+    @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> Any:
-        """Batches of augmented images with ranked objects."""
+        """Batches of augmented images with ranked objects.
+
+        A meta-architecture with a ``build_train_loader(cfg)`` of its own has its way.
+        """
+        if own := _of_architecture(cfg, "build_train_loader"):
+            return own(cfg)
         return build_detection_train_loader(cfg, mapper=RankingDatasetMapper(cfg, is_train=True))
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> DataLoader:
-        """Batches of ``TEST.IMS_PER_BATCH`` images; every process gets its share, none twice."""
+        """Batches of ``TEST.IMS_PER_BATCH`` images; every process gets its share, none twice.
+
+        A meta-architecture with a ``build_test_mapper(cfg)`` of its own has its way with each image.
+        """
         dicts = get_detection_dataset_dicts(dataset_name, filter_empty=False)
-        dataset = MapDataset(DatasetFromList(dicts), RankingDatasetMapper(cfg, is_train=False))
+        own = _of_architecture(cfg, "build_test_mapper")
+        mapper = own(cfg) if own else RankingDatasetMapper(cfg, is_train=False)
+        dataset = MapDataset(DatasetFromList(dicts), mapper)
         return DataLoader(
             dataset,
             batch_size=cfg.TEST.IMS_PER_BATCH,
@@ -189,15 +222,19 @@ class Trainer(DefaultTrainer):
     def build_evaluator(
         cls, cfg: CfgNode, dataset_name: str, output_folder: str | None = None
     ) -> DatasetEvaluator:
-        """The evaluator of a dataset's ``evaluator_type``: ranking metrics, or COCO AP."""
+        """The evaluator of a dataset's ``evaluator_type``: ranking metrics, COCO AP, or saliency measures."""
         folder = output_folder or os.path.join(cfg.OUTPUT_DIR, "inference", dataset_name)
         kind = MetadataCatalog.get(dataset_name).get("evaluator_type", "coco")
+        if kind == "sod":
+            return SODEvaluator(dataset_name, output_dir=folder)
         if kind == "coco" or not cfg.MODEL.MASK_ON:
             tasks = None if cfg.MODEL.MASK_ON else ("bbox",)
             return DatasetEvaluators([COCOEvaluator(dataset_name, tasks=tasks, output_dir=folder)])
         if kind == "sor":
             return SOREvaluator(dataset_name, output_dir=folder, rank_field=cfg.TEST.RANK_FIELD)
-        raise ConfigError(f"dataset {dataset_name}: found evaluator_type {kind!r}, expected 'sor' or 'coco'")
+        raise ConfigError(
+            f"dataset {dataset_name}: found evaluator_type {kind!r}, expected 'sor', 'coco' or 'sod'"
+        )
 
     @classmethod
     def test(
@@ -218,8 +255,12 @@ def summary(results: dict[str, Any]) -> str:
     Args:
         results: of :meth:`Trainer.test`, for one dataset or by dataset.
     """
+    if "saliency" in results and "sor" not in results:
+        return "\n".join(f"  {name:24}{value:10.4f}" for name, value in results["saliency"].items())
     if "sor" not in results:
-        named = [(k, v) for k, v in results.items() if isinstance(v, dict) and "sor" in v]
+        named = [
+            (k, v) for k, v in results.items() if isinstance(v, dict) and ("sor" in v or "saliency" in v)
+        ]
         return "\n".join(f"{name}\n{summary(part)}" for name, part in named)
     ranking = results["sor"]
     lines = [f"  {name:24}{ranking[name]:10.4f}" for name in ("SA-SOR", "SOR", "MAE") if name in ranking]
@@ -270,7 +311,7 @@ def evaluate(cfg: CfgNode, resume: bool = False) -> OrderedDict[str, Any]:
     """Evaluate ``MODEL.WEIGHTS`` (or, with ``resume``, the last checkpoint) on ``DATASETS.TEST``."""
     model = Trainer.build_model(cfg)
     SORCheckpointer(model, save_dir=cfg.OUTPUT_DIR).resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
-    results = Trainer.test(cfg, model)
+    results = Trainer.test(cfg, with_saliency(cfg, model))
     if comm.is_main_process():
         verify_results(cfg, results)
     return results

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from .config import load_config
+from .inspyrenet.stage import SaliencyStage, with_saliency
 from .visualization import RankStyle, draw_ranked
 from .visualization.files import read_image
 
@@ -170,6 +171,7 @@ class SORPredictor:
             _check_weights(self.cfg.MODEL.WEIGHTS)
             model = build_model(self.cfg)
             _load_weights(cast(nn.Module, model), self.cfg.MODEL.WEIGHTS)
+            model = with_saliency(self.cfg, cast(nn.Module, model))
         self.model = model
         self._resize = T.ResizeShortestEdge([cfg.INPUT.MIN_SIZE_TEST] * 2, cfg.INPUT.MAX_SIZE_TEST)
 
@@ -228,7 +230,11 @@ class SORPredictor:
             transform = T.ResizeTransform(height, width, new_height, new_width, transform.interp)
         resized = transform.apply_image(np.ascontiguousarray(picture))
         tensor = torch.as_tensor(np.ascontiguousarray(resized.transpose(2, 0, 1), dtype=np.float32))
-        return {"image": tensor, "height": height, "width": width}
+        item = {"image": tensor, "height": height, "width": width}
+        if isinstance(self.model, SaliencyStage):
+            rgb = picture if self.cfg.INPUT.FORMAT == "RGB" else picture[:, :, ::-1]
+            item["original"] = torch.from_numpy(np.ascontiguousarray(rgb.transpose(2, 0, 1)))
+        return item
 
     def _batches(self, inputs: Sequence[dict[str, Any]]) -> Iterable[list[int]]:
         """Rows of ``inputs`` in batches of one padded size each."""

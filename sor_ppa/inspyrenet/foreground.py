@@ -1,0 +1,79 @@
+"""Colours of a cut-out's edge without the old background."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["estimate_foreground"]
+
+REGULARIZATION = 1e-5
+SMALL_SIDE = 32
+SMALL_SWEEPS = 10
+BIG_SWEEPS = 2
+
+
+def estimate_foreground(image: Tensor, alpha: Tensor) -> Tensor:
+    """The colours F of image = alpha F + (1 - alpha) B, both F and B as smooth as alpha allows.
+
+    Multi-level foreground estimation: Germer, Uelwer, Conrad, Harmeling, "Fast Multi-Level Foreground
+    Estimation" (ICPR 2020), eq. 2 to 6, with red-black sweeps (half of the pixels at a time).
+
+    Args:
+        image: (3, H, W) in [0, 1].
+        alpha: (H, W) in [0, 1].
+
+    Returns:
+        (3, H, W) in [0, 1].
+    """
+    height, width = alpha.shape
+    inside, outside = alpha > 0.9, alpha < 0.1
+    front = (image * inside).sum((1, 2)) / (inside.sum() + 1e-5)
+    back = (image * outside).sum((1, 2)) / (outside.sum() + 1e-5)
+    # Foreground and background are solved for together: (2, 3, h, w).
+    layers = torch.stack([front, back])[:, :, None, None].clamp(0, 1)
+    levels = max(math.ceil(math.log2(max(height, width, 2))), 1)
+    for level in range(levels + 1):
+        size = (round(height ** (level / levels)), round(width ** (level / levels)))
+        layers = F.interpolate(layers, size, mode="nearest")
+        small = max(size) <= SMALL_SIDE
+        layers = _sweep(
+            layers,
+            F.interpolate(image[None], size, mode="nearest"),
+            F.interpolate(alpha[None, None], size, mode="nearest")[0, 0],
+            SMALL_SWEEPS if small else BIG_SWEEPS,
+        )
+    return layers[0]
+
+
+def _neighbours(x: Tensor) -> list[Tensor]:
+    """The four neighbours of each pixel, borders repeated; (..., H, W) each."""
+    left, right = torch.cat([x[..., :1], x[..., :-1]], -1), torch.cat([x[..., 1:], x[..., -1:]], -1)
+    up = torch.cat([x[..., :1, :], x[..., :-1, :]], -2)
+    down = torch.cat([x[..., 1:, :], x[..., -1:, :]], -2)
+    return [left, right, up, down]
+
+
+def _sweep(layers: Tensor, image: Tensor, alpha: Tensor, sweeps: int) -> Tensor:
+    """Solve the 2x2 system of each pixel with its neighbours fixed, ``sweeps`` times."""
+    weights = [REGULARIZATION + (alpha - other).abs() for other in _neighbours(alpha)]
+    total = weights[0] + weights[1] + weights[2] + weights[3]
+    shares = torch.stack([alpha, 1 - alpha])  # (2, H, W)
+    diagonal = shares.square() + total
+    cross = shares[0] * shares[1]
+    determinant = diagonal[0] * diagonal[1] - cross.square()
+    data = shares[:, None] * image  # (2, 3, H, W)
+    rows = torch.arange(alpha.shape[0], device=alpha.device)[:, None]
+    columns = torch.arange(alpha.shape[1], device=alpha.device)
+    odd = ((rows + columns) % 2).bool()
+    for _ in range(sweeps):
+        for parity in (odd, ~odd):
+            right = data.clone()
+            for weight, other in zip(weights, _neighbours(layers), strict=True):
+                right.addcmul_(weight, other)
+            solved = (diagonal.flip(0)[:, None] * right - cross * right.flip(0)) / determinant
+            layers = torch.where(parity, solved.clamp(0, 1), layers)
+    return layers

@@ -1,0 +1,58 @@
+"""From an image to the network's input: sizes and resizing as published."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+__all__ = ["dynamic_size", "resize_image"]
+
+MULTIPLE = 32
+
+
+def dynamic_size(height: int, width: int, limit: int = 1280) -> tuple[int, int]:
+    """The size at which an image passes the network under the dynamic rule.
+
+    The *shorter* side is limited (the aspect is kept), then each side is rounded to a multiple of 32. Where
+    the published rule gives an empty image (a side of 16 pixels or less), the side is 32.
+
+    Args:
+        height: of the image in pixels.
+        width: of the image in pixels.
+        limit: of the shorter side in pixels; L in the published configuration files.
+
+    Returns:
+        (height, width), multiples of 32.
+    """
+    shorter = min(height, width)
+    sides: list[float] = [height, width]
+    if shorter > limit:
+        sides = [limit if side == shorter else side / (shorter / limit) for side in sides]
+    rounded = [max(round(side / MULTIPLE), 1) * MULTIPLE for side in sides]
+    return rounded[0], rounded[1]
+
+
+def resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """Antialiased bilinear resize.
+
+    Images of bytes on the CPU take the path of the published code (Pillow), bit for bit; others are
+    resized by torch on their device, equal within one grey level.
+
+    Args:
+        image: (3, h, w), uint8 or floating, 0 ... 255.
+        size: (H, W) in pixels.
+
+    Returns:
+        (3, H, W) of the same dtype.
+    """
+    if tuple(image.shape[-2:]) == tuple(size):
+        return image
+    if image.dtype == torch.uint8 and image.device.type == "cpu":
+        array = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
+        resized = Image.fromarray(array).resize((size[1], size[0]), Image.Resampling.BILINEAR)
+        return torch.from_numpy(np.array(resized)).permute(2, 0, 1)
+    whole = F.interpolate(image[None].float(), size=size, mode="bilinear", antialias=True)[0]
+    return whole if image.is_floating_point() else whole.round().clamp(0, 255).to(image.dtype)

@@ -1,0 +1,232 @@
+"""Swin Transformer with the five outputs that InSPyReNet reads.
+
+``timm`` has Swin, but where a feature map is no multiple of the window it pads after the cyclic shift
+instead of before, and it does not shift where one window covers the map. Published weights were trained
+with padding first and shifting always, so the network is written here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .layers import linear
+
+__all__ = ["Swin", "relative_position_index", "shift_mask"]
+
+
+def relative_position_index(window: int) -> Tensor:
+    """Row of the bias table for each pair of positions in a window, (window**2, window**2) int64."""
+    axis = torch.arange(window)
+    rows, columns = (grid.flatten() for grid in torch.meshgrid(axis, axis, indexing="ij"))
+    dy = rows[:, None] - rows[None, :] + window - 1
+    dx = columns[:, None] - columns[None, :] + window - 1
+    return dy * (2 * window - 1) + dx
+
+
+def shift_mask(height: int, width: int, window: int, shift: int, device: torch.device) -> Tensor:
+    """What is added to the attention logits of shifted windows: 0 inside a region, -100 across regions.
+
+    Args:
+        height: of the padded map, a multiple of ``window``.
+        width: likewise.
+        window: side of a window.
+        shift: of the cyclic shift.
+        device: of the result.
+
+    Returns:
+        (windows, window**2, window**2) float32 (Swin Transformer, section 3.2).
+    """
+
+    def regions(length: int) -> Tensor:
+        position = torch.arange(length, device=device)
+        return (position >= length - window).long() + (position >= length - shift).long()
+
+    region = 3 * regions(height)[:, None] + regions(width)[None, :]
+    region = region.view(height // window, window, width // window, window)
+    region = region.transpose(1, 2).reshape(-1, window * window)
+    return (region[:, :, None] != region[:, None, :]).float() * -100.0
+
+
+def drop_path(x: Tensor, rate: float, training: bool) -> Tensor:
+    """Stochastic depth: zero the residual of whole samples with probability ``rate``, rescale the rest."""
+    if rate == 0.0 or not training:
+        return x
+    keep = x.new_empty((x.shape[0],) + (1,) * (x.ndim - 1)).bernoulli_(1 - rate)
+    return x * keep / (1 - rate)
+
+
+class WindowAttention(nn.Module):
+    """Multi-head self-attention inside windows with a relative position bias."""
+
+    relative_position_index: Tensor
+
+    def __init__(self, dim: int, window: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * window - 1) ** 2, heads))
+        self.register_buffer("relative_position_index", relative_position_index(window), persistent=False)
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+        nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """(B, windows, N, C) -> same; ``mask`` (windows, N, N) is added to the logits."""
+        batch, windows, length, dim = x.shape
+        qkv = linear(x, self.qkv.weight, self.qkv.bias)
+        qkv = qkv.view(batch * windows, length, 3, self.heads, dim // self.heads)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)
+        bias = self.relative_position_bias_table[self.relative_position_index]  # (N, N, heads)
+        bias = bias.permute(2, 0, 1)[None]
+        if mask is not None:
+            bias = (bias + mask[:, None]).repeat(batch, 1, 1, 1)
+        bias = bias.to(query.dtype).expand(batch * windows, -1, -1, -1)
+        out = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+        out = out.transpose(1, 2).reshape(batch, windows, length, dim)
+        return linear(out, self.proj.weight, self.proj.bias)
+
+
+class Mlp(nn.Module):
+    """Two linear layers with a GELU between them."""
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden)
+        self.fc2 = nn.Linear(hidden, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., dim) -> (..., dim)."""
+        hidden = F.gelu(linear(x, self.fc1.weight, self.fc1.bias))
+        return linear(hidden, self.fc2.weight, self.fc2.bias)
+
+
+class SwinBlock(nn.Module):
+    """Window attention and MLP, each with a LayerNorm before and a residual around."""
+
+    def __init__(self, dim: int, heads: int, window: int, shift: int, rate: float) -> None:
+        super().__init__()
+        self.window, self.shift, self.rate = window, shift, rate
+        self.norm1 = nn.LayerNorm(dim)
+        self.attn = WindowAttention(dim, window, heads)
+        self.norm2 = nn.LayerNorm(dim)
+        self.mlp = Mlp(dim, 4 * dim)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """(B, H, W, C) -> same; ``mask`` is :func:`shift_mask` of the padded map."""
+        x = x + drop_path(self._attend(self.norm1(x), mask), self.rate, self.training)
+        return x + drop_path(self.mlp(self.norm2(x)), self.rate, self.training)
+
+    def _attend(self, x: Tensor, mask: Tensor) -> Tensor:
+        batch, height, width, dim = x.shape
+        side = self.window
+        x = F.pad(x, (0, 0, 0, -width % side, 0, -height % side))
+        rows, columns = x.shape[1] // side, x.shape[2] // side
+        if self.shift:
+            x = x.roll((-self.shift, -self.shift), dims=(1, 2))
+        windows = x.view(batch, rows, side, columns, side, dim).transpose(2, 3)
+        windows = windows.reshape(batch, rows * columns, side * side, dim)
+        windows = self.attn(windows, mask if self.shift else None)
+        x = windows.view(batch, rows, columns, side, side, dim).transpose(2, 3)
+        x = x.reshape(batch, rows * side, columns * side, dim)
+        if self.shift:
+            x = x.roll((self.shift, self.shift), dims=(1, 2))
+        return x[:, :height, :width]
+
+
+class PatchMerging(nn.Module):
+    """Concatenate 2x2 neighbours and project to twice the channels."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.reduction = nn.Linear(4 * dim, 2 * dim, bias=False)
+        self.norm = nn.LayerNorm(4 * dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, H, W, C) -> (B, ceil(H / 2), ceil(W / 2), 2C)."""
+        x = F.pad(x, (0, 0, 0, x.shape[2] % 2, 0, x.shape[1] % 2))
+        corners = [x[:, row::2, column::2] for column in (0, 1) for row in (0, 1)]
+        return linear(self.norm(torch.cat(corners, -1)), self.reduction.weight)
+
+
+class SwinStage(nn.Module):
+    """Blocks of one resolution, every second one shifted, and the merging that follows them."""
+
+    def __init__(self, dim: int, heads: int, window: int, rates: Sequence[float], merge: bool) -> None:
+        super().__init__()
+        self.window, self.shift = window, window // 2
+        self.blocks = nn.ModuleList(
+            SwinBlock(dim, heads, window, self.shift if index % 2 else 0, rate)
+            for index, rate in enumerate(rates)
+        )
+        self.downsample = PatchMerging(dim) if merge else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The blocks only, (B, H, W, C) -> same."""
+        height, width = (side + -side % self.window for side in x.shape[1:3])
+        mask = shift_mask(height, width, self.window, self.shift, x.device)
+        for block in self.blocks:
+            x = block(x, mask)
+        return x
+
+
+class PatchEmbed(nn.Module):
+    """4x4 patches to vectors."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(3, dim, 4, stride=4)
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, ceil(H / 4), ceil(W / 4), dim)."""
+        x = F.pad(x, (0, -x.shape[3] % 4, 0, -x.shape[2] % 4))
+        return self.norm(self.proj(x).permute(0, 2, 3, 1).contiguous())
+
+
+class Swin(nn.Module):
+    """The encoder: the patch embedding (stride 4), then the normalised output of each of four stages.
+
+    Args:
+        dim: channels of the first stage.
+        depths: blocks of each stage.
+        heads: attention heads of each stage.
+        window: side of a window.
+        drop_path_rate: stochastic depth of the last block; earlier ones rise to it linearly from 0.
+    """
+
+    def __init__(
+        self,
+        dim: int = 128,
+        depths: Sequence[int] = (2, 2, 18, 2),
+        heads: Sequence[int] = (4, 8, 16, 32),
+        window: int = 12,
+        drop_path_rate: float = 0.2,
+    ) -> None:
+        super().__init__()
+        last = max(sum(depths) - 1, 1)
+        rates = [drop_path_rate * index / last for index in range(sum(depths))]
+        widths = [dim * 2**stage for stage in range(len(depths))]
+        self.out_channels = (dim, *widths)
+        self.patch_embed = PatchEmbed(dim)
+        self.layers = nn.ModuleList()
+        for stage, (width, depth) in enumerate(zip(widths, depths, strict=True)):
+            first = sum(depths[:stage])
+            merge = stage + 1 < len(depths)
+            self.layers.append(SwinStage(width, heads[stage], window, rates[first : first + depth], merge))
+            self.add_module(f"norm{stage}", nn.LayerNorm(width))
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) -> five feature maps (B, C_i, H_i, W_i), finest first."""
+        x = self.patch_embed(x)
+        features = [x]
+        for stage, module in enumerate(self.layers):
+            layer = cast(SwinStage, module)
+            x = layer(x)
+            features.append(getattr(self, f"norm{stage}")(x))
+            if layer.downsample is not None:
+                x = layer.downsample(x)
+        return [feature.permute(0, 3, 1, 2) for feature in features]

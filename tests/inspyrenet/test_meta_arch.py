@@ -1,0 +1,168 @@
+"""The meta-architecture: sizes, batches, training, configs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from detectron2.config import CfgNode, get_cfg
+from detectron2.modeling import build_model
+
+from sor_ppa import add_sor_config
+from sor_ppa.inspyrenet import InSPyReNet, build_inspyrenet_lr_scheduler, build_inspyrenet_optimizer
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "inspyrenet"
+
+
+def config(name: str = "inspyrenet_res2net50", *options: Any) -> CfgNode:
+    cfg = get_cfg()
+    add_sor_config(cfg)
+    cfg.merge_from_file(str(CONFIGS / f"{name}.yaml"))
+    cfg.merge_from_list(["MODEL.DEVICE", "cpu", *options])
+    return cfg
+
+
+@pytest.fixture(scope="module")
+def model() -> InSPyReNet:
+    """A small blending model with random weights."""
+    torch.manual_seed(0)
+    options = ("MODEL.INSPYRENET.BASE_SIZE", 64, "MODEL.INSPYRENET.RESIZE", "dynamic")
+    limits = ("MODEL.INSPYRENET.THRESHOLD", 80, "MODEL.INSPYRENET.MAX_SHORT_SIDE", 128)
+    return build_model(config("inspyrenet_res2net50", *options, *limits)).eval()
+
+
+def picture(height: int, width: int, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(1, 3, 6, 6, generator=generator) * 255
+    return torch.nn.functional.interpolate(coarse, (height, width), mode="bicubic")[0].clamp(0, 255).byte()
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in CONFIGS.glob("*.yaml")))
+def test_every_config_loads(name: str) -> None:
+    cfg = config(name)
+    assert cfg.MODEL.META_ARCHITECTURE == "InSPyReNet"
+    assert cfg.INPUT.FORMAT == "RGB"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [("inspyrenet_res2net50", 28_104_339), ("inspyrenet_swin_b", 90_721_443)],
+)
+def test_the_published_models_have_the_published_parameter_count(name: str, parameters: int) -> None:
+    model = build_model(config(name))
+    assert sum(value.numel() for value in model.parameters()) == parameters
+
+
+@pytest.mark.parametrize("size", [(64, 64), (97, 141), (301, 223), (20, 500), (9, 13)])
+def test_the_map_has_the_size_of_the_image(model: InSPyReNet, size: tuple[int, int]) -> None:
+    (result,) = model([{"image": picture(*size)}])
+    saliency = result["saliency"]
+    assert saliency.shape == size
+    assert saliency.dtype == torch.float32
+    assert 0 <= saliency.min() <= saliency.max() <= 1
+
+
+def test_the_map_has_the_size_asked_for(model: InSPyReNet) -> None:
+    (result,) = model([{"image": picture(64, 96), "height": 50, "width": 75}])
+    assert result["saliency"].shape == (50, 75)
+
+
+def test_the_answer_does_not_depend_on_the_batch(model: InSPyReNet) -> None:
+    batch = [{"image": picture(96, 128, seed)} for seed in range(2)] + [{"image": picture(60, 70, 2)}]
+    together = [result["saliency"] for result in model(batch)]
+    for item, expected in zip(batch, together, strict=True):
+        torch.testing.assert_close(model([item])[0]["saliency"], expected, rtol=0, atol=2e-5)
+
+
+def test_an_empty_batch_gives_no_answer(model: InSPyReNet) -> None:
+    assert model([]) == []
+
+
+def test_small_images_take_the_low_resolution_pass_alone(model: InSPyReNet) -> None:
+    image = picture(70, 90)
+    low = model._passes({"image": image})
+    assert low[1] is None
+    assert low[0].shape == (3, 64, 64)
+    high = model._passes({"image": picture(120, 160)})
+    assert high[0].shape == (3, 128, 160)
+    assert high[1] is not None
+
+
+def test_an_image_without_three_channels_is_refused(model: InSPyReNet) -> None:
+    with pytest.raises(ValueError, match=r"expected shape \(3, H, W\), found \(1, 8, 8\)"):
+        model([{"image": torch.zeros(1, 8, 8)}])
+
+
+def test_plain_probabilities_are_not_stretched() -> None:
+    options = ("MODEL.INSPYRENET.BASE_SIZE", 64, "MODEL.INSPYRENET.NORMALIZE", False)
+    torch.manual_seed(0)
+    plain = build_model(config("inspyrenet_res2net50", *options)).eval()
+    saliency = plain([{"image": picture(64, 64)}])[0]["saliency"]
+    plain.normalize = True
+    stretched = plain([{"image": picture(64, 64)}])[0]["saliency"]
+    expected = (saliency - saliency.min()) / (saliency.max() - saliency.min() + 1e-8)
+    torch.testing.assert_close(stretched, expected, rtol=0, atol=1e-4)
+
+
+def test_bytes_and_floats_agree(model: InSPyReNet) -> None:
+    image = picture(100, 140)
+    exact = model([{"image": image}])[0]["saliency"]
+    other = model([{"image": image.float()}])[0]["saliency"]
+    assert (exact - other).abs().mean() < 0.02
+
+
+def test_training_lowers_the_loss_and_reaches_every_parameter() -> None:
+    torch.manual_seed(0)
+    cfg = config("inspyrenet_res2net50", "MODEL.INSPYRENET.BASE_SIZE", 64, "SOLVER.BASE_LR", 1e-4)
+    model = build_model(cfg).train()
+    mask = torch.zeros(1, 64, 64)
+    mask[:, 16:48, 20:44] = 1
+    batch = [{"image": picture(64, 64, seed), "saliency": mask} for seed in range(2)]
+    optimizer = build_inspyrenet_optimizer(cfg, model)
+    totals = []
+    for _ in range(6):
+        losses = model(batch)
+        total = sum(losses.values())
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+        totals.append(total.item())
+    assert len(losses) == 11
+    assert totals[-1] < totals[0]
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_training_needs_masks(model: InSPyReNet) -> None:
+    model.train()
+    try:
+        with pytest.raises(ValueError, match=r"a\.jpg: field saliency: found none, expected a mask"):
+            model([{"image": picture(64, 64), "file_name": "a.jpg"}])
+    finally:
+        model.eval()
+
+
+def test_the_decoder_learns_ten_times_as_fast_as_the_encoder(model: InSPyReNet) -> None:
+    cfg = config()
+    optimizer = build_inspyrenet_optimizer(cfg, model)
+    encoder, rest = optimizer.param_groups
+    assert (encoder["lr"], rest["lr"]) == (1e-5, pytest.approx(1e-4))
+    assert len(encoder["params"]) == len(list(model.network.backbone.parameters()))
+    schedule = build_inspyrenet_lr_scheduler(cfg, optimizer)
+    assert schedule.get_last_lr() == pytest.approx([1e-6, 1e-5])
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("RESIZE", "crop", "expected 'static' or 'dynamic', found 'crop'"),
+        ("NORM", "GN", "expected 'BN' or 'SyncBN', found 'GN'"),
+        ("BASE_SIZE", 100, "expected a multiple of 32, found 100"),
+        ("BACKBONE", "vgg", "expected 'res2net50' or 'swin_b', found 'vgg'"),
+    ],
+)
+def test_unusable_settings_are_named(key: str, value: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build_model(config("inspyrenet_res2net50", f"MODEL.INSPYRENET.{key}", value))
