@@ -7,9 +7,15 @@ are. Keys without a published counterpart are marked ``[new]``.
 
 from __future__ import annotations
 
+import logging
+
+import torch
 from detectron2.config import CfgNode
 
-__all__ = ["add_sor_config"]
+__all__ = ["add_sor_config", "settle_config"]
+
+_log = logging.getLogger(__name__)
+_OUR_ROI_HEADS = ("CenterROIHeads", "MaskRCNNHeads")
 
 
 def add_sor_config(cfg: CfgNode) -> None:
@@ -23,6 +29,24 @@ def add_sor_config(cfg: CfgNode) -> None:
     _add_roi_heads(cfg)
     _add_ranking(cfg)
     _add_data(cfg)
+    _add_training(cfg)
+
+
+def settle_config(cfg: CfgNode) -> None:
+    """Choose, in place, what the machine and published files leave open.
+
+    A device that this machine lacks becomes the CPU. Published files name detectron2's
+    ``GeneralizedRCNN``; with our ROI heads it becomes ``SalientObjectRanker``, the same network
+    whose answers do not depend on the batch.
+
+    Args:
+        cfg: a complete configuration.
+    """
+    if torch.device(cfg.MODEL.DEVICE).type == "cuda" and not torch.cuda.is_available():
+        _log.warning("MODEL.DEVICE: found %s, but there is no such device; using the CPU", cfg.MODEL.DEVICE)
+        cfg.MODEL.DEVICE = "cpu"
+    if cfg.MODEL.META_ARCHITECTURE == "GeneralizedRCNN" and cfg.MODEL.ROI_HEADS.NAME in _OUR_ROI_HEADS:
+        cfg.MODEL.META_ARCHITECTURE = "SalientObjectRanker"
 
 
 def _add_backbone(cfg: CfgNode) -> None:
@@ -154,3 +178,21 @@ def _add_ranking(cfg: CfgNode) -> None:
 def _add_data(cfg: CfgNode) -> None:
     # [new] Folder that holds the datasets; empty: $DETECTRON2_DATASETS, else ./datasets.
     cfg.DATASETS.ROOT = ""
+    # [new] Keep objects that are not salient, without a rank (published code leaves them out).
+    cfg.DATASETS.KEEP_RANKLESS = False
+    # [new] Rank labels in training: "top" (most salient = K - 1, counting down) or "keep" (the dataset's).
+    cfg.DATASETS.RANK_RULE = "top"
+    # [new] Objects beyond the K-th rank: "lowest" (share label 0) or "ignore" (no ranking loss).
+    cfg.DATASETS.RANK_OVERFLOW = "lowest"
+
+
+def _add_training(cfg: CfgNode) -> None:
+    # [new] "SGD" (detectron2's) or "AdamW".
+    cfg.SOLVER.OPTIMIZER = "SGD"
+    # [new] Images per process and step in evaluation; the answers do not depend on it.
+    cfg.TEST.IMS_PER_BATCH = 1
+    # [new] Mixed precision in evaluation (SOLVER.AMP.ENABLED is for training).
+    cfg.TEST.AMP = False
+    # [new] What orders objects in evaluation: "pred_ranks" (those with a rank, as published) or
+    # "pred_rank_scores" (all).
+    cfg.TEST.RANK_FIELD = "pred_ranks"

@@ -1,0 +1,13 @@
+"""Tensor maths that several models share."""
+
+from .deformable_conv import DeformableConv2d
+from .iou_loss import distance_iou_loss
+from .roi_pooler import PyramidROIPooler, assign_levels_by_area, assign_levels_by_ratio
+
+__all__ = [
+    "DeformableConv2d",
+    "PyramidROIPooler",
+    "assign_levels_by_area",
+    "assign_levels_by_ratio",
+    "distance_iou_loss",
+]

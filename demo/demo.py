@@ -1,0 +1,107 @@
+#!/usr/bin/env python
+"""Rank the salient objects of photographs: drawings, saliency maps and JSON files into a folder."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+EPILOG = """\
+Config options follow the arguments as KEY VALUE pairs, with or without --opts:
+  demo.py --config-file configs/sor/ppa.yaml --input photos/ --output out MODEL.WEIGHTS model.pth
+"""
+CONFIG_KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)*")
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line; ``opts`` holds the config options wherever they stood."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config-file", default="configs/sor/ppa.yaml", metavar="FILE", help="model config")
+    parser.add_argument(
+        "--input", nargs="+", metavar="PATH", help="pictures, folders, globs or .txt lists, in any mix"
+    )
+    parser.add_argument("--output", metavar="DIR", help="folder for the results")
+    parser.add_argument(
+        "--confidence-threshold",
+        type=float,
+        metavar="P",
+        help="leave out detections below this score, before ranking (default: the config's thresholds)",
+    )
+    parser.add_argument(
+        "--batch-size", type=int, default=4, metavar="N", help="pictures at once (default: 4)"
+    )
+    parser.add_argument("--format", choices=("jpg", "png"), default="jpg", help="of the drawings")
+    parser.add_argument("--masks", choices=("rle", "polygons"), default="rle", help="in the JSON files")
+    parser.add_argument("--scores", action="store_true", help="write confidences below the badges")
+    parser.add_argument("--legend", action="store_true", help="draw a legend of the ranks' colours")
+    parser.add_argument("--webcam", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--video-input", help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--opts", nargs=argparse.REMAINDER, default=[], metavar="KEY VALUE", dest="after_opts"
+    )
+    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config options")
+    args = parser.parse_args(argv)
+
+    if args.webcam or args.video_input:
+        parser.error("video is not supported: extract its frames and give them to --input")
+    args.input, trailing = _split(args.input or [])
+    args.opts = trailing + args.opts + args.after_opts
+    if not args.input:
+        parser.error("--input: no picture, folder, glob or list given")
+    if not args.output:
+        parser.error("--output: no folder given")
+    if len(args.opts) % 2:
+        parser.error(f"config options: expected KEY VALUE pairs, found {' '.join(args.opts)}")
+    if args.batch_size < 1:
+        parser.error(f"--batch-size: expected 1 or more, found {args.batch_size}")
+    if args.confidence_threshold is not None and not 0 <= args.confidence_threshold <= 1:
+        parser.error(f"--confidence-threshold: expected 0 to 1, found {args.confidence_threshold}")
+    return args
+
+
+def _split(values: Sequence[str]) -> tuple[list[str], list[str]]:
+    """``--input a b KEY VALUE`` swallows the config options: they start at the first name of a key."""
+    for i, value in enumerate(values):
+        if "." in value and CONFIG_KEY.fullmatch(value) and not os.path.exists(value):
+            return list(values[:i]), list(values[i:])
+    return list(values), []
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run; 0 where every input was ranked, 1 where some were not, 2 where nothing could be done."""
+    args = parse(argv)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    from sor_ppa.predictor import demo_predictor
+    from sor_ppa.visualization import RankStyle
+    from sor_ppa.visualization.annotate import Output, annotate
+    from sor_ppa.visualization.files import expand_inputs
+
+    files, faults = expand_inputs(args.input)
+    for fault in faults:
+        sys.stderr.write(f"{fault}\n")
+    if not files:
+        sys.stderr.write("no pictures to rank\n")
+        return 2
+    style = RankStyle(legend=args.legend)
+    output = Output(Path(args.output), args.format, args.masks, args.scores, style)
+    try:
+        predictor = demo_predictor(
+            args.config_file, args.opts, batch_size=args.batch_size, threshold=args.confidence_threshold
+        )
+        summary = annotate(predictor, files, output, batch_size=args.batch_size)
+    except (OSError, ValueError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    sys.stdout.write(f"{summary}; results in {output.folder}\n")
+    return 1 if faults or summary.unreadable else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

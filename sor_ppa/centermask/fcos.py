@@ -1,0 +1,288 @@
+"""FCOS as the proposal generator of CenterMask."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import PROPOSAL_GENERATOR_REGISTRY
+from detectron2.structures import Boxes, ImageList, Instances
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..layers import DeformableConv2d
+from ..layers.iou_loss import LOC_LOSSES
+from .fcos_proposals import Detections, ProposalOptions, select_proposals
+from .fcos_targets import assign_targets, fcos_losses, level_locations
+
+__all__ = ["FCOS", "FCOSHead"]
+
+# objectness logit that detectron2 gives to boxes that are certainly objects
+_CERTAIN = math.log((1.0 - 1e-10) / 1e-10)
+
+
+class Scale(nn.Module):
+    """One learnt factor."""
+
+    def __init__(self, value: float = 1.0) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor([value]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.scale
+
+
+class FCOSHead(nn.Module):
+    """Two towers on every level: classes, and box distances with centre-ness.
+
+    Args:
+        in_channels: channels C of every level.
+        num_classes: foreground classes.
+        num_levels: of the pyramid.
+        num_convs: (class, box, shared) tower lengths.
+        norm: "GN" or "none".
+        use_scale: a learnt factor per level on the distances.
+        prior: foreground probability at initialisation.
+        deformable: deformable convolutions in the box and shared towers.
+
+    Raises:
+        ValueError: for an unknown norm.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_classes: int,
+        num_levels: int,
+        num_convs: tuple[int, int, int],
+        norm: str,
+        use_scale: bool,
+        prior: float,
+        deformable: bool = False,
+    ) -> None:
+        super().__init__()
+        if norm not in ("GN", "none", ""):
+            raise ValueError(f"MODEL.FCOS.NORM: found {norm!r}, expected 'GN' or 'none'")
+
+        def tower(length: int, deform: bool) -> nn.Sequential:
+            layers: list[nn.Module] = []
+            for _ in range(length):
+                layers.append(_tower_conv(in_channels, deform))
+                if norm == "GN":
+                    layers.append(nn.GroupNorm(32, in_channels))
+                layers.append(nn.ReLU(inplace=True))
+            return nn.Sequential(*layers)
+
+        self.cls_tower = tower(num_convs[0], False)
+        self.bbox_tower = tower(num_convs[1], deformable)
+        self.share_tower = tower(num_convs[2], deformable)
+        self.cls_logits = nn.Conv2d(in_channels, num_classes, 3, padding=1)
+        self.bbox_pred = nn.Conv2d(in_channels, 4, 3, padding=1)
+        self.ctrness = nn.Conv2d(in_channels, 1, 3, padding=1)
+        for m in self.modules():
+            if type(m) is nn.Conv2d:
+                nn.init.normal_(m.weight, std=0.01)
+                nn.init.zeros_(m.bias)  # type: ignore[arg-type]
+        nn.init.constant_(self.cls_logits.bias, -math.log((1 - prior) / prior))  # type: ignore[arg-type]
+        self.scales = nn.ModuleList([Scale() for _ in range(num_levels)]) if use_scale else None
+
+    def forward(self, features: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        """Dense predictions of (B, C, H_l, W_l) levels.
+
+        Returns:
+            Per level: class logits (B, classes, H, W), distances in strides (B, 4, H, W) and
+            centre-ness logits (B, 1, H, W).
+        """
+        logits, distances, centerness = [], [], []
+        for level, feature in enumerate(features):
+            shared = self.share_tower(feature)
+            box = self.bbox_tower(shared)
+            logits.append(self.cls_logits(self.cls_tower(shared)))
+            centerness.append(self.ctrness(box))
+            distance = self.bbox_pred(box)
+            distances.append(F.relu(self.scales[level](distance) if self.scales is not None else distance))
+        return logits, distances, centerness
+
+
+def _tower_conv(channels: int, deformable: bool) -> nn.Module:
+    if deformable:
+        return DeformableConv2d(channels, channels, bias=True)
+    return nn.Conv2d(channels, channels, 3, padding=1)
+
+
+@PROPOSAL_GENERATOR_REGISTRY.register()
+class FCOS(nn.Module):
+    """FCOS with centre sampling: proposals for the ROI heads, and the detector's losses.
+
+    Args:
+        in_features: names of the levels, finest first.
+        strides: of the levels in pixels.
+        head: dense predictor.
+        size_limits: upper limit in pixels of the object size of every level but the last.
+        radius: centre sampling radius in strides, None for the whole box.
+        alpha, gamma, loc_loss: see :func:`fcos_losses`.
+        train_options, test_options: selection of proposals.
+
+    Raises:
+        ValueError: if the settings contradict each other.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        in_features: Sequence[str],
+        strides: Sequence[int],
+        head: FCOSHead,
+        num_classes: int,
+        size_limits: Sequence[float],
+        radius: float | None,
+        alpha: float,
+        gamma: float,
+        loc_loss: str,
+        train_options: ProposalOptions,
+        test_options: ProposalOptions,
+    ) -> None:
+        super().__init__()
+        if len(strides) != len(in_features):
+            raise ValueError(
+                f"MODEL.FCOS.FPN_STRIDES: found {len(strides)} values, expected {len(in_features)} "
+                "(one for each of MODEL.FCOS.IN_FEATURES)"
+            )
+        if len(size_limits) != len(in_features) - 1:
+            raise ValueError(
+                f"MODEL.FCOS.SIZES_OF_INTEREST: found {len(size_limits)} values, expected "
+                f"{len(in_features) - 1} (one less than MODEL.FCOS.IN_FEATURES)"
+            )
+        if loc_loss not in LOC_LOSSES:
+            raise ValueError(
+                f"MODEL.FCOS.LOC_LOSS_TYPE: found {loc_loss!r}, expected one of {', '.join(LOC_LOSSES)}"
+            )
+        self.in_features = list(in_features)
+        self.strides = list(strides)
+        self.fcos_head = head
+        self.num_classes = num_classes
+        self.size_limits = list(size_limits)
+        self.radius = radius
+        self.alpha, self.gamma, self.loc_loss = alpha, gamma, loc_loss
+        self.train_options, self.test_options = train_options, test_options
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
+        options = cfg.MODEL.FCOS
+        missing = [name for name in options.IN_FEATURES if name not in input_shape]
+        if missing:
+            raise ValueError(
+                f"MODEL.FCOS.IN_FEATURES: found {missing}, expected names of {sorted(input_shape)}"
+            )
+        channels = {input_shape[name].channels for name in options.IN_FEATURES}
+        if len(channels) != 1:
+            raise ValueError(f"MODEL.FCOS.IN_FEATURES: found widths {sorted(channels)}, expected one width")
+        head = FCOSHead(
+            in_channels=channels.pop(),
+            num_classes=options.NUM_CLASSES,
+            num_levels=len(options.FPN_STRIDES),
+            num_convs=(options.NUM_CLS_CONVS, options.NUM_BOX_CONVS, options.NUM_SHARE_CONVS),
+            norm=options.NORM,
+            use_scale=options.USE_SCALE,
+            prior=options.PRIOR_PROB,
+            deformable=options.USE_DEFORMABLE,
+        )
+
+        def selection(threshold: float, pre_nms: int, post_nms: int) -> ProposalOptions:
+            return ProposalOptions(threshold, pre_nms, post_nms, options.NMS_TH, options.THRESH_WITH_CTR)
+
+        return {
+            "in_features": options.IN_FEATURES,
+            "strides": options.FPN_STRIDES,
+            "head": head,
+            "num_classes": options.NUM_CLASSES,
+            "size_limits": options.SIZES_OF_INTEREST,
+            "radius": options.POS_RADIUS if options.CENTER_SAMPLE else None,
+            "alpha": options.LOSS_ALPHA,
+            "gamma": options.LOSS_GAMMA,
+            "loc_loss": options.LOC_LOSS_TYPE,
+            "train_options": selection(
+                options.INFERENCE_TH_TRAIN, options.PRE_NMS_TOPK_TRAIN, options.POST_NMS_TOPK_TRAIN
+            ),
+            "test_options": selection(
+                options.INFERENCE_TH_TEST, options.PRE_NMS_TOPK_TEST, options.POST_NMS_TOPK_TEST
+            ),
+        }
+
+    def forward(
+        self, images: ImageList, features: dict[str, Tensor], gt_instances: list[Instances] | None = None
+    ) -> tuple[list[Instances], dict[str, Tensor]]:
+        """Propose boxes for each image.
+
+        Args:
+            images: the batch; only its sizes are used.
+            features: name -> (B, C, H, W).
+            gt_instances: with ``gt_boxes`` and ``gt_classes``, in training.
+
+        Returns:
+            Proposals (in training ``proposal_boxes`` and ``objectness_logits``; in inference
+            ``pred_boxes``, ``scores``, ``pred_classes`` and ``locations``; best first, boxes not
+            clipped), and the losses (empty in inference).
+        """
+        levels = [features[name] for name in self.in_features]
+        logits, distances, centerness = self.fcos_head(levels)
+        locations = [
+            level_locations((f.shape[-2], f.shape[-1]), stride, f.device)
+            for f, stride in zip(levels, self.strides, strict=True)
+        ]
+        class_rows, side_rows = _as_rows(logits), _as_rows(distances)
+        center_rows = [x.squeeze(2) for x in _as_rows(centerness)]
+
+        def select(options: ProposalOptions) -> list[Detections]:
+            return select_proposals(locations, class_rows, side_rows, center_rows, self.strides, options)
+
+        if not self.training:
+            found = select(self.test_options)
+            return [_as_predictions(d, size) for d, size in zip(found, images.image_sizes, strict=True)], {}
+
+        if gt_instances is None:
+            raise ValueError("FCOS: training needs ground-truth instances, found none")
+        targets = assign_targets(
+            locations,
+            self.strides,
+            self.size_limits,
+            [x.gt_boxes.tensor for x in gt_instances],
+            [x.gt_classes for x in gt_instances],
+            self.num_classes,
+            self.radius,
+        )
+        losses = fcos_losses(
+            torch.cat(class_rows, dim=1),
+            torch.cat(side_rows, dim=1),
+            torch.cat(center_rows, dim=1),
+            targets,
+            alpha=self.alpha,
+            gamma=self.gamma,
+            loc_loss=self.loc_loss,
+        )
+        found = select(self.train_options)
+        return [_as_proposals(d, size) for d, size in zip(found, images.image_sizes, strict=True)], losses
+
+
+def _as_rows(maps: Sequence[Tensor]) -> list[Tensor]:
+    """(B, C, H, W) -> (B, H * W, C), in float32 also under autocast."""
+    return [x.flatten(2).transpose(1, 2).float() for x in maps]
+
+
+def _as_predictions(found: Detections, size: tuple[int, int]) -> Instances:
+    return Instances(
+        size,
+        pred_boxes=Boxes(found.boxes),
+        scores=found.scores,
+        pred_classes=found.classes,
+        locations=found.locations,
+    )
+
+
+def _as_proposals(found: Detections, size: tuple[int, int]) -> Instances:
+    logits = torch.logit(found.scores, eps=1e-6).clamp(max=_CERTAIN)
+    return Instances(size, proposal_boxes=Boxes(found.boxes), objectness_logits=logits)

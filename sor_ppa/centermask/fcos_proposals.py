@@ -1,0 +1,114 @@
+"""From dense FCOS predictions to the boxes of each image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from detectron2.layers import batched_nms
+from torch import Tensor
+
+__all__ = ["Detections", "ProposalOptions", "select_proposals"]
+
+
+@dataclass(frozen=True)
+class ProposalOptions:
+    """Selection settings; see ``MODEL.FCOS`` in the config.
+
+    Attributes:
+        threshold: a candidate's class probability exceeds it.
+        pre_nms: candidates kept per level.
+        post_nms: boxes kept per image (those that tie with the last are kept too).
+        nms_threshold: IoU of suppression; not positive: none.
+        threshold_with_centerness: compare the product with centre-ness instead.
+    """
+
+    threshold: float
+    pre_nms: int
+    post_nms: int
+    nms_threshold: float
+    threshold_with_centerness: bool = False
+
+
+@dataclass(frozen=True)
+class Detections:
+    """Boxes of one image, best first.
+
+    Attributes:
+        boxes: (N, 4) XYXY in pixels, not clipped.
+        scores: (N,) square root of class probability times centre-ness.
+        classes: (N,) int64.
+        locations: (N, 2) x, y in pixels of the location that saw the object.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    classes: Tensor
+    locations: Tensor
+
+
+def _level_candidates(
+    location: Tensor,
+    logits: Tensor,
+    distance: Tensor,
+    centerness: Tensor,
+    stride: int,
+    options: ProposalOptions,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The best candidates of one level, a fixed number per image; the rest scores -1."""
+    num_classes = logits.shape[-1]
+    probability = logits.sigmoid()
+    product = probability * centerness.sigmoid()[..., None]
+    judged = product if options.threshold_with_centerness else probability
+    score = product.masked_fill(~(judged > options.threshold), -1.0).flatten(1)
+    score, index = score.topk(min(options.pre_nms, score.shape[1]), dim=1)
+    place = torch.div(index, num_classes, rounding_mode="floor")
+    point = location[place]
+    side = distance.gather(1, place[..., None].expand(-1, -1, 4)) * stride
+    boxes = torch.cat([point - side[..., :2], point + side[..., 2:]], dim=-1)
+    return boxes, score, index % num_classes, point
+
+
+@torch.no_grad()
+def select_proposals(
+    locations: Sequence[Tensor],
+    logits: Sequence[Tensor],
+    distances: Sequence[Tensor],
+    centerness: Sequence[Tensor],
+    strides: Sequence[int],
+    options: ProposalOptions,
+) -> list[Detections]:
+    """Threshold, pick the best of each level, suppress overlaps, keep the best of each image.
+
+    Args:
+        locations: per level (L_l, 2) centres in pixels.
+        logits: per level (B, L_l, C).
+        distances: per level (B, L_l, 4) in strides.
+        centerness: per level (B, L_l) logits.
+        strides: per level, in pixels.
+        options: see :class:`ProposalOptions`.
+
+    Returns:
+        One :class:`Detections` per image.
+    """
+    levels = [
+        _level_candidates(*level, options)
+        for level in zip(locations, logits, distances, centerness, strides, strict=True)
+    ]
+    boxes, scores, classes, points = (torch.cat(parts, dim=1) for parts in zip(*levels, strict=True))
+    results = []
+    for i in range(len(boxes)):
+        rows = torch.nonzero(scores[i] >= 0).squeeze(1)
+        found = Detections(boxes[i][rows], scores[i][rows].sqrt(), classes[i][rows], points[i][rows])
+        if options.nms_threshold > 0:
+            found = _take(found, batched_nms(found.boxes, found.scores, found.classes, options.nms_threshold))
+        if 0 < options.post_nms < len(found.scores):
+            last = found.scores.topk(options.post_nms).values[-1]
+            found = _take(found, torch.nonzero(found.scores >= last).squeeze(1))
+        results.append(found)
+    return results
+
+
+def _take(found: Detections, rows: Tensor) -> Detections:
+    return Detections(found.boxes[rows], found.scores[rows], found.classes[rows], found.locations[rows])

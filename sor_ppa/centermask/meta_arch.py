@@ -1,0 +1,50 @@
+"""The meta-architecture: detectron2's two-stage model with batches that change no answer."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN
+from detectron2.structures import Instances
+
+__all__ = ["SalientObjectRanker"]
+
+
+@META_ARCH_REGISTRY.register()
+class SalientObjectRanker(GeneralizedRCNN):
+    """A detector with a ranking branch; weights and training as ``GeneralizedRCNN``.
+
+    In inference images of one padded size go through the network together and others apart:
+    padding beyond an image's own would reach into its features through the convolutions. So
+    the answer for an image does not depend on its neighbours.
+    """
+
+    def inference(
+        self,
+        batched_inputs: list[dict],
+        detected_instances: list[Instances] | None = None,
+        do_postprocess: bool = True,
+    ) -> list:
+        """Predictions of a batch of any images.
+
+        Args:
+            batched_inputs: per image ``image`` (3, H, W), and optionally ``height`` and ``width``
+                of the output in pixels.
+            detected_instances: per image, boxes to segment and rank instead of detecting.
+            do_postprocess: scale to the output size and paste the masks.
+
+        Returns:
+            Per image ``{"instances": Instances}``, or ``Instances`` without post-processing.
+        """
+        step = max(self.backbone.size_divisibility, 1)
+        groups = defaultdict(list)
+        for i, item in enumerate(batched_inputs):
+            height, width = item["image"].shape[-2:]
+            groups[-(-height // step), -(-width // step)].append(i)
+        results: list = [None] * len(batched_inputs)
+        for rows in groups.values():
+            given = [detected_instances[i] for i in rows] if detected_instances is not None else None
+            part = super().inference([batched_inputs[i] for i in rows], given, do_postprocess)
+            for i, result in zip(rows, part, strict=True):
+                results[i] = result
+        return results

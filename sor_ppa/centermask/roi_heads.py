@@ -1,0 +1,285 @@
+"""The ROI heads of CenterMask with the ranking branch: masks, mask IoU, ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import ROI_HEADS_REGISTRY
+from detectron2.modeling.matcher import Matcher
+from detectron2.modeling.roi_heads import build_mask_head
+from detectron2.structures import Boxes, ImageList, Instances, pairwise_iou
+from torch import Tensor, nn
+
+from ..layers import PyramidROIPooler
+from ..ranking import (
+    RankingHead,
+    RankingOptions,
+    build_sor_head,
+    predict_ranks,
+    pyramid_maps,
+    ranking_losses,
+)
+from .mask_targets import crop_masks, mask_iou_targets, mask_loss, visible_fractions
+from .maskiou_head import build_maskiou_head, mask_iou_loss
+
+__all__ = ["CenterROIHeads", "Positives", "select_positives"]
+
+
+@dataclass(frozen=True)
+class Positives:
+    """The proposals of one image that heads learn from.
+
+    Attributes:
+        boxes: (N, 4) XYXY in pixels.
+        index: (N,) int64, the ground-truth object that each belongs to.
+    """
+
+    boxes: Tensor
+    index: Tensor
+
+
+@torch.no_grad()
+def select_positives(
+    proposals: Tensor, gt_boxes: Tensor, matcher: Matcher, limit: int, append_gt: bool = True
+) -> Positives:
+    """Proposals that overlap an object enough to learn from it.
+
+    There is no box head here, so negatives are of no use and are not drawn.
+
+    Args:
+        proposals: (N, 4) XYXY in pixels.
+        gt_boxes: (G, 4).
+        matcher: decides from the IoU matrix (G, N).
+        limit: keep at most so many, at random if there are more.
+        append_gt: the objects' own boxes are proposals, too.
+
+    Returns:
+        The positives.
+    """
+    if append_gt:
+        proposals = torch.cat([proposals, gt_boxes])
+    if len(gt_boxes) == 0:
+        empty = torch.zeros(0, dtype=torch.int64, device=proposals.device)
+        return Positives(proposals[empty], empty)
+    index, labels = matcher(pairwise_iou(Boxes(gt_boxes), Boxes(proposals)))
+    rows = torch.nonzero(labels == 1).squeeze(1)
+    if len(rows) > limit:
+        rows = rows[torch.randperm(len(rows), device=rows.device)[:limit]]
+    return Positives(proposals[rows], index[rows])
+
+
+@ROI_HEADS_REGISTRY.register()
+class CenterROIHeads(nn.Module):
+    """Masks, mask IoU and ranks of boxes that a one-stage detector proposes.
+
+    Args:
+        in_features: names of the pyramid levels to pool from, finest first.
+        strides: of those levels in pixels.
+        pooler: of features (and position maps).
+        mask_head: with ``layers(features) -> logits``.
+        maskiou_head: or None.
+        maskiou_weight: of its loss.
+        ranking_head: or None.
+        ranking: options of the ranking branch.
+        matcher, positive_limit, append_gt: see :func:`select_positives`.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        in_features: Sequence[str],
+        strides: Sequence[int],
+        pooler: PyramidROIPooler,
+        mask_head: Any,
+        maskiou_head: nn.Module | None,
+        maskiou_weight: float,
+        ranking_head: RankingHead | None,
+        ranking: RankingOptions,
+        matcher: Matcher,
+        positive_limit: int,
+        append_gt: bool,
+    ) -> None:
+        super().__init__()
+        self.in_features, self.strides = list(in_features), list(strides)
+        self.mask_pooler = pooler
+        self.mask_head = mask_head
+        self.maskiou_head = maskiou_head
+        self.maskiou_weight = maskiou_weight
+        self.sor_head = ranking_head
+        self.ranking = ranking
+        self.matcher = matcher
+        self.positive_limit = positive_limit
+        self.append_gt = append_gt
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
+        names = cfg.MODEL.ROI_HEADS.IN_FEATURES
+        missing = [name for name in names if name not in input_shape]
+        if missing:
+            raise ValueError(
+                f"MODEL.ROI_HEADS.IN_FEATURES: found {missing}, expected of {sorted(input_shape)}"
+            )
+        if not cfg.MODEL.MASK_ON:
+            raise ValueError(
+                "MODEL.MASK_ON: found False, expected True (CenterROIHeads segment every object)"
+            )
+        if cfg.MODEL.KEYPOINT_ON:
+            raise ValueError("MODEL.KEYPOINT_ON: found True, expected False (keypoints are not supported)")
+        options = cfg.MODEL.ROI_MASK_HEAD
+        strides = [input_shape[name].stride for name in names]
+        resolution = options.POOLER_RESOLUTION
+        shape = ShapeSpec(channels=input_shape[names[0]].channels, width=resolution, height=resolution)
+        heads = cfg.MODEL.ROI_HEADS
+        return {
+            "in_features": names,
+            "strides": strides,
+            "pooler": PyramidROIPooler(
+                resolution,
+                strides,
+                options.POOLER_SAMPLING_RATIO,
+                options.POOLER_TYPE,
+                options.ASSIGN_CRITERION,
+            ),
+            "mask_head": build_mask_head(cfg, shape),
+            "maskiou_head": build_maskiou_head(cfg, shape) if cfg.MODEL.MASKIOU_ON else None,
+            "maskiou_weight": cfg.MODEL.MASKIOU_LOSS_WEIGHT,
+            "ranking_head": build_sor_head(cfg, shape),
+            "ranking": RankingOptions.from_config(cfg, published_threshold=0.1, divisibility=max(strides)),
+            "matcher": Matcher(heads.IOU_THRESHOLDS, heads.IOU_LABELS, allow_low_quality_matches=False),
+            "positive_limit": int(heads.BATCH_SIZE_PER_IMAGE * heads.POSITIVE_FRACTION),
+            "append_gt": heads.PROPOSAL_APPEND_GT,
+        }
+
+    def forward(
+        self,
+        images: ImageList,
+        features: dict[str, Tensor],
+        proposals: list[Instances],
+        targets: list[Instances] | None = None,
+    ) -> tuple[list[Instances], dict[str, Tensor]]:
+        """Losses in training, predictions in inference.
+
+        Args:
+            images: unused.
+            features: name -> (B, C, H, W).
+            proposals: per image; ``proposal_boxes`` in training, ``pred_boxes``, ``scores`` and
+                ``pred_classes`` in inference.
+            targets: per image, in training: ``gt_boxes``, ``gt_classes``, ``gt_masks`` and
+                ``gt_ranks`` (int64, -1 without rank; may be missing where nothing is ranked).
+
+        Returns:
+            Instances and losses (``loss_mask``, ``loss_maskiou``, ``sor_loss``).
+        """
+        del images
+        if self.training:
+            if targets is None:
+                raise ValueError("CenterROIHeads: training needs ground-truth instances, found none")
+            return proposals, self.losses(features, proposals, targets)
+        return self.forward_with_given_boxes(features, proposals), {}
+
+    def _pool(
+        self, features: dict[str, Tensor], boxes: Sequence[Tensor], image_sizes: Sequence[tuple[int, int]]
+    ) -> tuple[Tensor, Tensor | None]:
+        """Pooled features (N, C, R, R) and, where the ranking head wants them, position maps (N, 2, R, R)."""
+        levels = [features[name] for name in self.in_features]
+        pyramids = [levels]
+        if self.sor_head is not None and self.sor_head.needs_maps:
+            pyramids.append(pyramid_maps(levels, self.strides, image_sizes, self.ranking))
+        pooled = self.mask_pooler(pyramids, boxes, image_sizes)
+        return pooled[0], pooled[1] if len(pooled) > 1 else None
+
+    def losses(
+        self, features: dict[str, Tensor], proposals: list[Instances], targets: list[Instances]
+    ) -> dict[str, Tensor]:
+        """Mask, mask IoU and ranking losses; arguments as in :meth:`forward`."""
+        positives = [
+            select_positives(
+                p.proposal_boxes.tensor, t.gt_boxes.tensor, self.matcher, self.positive_limit, self.append_gt
+            )
+            for p, t in zip(proposals, targets, strict=True)
+        ]
+        boxes = [p.boxes for p in positives]
+        sizes = [t.image_size for t in targets]
+        pooled, maps = self._pool(features, boxes, sizes)
+        classes = torch.cat([t.gt_classes[p.index] for p, t in zip(positives, targets, strict=True)])
+        logits = _class_masks(self.mask_head.layers(pooled), classes)
+        side = logits.shape[-1]
+        goals = torch.cat([_target_masks(t, p, side) for p, t in zip(positives, targets, strict=True)]).to(
+            logits.device
+        )
+        losses = {"loss_mask": mask_loss(logits, goals)}
+        masks = logits.sigmoid()[:, None]
+        if self.maskiou_head is not None:
+            fractions = torch.cat([_fractions(t, p) for p, t in zip(positives, targets, strict=True)])
+            quality = mask_iou_targets(logits, goals, fractions)
+            predicted = self.maskiou_head(pooled, masks)
+            losses["loss_maskiou"] = mask_iou_loss(predicted, classes, quality, self.maskiou_weight)
+        if self.sor_head is not None:
+            ranks = torch.cat([_ranks(t)[p.index] for p, t in zip(positives, targets, strict=True)])
+            losses |= ranking_losses(self.sor_head, pooled, masks, maps, boxes, sizes, ranks, self.ranking)
+        return losses
+
+    def forward_with_given_boxes(
+        self, features: dict[str, Tensor], instances: list[Instances]
+    ) -> list[Instances]:
+        """Masks, mask scores and ranks of given boxes.
+
+        Args:
+            features: name -> (B, C, H, W).
+            instances: per image with ``pred_boxes``, ``scores`` and ``pred_classes``.
+
+        Returns:
+            The same objects with ``pred_masks`` (N, 1, 2R, 2R) probabilities, ``mask_scores`` (score
+            times predicted mask IoU; the score where that head is off), and, with a ranking head,
+            ``pred_ranks``, ``pred_rank_scores`` and ``pred_rank_logits``.
+        """
+        boxes = [x.pred_boxes.tensor for x in instances]
+        sizes = [x.image_size for x in instances]
+        counts = [len(b) for b in boxes]
+        pooled, maps = self._pool(features, boxes, sizes)
+        classes = torch.cat([x.pred_classes for x in instances])
+        masks = _class_masks(self.mask_head.layers(pooled), classes).sigmoid()[:, None]
+        scores = torch.cat([x.scores for x in instances])
+        if self.maskiou_head is not None:
+            scores = scores * self.maskiou_head(pooled, masks).gather(1, classes[:, None]).squeeze(1)
+        fields = {"pred_masks": masks, "mask_scores": scores}
+        if self.sor_head is not None:
+            ranked = predict_ranks(self.sor_head, pooled, masks, maps, boxes, sizes, self.ranking)
+            fields |= {
+                "pred_ranks": ranked.ranks,
+                "pred_rank_scores": ranked.scores,
+                "pred_rank_logits": ranked.logits,
+            }
+        for name, values in fields.items():
+            for image, part in zip(instances, values.split(counts), strict=True):
+                image.set(name, part)
+        return instances
+
+
+def _class_masks(logits: Tensor, classes: Tensor) -> Tensor:
+    """The mask of each object's class: (N, C, S, S) -> (N, S, S)."""
+    if logits.shape[1] == 1:
+        return logits[:, 0]
+    return logits[torch.arange(len(logits), device=logits.device), classes]
+
+
+def _target_masks(target: Instances, positives: Positives, side: int) -> Tensor:
+    if len(positives.index) == 0:
+        return torch.zeros((0, side, side), dtype=torch.bool)
+    return crop_masks(target.gt_masks, positives.index, positives.boxes, side)
+
+
+def _fractions(target: Instances, positives: Positives) -> Tensor:
+    if len(positives.index) == 0:
+        return positives.boxes.new_zeros(0, dtype=torch.float64)
+    return visible_fractions(target.gt_masks, positives.index, positives.boxes)
+
+
+def _ranks(target: Instances) -> Tensor:
+    return target.gt_ranks if target.has("gt_ranks") else torch.full_like(target.gt_classes, -1)

@@ -1,0 +1,127 @@
+"""Names of bare backbones published elsewhere (torchvision, timm, Caffe2) -> ours.
+
+ResNets are detectron2's and named as there (``res2.0.conv1.norm.weight``); VoVNetV2 and MobileNetV2 are ours.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+
+import torch
+
+from .errors import CheckpointError
+from .rename import Rule, apply_rules, rename_keys
+
+__all__ = ["foreign_backbones", "from_caffe2"]
+
+Tensors = Mapping[str, torch.Tensor]
+
+
+def _next_stage(m: re.Match[str]) -> str:
+    return f"res{int(m[1]) + 1}."
+
+
+def _stage_from_0(m: re.Match[str]) -> str:
+    return f"stage{int(m[1]) + 2}.blocks."
+
+
+# ResNet and ResNeXt of torchvision; timm's of the same shape share the names.
+_TORCHVISION_RESNET: tuple[Rule, ...] = (
+    (re.compile(r"^layer(\d)\."), _next_stage),
+    (re.compile(r"\.downsample\.0\."), ".shortcut."),
+    (re.compile(r"\.downsample\.1\."), ".shortcut.norm."),
+    (re.compile(r"(?<![^.])bn(\d)\."), r"conv\1.norm."),
+    (re.compile(r"^conv1\."), "stem.conv1."),
+)
+
+# timm's ese_vovnet*: stages counted from 0.
+_TIMM_VOVNET: tuple[Rule, ...] = (
+    (re.compile(r"^stages\.(\d)\.blocks\."), _stage_from_0),
+    (re.compile(r"\.conv_mid\."), ".layers."),
+    (re.compile(r"\.conv_concat\."), ".concat."),
+    (re.compile(r"\.conv_reduction\."), ".reduction."),
+    (re.compile(r"\.attn\.fc\."), ".ese.fc."),
+    (re.compile(r"\.conv_dw\."), ".depthwise."),
+    (re.compile(r"\.conv_pw\."), ".pointwise."),
+    (re.compile(r"\.bn\."), ".norm."),
+)
+
+
+def _mobilenet_name(name: str) -> str:
+    """torchvision's nested ``features.N.conv.I.J`` -> ``features.N.conv.I`` of the published code."""
+    match = re.fullmatch(r"(features\.\d+\.conv)\.(\d+)\.([01])\.(\w+)", name)
+    if match:
+        return f"{match[1]}.{3 * int(match[2]) + int(match[3])}.{match[4]}"
+    match = re.fullmatch(r"(features\.(\d+)\.conv)\.(\d+)\.(\w+)", name)
+    if match:
+        # The projection follows one block in the first layer (no expansion), two in all others.
+        blocks = 1 if match[2] == "1" else 2
+        return f"{match[1]}.{3 * blocks + int(match[3]) - blocks}.{match[4]}"
+    return name
+
+
+def _from_resnet(tensors: Tensors) -> dict[str, torch.Tensor]:
+    return rename_keys(tensors, lambda name: apply_rules(name, _TORCHVISION_RESNET))
+
+
+def _from_mobilenet(tensors: Tensors) -> dict[str, torch.Tensor]:
+    return rename_keys(tensors, _mobilenet_name)
+
+
+def _from_timm_vovnet(tensors: Tensors) -> dict[str, torch.Tensor]:
+    """timm has an eSE only in the last block of a stage, the published network in every block.
+
+    The others get one that changes nothing: hardsigmoid(0 x + 3) = 1.
+    """
+    renamed = rename_keys(tensors, lambda name: apply_rules(name, _TIMM_VOVNET))
+    for name in [n for n in renamed if n.endswith(".concat.conv.weight")]:
+        attention = name.replace(".concat.conv.weight", ".ese.fc")
+        if f"{attention}.weight" not in renamed:
+            channels, like = renamed[name].shape[0], renamed[name]
+            renamed[f"{attention}.weight"] = like.new_zeros(channels, channels, 1, 1)
+            renamed[f"{attention}.bias"] = like.new_full((channels,), 3.0)
+    return renamed
+
+
+# What it is -> (a name that tells it, its conversion).
+_FOREIGN: Mapping[str, tuple[str, Callable[[Tensors], dict[str, torch.Tensor]]]] = {
+    "torchvision or timm ResNet": ("layer1.0.conv1.weight", _from_resnet),
+    "timm VoVNet": ("stages.0.blocks.0.attn.fc.weight", _from_timm_vovnet),
+    "torchvision MobileNetV2": ("features.1.conv.0.0.weight", _from_mobilenet),
+}
+
+
+def foreign_backbones(tensors: Tensors) -> dict[str, dict[str, torch.Tensor]]:
+    """The conversions of foreign backbones that a file's names call for.
+
+    Args:
+        tensors: name -> tensor, as in the file.
+
+    Returns:
+        What the file may be -> our names, without prefix, -> tensors. Usually empty or of one entry.
+    """
+    return {what: convert(tensors) for what, (sign, convert) in _FOREIGN.items() if sign in tensors}
+
+
+def from_caffe2(tensors: Tensors) -> dict[str, torch.Tensor]:
+    """Rename Caffe2 blobs (Detectron's model zoo, MSRA's ResNets) with detectron2's own converter.
+
+    Args:
+        tensors: blob name -> tensor; momentum blobs are left out.
+
+    Returns:
+        detectron2's names -> tensors, the background class moved or removed as there.
+
+    Raises:
+        CheckpointError: if two blobs map to one name.
+    """
+    from detectron2.checkpoint.c2_model_loading import convert_c2_detectron_names
+
+    blobs = {name: tensor for name, tensor in tensors.items() if not name.endswith("_momentum")}
+    try:
+        return dict(convert_c2_detectron_names(blobs)[0])
+    except AssertionError:
+        raise CheckpointError(
+            "two Caffe2 blobs map to one parameter, expected a model of Detectron"
+        ) from None

@@ -1,0 +1,227 @@
+"""Loading weight files into a model, and saving training states."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+import detectron2.utils.comm as comm
+import torch
+from detectron2.checkpoint import DetectionCheckpointer
+from torch import nn
+
+from .errors import CheckpointError
+from .match import CLASS_LAYERS, Fit, fit_to_model
+from .plain import plain_state
+from .read import Checkpoint, read_checkpoint
+from .safetensors_file import write_safetensors
+
+__all__ = ["SORCheckpointer"]
+
+_log = logging.getLogger(__name__)
+_HEURISTICS = "matching_heuristics"
+
+
+class SORCheckpointer(DetectionCheckpointer):
+    """detectron2's checkpointer with safe reading, published names and a verdict before any training.
+
+    ``load`` takes the published SOR and CenterMask2 checkpoints, detectron2's model zoo, bare backbones of
+    torchvision and timm, and files of our own; see ``docs/checkpoints.md``.
+
+    Attributes:
+        fit: what the last ``load`` put where; None before.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        save_dir: str = "",
+        *,
+        save_to_disk: bool | None = None,
+        system: str | None = None,
+        class_layers: re.Pattern[str] = CLASS_LAYERS,
+        allow_non_finite: bool = False,
+        save_safetensors: bool = False,
+        **checkpointables: Any,
+    ) -> None:
+        """Set up; nothing is read yet.
+
+        Args:
+            model: the model, or the same in DistributedDataParallel.
+            save_dir: where ``save`` writes.
+            save_to_disk: default: only on the main process.
+            system: whose published names files may have (see ``convert_published``); default: the model's
+                ``checkpoint_system`` attribute, else ``sor``.
+            class_layers: parameters whose first dimension, the number of classes, may differ from the file's.
+            allow_non_finite: accept NaN and infinite parameters.
+            save_safetensors: write the model a second time as ``<name>.safetensors``.
+            checkpointables: objects with ``state_dict`` and ``load_state_dict`` to save and resume.
+        """
+        super().__init__(model, save_dir, save_to_disk=save_to_disk, **checkpointables)
+        self.system = str(system or getattr(self.model, "checkpoint_system", "sor"))
+        self.class_layers = class_layers
+        self.allow_non_finite = allow_non_finite
+        self.save_safetensors = save_safetensors
+        self.fit: Fit | None = None
+
+    def load(
+        self, path: str, checkpointables: list[str] | None = None, *, complete: bool = False
+    ) -> dict[str, Any]:
+        """Load a file into the model and, if it is a training state, into the checkpointables.
+
+        Either every process loads, or every process raises the same error.
+
+        Args:
+            path: a local file, a URL or a ``detectron2://`` path; empty: nothing is loaded.
+            checkpointables: which of them to load; default: all that the file has.
+            complete: refuse a file that leaves a parameter of the model at its initialisation.
+
+        Returns:
+            What the file holds beside the model and the loaded checkpointables.
+
+        Raises:
+            CheckpointError: in one line, if the file is unsafe, damaged, or does not belong to the model.
+        """
+        if not path:
+            _log.info("No weights given: the model starts from its initialisation")
+            return {}
+        checkpoint, fit = self._agree(path, complete)
+        self.fit = fit
+        self.model.load_state_dict(dict(fit.loaded), strict=False)
+        self._log_fit(path, checkpoint, fit)
+        rest = dict(checkpoint.extras)
+        for key in self.checkpointables if checkpointables is None else checkpointables:
+            if key in rest:
+                _log.info("Loading %s from %s", key, path)
+                self.checkpointables[key].load_state_dict(rest.pop(key))
+        return rest
+
+    def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
+        """Resume from the last checkpoint of ``save_dir`` if there is one, else load the weights at ``path``.
+
+        Args:
+            path: weights to start from, without optimizer and iteration.
+            resume: look for a last checkpoint at all.
+
+        Returns:
+            As ``load``.
+
+        Raises:
+            CheckpointError: as ``load``; a resumed file must hold every parameter.
+        """
+        if resume and self.has_checkpoint():
+            return self.load(self.get_checkpoint_file(), complete=True)
+        return self.load(path, checkpointables=[])
+
+    def save(self, name: str, **kwargs: Any) -> None:
+        """Save model and checkpointables as ``<name>.pth``, whole or not at all.
+
+        Args:
+            name: file name without suffix.
+            kwargs: more to save, such as ``iteration``.
+
+        Raises:
+            CheckpointError: if the file cannot be written.
+        """
+        if not self.save_dir or not self.save_to_disk:
+            return
+        data: dict[str, Any] = {"model": self.model.state_dict()}
+        states = {key: item.state_dict() for key, item in self.checkpointables.items()} | kwargs
+        data |= {key: plain_state(state, key) for key, state in states.items()}
+        target = os.path.join(self.save_dir, f"{name}.pth")
+        _log.info("Saving checkpoint to %s", target)
+        self._write(data, target)
+        if self.save_safetensors:
+            write_safetensors(data["model"], os.path.join(self.save_dir, f"{name}.safetensors"))
+        self.tag_last_checkpoint(f"{name}.pth")
+
+    def _write(self, data: dict[str, Any], target: str) -> None:
+        if not os.path.isdir(self.save_dir):  # a remote folder
+            with self.path_manager.open(target, "wb") as file:
+                torch.save(data, file)
+            return
+        temporary = Path(f"{target}.part")
+        try:
+            with temporary.open("wb") as file:
+                torch.save(data, file)
+            os.replace(temporary, target)
+        except (OSError, RuntimeError) as error:
+            raise CheckpointError(f"cannot be written ({error})", target) from None
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def _load_file(self, filename: str) -> dict[str, Any]:
+        """detectron2's hook, for tools that call it: the same safe reading."""
+        checkpoint = read_checkpoint(filename, allow_non_finite=self.allow_non_finite)
+        return {**checkpoint.extras, "model": checkpoint.tensors}
+
+    def _agree(self, path: str, complete: bool) -> tuple[Checkpoint, Fit]:
+        """Read and fit on every process; raise on all of them if one cannot."""
+        result: tuple[Checkpoint, Fit] | None = None
+        error = ""
+        try:
+            result = self._read_and_fit(path, complete)
+        except CheckpointError as caught:
+            error = str(caught)
+        errors = [e for e in comm.all_gather(error) if e]
+        if result is None or errors:
+            raise CheckpointError(error or errors[0])
+        return result
+
+    def _read_and_fit(self, path: str, complete: bool) -> tuple[Checkpoint, Fit]:
+        path, heuristics = _split_query(path)
+        local = self._local(path)
+        checkpoint = read_checkpoint(local, allow_non_finite=self.allow_non_finite)
+        if heuristics:
+            checkpoint.extras[_HEURISTICS] = True
+        try:
+            fit = fit_to_model(checkpoint, self.model.state_dict(), self.system, self.class_layers)
+        except CheckpointError as error:
+            raise error.at(path) from None
+        if complete and fit.incomplete:
+            names = ", ".join(repr(name) for name in fit.incomplete[:2])
+            raise CheckpointError(
+                f"lacks {len(fit.incomplete)} parameters of this model ({names} ...), expected all of them",
+                path,
+            )
+        return checkpoint, fit
+
+    def _local(self, path: str) -> str:
+        if os.path.exists(path) or "://" not in path:
+            return path
+        try:
+            return self.path_manager.get_local_path(path)
+        except Exception as error:  # whatever the handler of this kind of address raises
+            raise CheckpointError(f"cannot be fetched ({type(error).__name__}: {error})", path) from None
+
+    def _log_fit(self, path: str, checkpoint: Checkpoint, fit: Fit) -> None:
+        _log.info(
+            "Weights from %s (%s, %s): %d tensors loaded\n%s",
+            *(path, checkpoint.format.value, fit.origin, len(fit.loaded), fit.table()),
+        )
+        if fit.resized:
+            _log.warning("%s", fit.resized_line())
+        if "ResNet" in fit.origin and self._strides_first():
+            _log.warning(
+                "These ResNet weights need MODEL.RESNETS.STRIDE_IN_1X1 False (and RGB input), found True: "
+                "features will be off"
+            )
+
+    def _strides_first(self) -> bool:
+        """Whether bottlenecks stride in their 1x1 convolution, as Caffe2's do and torchvision's do not."""
+        convolutions = (m for name, m in self.model.named_modules() if name.endswith("res3.0.conv1"))
+        return any(tuple(getattr(m, "stride", ())) == (2, 2) for m in convolutions)
+
+
+def _split_query(path: str) -> tuple[str, bool]:
+    """Take detectron2's ``?matching_heuristics=True`` off a path; other queries belong to the address."""
+    if _HEURISTICS not in path:
+        return path, False
+    parts = urlsplit(path)
+    query = parse_qsl(parts.query)
+    rest = [(key, value) for key, value in query if key != _HEURISTICS]
+    return urlunsplit(parts._replace(query=urlencode(rest))), (_HEURISTICS, "True") in query

@@ -1,0 +1,204 @@
+"""From a dataset dict to what the model takes."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.data import detection_utils as utils
+from detectron2.data import transforms as T
+from detectron2.structures import BitMasks, Boxes, BoxMode, Instances, PolygonMasks, polygons_to_bitmask
+from pycocotools import mask as mask_util
+
+from .faults import DatasetError
+from .ranks import RANK_OVERFLOWS, RANK_RULES, training_ranks
+from .record import UNRANKED
+
+__all__ = ["RankingDatasetMapper"]
+
+logger = logging.getLogger(__name__)
+
+
+class RankingDatasetMapper:
+    """Reads the image of a dataset dict, augments it and makes the training targets.
+
+    Every object keeps its own rank through all of it: crowds leave (as in detectron2), objects that
+    an augmentation removes leave, objects without a rank stay with ``gt_ranks`` -1, and what remains
+    keeps its order.
+
+    Training output: ``image`` uint8 (3, H, W), ``instances`` with ``gt_boxes, gt_classes, gt_masks``
+    (PolygonMasks, or BitMasks where asked for or where an object's mask is no polygon) and
+    ``gt_ranks`` int64, besides ``file_name, image_id, height, width``. Test output: the same without
+    ``instances``.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        is_train: bool,
+        *,
+        augmentations: list[T.Augmentation | T.Transform],
+        image_format: str,
+        use_instance_mask: bool = True,
+        instance_mask_format: str = "polygon",
+        recompute_boxes: bool = False,
+        num_ranks: int = 5,
+        rank_rule: str = "top",
+        rank_overflow: str = "lowest",
+    ) -> None:
+        """
+        Args:
+            is_train: whether to make training targets.
+            augmentations: applied in order.
+            image_format: as detectron2's ``read_image`` takes it ("BGR", "RGB", ...).
+            use_instance_mask: whether to make ``gt_masks``.
+            instance_mask_format: "polygon" or "bitmask".
+            recompute_boxes: take boxes from the masks (after a crop they are tighter).
+            num_ranks, rank_rule, rank_overflow: see ``training_ranks``.
+
+        Raises:
+            ValueError: a choice that does not exist.
+        """
+        for name, value, choices in (
+            ("INPUT.MASK_FORMAT", instance_mask_format, ("polygon", "bitmask")),
+            ("DATASETS.RANK_RULE", rank_rule, RANK_RULES),
+            ("DATASETS.RANK_OVERFLOW", rank_overflow, RANK_OVERFLOWS),
+        ):
+            if value not in choices:
+                raise ValueError(f"{name}: found {value!r}, expected one of {', '.join(choices)}")
+        self.is_train = is_train
+        self.augmentations = T.AugmentationList(augmentations)
+        self.image_format = image_format
+        self.use_instance_mask = use_instance_mask
+        self.instance_mask_format = instance_mask_format
+        self.recompute_boxes = recompute_boxes
+        self.num_ranks = num_ranks
+        self.rank_rule = rank_rule
+        self.rank_overflow = rank_overflow
+        mode = "training" if is_train else "inference"
+        logger.info("augmentations used in %s: %s", mode, augmentations)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
+        """Arguments from a config."""
+        augmentations = utils.build_augmentation(cfg, is_train)
+        crop = is_train and cfg.INPUT.CROP.ENABLED
+        if crop:
+            augmentations.insert(0, T.RandomCrop(cfg.INPUT.CROP.TYPE, cfg.INPUT.CROP.SIZE))
+        return {
+            "is_train": is_train,
+            "augmentations": augmentations,
+            "image_format": cfg.INPUT.FORMAT,
+            "use_instance_mask": cfg.MODEL.MASK_ON,
+            "instance_mask_format": cfg.INPUT.MASK_FORMAT,
+            "recompute_boxes": crop and cfg.MODEL.MASK_ON,
+            "num_ranks": cfg.MODEL.SOR.NUM_RANKS,
+            "rank_rule": cfg.DATASETS.RANK_RULE,
+            "rank_overflow": cfg.DATASETS.RANK_OVERFLOW,
+        }
+
+    def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
+        """
+        Args:
+            dataset_dict: one image in detectron2's format; it is not changed.
+
+        Returns:
+            the model's input, as the class says.
+
+        Raises:
+            DatasetError: the image or an annotation cannot be used.
+        """
+        output = {key: value for key, value in dataset_dict.items() if key != "annotations"}
+        image = self._read(output)
+        augmented = T.AugInput(image)
+        transforms = self.augmentations(augmented)
+        image = augmented.image
+        output["image"] = torch.as_tensor(np.ascontiguousarray(image.transpose(2, 0, 1)))
+        if self.is_train and "annotations" in dataset_dict:
+            shape = (image.shape[0], image.shape[1])
+            output["instances"] = self._instances(dataset_dict, transforms, shape)
+        return output
+
+    def _read(self, output: dict[str, Any]) -> np.ndarray:
+        file_name = output["file_name"]
+        try:
+            image = utils.read_image(file_name, format=self.image_format)
+        except FileNotFoundError:
+            raise DatasetError(f"{file_name}: no such image (image_id {output.get('image_id')})") from None
+        except Exception as error:
+            raise DatasetError(f"{file_name}: not a readable image ({error})") from error
+        utils.check_image_size(output, image)
+        return image
+
+    def _instances(
+        self, dataset_dict: dict[str, Any], transforms: T.TransformList, shape: tuple[int, int]
+    ) -> Instances:
+        """Targets of one image; ``shape`` is (height, width) after the transforms."""
+        kept = [item for item in dataset_dict["annotations"] if not item.get("iscrowd", 0)]
+        instances = Instances(shape)
+        boxes = [BoxMode.convert(item["bbox"], item["bbox_mode"], BoxMode.XYXY_ABS) for item in kept]
+        corners = transforms.apply_box(np.asarray(boxes, dtype=np.float64).reshape(-1, 4))
+        instances.gt_boxes = Boxes(torch.as_tensor(corners, dtype=torch.float32).reshape(-1, 4))
+        instances.gt_boxes.clip(shape)
+        instances.gt_classes = torch.tensor([int(item["category_id"]) for item in kept], dtype=torch.int64)
+        ranks = torch.tensor([int(item.get("gt_rank", UNRANKED)) for item in kept], dtype=torch.int64)
+        instances.gt_ranks = ranks
+        if self.use_instance_mask:
+            instances.gt_masks = self._masks(dataset_dict, kept, transforms, shape)
+            if self.recompute_boxes:
+                instances.gt_boxes = instances.gt_masks.get_bounding_boxes()
+        instances = utils.filter_empty_instances(instances)
+        labels = training_ranks(
+            instances.gt_ranks.tolist(), self.num_ranks, self.rank_rule, self.rank_overflow
+        )
+        instances.gt_ranks = torch.from_numpy(labels)
+        return instances
+
+    def _masks(
+        self,
+        dataset_dict: dict[str, Any],
+        kept: list[dict[str, Any]],
+        transforms: T.TransformList,
+        shape: tuple[int, int],
+    ) -> PolygonMasks | BitMasks:
+        segmentations = []
+        for index, item in enumerate(kept):
+            segmentation = item.get("segmentation")
+            if not isinstance(segmentation, (list, dict)) or not len(segmentation):
+                raise DatasetError(
+                    f"{dataset_dict['file_name']}: object {index}: field segmentation: "
+                    f"found {type(segmentation).__name__}, expected polygons or RLE"
+                )
+            segmentations.append(segmentation)
+        cropped = any(isinstance(item, T.CropTransform) for item in transforms.transforms)
+        as_polygons = self.instance_mask_format == "polygon" and not cropped
+        if as_polygons and all(isinstance(item, list) for item in segmentations):
+            return PolygonMasks(
+                [
+                    [
+                        polygon.reshape(-1)
+                        for polygon in transforms.apply_polygons(
+                            [np.asarray(polygon, dtype=np.float64).reshape(-1, 2) for polygon in polygons]
+                        )
+                    ]
+                    for polygons in segmentations
+                ]
+            )
+        if not segmentations:
+            return BitMasks(torch.zeros((0, *shape), dtype=torch.bool))
+        size = dataset_dict["height"], dataset_dict["width"]
+        masks = [transforms.apply_segmentation(_bitmask(item, *size)) for item in segmentations]
+        return BitMasks(torch.from_numpy(np.stack(masks).astype(bool)))
+
+
+def _bitmask(segmentation: list[list[float]] | dict[str, Any], height: int, width: int) -> np.ndarray:
+    """(H, W) uint8 of polygons or (compressed or not) RLE."""
+    if isinstance(segmentation, list):
+        polygons = [np.asarray(polygon, dtype=np.float64) for polygon in segmentation]
+        return polygons_to_bitmask(polygons, height, width).astype(np.uint8)
+    if isinstance(segmentation["counts"], list):
+        segmentation = mask_util.frPyObjects(segmentation, height, width)
+    return mask_util.decode(segmentation)

@@ -1,0 +1,297 @@
+"""Composition of the scenes of the synthetic benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from .paint import Item, Lighting, paint_distractor, paint_object, window_of
+from .rule import MAX_SALIENT, SALIENT_FROM, RuleWeights, combine, measure_cues, salience
+from .shapes import draw_shape, random_shape
+from .textures import lch_to_bgr, paint_background
+
+__all__ = ["DIFFICULTIES", "Scene", "SceneOptions", "draw_scene", "rank_values"]
+
+MAX_OBJECTS = 8
+_ATTEMPTS = 200
+
+
+@dataclass(frozen=True)
+class SceneOptions:
+    """How scenes are composed.
+
+    Attributes:
+        counts: probability of 1, 2, ... objects that stand out.
+        distractors: probability of 0, 1, ... objects that do not.
+        margin: least difference of salience between neighbours in the ranking.
+        gap: least distance of every object's salience from the threshold of being salient.
+        strength: (least, most) share of the way from the background's colour to a vivid one.
+        clutter: 0 (calm backgrounds) to 1.
+        overlap: probability that an object is placed against another.
+        blur, noise: largest blur (pixels at 240 x 320) and noise (grey levels) of the picture.
+    """
+
+    counts: tuple[float, ...] = (0.08, 0.2, 0.28, 0.26, 0.18)
+    distractors: tuple[float, ...] = (0.3, 0.35, 0.25, 0.1)
+    margin: float = 0.05
+    gap: float = 0.06
+    strength: tuple[float, float] = (0.55, 1.0)
+    clutter: float = 0.7
+    overlap: float = 0.5
+    blur: float = 0.7
+    noise: float = 3.0
+
+
+DIFFICULTIES: dict[str, SceneOptions] = {
+    "easy": SceneOptions(
+        counts=(0.1, 0.35, 0.35, 0.2), distractors=(0.6, 0.4), margin=0.08, gap=0.1, strength=(0.75, 1.0),
+        clutter=0.1, overlap=0.25, blur=0.3, noise=1.0,
+    ),
+    "default": SceneOptions(),
+    "hard": SceneOptions(
+        counts=(0.05, 0.12, 0.18, 0.2, 0.2, 0.15, 0.1), distractors=(0.1, 0.2, 0.3, 0.4), margin=0.025,
+        gap=0.03, strength=(0.4, 1.0), clutter=1.0, overlap=0.7, blur=1.2, noise=6.0,
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A finished scene.
+
+    Attributes:
+        image: (H, W, 3) BGR uint8.
+        masks: (N, H, W) bool, visible parts, disjoint.
+        salience: (N,) by the rule.
+        values: N rank values as ASSR writes them (1.0 for the most salient; at most 0.5: not salient).
+    """
+
+    image: np.ndarray
+    masks: np.ndarray
+    salience: np.ndarray
+    values: list[float]
+
+
+def rank_values(scores: np.ndarray) -> list[float]:
+    """ASSR rank values of objects: 1.0, 0.9, 0.8, 0.7, 0.6 for the salient ones, then 0.5, 0.4, ...
+
+    Args:
+        scores: (N,) salience by the rule.
+    """
+    order = np.argsort(-scores, kind="stable")
+    values = [0.0] * len(scores)
+    tenths, rest = 10, 5
+    for index in order:
+        if scores[index] > SALIENT_FROM and tenths > 10 - MAX_SALIENT:
+            values[index] = tenths / 10
+            tenths -= 1
+        else:
+            values[index] = rest / 10
+            rest -= 1
+    return values
+
+
+def _vivid_colours(
+    rng: np.random.Generator, count: int, background: np.ndarray, strength: tuple[float, float]
+) -> np.ndarray:
+    """(count, 2, 3) BGR colours away from the background; some share a hue, some stand alone."""
+    group = background[2] + rng.uniform(0.6, 2 * np.pi - 0.6)
+    alone = int(rng.choice([1, 2, count], p=[0.6, 0.2, 0.2])) if count > 2 else count
+    lonely = rng.permutation(count) < alone
+    hue = np.where(
+        lonely, group + rng.uniform(0.7, 2 * np.pi - 0.7, count), group + rng.normal(0, 0.1, count)
+    )
+    light = rng.uniform(30, 85) + rng.normal(0, 5, count)
+    light = np.where(lonely, rng.uniform(20, 90, count), light)
+    near = np.abs(light - background[0]) < 12
+    light = np.where(near, background[0] + np.where(background[0] > 55, -25, 25), light).clip(15, 95)
+    first = np.stack([light, rng.uniform(35, 75, count), hue], axis=1)
+    step = rng.uniform(12, 28, count) * np.where(light > 55, -1, 1)
+    second = first + np.stack([step, rng.uniform(-25, 5, count), rng.normal(0, 0.35, count)], axis=1)
+    second[:, 1] = second[:, 1].clip(5)
+    pair = lch_to_bgr(np.stack([first, second], axis=1).reshape(-1, 3)).reshape(count, 2, 3)
+    share = rng.uniform(*strength, count)[:, None, None]
+    return lch_to_bgr(background) + share * (pair - lch_to_bgr(background))
+
+
+class _Layout:
+    """Places objects so that each stays visible enough."""
+
+    def __init__(self, height: int, width: int, total: int) -> None:
+        self.height, self.width = height, width
+        self.labels = np.zeros((height, width), np.uint8)
+        self.items: list[Item] = []
+        self.pixels = np.zeros(total + 1)
+        self.visible = np.zeros(total + 1)
+
+    def _fits(self, item: Item) -> bool:
+        window = window_of(item, self.height, self.width)
+        if window is None:
+            return False
+        there, here = window
+        inside = item.coverage[here] > 127
+        full = float((item.coverage > 127).sum())
+        own = float(inside.sum())
+        if own < 0.72 * full or own < 0.004 * self.height * self.width:
+            return False
+        covered = np.bincount(self.labels[there][inside], minlength=len(self.visible))
+        covered[0] = 0
+        remaining = self.visible - covered
+        if (remaining < 0.55 * self.pixels).any():
+            return False
+        index = len(self.items) + 1
+        self.visible = remaining
+        self.visible[index] = self.pixels[index] = own
+        self.labels[there][inside] = index
+        self.items.append(item)
+        return True
+
+    def place(self, item: Item, rng: np.random.Generator, overlap: float) -> bool:
+        """Find a place for an object; false if there is none."""
+        for _ in range(10):
+            edge = 0.75 * item.radius
+            item.x = rng.uniform(min(edge, self.width / 2), max(self.width - edge, self.width / 2))
+            item.y = rng.uniform(min(edge, self.height / 2), max(self.height - edge, self.height / 2))
+            partners = [other for other in self.items if other.salient] if item.salient else []
+            if partners and rng.random() < overlap:
+                other = partners[int(rng.integers(len(partners)))]
+                turn, away = rng.uniform(0, 2 * np.pi), rng.uniform(0.55, 0.85) * (item.radius + other.radius)
+                item.x, item.y = other.x + away * np.cos(turn), other.y + away * np.sin(turn)
+            if self._fits(item):
+                return True
+        return False
+
+
+def _arrange(
+    rng: np.random.Generator, shape: tuple[int, int], salient: int, others: int, overlap: float
+) -> _Layout:
+    """Choose and place distractors (below) and objects (large ones first), without colours yet."""
+    unit = min(shape)
+    layout = _Layout(*shape, salient + others)
+    for _ in range(others):
+        radius = unit * rng.uniform(0.1, 0.22)
+        strength = rng.uniform(0.05, 0.1) * rng.choice([-1, 1])
+        coverage, middle = draw_shape(random_shape(rng), radius)
+        item = Item(coverage, middle, radius, 0, 0, False, np.zeros((2, 3)), strength)
+        layout.place(item, rng, 0.0)
+    largest = 0.42 - 0.025 * salient
+    radii = unit * np.exp(rng.uniform(np.log(0.11), np.log(largest), salient))
+    for index in np.argsort(-radii * rng.uniform(0.7, 1.3, salient)):
+        coverage, middle = draw_shape(random_shape(rng), float(radii[index]))
+        item = Item(coverage, middle, float(radii[index]), 0, 0, True, np.zeros((2, 3)))
+        layout.place(item, rng, overlap)
+    return layout
+
+
+def _colour(
+    rng: np.random.Generator,
+    layout: _Layout,
+    background: np.ndarray,
+    options: SceneOptions,
+    weights: RuleWeights | None,
+) -> bool:
+    """Colour the objects so that, by flat colours, their ranking is decidable; false if none is found."""
+    items = [item for item in layout.items if item.salient]
+    count = len(items)
+    below = cv2.cvtColor(lch_to_bgr(background)[None] / np.float32(255), cv2.COLOR_BGR2Lab)[0]
+    around = np.concatenate([below[0], [4.0]])
+    area = np.array([layout.visible[i + 1] for i, item in enumerate(layout.items) if item.salient])
+    place = np.array([[item.x, item.y] for item in items])
+    for _ in range(12):
+        colours = _vivid_colours(rng, count, background, options.strength)
+        mean = 0.93 * (colours[:, 0] + 0.35 * (colours[:, 1] - colours[:, 0]))
+        lab = cv2.cvtColor((mean[None] / 255).astype(np.float32), cv2.COLOR_BGR2Lab)[0]
+        look = np.concatenate([lab, np.full((count, 1), 9.0)], axis=1)
+        look = np.concatenate([look, np.repeat(around[None], len(layout.items) - count, axis=0)])
+        extra = len(look) - count
+        cues = combine(
+            np.concatenate([area, np.ones(extra)]),
+            np.concatenate([place, np.zeros((extra, 2))]),
+            look,
+            np.repeat(around[None], len(look), axis=0),
+            (layout.height, layout.width),
+        )
+        ordered = np.sort(salience(cues, weights)[:count])[::-1]
+        gap = float(np.min(ordered[:-1] - ordered[1:], initial=1.0))
+        if gap >= 0.8 * options.margin and ordered[-1] > SALIENT_FROM + options.gap:
+            for item, pair in zip(items, colours, strict=True):
+                item.colours = pair
+            return True
+    return False
+
+
+def _develop(rng: np.random.Generator, canvas: np.ndarray, options: SceneOptions) -> np.ndarray:
+    """Lens and sensor: vignette, blur, noise; float picture to uint8."""
+    height, width = canvas.shape[:2]
+    y, x = np.linspace(-1, 1, height, dtype=np.float32), np.linspace(-1, 1, width, dtype=np.float32)
+    falloff = np.float32(rng.uniform(0, 0.14))
+    canvas = canvas * (1 - falloff * (y[:, None] ** 2 + x[None] ** 2) / 2)[..., None]
+    sigma = rng.uniform(0, options.blur) * min(height, width) / 240
+    if sigma > 0.2:
+        canvas = cv2.GaussianBlur(canvas, (0, 0), sigma)
+    noise = rng.standard_normal((height, width), dtype=np.float32)[..., None]
+    canvas = canvas + np.float32(rng.uniform(0, options.noise)) * noise
+    return canvas.clip(0, 255).round().astype(np.uint8)
+
+
+def _decidable(scores: np.ndarray, meant: np.ndarray, options: SceneOptions) -> bool:
+    """Whether the ranking of a scene leaves no doubt."""
+    if (scores[meant] < SALIENT_FROM + options.gap).any() or (
+        scores[~meant] > SALIENT_FROM - options.gap
+    ).any():
+        return False
+    ordered = np.sort(scores[meant])[::-1]
+    return bool((ordered[:-1] - ordered[1:] >= options.margin).all())
+
+
+def draw_scene(
+    seed: Sequence[int],
+    height: int,
+    width: int,
+    options: SceneOptions | None = None,
+    weights: RuleWeights | None = None,
+) -> Scene:
+    """Draw the scene of a seed: the same for the same arguments, whatever was drawn before.
+
+    Args:
+        seed: integers of at least 0, such as (seed, split, index).
+        height, width: size in pixels, at least 48.
+        options: composition.
+        weights: of the ranking rule.
+
+    Raises:
+        ValueError: the picture is too small.
+        RuntimeError: no decidable scene was found (margins too wide for the weights).
+    """
+    if min(height, width) < 48:
+        raise ValueError(f"size: found {height}x{width}, expected at least 48 pixels a side")
+    options = options or SceneOptions()
+    rng = np.random.default_rng([*seed, 0])
+    salient = 1 + int(rng.choice(len(options.counts), p=options.counts))
+    others = int(rng.choice(len(options.distractors), p=options.distractors))
+    empty, background = paint_background(rng, height, width, options.clutter)
+    turn = rng.uniform(0, 2 * np.pi)
+    light = Lighting(float(np.cos(turn)), float(-abs(np.sin(turn))), rng.uniform(0.25, 0.5))
+    for attempt in range(_ATTEMPTS):
+        rng = np.random.default_rng([*seed, 1 + attempt])
+        wanted = max(1, salient - attempt // 40)
+        layout = _arrange(rng, (height, width), wanted, min(others, MAX_OBJECTS - wanted), options.overlap)
+        meant = np.array([item.salient for item in layout.items], dtype=bool)
+        if meant.sum() < wanted or not _colour(rng, layout, background, options, weights):
+            continue
+        canvas = empty.copy()
+        for item in layout.items:
+            if item.salient:
+                paint_object(canvas, item, light, rng)
+            else:
+                paint_distractor(canvas, item, rng)
+        image = _develop(rng, canvas, options)
+        masks = layout.labels[None] == np.arange(1, len(meant) + 1, dtype=np.uint8)[:, None, None]
+        scores = salience(measure_cues(image, masks), weights)
+        if _decidable(scores, meant, options):
+            order = rng.permutation(len(scores))
+            return Scene(image, masks[order], scores[order], rank_values(scores[order]))
+    raise RuntimeError(f"seed {list(seed)}: no scene of {height}x{width} with a decidable ranking found")

@@ -1,0 +1,261 @@
+"""Training and evaluation: the set-up that ``train_net.py`` calls, and the trainer."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import time
+import weakref
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import yaml
+from detectron2.config import CfgNode, get_cfg
+from detectron2.data import (
+    DatasetFromList,
+    MapDataset,
+    MetadataCatalog,
+    build_detection_train_loader,
+    get_detection_dataset_dicts,
+)
+from detectron2.data.samplers import InferenceSampler
+from detectron2.engine import DefaultTrainer, SimpleTrainer, TrainerBase, default_setup
+from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, DatasetEvaluators, verify_results
+from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
+from detectron2.utils import comm
+from detectron2.utils.logger import setup_logger
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader
+
+from .checkpoint import SORCheckpointer
+from .config import add_sor_config, settle_config
+from .data.builtin import register_from_config
+from .data.mapper import RankingDatasetMapper
+from .evaluation.evaluator import SOREvaluator
+
+__all__ = ["ConfigError", "Trainer", "evaluate", "load_config", "run", "setup"]
+
+_log = logging.getLogger(__name__)
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used, in one line."""
+
+
+def load_config(config_file: str, options: list[str] | None = None) -> CfgNode:
+    """A configuration from a file and ``KEY VALUE`` pairs.
+
+    Args:
+        config_file: YAML with the keys of detectron2 and of this package; empty for the defaults.
+        options: keys and values, alternating.
+
+    Raises:
+        ConfigError: in one line, naming file and key.
+    """
+    cfg = get_cfg()
+    add_sor_config(cfg)
+    where = config_file
+    try:
+        if config_file:
+            cfg.merge_from_file(config_file)
+        where = "command line"
+        cfg.merge_from_list(list(options or []))
+    except FileNotFoundError as error:
+        raise ConfigError(f"{config_file}: no such configuration ({error.filename})") from None
+    except (KeyError, ValueError, AssertionError, yaml.YAMLError, OSError) as error:
+        reason = str(error.args[0] if error.args else error).strip()
+        raise ConfigError(f"{where}: {' '.join(reason.split())}") from None
+    settle_config(cfg)
+    return cfg
+
+
+def setup(args: argparse.Namespace) -> CfgNode:
+    """Configuration, datasets, logging and seed of a run.
+
+    Args:
+        args: of detectron2's ``default_argument_parser``.
+
+    Returns:
+        The frozen configuration.
+
+    Raises:
+        ConfigError: see :func:`load_config`.
+    """
+    cfg = load_config(args.config_file, args.opts)
+    register_from_config(cfg)
+    for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
+        if name not in MetadataCatalog.list() or not MetadataCatalog.get(name).get("thing_classes"):
+            raise ConfigError(f"DATASETS: found {name!r}, which is not a registered dataset")
+    cfg.freeze()
+    default_setup(cfg, args)
+    setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="sor_ppa")
+    return cfg
+
+
+class AutocastTrainer(SimpleTrainer):
+    """Mixed precision on any device: bfloat16 on a CPU, float16 with scaled gradients on a GPU."""
+
+    def __init__(self, model: nn.Module, data_loader: Any, optimizer: torch.optim.Optimizer) -> None:
+        super().__init__(model, data_loader, optimizer)
+        self.device_type = next(model.parameters()).device.type
+        self.dtype = torch.bfloat16 if self.device_type == "cpu" else torch.float16
+        self.grad_scaler = torch.amp.GradScaler(self.device_type, enabled=self.dtype == torch.float16)
+
+    def run_step(self) -> None:
+        """Forward, backward, update."""
+        start = time.perf_counter()
+        data = next(self._data_loader_iter)
+        data_time = time.perf_counter() - start
+        with torch.autocast(self.device_type, dtype=self.dtype):
+            losses = self.model(data)
+        self.optimizer.zero_grad()
+        self.grad_scaler.scale(sum(losses.values())).backward()
+        self._write_metrics(losses, data_time)
+        self.grad_scaler.step(self.optimizer)
+        self.grad_scaler.update()
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"grad_scaler": self.grad_scaler.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        self.grad_scaler.load_state_dict(state_dict.get("grad_scaler", {}))
+
+
+class Trainer(DefaultTrainer):
+    """detectron2's trainer on any device, with our data, checkpoints and metrics.
+
+    ``DefaultTrainer`` wires distributed training to GPUs; this one also runs on CPUs (gloo), and
+    saves the optimizer with every version of detectron2.
+    """
+
+    def __init__(self, cfg: CfgNode) -> None:
+        TrainerBase.__init__(self)
+        setup_logger()
+        cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
+        model = self.build_model(cfg)
+        optimizer = self.build_optimizer(cfg, model)
+        data_loader = self.build_train_loader(cfg)
+        model = _distribute(model)
+        kind = AutocastTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer
+        self._trainer = kind(model, data_loader, optimizer)
+        self.scheduler = self.build_lr_scheduler(cfg, optimizer)
+        self.checkpointer = SORCheckpointer(model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
+        self.start_iter, self.max_iter = 0, cfg.SOLVER.MAX_ITER
+        self.cfg = cfg
+        self.register_hooks(self.build_hooks())
+
+    def state_dict(self) -> dict[str, Any]:
+        return TrainerBase.state_dict(self) | {"_trainer": self._trainer.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        TrainerBase.load_state_dict(self, state_dict)
+        if "_trainer" in state_dict:
+            self._trainer.load_state_dict(state_dict["_trainer"])
+
+    @classmethod
+    def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
+        """SGD or AdamW (``SOLVER.OPTIMIZER``), with detectron2's parameter groups and clipping."""
+        params = get_default_optimizer_params(
+            model,
+            base_lr=cfg.SOLVER.BASE_LR,
+            weight_decay_norm=cfg.SOLVER.WEIGHT_DECAY_NORM,
+            bias_lr_factor=cfg.SOLVER.BIAS_LR_FACTOR,
+            weight_decay_bias=cfg.SOLVER.WEIGHT_DECAY_BIAS,
+        )
+        common = {"lr": cfg.SOLVER.BASE_LR, "weight_decay": cfg.SOLVER.WEIGHT_DECAY}
+        name = cfg.SOLVER.OPTIMIZER
+        if name == "SGD":
+            momentum = {"momentum": cfg.SOLVER.MOMENTUM, "nesterov": cfg.SOLVER.NESTEROV}
+            return maybe_add_gradient_clipping(cfg, torch.optim.SGD)(params, **common, **momentum)
+        if name == "AdamW":
+            return maybe_add_gradient_clipping(cfg, torch.optim.AdamW)(params, **common)
+        raise ConfigError(f"SOLVER.OPTIMIZER: found {name!r}, expected 'SGD' or 'AdamW'")
+
+    @classmethod
+    def build_train_loader(cls, cfg: CfgNode) -> Any:
+        """Batches of augmented images with ranked objects."""
+        return build_detection_train_loader(cfg, mapper=RankingDatasetMapper(cfg, is_train=True))
+
+    @classmethod
+    def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> DataLoader:
+        """Batches of ``TEST.IMS_PER_BATCH`` images; every process gets its share, none twice."""
+        dicts = get_detection_dataset_dicts(dataset_name, filter_empty=False)
+        dataset = MapDataset(DatasetFromList(dicts), RankingDatasetMapper(cfg, is_train=False))
+        return DataLoader(
+            dataset,
+            batch_size=cfg.TEST.IMS_PER_BATCH,
+            sampler=InferenceSampler(len(dataset)),
+            num_workers=cfg.DATALOADER.NUM_WORKERS,
+            collate_fn=list,
+        )
+
+    @classmethod
+    def build_evaluator(
+        cls, cfg: CfgNode, dataset_name: str, output_folder: str | None = None
+    ) -> DatasetEvaluator:
+        """The evaluator of a dataset's ``evaluator_type``: ranking metrics, or COCO AP."""
+        folder = output_folder or os.path.join(cfg.OUTPUT_DIR, "inference", dataset_name)
+        kind = MetadataCatalog.get(dataset_name).get("evaluator_type", "coco")
+        if kind == "sor":
+            return SOREvaluator(dataset_name, output_dir=folder, rank_field=cfg.TEST.RANK_FIELD)
+        if kind == "coco":
+            return DatasetEvaluators([COCOEvaluator(dataset_name, output_dir=folder)])
+        raise ConfigError(f"dataset {dataset_name}: found evaluator_type {kind!r}, expected 'sor' or 'coco'")
+
+    @classmethod
+    def test(
+        cls, cfg: CfgNode, model: nn.Module, evaluators: list[DatasetEvaluator] | None = None
+    ) -> OrderedDict[str, Any]:
+        """Evaluate on every dataset of ``DATASETS.TEST``; see detectron2's ``DefaultTrainer.test``."""
+        device = next(model.parameters()).device
+        with _autocast(device, cfg.TEST.AMP):
+            return super().test(cfg, model, evaluators)
+
+
+@contextmanager
+def _autocast(device: torch.device, enabled: bool) -> Iterator[None]:
+    dtype = torch.bfloat16 if device.type == "cpu" else torch.float16
+    with torch.autocast(device.type, dtype=dtype, enabled=enabled):
+        yield
+
+
+def _distribute(model: nn.Module) -> nn.Module:
+    """The model in DistributedDataParallel where there is more than one process."""
+    if comm.get_world_size() == 1:
+        return model
+    device = next(model.parameters()).device
+    ids = None if device.type == "cpu" else [device.index]
+    return DistributedDataParallel(model, device_ids=ids, broadcast_buffers=False)
+
+
+def evaluate(cfg: CfgNode, resume: bool = False) -> OrderedDict[str, Any]:
+    """Evaluate ``MODEL.WEIGHTS`` (or, with ``resume``, the last checkpoint) on ``DATASETS.TEST``."""
+    model = Trainer.build_model(cfg)
+    SORCheckpointer(model, save_dir=cfg.OUTPUT_DIR).resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
+    results = Trainer.test(cfg, model)
+    if comm.is_main_process():
+        verify_results(cfg, results)
+    return results
+
+
+def run(args: argparse.Namespace) -> OrderedDict[str, Any] | None:
+    """Train or, with ``--eval-only``, evaluate: what one process of ``train_net.py`` does.
+
+    Args:
+        args: of detectron2's ``default_argument_parser``.
+
+    Returns:
+        Results per dataset or task; None in training without evaluation.
+    """
+    cfg = setup(args)
+    if args.eval_only:
+        return evaluate(cfg, args.resume)
+    trainer = Trainer(cfg)
+    trainer.resume_or_load(resume=args.resume)
+    return trainer.train()

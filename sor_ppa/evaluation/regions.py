@@ -1,0 +1,193 @@
+"""Where masks overlap: an image cut into the regions that are covered by the same set of masks.
+
+Every metric on binary masks (areas, IoU, painted maps, grey values inside an object, absolute
+errors) depends on an image only through how many pixels each *set of masks* covers. There are a few
+dozen such sets where there are 300 000 pixels, so the pixels are read once, and the metrics are
+exact integer arithmetic on a small table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+UInt8Array = NDArray[np.uint8]
+_WORD = 64  # masks per code word
+
+
+@dataclass(frozen=True, slots=True)
+class Regions:
+    """The distinct sets of masks in an image.
+
+    Attributes:
+        pixels: (R,) int64, pixels of each region; they sum to ``height * width``.
+        members: (R, K) bool, whether mask k covers region r.
+        run_region: (S,) region of each run of equal pixels in scan order.
+        run_length: (S,) pixels of each run.
+        size: (height, width).
+        column_major: the scan order of the runs.
+    """
+
+    pixels: NDArray[np.int64]
+    members: NDArray[np.bool_]
+    run_region: NDArray[np.int64]
+    run_length: NDArray[np.int64]
+    size: tuple[int, int]
+    column_major: bool
+
+    def image(self, values: NDArray) -> NDArray:
+        """The (height, width) image that holds ``values[r]`` (R,) at every pixel of region r."""
+        flat = np.repeat(values[self.run_region], self.run_length)
+        height, width = self.size
+        return flat.reshape(width, height).T if self.column_major else flat.reshape(height, width)
+
+
+def regions_of_masks(masks: Sequence[UInt8Array], size: tuple[int, int]) -> Regions:
+    """Cuts an image into regions by binary masks.
+
+    Args:
+        masks: K arrays of shape (height, width), uint8 holding 0 and 1.
+        size: (height, width).
+    """
+    planes = [_pack(masks[first : first + 8]) for first in range(0, len(masks), 8)]
+    return _from_planes(planes, len(masks), size)
+
+
+def regions_of_masks_and_map(
+    masks: Sequence[UInt8Array], grey: UInt8Array, size: tuple[int, int]
+) -> tuple[Regions, UInt8Array]:
+    """Cuts an image by binary masks and by the grey values of a map.
+
+    Returns:
+        The regions (``members`` holds the masks only) and the grey value (R,) of each.
+    """
+    planes = [np.ascontiguousarray(grey).reshape(-1)]
+    planes += [_pack(masks[first : first + 8]) for first in range(0, len(masks), 8)]
+    regions = _from_planes(planes, 8 + len(masks), size)
+    bits = regions.members[:, :8]
+    values = np.packbits(bits, axis=1, bitorder="little")[:, 0]
+    return (
+        Regions(
+            regions.pixels,
+            regions.members[:, 8:],
+            regions.run_region,
+            regions.run_length,
+            size,
+            False,
+        ),
+        values,
+    )
+
+
+def regions_of_rles(rles: Sequence[dict[str, Any]], size: tuple[int, int]) -> Regions:
+    """Cuts an image by COCO run-length masks, without decoding them to pixels.
+
+    Every run boundary of mask k toggles bit k; between two neighbouring boundaries the set of masks
+    is constant.
+
+    Args:
+        rles: K dicts with ``counts`` (compressed bytes or str, or a list of run lengths).
+        size: (height, width); the masks must have this size.
+    """
+    total = size[0] * size[1]
+    runs = [rle_runs(rle["counts"]) for rle in rles]
+    edges = [np.cumsum(run)[:-1] for run in runs]
+    position = np.concatenate([np.zeros(1, np.int64), *edges])
+    mask = np.repeat(np.arange(len(runs)), [len(edge) for edge in edges])
+    order = np.argsort(position, kind="stable")
+    start = position[order]
+    length = np.diff(start, append=total)
+    words = []
+    for first in range(0, max(1, len(runs)), _WORD):
+        inside = (mask >= first) & (mask < first + _WORD)
+        toggle = np.zeros(len(position), np.uint64)
+        toggle[1:][inside] = np.left_shift(np.uint64(1), (mask[inside] - first).astype(np.uint64))
+        words.append(np.bitwise_xor.accumulate(toggle[order]))
+    keep = length > 0
+    return _from_runs([word[keep] for word in words], length[keep], len(runs), size, column_major=True)
+
+
+def rle_runs(counts: bytes | str | Sequence[int]) -> NDArray[np.int64]:
+    """Run lengths of a COCO mask: background first, alternating, column by column.
+
+    Args:
+        counts: the ``counts`` of an RLE; a list of run lengths, or COCO's compressed string (five
+            bits a character with a continuation bit, from the third run on as the difference to the
+            run two places before).
+    """
+    if not isinstance(counts, bytes | str):
+        return np.asarray(counts, dtype=np.int64)
+    raw = counts.encode("ascii") if isinstance(counts, str) else counts
+    digits = np.frombuffer(raw, np.uint8).astype(np.int64) - 48
+    if digits.size == 0:
+        return np.zeros(0, np.int64)
+    last = (digits & 0x20) == 0
+    first = np.concatenate([[0], np.flatnonzero(last)[:-1] + 1])
+    number = np.cumsum(last) - last
+    place = np.arange(len(digits)) - first[number]
+    value = np.add.reduceat((digits & 0x1F) << (5 * place), first)
+    sign = (digits[last] & 0x10) != 0
+    width = 5 * (place[last] + 1)
+    value[sign] -= np.int64(1) << width[sign]
+    value[1::2] = np.cumsum(value[1::2])
+    value[2::2] = np.cumsum(value[2::2])
+    return value
+
+
+def _pack(masks: Sequence[UInt8Array]) -> UInt8Array:
+    """Up to eight 0/1 images into one byte a pixel: mask k becomes bit k."""
+    packed = np.array(masks[-1], dtype=np.uint8, order="C").reshape(-1)
+    for mask in masks[-2::-1]:
+        np.add(packed, packed, out=packed)
+        np.bitwise_or(packed, np.ascontiguousarray(mask).reshape(-1), out=packed)
+    return packed
+
+
+def _from_planes(planes: list[UInt8Array], count: int, size: tuple[int, int]) -> Regions:
+    total = size[0] * size[1]
+    changed = np.zeros(total, np.bool_)
+    changed[0] = True
+    for plane in planes:
+        changed[1:] |= plane[1:] != plane[:-1]
+    start = np.flatnonzero(changed)
+    length = np.diff(start, append=total)
+    words = []
+    for first in range(0, max(1, len(planes)), 8):
+        code = np.zeros(len(start), np.uint64)
+        for place, plane in enumerate(planes[first : first + 8]):
+            code |= plane[start].astype(np.uint64) << np.uint64(8 * place)
+        words.append(code)
+    return _from_runs(words, length, count, size, column_major=False)
+
+
+def _from_runs(
+    words: list[NDArray[np.uint64]],
+    length: NDArray[np.int64],
+    count: int,
+    size: tuple[int, int],
+    *,
+    column_major: bool,
+) -> Regions:
+    codes, region = np.unique(words[0], return_inverse=True)
+    columns = [codes]
+    for word in words[1:]:
+        values, local = np.unique(word, return_inverse=True)
+        pair, region = np.unique(region * len(values) + local, return_inverse=True)
+        before, here = np.divmod(pair, len(values))
+        columns = [column[before] for column in columns] + [values[here]]
+    table = np.stack(columns, axis=1)
+    shifts = np.arange(_WORD, dtype=np.uint64)
+    members = ((table[:, :, None] >> shifts) & np.uint64(1)).astype(np.bool_)
+    pixels = np.bincount(region, weights=length, minlength=len(table)).astype(np.int64)
+    return Regions(
+        pixels=pixels,
+        members=members.reshape(len(table), -1)[:, :count],
+        run_region=region,
+        run_length=length,
+        size=size,
+        column_major=column_major,
+    )

@@ -1,0 +1,112 @@
+"""Starting one or more processes: detectron2's launcher, torchrun, and gloo on CPUs."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from detectron2.engine import launch
+from detectron2.utils import comm
+
+__all__ = ["start"]
+
+
+def start(
+    function: Callable[..., Any],
+    num_processes: int,
+    num_machines: int = 1,
+    machine_rank: int = 0,
+    dist_url: str = "auto",
+    args: tuple = (),
+) -> Any:
+    """Run a function in as many processes as asked for.
+
+    Under ``torchrun`` the environment decides. Otherwise, with GPUs, detectron2's ``launch``;
+    without, the same number of CPU processes that talk by gloo.
+
+    Args:
+        function: called with ``args`` in every process.
+        num_processes: on each machine.
+        num_machines, machine_rank, dist_url: as ``detectron2.engine.launch`` takes them.
+        args: of the function.
+
+    Returns:
+        What the function returns, where it ran in this process; None where it ran in others.
+
+    Raises:
+        ValueError: if several machines are asked for without an address.
+    """
+    if "TORCHELASTIC_RUN_ID" in os.environ or {"RANK", "WORLD_SIZE", "LOCAL_RANK"} <= os.environ.keys():
+        return _under_torchrun(function, args)
+    if num_processes * num_machines == 1:
+        return function(*args)
+    if torch.cuda.is_available():
+        return launch(function, num_processes, num_machines, machine_rank, dist_url, args)
+    if dist_url == "auto":
+        if num_machines > 1:
+            raise ValueError("--dist-url: found 'auto', expected an address (there are several machines)")
+        dist_url = f"tcp://127.0.0.1:{_free_port()}"
+    mp.spawn(
+        _cpu_worker,
+        nprocs=num_processes,
+        args=(function, num_processes, num_machines, machine_rank, dist_url, args),
+    )
+    return None
+
+
+def _under_torchrun(function: Callable[..., Any], args: tuple) -> Any:
+    local_rank, local_size = int(os.environ["LOCAL_RANK"]), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    on_gpu = torch.cuda.is_available()
+    if on_gpu:
+        torch.cuda.set_device(local_rank)
+    dist.init_process_group("nccl" if on_gpu else "gloo")
+    _form_local_groups(local_size)
+    try:
+        return function(*args)
+    finally:
+        dist.destroy_process_group()
+
+
+def _cpu_worker(
+    local_rank: int,
+    function: Callable[..., Any],
+    num_processes: int,
+    num_machines: int,
+    machine_rank: int,
+    dist_url: str,
+    args: tuple,
+) -> None:
+    dist.init_process_group(
+        "gloo",
+        init_method=dist_url,
+        world_size=num_processes * num_machines,
+        rank=machine_rank * num_processes + local_rank,
+    )
+    _form_local_groups(num_processes)
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // num_processes))
+    try:
+        function(*args)
+    finally:
+        dist.destroy_process_group()
+
+
+def _form_local_groups(size: int) -> None:
+    """Tell detectron2 which processes share a machine (it has no public call for it in v0.6)."""
+    if hasattr(comm, "create_local_process_group"):
+        comm.create_local_process_group(size)
+        return
+    for first in range(0, dist.get_world_size(), size):
+        group = dist.new_group(list(range(first, first + size)))
+        if first <= dist.get_rank() < first + size:
+            comm._LOCAL_PROCESS_GROUP = group
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])

@@ -1,0 +1,134 @@
+"""ROI pooling from a feature pyramid, with the level rules of FPN and of CenterMask."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Sequence
+
+import torch
+from detectron2.layers import ROIAlign
+from torch import Tensor, nn
+from torchvision.ops import RoIPool
+
+__all__ = ["PyramidROIPooler", "assign_levels_by_area", "assign_levels_by_ratio"]
+
+
+def assign_levels_by_ratio(box_areas: Tensor, image_areas: Tensor, min_level: int, max_level: int) -> Tensor:
+    """The adaptive rule of CenterMask, eq. (2): the larger a box in its image, the coarser the level.
+
+    Args:
+        box_areas: (M,) areas in pixels; a box without area goes to the finest level.
+        image_areas: (M,) area of each box's own image, in the same pixels.
+        min_level, max_level: finest and coarsest level (log2 of the stride).
+
+    Returns:
+        (M,) int64 offsets from ``min_level``.
+    """
+    level = torch.ceil(max_level - torch.log2(image_areas / box_areas + sys.float_info.epsilon))
+    return level.clamp(min=min_level, max=max_level).to(torch.int64) - min_level
+
+
+def assign_levels_by_area(
+    box_areas: Tensor, min_level: int, max_level: int, canonical_size: float = 224, canonical_level: int = 4
+) -> Tensor:
+    """The rule of FPN, eq. (1), with a canonical box of ``canonical_size`` pixels at ``canonical_level``.
+
+    Args:
+        box_areas: (M,) areas in pixels.
+        min_level, max_level: finest and coarsest level (log2 of the stride).
+        canonical_size: side in pixels of a box that belongs on ``canonical_level``.
+        canonical_level: see above.
+
+    Returns:
+        (M,) int64 offsets from ``min_level``.
+    """
+    sides = torch.sqrt(box_areas)
+    level = torch.floor(canonical_level + torch.log2(sides / canonical_size + sys.float_info.epsilon))
+    return level.clamp(min=min_level, max=max_level).to(torch.int64) - min_level
+
+
+class PyramidROIPooler(nn.Module):
+    """Pool boxes of a batch from the pyramid level that each belongs to.
+
+    Args:
+        resolution: side of the pooled square.
+        strides: of the levels, finest first; consecutive powers of two.
+        sampling_ratio: samples per bin and side (0: adaptive).
+        pooler_type: "ROIAlignV2" (aligned by half a pixel), "ROIAlign" or "ROIPool".
+        criterion: "ratio" (CenterMask) or "area" (FPN).
+
+    Raises:
+        ValueError: if an argument is not one of those above.
+    """
+
+    def __init__(
+        self, resolution: int, strides: Sequence[int], sampling_ratio: int, pooler_type: str, criterion: str
+    ) -> None:
+        super().__init__()
+        levels = [round(math.log2(s)) for s in strides]
+        if [2**level for level in levels] != list(strides) or levels != list(
+            range(levels[0], levels[-1] + 1)
+        ):
+            raise ValueError(f"ROI pooling: strides {list(strides)} are not consecutive powers of two")
+        if criterion not in ("ratio", "area"):
+            raise ValueError(
+                f"MODEL.ROI_MASK_HEAD.ASSIGN_CRITERION: found {criterion!r}, expected 'ratio' or 'area'"
+            )
+        self.resolution = resolution
+        self.criterion = criterion
+        self.min_level, self.max_level = levels[0], levels[-1]
+        if pooler_type in ("ROIAlign", "ROIAlignV2"):
+            aligned = pooler_type == "ROIAlignV2"
+            poolers = [ROIAlign(resolution, 1.0 / s, sampling_ratio, aligned=aligned) for s in strides]
+        elif pooler_type == "ROIPool":
+            poolers = [RoIPool(resolution, spatial_scale=1.0 / s) for s in strides]
+        else:
+            raise ValueError(
+                f"POOLER_TYPE: found {pooler_type!r}, expected 'ROIAlignV2', 'ROIAlign' or 'ROIPool'"
+            )
+        self.level_poolers = nn.ModuleList(poolers)
+
+    def assign(self, boxes: Tensor, image_areas: Tensor) -> Tensor:
+        """The level offset (M,) of boxes (M, 4), given the area of each box's image (M,)."""
+        areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+        if self.criterion == "ratio":
+            return assign_levels_by_ratio(areas, image_areas, self.min_level, self.max_level)
+        return assign_levels_by_area(areas, self.min_level, self.max_level)
+
+    def forward(
+        self,
+        pyramids: Sequence[Sequence[Tensor]],
+        boxes: Sequence[Tensor],
+        image_sizes: Sequence[tuple[int, int]],
+    ) -> list[Tensor]:
+        """Pool the same boxes from one or more pyramids.
+
+        Args:
+            pyramids: each a list of (B, C, H_l, W_l), finest level first; C may differ between pyramids.
+            boxes: per image (N_i, 4) XYXY in pixels of the network input, not necessarily clipped.
+            image_sizes: per image (height, width) without padding.
+
+        Returns:
+            One (sum N_i, C, resolution, resolution) tensor per pyramid, images in order.
+        """
+        counts = torch.tensor([len(b) for b in boxes], device=boxes[0].device)
+        flat = torch.cat(list(boxes))
+        index = torch.repeat_interleave(torch.arange(len(boxes), device=flat.device), counts)
+        rois = torch.cat([index[:, None].to(flat.dtype), flat], dim=1)
+        if len(self.level_poolers) == 1:
+            return [self.level_poolers[0](pyramid[0], rois) for pyramid in pyramids]
+        areas = flat.new_tensor([float(h * w) for h, w in image_sizes])[index]
+        levels = self.assign(flat, areas)
+        chosen = [torch.nonzero(levels == level).squeeze(1) for level in range(len(self.level_poolers))]
+        # pooled level by level, then put back into the order of the boxes by one gather
+        order = torch.argsort(torch.cat(chosen))
+        return [
+            torch.cat(
+                [
+                    pooler(feature, rois[rows])
+                    for feature, rows, pooler in zip(pyramid, chosen, self.level_poolers, strict=True)
+                ]
+            )[order]
+            for pyramid in pyramids
+        ]

@@ -1,0 +1,20 @@
+"""The PPA ranking branch: a plugin for any detector with boxes, masks and pooled features."""
+
+from .branch import RankedBatch, RankingOptions, predict_ranks, pyramid_maps, ranking_losses
+from .decode import decode_ranks
+from .head import SOR_HEAD_REGISTRY, RankingHead, build_sor_head
+from .position import measuring_sizes, position_maps
+
+__all__ = [
+    "SOR_HEAD_REGISTRY",
+    "RankedBatch",
+    "RankingHead",
+    "RankingOptions",
+    "build_sor_head",
+    "decode_ranks",
+    "measuring_sizes",
+    "position_maps",
+    "predict_ranks",
+    "pyramid_maps",
+    "ranking_losses",
+]

@@ -1,0 +1,155 @@
+"""What a detector calls to rank its objects: options, position maps, losses, predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from detectron2.config import CfgNode
+from torch import Tensor
+
+from .decode import DECODERS, decode_ranks
+from .head import RankingHead
+from .loss import ranking_loss
+from .position import measuring_sizes, position_maps
+
+__all__ = ["RankedBatch", "RankingOptions", "predict_ranks", "pyramid_maps", "ranking_losses"]
+
+
+@dataclass(frozen=True)
+class RankingOptions:
+    """Settings of the ranking branch beside its network.
+
+    Attributes:
+        decoder: "greedy" or "all" (``MODEL.SOR.DECODE``).
+        threshold: of the greedy rule (``MODEL.SOR.RANK_THRESH``).
+        loss_weight: ``MODEL.SOR.LOSS_WEIGHT``.
+        canvas: (height, width) of the published canvas in pixels.
+        divisibility: what images are padded to, in pixels.
+    """
+
+    decoder: str = "greedy"
+    threshold: float = 0.1
+    loss_weight: float = 1.0
+    canvas: tuple[int, int] = (480, 640)
+    divisibility: int = 32
+
+    def __post_init__(self) -> None:
+        if self.decoder not in DECODERS:
+            raise ValueError(
+                f"MODEL.SOR.DECODE: found {self.decoder!r}, expected one of {', '.join(DECODERS)}"
+            )
+
+    @classmethod
+    def from_config(
+        cls, cfg: CfgNode, *, published_threshold: float, divisibility: int = 32
+    ) -> RankingOptions:
+        """Read ``MODEL.SOR``; a negative ``RANK_THRESH`` means ``published_threshold``."""
+        options = cfg.MODEL.SOR
+        return cls(
+            decoder=options.DECODE,
+            threshold=options.RANK_THRESH if options.RANK_THRESH >= 0 else published_threshold,
+            loss_weight=options.LOSS_WEIGHT,
+            canvas=(options.TRANSFORMER.IMG_HEIGHT, options.TRANSFORMER.IMG_WIDTH),
+            divisibility=divisibility,
+        )
+
+
+@dataclass(frozen=True)
+class RankedBatch:
+    """Predictions of one batch, objects of all images in a row.
+
+    Attributes:
+        logits: (N, K).
+        ranks: (N,) int64, higher is more salient, -1 without rank.
+        scores: (N,) float32, higher is more salient.
+    """
+
+    logits: Tensor
+    ranks: Tensor
+    scores: Tensor
+
+
+def pyramid_maps(
+    features: Sequence[Tensor],
+    strides: Sequence[int],
+    image_sizes: Sequence[tuple[int, int]],
+    options: RankingOptions,
+) -> list[Tensor]:
+    """Position maps for every level of a pyramid, to be pooled with the boxes.
+
+    Args:
+        features: (B, C, H_l, W_l) per level.
+        strides: of the levels in pixels.
+        image_sizes: (height, width) of each image without padding.
+        options: for the canvas.
+
+    Returns:
+        (B, 2, H_l, W_l) float32 per level.
+    """
+    sizes = measuring_sizes(image_sizes, options.canvas, options.divisibility, features[0].device)
+    return [
+        position_maps(sizes, (f.shape[-2], f.shape[-1]), s) for f, s in zip(features, strides, strict=True)
+    ]
+
+
+def _logits(
+    head: RankingHead,
+    features: Tensor,
+    masks: Tensor,
+    maps: Tensor | None,
+    boxes: Sequence[Tensor],
+    image_sizes: Sequence[tuple[int, int]],
+    options: RankingOptions,
+) -> tuple[Tensor, list[int]]:
+    counts = [len(b) for b in boxes]
+    sizes = measuring_sizes(image_sizes, options.canvas, options.divisibility, features.device)
+    repeats = torch.tensor(counts, device=features.device)
+    per_object = sizes.repeat_interleave(repeats, dim=0)
+    logits = head(features, masks, maps=maps, boxes=torch.cat(list(boxes)), sizes=per_object, counts=counts)
+    return logits, counts
+
+
+def ranking_losses(
+    head: RankingHead,
+    features: Tensor,
+    masks: Tensor,
+    maps: Tensor | None,
+    boxes: Sequence[Tensor],
+    image_sizes: Sequence[tuple[int, int]],
+    gt_ranks: Tensor,
+    options: RankingOptions,
+) -> dict[str, Tensor]:
+    """The training side of the branch.
+
+    Args:
+        head: the ranking head.
+        features: (N, C, R, R) pooled features of the positive proposals of all images.
+        masks: (N, 1, 2R, 2R) mask probabilities; gradients pass, as published.
+        maps: (N, 2, R, R) pooled position maps, where the head needs them.
+        boxes: per image (N_i, 4) XYXY in pixels.
+        image_sizes: per image (height, width) without padding.
+        gt_ranks: (N,) int64, higher is more salient; -1 is left out of the loss.
+        options: of the branch.
+
+    Returns:
+        ``{"sor_loss": scalar}``.
+    """
+    logits, _ = _logits(head, features, masks, maps, boxes, image_sizes, options)
+    return {"sor_loss": ranking_loss(logits, gt_ranks) * options.loss_weight}
+
+
+def predict_ranks(
+    head: RankingHead,
+    features: Tensor,
+    masks: Tensor,
+    maps: Tensor | None,
+    boxes: Sequence[Tensor],
+    image_sizes: Sequence[tuple[int, int]],
+    options: RankingOptions,
+) -> RankedBatch:
+    """The inference side of the branch; arguments as in :func:`ranking_losses`."""
+    logits, counts = _logits(head, features, masks, maps, boxes, image_sizes, options)
+    ranks, scores = decode_ranks(logits, counts, options.decoder, options.threshold)
+    return RankedBatch(logits, ranks, scores)

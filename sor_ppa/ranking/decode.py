@@ -1,0 +1,128 @@
+"""From rank logits to ranks, for all images of a batch at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+__all__ = ["DECODERS", "decode_ranks", "pad_by_image", "rank_all", "rank_greedily", "rank_scores"]
+
+DECODERS = ("greedy", "all")
+
+
+def pad_by_image(values: Tensor, counts: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Objects of several images, side by side.
+
+    Args:
+        values: (sum counts, ...), images in order.
+        counts: objects of each image.
+
+    Returns:
+        (B, max count, ...) with zeros as padding, and the mask (B, max count) of true objects.
+    """
+    number = torch.tensor(list(counts), device=values.device)
+    width = max(counts, default=0)
+    valid = torch.arange(width, device=values.device)[None] < number[:, None]
+    padded = values.new_zeros((len(counts), width, *values.shape[1:]))
+    padded[valid] = values
+    return padded, valid
+
+
+def rank_scores(logits: Tensor) -> Tensor:
+    """The expected rank of each object: one number that orders all of them.
+
+    The rank loss is a cross-entropy over the K ranks of each object, so the softmax of its
+    logits is a distribution over ranks; its mean lies in [0, K - 1], higher is more salient,
+    and depends on nothing that decoding decides.
+
+    Args:
+        logits: (N, K).
+
+    Returns:
+        (N,) float32.
+    """
+    probability = torch.softmax(logits.float(), dim=1)
+    return probability @ torch.arange(logits.shape[1], device=logits.device, dtype=torch.float32)
+
+
+def rank_greedily(logits: Tensor, counts: Sequence[int], threshold: float) -> Tensor:
+    """The published greedy rule.
+
+    Each rank is a softmax over the objects of an image. From the highest rank down, the most
+    probable object still free takes the rank if its probability exceeds ``threshold``; else
+    the rank stays empty. Ties go to the object listed first.
+
+    Args:
+        logits: (N, K), N the sum of ``counts``.
+        counts: objects of each image.
+        threshold: probability to exceed (0.1 in the CenterMask heads as published).
+
+    Returns:
+        (N,) int64 ranks, higher is more salient, -1 for objects without one.
+    """
+    ranks = torch.full((logits.shape[0],), -1, dtype=torch.int64, device=logits.device)
+    if logits.shape[0] == 0:
+        return ranks
+    padded, valid = pad_by_image(logits.float(), counts)
+    taken = ~valid
+    probability = torch.softmax(padded.masked_fill(taken[..., None], -torch.inf), dim=1)
+    table = torch.full(valid.shape, -1, dtype=torch.int64, device=logits.device)
+    for rank in range(logits.shape[1] - 1, -1, -1):
+        free = probability[..., rank].masked_fill(taken, -torch.inf)
+        best, index = free.max(dim=1)
+        # the first of equal maxima, whatever the device
+        index = torch.where(
+            free == best[:, None], torch.arange(free.shape[1], device=free.device), free.shape[1]
+        )
+        index = index.amin(dim=1, keepdim=True).clamp(max=free.shape[1] - 1)
+        given = (best > threshold)[:, None]
+        current = table.gather(1, index)
+        table.scatter_(1, index, torch.where(given, rank, current))
+        taken = taken.scatter(1, index, taken.gather(1, index) | given)
+    return table[valid]
+
+
+def rank_all(scores: Tensor, counts: Sequence[int]) -> Tensor:
+    """Every object ranked by its score: 0 for the lowest of an image, count - 1 for the highest.
+
+    Ties are broken by list order, the first being the more salient.
+
+    Args:
+        scores: (N,), N the sum of ``counts``.
+        counts: objects of each image.
+
+    Returns:
+        (N,) int64.
+    """
+    padded, valid = pad_by_image(scores, counts)
+    order = padded.masked_fill(~valid, -torch.inf).argsort(dim=1, descending=True, stable=True)
+    position = order.argsort(dim=1)  # 0 = most salient; padding comes last
+    number = torch.tensor(list(counts), device=scores.device)[:, None]
+    return (number - 1 - position)[valid]
+
+
+def decode_ranks(
+    logits: Tensor, counts: Sequence[int], decoder: str = "greedy", threshold: float = 0.1
+) -> tuple[Tensor, Tensor]:
+    """Ranks and rank scores of a batch.
+
+    Args:
+        logits: (N, K), N the sum of ``counts``.
+        counts: objects of each image.
+        decoder: "greedy" (:func:`rank_greedily`) or "all" (:func:`rank_all`).
+        threshold: of the greedy rule.
+
+    Returns:
+        ranks (N,) int64 and scores (N,) float32 (:func:`rank_scores`); higher is more salient.
+
+    Raises:
+        ValueError: for an unknown decoder.
+    """
+    scores = rank_scores(logits)
+    if decoder == "greedy":
+        return rank_greedily(logits, counts, threshold), scores
+    if decoder == "all":
+        return rank_all(scores, counts), scores
+    raise ValueError(f"MODEL.SOR.DECODE: found {decoder!r}, expected one of {', '.join(DECODERS)}")

@@ -1,0 +1,23 @@
+"""The loss of the ranking branch."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F
+
+__all__ = ["ranking_loss"]
+
+
+def ranking_loss(logits: Tensor, ranks: Tensor) -> Tensor:
+    """Cross-entropy over the K ranks, averaged over all ranked proposals of the batch.
+
+    Args:
+        logits: (N, K).
+        ranks: (N,) int64 in [0, K - 1], higher is more salient; -1 is left out.
+
+    Returns:
+        Scalar; zero, with a graph to the logits, where nothing is ranked.
+    """
+    ranked = ranks >= 0
+    total = F.cross_entropy(logits, ranks, ignore_index=-1, reduction="sum")
+    return total / ranked.sum().clamp(min=1)

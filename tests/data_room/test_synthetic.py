@@ -1,0 +1,262 @@
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from sor_ppa.data import DatasetError, ImageRecord, read_assr
+from sor_ppa.data.masks import polygons_to_mask
+from sor_ppa.data.synthetic import (
+    DIFFICULTIES,
+    RuleWeights,
+    SyntheticSpec,
+    draw_scene,
+    measure_cues,
+    parse_size,
+    salience,
+    write_dataset,
+)
+from sor_ppa.data.synthetic.scene import rank_values
+
+COUNTS = {"train": 6, "val": 2, "test": 4}
+SPEC = SyntheticSpec(COUNTS, (96, 128, 128, 160), seed=3)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("data") / "synthetic_sor"
+    assert write_dataset(root, SPEC, workers=1)
+    return root
+
+
+def records_of(root: Path, keep_rankless: bool = False) -> Iterator[ImageRecord]:
+    for split in COUNTS:
+        yield from read_assr(root, split, keep_rankless=keep_rankless)
+
+
+def masks_of(record: ImageRecord) -> np.ndarray:
+    masks = []
+    for item in record.objects:
+        assert isinstance(item.segmentation, list)
+        masks.append(polygons_to_mask(item.segmentation, record.height, record.width))
+    return np.stack(masks)
+
+
+def digest(root: Path) -> dict[str, str]:
+    files = sorted(path for path in root.rglob("*") if path.is_file())
+    return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def test_the_assr_reader_reads_it(folder: Path) -> None:
+    assert [len(read_assr(folder, split)) for split in COUNTS] == list(COUNTS.values())
+
+
+def test_layout_is_that_of_assr(folder: Path) -> None:
+    for split, count in COUNTS.items():
+        names = (folder / f"{split}_images.txt").read_text().split()
+        assert len(names) == count
+        for name in names:
+            for part, suffix in (("images", "jpg"), ("gt", "png"), ("rank_order", "json")):
+                assert (folder / part / split / f"{name}.{suffix}").is_file()
+
+
+def test_sizes_lie_in_the_range(folder: Path) -> None:
+    for record in records_of(folder):
+        assert 96 <= record.height <= 128
+        assert 128 <= record.width <= 160
+
+
+def test_objects_number_from_one_to_eight(folder: Path) -> None:
+    assert all(1 <= len(record.objects) <= 5 for record in records_of(folder))
+    assert all(1 <= len(record.objects) <= 8 for record in records_of(folder, keep_rankless=True))
+
+
+def test_ranks_count_down_from_the_top_without_ties(folder: Path) -> None:
+    for record in records_of(folder):
+        labels = sorted((item.label for item in record.objects if item.label is not None), reverse=True)
+        assert labels == list(range(4, 4 - len(labels), -1))
+
+
+def test_boxes_enclose_their_masks(folder: Path) -> None:
+    for record in records_of(folder, keep_rankless=True):
+        for item, mask in zip(record.objects, masks_of(record), strict=True):
+            x1, y1, x2, y2 = map(int, item.box)
+            assert mask[y1:y2, x1:x2].sum() == mask.sum() > 0
+
+
+def test_painted_maps_hold_the_grey_levels_of_the_ranks(folder: Path) -> None:
+    for record in records_of(folder):
+        painted = cv2.imread(record.file_name.replace("images", "gt")[:-3] + "png", cv2.IMREAD_UNCHANGED)
+        assert painted is not None
+        labels = [item.label for item in record.objects if item.label is not None]
+        expected = {int(255 * (label + 6) / 10) for label in labels}
+        assert set(np.unique(painted)) == {0} | expected
+
+
+def test_the_written_rule_gives_the_ranking_back(folder: Path) -> None:
+    for record in records_of(folder):
+        image = cv2.imread(record.file_name)
+        assert image is not None
+        everything = next(r for r in records_of(folder, True) if r.file_name == record.file_name)
+        scores = salience(measure_cues(image, masks_of(everything)))
+        truth = np.array([item.rank for item in everything.objects])
+        assert (scores > 0.25).tolist() == (truth >= 0).tolist()
+        ranked = truth >= 0
+        assert np.array_equal(np.argsort(scores[ranked]), np.argsort(truth[ranked]))
+
+
+def test_files_do_not_depend_on_the_number_of_workers(folder: Path, tmp_path: Path) -> None:
+    write_dataset(tmp_path / "again", SPEC, workers=2)
+    assert digest(tmp_path / "again") == digest(folder)
+
+
+def test_splits_share_no_picture(folder: Path) -> None:
+    hashes = [value for name, value in digest(folder).items() if name.startswith("images")]
+    assert len(set(hashes)) == sum(COUNTS.values())
+
+
+def test_another_seed_gives_other_pictures(folder: Path) -> None:
+    first = SPEC.scene("train", 0).image
+    other = SyntheticSpec(COUNTS, SPEC.size, seed=4).scene("train", 0).image
+    assert first.shape != other.shape or not np.array_equal(first, other)
+
+
+def test_a_longer_split_begins_with_the_same_pictures() -> None:
+    longer = SyntheticSpec({"train": 100}, SPEC.size, SPEC.seed)
+    assert np.array_equal(longer.scene("train", 1).image, SPEC.scene("train", 1).image)
+
+
+def test_the_same_dataset_is_not_written_twice(folder: Path) -> None:
+    before = digest(folder)
+    assert not write_dataset(folder, SPEC)
+    assert digest(folder) == before
+
+
+def test_another_dataset_is_not_overwritten_unasked(tmp_path: Path) -> None:
+    small = SyntheticSpec({"val": 1}, (64, 64, 64, 64))
+    other = SyntheticSpec({"test": 1}, (64, 64, 64, 64))
+    write_dataset(tmp_path / "a", small, workers=1)
+    with pytest.raises(DatasetError, match="holds another synthetic dataset"):
+        write_dataset(tmp_path / "a", other, workers=1)
+    assert write_dataset(tmp_path / "a", other, workers=1, overwrite=True)
+    assert not (tmp_path / "a" / "obj_seg_data_val.json").exists()
+
+
+def test_foreign_folders_are_not_touched(tmp_path: Path) -> None:
+    (tmp_path / "precious.txt").write_text("x")
+    with pytest.raises(DatasetError, match="not made by this tool"):
+        write_dataset(tmp_path, SPEC, overwrite=True)
+
+
+def test_an_interrupted_dataset_is_made_anew(tmp_path: Path) -> None:
+    spec = SyntheticSpec({"val": 2}, (64, 80, 64, 80))
+    write_dataset(tmp_path / "a", spec, workers=1)
+    whole = digest(tmp_path / "a")
+    manifest = tmp_path / "a" / "synthetic.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "complete": False}))
+    (tmp_path / "a" / "images" / "val" / "val_000001.jpg").unlink()
+    assert write_dataset(tmp_path / "a", spec, workers=1)
+    assert digest(tmp_path / "a") == whole
+
+
+@pytest.mark.parametrize("difficulty", list(DIFFICULTIES))
+def test_objects_stay_visible(difficulty: str) -> None:
+    scene = draw_scene((1, 2, 3), 96, 128, DIFFICULTIES[difficulty])
+    assert scene.masks.sum(axis=0).max() == 1
+    assert (scene.masks.sum(axis=(1, 2)) > 0.001 * 96 * 128).all()
+
+
+def test_margins_between_neighbours_hold() -> None:
+    for index in range(4):
+        scene = draw_scene((7, index), 96, 128)
+        ranked = np.sort(scene.salience[np.array(scene.values) > 0.5])
+        assert (np.diff(ranked) >= DIFFICULTIES["default"].margin).all()
+
+
+def test_more_than_five_leave_the_rest_unranked() -> None:
+    scores = np.array([0.9, 0.3, 0.8, 0.7, 0.6, 0.5, 0.1])
+    assert rank_values(scores) == [1.0, 0.5, 0.9, 0.8, 0.7, 0.6, 0.4]
+
+
+def flat_scene(squares: list[tuple[int, int, int, tuple[int, int, int]]]) -> np.ndarray:
+    """Salience of squares (x, y, side, colour) on grey."""
+    image = np.full((120, 160, 3), 128, np.uint8)
+    masks = np.zeros((len(squares), 120, 160), bool)
+    for mask, (x, y, side, colour) in zip(masks, squares, strict=True):
+        image[y : y + side, x : x + side] = colour
+        mask[y : y + side, x : x + side] = True
+    return salience(measure_cues(image, masks))
+
+
+BLUE, RED = (220, 60, 40), (40, 60, 220)
+
+
+def test_the_larger_of_two_is_more_salient() -> None:
+    small, large = flat_scene([(30, 50, 20, BLUE), (100, 40, 40, BLUE)])
+    assert large > small
+
+
+def test_the_more_central_of_two_is_more_salient() -> None:
+    central, far = flat_scene([(70, 50, 20, BLUE), (5, 5, 20, BLUE)])
+    assert central > far
+
+
+def test_the_odd_one_out_is_more_salient() -> None:
+    squares = [(20, 20, 20, BLUE), (120, 20, 20, BLUE), (20, 80, 20, BLUE), (120, 80, 20, RED)]
+    assert flat_scene(squares).argmax() == 3
+
+
+def test_what_looks_like_the_background_is_not_seen() -> None:
+    hidden, seen = flat_scene([(40, 20, 70, (131, 131, 131)), (5, 100, 12, RED)])
+    assert hidden == 0 < seen
+
+
+def test_no_object_has_no_salience() -> None:
+    assert flat_scene([]).shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("240x320", (240, 320, 240, 320)), ("96x128:480x640", (96, 128, 480, 640))]
+)
+def test_size_from_text(text: str, size: tuple[int, ...]) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "240", "240x", "axb", "1x2:3x4:5x6", "1x2x3"])
+def test_wrong_size_is_named(text: str) -> None:
+    with pytest.raises(ValueError, match="expected HxW"):
+        parse_size(text)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"counts": {"dev": 1}}, "split"),
+        ({"counts": {"val": -1}}, "count of val"),
+        ({"size": (10, 10, 10, 10)}, "size"),
+        ({"size": (100, 100, 90, 100)}, "size"),
+        ({"seed": -1}, "seed"),
+        ({"difficulty": "evil"}, "difficulty"),
+    ],
+)
+def test_wrong_specs_are_named(change: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SyntheticSpec(**{"counts": COUNTS, **change})
+
+
+@pytest.mark.parametrize("values", [(-1, 1, 1, 1), (0, 0, 0, 0), (float("nan"), 1, 1, 1)])
+def test_wrong_weights_are_named(values: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match="rule weight"):
+        RuleWeights(*values)
+
+
+def test_weights_change_the_ranking() -> None:
+    image = draw_scene((0, 1), 96, 128).image
+    masks = draw_scene((0, 1), 96, 128).masks
+    cues = measure_cues(image, masks)
+    assert not np.allclose(salience(cues), salience(cues, RuleWeights(1, 0, 0, 0)))

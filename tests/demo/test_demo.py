@@ -1,0 +1,138 @@
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import sor_ppa.predictor
+from tests.fake_model import FakeModel
+
+SCRIPT = Path(__file__).resolve().parents[2] / "demo" / "demo.py"
+
+
+@pytest.fixture(scope="module")
+def demo():
+    spec = importlib.util.spec_from_file_location("demo_script", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch):
+    """A config file; every model that is built is a fake one."""
+    monkeypatch.setattr(sor_ppa.predictor, "build_model", lambda cfg: FakeModel())
+    path = tmp_path / "config.yaml"
+    path.write_text("VERSION: 2\nINPUT: {MIN_SIZE_TEST: 32}\n")
+    return str(path)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for i in range(3):
+        Image.fromarray(np.full((30 + i, 40, 3), 200, np.uint8)).save(folder / f"p{i}.png")
+    return folder
+
+
+def _opts(demo, *words):
+    return demo.parse(["--output", "out", *words])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--input", "a.jpg", "b.jpg", "MODEL.WEIGHTS", "w.pth"],
+        ["--input", "a.jpg", "b.jpg", "--opts", "MODEL.WEIGHTS", "w.pth"],
+        ["--input", "a.jpg", "b.jpg", "--batch-size", "2", "MODEL.WEIGHTS", "w.pth"],
+    ],
+)
+def test_config_options_are_found_wherever_they_stand(demo, words):
+    args = _opts(demo, *words)
+    assert args.input == ["a.jpg", "b.jpg"]
+    assert args.opts == ["MODEL.WEIGHTS", "w.pth"]
+
+
+def test_a_file_whose_name_looks_like_a_key_is_a_file(demo, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "IMG.JPG").write_bytes(b"")
+    assert _opts(demo, "--input", "IMG.JPG", "a.jpg", "MODEL.WEIGHTS", "").input == ["IMG.JPG", "a.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "--input: no picture"),
+        (["--input", "MODEL.WEIGHTS", "x"], "--input: no picture"),
+        (["--input", "a.jpg", "--opts", "MODEL.WEIGHTS"], "expected KEY VALUE pairs"),
+        (["--input", "a.jpg", "--batch-size", "0"], "--batch-size: expected 1"),
+        (["--input", "a.jpg", "--confidence-threshold", "7"], "--confidence-threshold: expected 0 to 1"),
+        (["--input", "a.jpg", "--webcam"], "video is not supported"),
+        (["--video-input", "a.mp4"], "video is not supported"),
+    ],
+)
+def test_wrong_arguments_are_named(demo, capsys, words, message):
+    with pytest.raises(SystemExit) as caught:
+        _opts(demo, *words)
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_pictures_in_results_out(demo, config, photos, tmp_path, capsys):
+    out = tmp_path / "out"
+    words = ["--config-file", config, "--input", str(photos), "--output", str(out), "MODEL.WEIGHTS", ""]
+    assert demo.main(words) == 0
+    assert len(list(out.iterdir())) == 9
+    printed = capsys.readouterr().out
+    assert printed.startswith("3 images, 9 objects (6 ranked)")
+    assert "s per image" in printed
+    assert [o["rank"] for o in json.loads((out / "p0.json").read_text())["objects"]] == [1, 2, None]
+
+
+def test_unreadable_and_missing_inputs_make_the_exit_code_1(demo, config, photos, tmp_path, capsys):
+    (photos / "bad.png").write_bytes(b"no picture")
+    words = ["--input", str(photos), "missing.jpg", "--output", str(tmp_path / "out")]
+    assert demo.main(["--config-file", config, *words, "MODEL.WEIGHTS", ""]) == 1
+    streams = capsys.readouterr()
+    assert "missing.jpg: no such file or folder" in streams.err
+    assert "3 images" in streams.out
+    assert "1 unreadable" in streams.out
+
+
+def test_the_threshold_takes_detections_away(demo, config, photos, tmp_path):
+    out = tmp_path / "out"
+    words = ["--input", str(photos / "p0.png"), "--output", str(out), "--confidence-threshold", "0.45"]
+    assert demo.main(["--config-file", config, *words, "MODEL.WEIGHTS", ""]) == 0
+    scores = [o["score"] for o in json.loads((out / "p0.json").read_text())["objects"]]
+    assert 0 < len(scores) < 3
+    assert min(scores) >= 0.45
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--input", "missing.jpg"], "no pictures to rank"),
+        (["--config-file", "missing.yaml"], "missing.yaml: no such config file"),
+        (["MODEL.WEIGHTS", "missing.pth"], "MODEL.WEIGHTS: no such file: missing.pth"),
+        (["MODEL.NO_SUCH_KEY", "1"], "MODEL.NO_SUCH_KEY"),
+        ([], "MODEL.WEIGHTS names no weights"),
+    ],
+)
+def test_what_stops_the_run_is_one_line(demo, config, photos, tmp_path, capsys, words, message):
+    base = ["--config-file", config, "--input", str(photos), "--output", str(tmp_path / "out")]
+    assert demo.main([*base, *words]) == 2
+    errors = capsys.readouterr().err.strip().splitlines()
+    assert message in errors[-1]
+
+
+def test_the_script_runs_from_any_folder(tmp_path):
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), "--help"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0
+    assert "--confidence-threshold" in done.stdout

@@ -1,0 +1,206 @@
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from sor_ppa.visualization.files import ImageReadError, expand_inputs, read_image, result_names
+
+
+def _touch(*paths):
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (4, 3)).save(path)
+
+
+def _gradient(mode):
+    values = np.tile(np.arange(0, 250, 10, dtype=np.uint8), (8, 1))
+    return Image.fromarray(values).convert(mode)
+
+
+@pytest.mark.parametrize(
+    ("mode", "name"),
+    [
+        ("L", "a.png"),
+        ("RGB", "a.bmp"),
+        ("RGBA", "a.png"),
+        ("LA", "a.png"),
+        ("P", "a.gif"),
+        ("P", "a.png"),
+        ("CMYK", "a.tif"),
+        ("RGB", "a.webp"),
+        ("1", "a.png"),
+    ],
+)
+def test_every_mode_becomes_bgr(tmp_path, mode, name):
+    picture = _gradient(mode)
+    options = {"lossless": True} if name.endswith("webp") else {}
+    picture.save(tmp_path / name, **options)
+    image = read_image(tmp_path / name)
+    assert image.shape == (8, 25, 3)
+    assert image.dtype == np.uint8
+    expected = np.asarray(picture.convert("RGB"))[:, :, ::-1]
+    np.testing.assert_allclose(image.astype(int), expected, atol=1)
+
+
+def test_channels_are_blue_green_red(tmp_path):
+    Image.new("RGB", (3, 2), (250, 100, 5)).save(tmp_path / "a.png")
+    assert read_image(tmp_path / "a.png")[0, 0].tolist() == [5, 100, 250]
+
+
+def test_cmyk_jpeg(tmp_path):
+    _gradient("CMYK").save(tmp_path / "a.jpg", quality=100)
+    image = read_image(tmp_path / "a.jpg")
+    assert image[0, 0].max() < 20
+    assert image[0, -1].min() > 220
+
+
+def test_transparent_pixels_show_white(tmp_path):
+    Image.new("RGBA", (3, 2), (0, 0, 0, 0)).save(tmp_path / "a.png")
+    assert (read_image(tmp_path / "a.png") == 255).all()
+
+
+def test_transparent_palette_entries_show_white(tmp_path):
+    picture = Image.new("P", (3, 2), 0)
+    picture.putpalette([10, 20, 30, 40, 50, 60])
+    picture.putpixel((1, 1), 1)
+    picture.save(tmp_path / "a.png", transparency=0)
+    image = read_image(tmp_path / "a.png")
+    assert image[0, 0].tolist() == [255, 255, 255]
+    assert image[1, 1].tolist() == [60, 50, 40]
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_16_bit_greys_keep_their_upper_bits(tmp_path, name):
+    values = (np.arange(256, dtype=np.uint16) * 257).reshape(16, 16)
+    cv2.imwrite(str(tmp_path / name), values)
+    np.testing.assert_array_equal(read_image(tmp_path / name)[:, :, 0].ravel(), np.arange(256))
+
+
+def test_16_bit_colours(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), np.full((4, 4, 3), (1000, 30000, 60000), np.uint16))
+    np.testing.assert_allclose(read_image(tmp_path / "a.png")[0, 0], [3, 117, 234], atol=1)
+
+
+def test_float_greys(tmp_path):
+    Image.fromarray(np.full((4, 4), 0.5, np.float32)).save(tmp_path / "a.tif")
+    assert read_image(tmp_path / "a.tif")[0, 0].tolist() == [128, 128, 128]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_rotation_is_applied(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    _gradient("RGB").save(tmp_path / "a.jpg", exif=exif)
+    assert read_image(tmp_path / "a.jpg").shape[:2] == ((25, 8) if orientation > 4 else (8, 25))
+
+
+def test_the_first_frame_counts(tmp_path):
+    frames = [Image.new("RGB", (4, 4), c) for c in ("red", "blue")]
+    frames[0].save(tmp_path / "a.tif", save_all=True, append_images=frames[1:])
+    assert read_image(tmp_path / "a.tif")[0, 0].tolist() == [0, 0, 255]
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"\x89PNG\r\n\x1a\nrubbish", b"\xff\xd8\xff\xe0rubbish"])
+def test_what_is_no_picture_is_named_in_one_line(tmp_path, content):
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(ImageReadError, match=r"a\.png: ") as caught:
+        read_image(tmp_path / "a.png")
+    assert "\n" not in str(caught.value)
+
+
+def test_cut_off_pictures_are_refused(tmp_path):
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(tmp_path / "a.jpg")
+    whole = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "a.jpg").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ImageReadError, match="truncated"):
+        read_image(tmp_path / "a.jpg")
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ImageReadError, match="no such file"):
+        read_image(tmp_path / "a.jpg")
+
+
+def test_files_folders_globs_and_lists_mix(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    _touch(*(tmp_path / n for n in ("one.jpg", "dir/b.png", "dir/a.JPG", "dir/sub/c.png", "more/d1.png")))
+    (tmp_path / "dir" / "notes.md").write_text("no picture")
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists" / "all.txt").write_text(
+        "\ufeff../more/d1.png\r\n\n# comment\ndir/sub/c.png\n", encoding="utf-8"
+    )
+    files, faults = expand_inputs(["one.jpg", "dir", "mor*/*.png", "lists/all.txt"])
+    assert [f.name for f in files] == ["one.jpg", "a.JPG", "b.png", "d1.png", "c.png"]
+    assert faults == []
+
+
+def test_two_stars_go_into_folders(tmp_path):
+    _touch(tmp_path / "a.png", tmp_path / "x" / "y" / "b.png")
+    (tmp_path / "x" / "readme.txt").write_text("")
+    files, faults = expand_inputs([tmp_path / "**"])
+    assert [f.name for f in files] == ["a.png", "b.png"]
+    assert faults == []
+
+
+def test_a_picture_named_twice_is_taken_once(tmp_path):
+    _touch(tmp_path / "a.png", tmp_path / "b.png")
+    files, _ = expand_inputs([tmp_path / "b.png", tmp_path, tmp_path / "*.png"])
+    assert [f.name for f in files] == ["b.png", "a.png"]
+
+
+def test_names_with_glob_characters_are_files_first(tmp_path):
+    _touch(tmp_path / "a[1].png", tmp_path / "a1.png")
+    files, _ = expand_inputs([tmp_path / "a[1].png"])
+    assert [f.name for f in files] == ["a[1].png"]
+
+
+@pytest.mark.parametrize(
+    ("item", "reason"),
+    [
+        ("nowhere.jpg", "no such file or folder"),
+        ("*.jpg", "no picture matches"),
+        ("empty", "no pictures in this folder"),
+        ("empty.txt", "names no picture"),
+    ],
+)
+def test_what_leads_to_no_picture_is_a_fault(tmp_path, monkeypatch, item, reason):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty.txt").write_text("# nothing\n")
+    files, faults = expand_inputs([item])
+    assert files == []
+    assert [f.name for f in faults] == [item]
+    assert reason in str(faults[0])
+
+
+def test_faults_in_a_list_name_the_list(tmp_path):
+    _touch(tmp_path / "a.png")
+    (tmp_path / "inner.txt").write_text("a.png\n")
+    (tmp_path / "l.txt").write_text("a.png\nb.png\ninner.txt\n")
+    files, faults = expand_inputs([tmp_path / "l.txt"])
+    assert [f.name for f in files] == ["a.png"]
+    assert [str(f) for f in faults] == [
+        f"{tmp_path / 'l.txt'}: b.png: no such file or folder",
+        f"{tmp_path / 'l.txt'}: inner.txt: a list inside a list",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("files", "names"),
+    [
+        (["x/cat.jpg", "x/dog.jpg"], ["cat", "dog"]),
+        (["x/cat.jpg", "y/cat.jpg", "y/dog.jpg"], ["x_cat", "y_cat", "dog"]),
+        (["1/x/cat.jpg", "2/x/cat.jpg"], ["1_x_cat", "2_x_cat"]),
+        (["x/cat.jpg", "x/cat.png"], ["cat_jpg", "cat_png"]),
+        (["x/cat.jpg", "x/CAT.png"], ["cat_jpg", "CAT_png"]),
+        (["x/cat.jpg", "x/cat.png", "y/cat.jpg"], ["x_cat_jpg", "x_cat_png", "y_cat"]),
+        (["x/cat.jpg", "y/cat.jpg", "x_cat.jpg"], ["x_cat_2", "y_cat", "x_cat"]),
+        ([], []),
+    ],
+)
+def test_results_never_share_a_name(files, names):
+    found = result_names([Path("/root") / f for f in files])
+    assert found == names

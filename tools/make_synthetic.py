@@ -1,0 +1,78 @@
+#!/usr/bin/env python
+"""Make the synthetic salient object ranking benchmark, in the format of ASSR.
+
+Example:
+    python tools/make_synthetic.py --output datasets/synthetic_sor --count 800 100 200 --size 240x320
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+
+from sor_ppa.data import DatasetError
+from sor_ppa.data.synthetic import DIFFICULTIES, RuleWeights, SyntheticSpec, parse_size, write_dataset
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--output", default="datasets/synthetic_sor", help="folder (default: %(default)s)")
+    parser.add_argument(
+        "--count",
+        type=int,
+        nargs="+",
+        default=[800, 100, 200],
+        help="images of train, val and test, or one for all",
+    )
+    parser.add_argument(
+        "--size", default="240x320", help="HxW, or HxW:HxW for sizes between two (default: 240x320)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="another seed, other pictures (default: 0)")
+    parser.add_argument("--workers", type=int, default=None, help="processes (default: one a core)")
+    parser.add_argument("--difficulty", choices=list(DIFFICULTIES), default="default")
+    parser.add_argument(
+        "--weights",
+        type=float,
+        nargs=4,
+        metavar=("SIZE", "CENTRE", "CONTRAST", "UNIQUENESS"),
+        help="weights of the cues in the ranking rule",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace another synthetic dataset")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    args = get_parser().parse_args(arguments)
+    start = time.perf_counter()
+
+    def progress(done: int, total: int) -> None:
+        rate = done / max(time.perf_counter() - start, 1e-6)
+        sys.stderr.write(f"\r{done}/{total} images, {rate:.0f}/s" + ("\n" if done == total else ""))
+        sys.stderr.flush()
+
+    try:
+        if len(args.count) not in (1, 3):
+            raise ValueError(f"--count: found {len(args.count)} numbers, expected 1 or 3 (train, val, test)")
+        numbers = args.count * 3 if len(args.count) == 1 else args.count
+        counts = dict(zip(("train", "val", "test"), numbers, strict=True))
+        weights = RuleWeights(*args.weights) if args.weights else RuleWeights()
+        spec = SyntheticSpec(counts, parse_size(args.size), args.seed, args.difficulty, weights)
+        written = write_dataset(
+            args.output, spec, workers=args.workers, overwrite=args.overwrite, progress=progress
+        )
+    except (DatasetError, ValueError, OSError, RuntimeError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    what = f"made in {time.perf_counter() - start:.1f} s" if written else "was there already"
+    sizes = ", ".join(f"{split} {count}" for split, count in counts.items())
+    sys.stdout.write(f"{args.output}: {sizes} images, {what}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,34 @@
+#!/usr/bin/env python
+"""Train or evaluate a salient object ranker; arguments as in detectron2's tools."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from detectron2.engine import default_argument_parser
+
+from sor_ppa.checkpoint import CheckpointError
+from sor_ppa.data import DatasetError
+from sor_ppa.engine import ConfigError, run
+from sor_ppa.launching import start
+
+
+def main(args: argparse.Namespace) -> None:
+    """One process: a mistake of the user's is one line, whatever the number of processes."""
+    try:
+        run(args)
+    except (CheckpointError, ConfigError, DatasetError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    arguments = default_argument_parser().parse_args()
+    start(
+        main,
+        arguments.num_gpus,
+        arguments.num_machines,
+        arguments.machine_rank,
+        arguments.dist_url,
+        (arguments,),
+    )
