@@ -12,6 +12,8 @@ import logging
 import torch
 from detectron2.config import CfgNode
 
+from .siamese_detr.config import add_siamese_detr_config
+
 __all__ = ["add_sor_config", "settle_config"]
 
 _log = logging.getLogger(__name__)
@@ -30,6 +32,7 @@ def add_sor_config(cfg: CfgNode) -> None:
     _add_ranking(cfg)
     _add_data(cfg)
     _add_training(cfg)
+    add_siamese_detr_config(cfg)
 
 
 def settle_config(cfg: CfgNode) -> None:

@@ -25,6 +25,7 @@ from detectron2.data import (
 from detectron2.data.samplers import InferenceSampler
 from detectron2.engine import DefaultTrainer, SimpleTrainer, TrainerBase, default_setup
 from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, DatasetEvaluators, verify_results
+from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
@@ -36,6 +37,7 @@ from .checkpoint import SORCheckpointer
 from .config import add_sor_config, settle_config
 from .data.builtin import register_from_config
 from .data.mapper import RankingDatasetMapper
+from .data.unlabelled import register_folders
 from .evaluation.evaluator import SOREvaluator
 
 __all__ = ["ConfigError", "Trainer", "evaluate", "load_config", "run", "setup"]
@@ -88,6 +90,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
     """
     cfg = load_config(args.config_file, args.opts)
     register_from_config(cfg)
+    register_folders(cfg.DATASETS.TRAIN)
     for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
         if name not in MetadataCatalog.list() or not MetadataCatalog.get(name).get("thing_classes"):
             raise ConfigError(f"DATASETS: found {name!r}, which is not a registered dataset")
@@ -95,6 +98,11 @@ def setup(args: argparse.Namespace) -> CfgNode:
     default_setup(cfg, args)
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="sor_ppa")
     return cfg
+
+
+def _of_architecture(cfg: CfgNode, name: str) -> Any:
+    """What the meta-architecture brings under a name instead of the trainer's own; None if nothing."""
+    return getattr(META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE), name, None)
 
 
 class AutocastTrainer(SimpleTrainer):
@@ -160,7 +168,12 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
-        """SGD or AdamW (``SOLVER.OPTIMIZER``), with detectron2's parameter groups and clipping."""
+        """SGD or AdamW (``SOLVER.OPTIMIZER``), with detectron2's parameter groups and clipping.
+
+        A meta-architecture with a ``build_optimizer(cfg, model)`` of its own has its way.
+        """
+        if own := _of_architecture(cfg, "build_optimizer"):
+            return own(cfg, model)
         params = get_default_optimizer_params(
             model,
             base_lr=cfg.SOLVER.BASE_LR,
@@ -179,7 +192,12 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> Any:
-        """Batches of augmented images with ranked objects."""
+        """Batches of augmented images with ranked objects.
+
+        A meta-architecture with a ``build_train_loader(cfg)`` of its own has its way.
+        """
+        if own := _of_architecture(cfg, "build_train_loader"):
+            return own(cfg)
         return build_detection_train_loader(cfg, mapper=RankingDatasetMapper(cfg, is_train=True))
 
     @classmethod
@@ -204,9 +222,11 @@ class Trainer(DefaultTrainer):
         kind = MetadataCatalog.get(dataset_name).get("evaluator_type", "coco")
         if kind == "sor":
             return SOREvaluator(dataset_name, output_dir=folder, rank_field=cfg.TEST.RANK_FIELD)
-        if kind == "coco":
+        if kind in ("coco", "pascal_voc"):
             return DatasetEvaluators([COCOEvaluator(dataset_name, output_dir=folder)])
-        raise ConfigError(f"dataset {dataset_name}: found evaluator_type {kind!r}, expected 'sor' or 'coco'")
+        raise ConfigError(
+            f"dataset {dataset_name}: found evaluator_type {kind!r}, expected 'sor', 'coco' or 'pascal_voc'"
+        )
 
     @classmethod
     def test(

@@ -90,15 +90,21 @@ def to_detector(state_dict: Mapping[str, Any]) -> dict[str, Any]:
         ValueError: this is no pre-training checkpoint.
     """
     if "query_embed.weight" not in state_dict or not any(k.startswith("pred_head.") for k in state_dict):
-        raise ValueError("checkpoint: found no 'query_embed' and 'pred_head', expected a Siamese DETR pre-training")
+        raise ValueError(
+            "checkpoint: found no 'query_embed' and 'pred_head', expected a Siamese DETR pre-training"
+        )
     kept = ("backbone.", "transformer.", "query_embed.", "input_proj")
     detector = {name: value for name, value in state_dict.items() if name.startswith(kept)}
-    layers = sum(bool(re.fullmatch(r"transformer\.decoder\.layers\.\d+\.norm1\.weight", name)) for name in state_dict)
+    layers = sum(
+        bool(re.fullmatch(r"transformer\.decoder\.layers\.\d+\.norm1\.weight", name)) for name in state_dict
+    )
     deformable = "transformer.tgt_embed.weight" in state_dict
     for name, value in state_dict.items():
         if name.startswith("pred_head.bbox_embed."):
             rest = name.removeprefix("pred_head.bbox_embed.")
-            names = [f"bbox_embed.{i}.{rest}" for i in range(layers)] if deformable else [f"bbox_embed.{rest}"]
+            names = (
+                [f"bbox_embed.{i}.{rest}" for i in range(layers)] if deformable else [f"bbox_embed.{rest}"]
+            )
             detector.update(dict.fromkeys(names, value))
     return detector
 

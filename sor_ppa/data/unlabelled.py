@@ -8,6 +8,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FOLDER", "ProposalCache", "build_proposal_cache", "list_images", "unlabelled_records"]
+__all__ = [
+    "FOLDER",
+    "ProposalCache",
+    "build_proposal_cache",
+    "list_images",
+    "register_folders",
+    "unlabelled_records",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +51,9 @@ def list_images(folder: str | os.PathLike[str]) -> list[str]:
             if not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES:
                 found.append(os.path.join(base, name))
     if not found:
-        raise FileNotFoundError(f"{root}: found no image, expected files ending in {', '.join(sorted(SUFFIXES))}")
+        raise FileNotFoundError(
+            f"{root}: found no image, expected files ending in {', '.join(sorted(SUFFIXES))}"
+        )
     return sorted(found)
 
 
@@ -72,6 +82,16 @@ def unlabelled_records(names: Iterable[str]) -> list[dict[str, Any]]:
     return [{"file_name": f, "image_id": i, "proposal_row": i} for i, f in enumerate(files)]
 
 
+def register_folders(names: Iterable[str]) -> None:
+    """Register every ``folder://<path>`` among ``names`` as a detectron2 dataset; others are left alone."""
+    from detectron2.data import DatasetCatalog, MetadataCatalog
+
+    for name in names:
+        if name.startswith(FOLDER) and name not in DatasetCatalog.list():
+            DatasetCatalog.register(name, partial(unlabelled_records, (name,)))
+            MetadataCatalog.get(name).set(thing_classes=["unlabelled"], evaluator_type="none")
+
+
 def _identity(files: Sequence[str]) -> str:
     """Digest of the paths below their common folder, so a moved data set keeps its cache."""
     root = os.path.commonpath([os.path.dirname(f) for f in files])
@@ -92,7 +112,9 @@ class ProposalCache:
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
         if not (self.folder / "offsets.npy").is_file():
-            raise FileNotFoundError(f"{self.folder}: found no offsets.npy, expected a finished proposal cache")
+            raise FileNotFoundError(
+                f"{self.folder}: found no offsets.npy, expected a finished proposal cache"
+            )
         self._open()
 
     def _open(self) -> None:
@@ -109,6 +131,10 @@ class ProposalCache:
 
     def __len__(self) -> int:
         return len(self._offsets) - 1
+
+    def counts(self) -> NDArray[np.int64]:
+        """(images,) number of boxes of each image."""
+        return np.diff(self._offsets)
 
     def boxes(self, row: int) -> NDArray[np.float64]:
         """(N, 4) corners in pixels of the image in this row, best first."""
@@ -150,7 +176,9 @@ def build_proposal_cache(
     starts = range(0, len(files), SHARD)
     missing = [s for s in starts if not _shard(target, s).is_file()]
     workers = min(workers or os.cpu_count() or 1, max(len(missing), 1))
-    logger.info("%s: proposing boxes, %d of %d parts to do, %d processes", target, len(missing), len(starts), workers)
+    logger.info(
+        "%s: proposing boxes, %d of %d parts to do, %d processes", target, len(missing), len(starts), workers
+    )
     if workers == 1:
         for start in missing:
             _write_shard(target, start, files[start : start + SHARD], propose)
@@ -203,10 +231,10 @@ def _write_shard(folder: Path, start: int, files: Sequence[str], propose: Propos
         boxes.append(np.clip(found, 0, np.iinfo(np.uint16).max).astype(np.uint16).reshape(-1, 4))
         scores.append(np.asarray(score, dtype=np.float32).reshape(-1))
         counts.append(len(boxes[-1]))
-    path = _shard(folder, start)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.npz")
+    shard = _shard(folder, start)
+    partial = shard.with_name(f".{shard.name}.{os.getpid()}.npz")
     np.savez(partial, boxes=np.concatenate(boxes), scores=np.concatenate(scores), counts=np.array(counts))
-    os.replace(partial, path)
+    os.replace(partial, shard)
 
 
 def _merge(folder: Path, starts: Iterable[int]) -> None:
@@ -231,7 +259,9 @@ def _merge(folder: Path, starts: Iterable[int]) -> None:
     scores.flush()
     empty = int((np.diff(offsets) == 0).sum())
     if empty:
-        logger.warning("%s: %d of %d images have no box and will not be used", folder, empty, len(offsets) - 1)
+        logger.warning(
+            "%s: %d of %d images have no box and will not be used", folder, empty, len(offsets) - 1
+        )
     partial = folder / ".offsets.npy"
     np.save(partial, offsets)
     os.replace(partial, folder / "offsets.npy")

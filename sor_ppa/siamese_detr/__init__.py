@@ -3,5 +3,6 @@
 from .config import add_siamese_detr_config
 from .detector import DETRDetector
 from .pretraining import SiameseDETR
+from .ranking_detr import RankingDETR
 
-__all__ = ["DETRDetector", "SiameseDETR", "add_siamese_detr_config"]
+__all__ = ["DETRDetector", "RankingDETR", "SiameseDETR", "add_siamese_detr_config"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.modeling import build_backbone
+from detectron2.modeling import Backbone, build_backbone
 from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -15,9 +15,17 @@ from torch.nn import functional as F
 from ..layers.detr_position import sine_position_map
 from .conditional import ConditionalTransformer
 from .deformable import DeformableTransformer
+from .solver import build_optimizer
 from .transformer import FeatureMaps, VanillaTransformer
 
-__all__ = ["DETRBase", "Transformer", "base_arguments", "build_transformer", "record_diagnostics"]
+__all__ = [
+    "DETRBase",
+    "Transformer",
+    "base_arguments",
+    "build_transformer",
+    "current_iteration",
+    "record_diagnostics",
+]
 
 Transformer = VanillaTransformer | ConditionalTransformer | DeformableTransformer
 Size = tuple[int, int]
@@ -70,6 +78,14 @@ def base_arguments(cfg: CfgNode) -> dict[str, Any]:
     }
 
 
+def current_iteration() -> int | None:
+    """Iteration of detectron2's training loop; None outside of one."""
+    try:
+        return int(get_event_storage().iter)
+    except AssertionError:
+        return None
+
+
 def record_diagnostics(diagnostics: dict[str, Tensor]) -> None:
     """Write the last layer's entry of each (L,) diagnostic to detectron2's event storage, if one is open."""
     try:
@@ -97,11 +113,14 @@ class DETRBase(nn.Module):
 
     pixel_mean: Tensor
     pixel_std: Tensor
+    input_proj: nn.Conv2d | nn.ModuleList
+
+    build_optimizer = staticmethod(build_optimizer)
 
     def __init__(
         self,
         *,
-        backbone: nn.Module,
+        backbone: Backbone,
         transformer: Transformer,
         in_features: tuple[str, ...],
         dim: int,
@@ -124,7 +143,6 @@ class DETRBase(nn.Module):
         self.channels = [shapes[name].channels for name in in_features]
         self.query_embed = nn.Embedding(num_queries, dim)
         self.dim = dim
-        self.input_proj: nn.Module
         if isinstance(transformer, DeformableTransformer):
             self.input_proj = self._projections(num_levels)
         else:
@@ -144,6 +162,7 @@ class DETRBase(nn.Module):
             convs.append(nn.Conv2d(channels, self.dim, kernel_size=3, stride=2, padding=1))
         for conv in convs:
             nn.init.xavier_uniform_(conv.weight)
+            assert conv.bias is not None
             nn.init.zeros_(conv.bias)
         return nn.ModuleList(nn.Sequential(conv, nn.GroupNorm(32, self.dim)) for conv in convs)
 
@@ -220,7 +239,9 @@ class DETRBase(nn.Module):
             order += members
             plain.append(maps)
             projected.append(self.project(maps))
-        sources, paddings = zip(*(_join_groups(level, order) for level in zip(*projected, strict=True)), strict=True)
+        sources, paddings = zip(
+            *(_join_groups(level, order) for level in zip(*projected, strict=True)), strict=True
+        )
         positions = [sine_position_map(p, self.dim // 2) for p in paddings]
         joined = [_join_groups(level, order)[0] for level in zip(*plain, strict=True)]
         return FeatureMaps(list(sources), list(paddings), positions), joined

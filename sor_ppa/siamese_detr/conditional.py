@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
@@ -32,10 +30,16 @@ class ConditionalDecoderLayer(FeedForward):
     def __init__(self, dim: int, num_heads: int, ffn_dim: int, dropout: float, first: bool) -> None:
         super().__init__()
         self.num_heads = num_heads
-        names = ["sa_qcontent_proj", "sa_qpos_proj", "sa_kcontent_proj", "sa_kpos_proj", "sa_v_proj"]
-        names += ["ca_qcontent_proj", "ca_kcontent_proj", "ca_kpos_proj", "ca_v_proj", "ca_qpos_sine_proj"]
-        for name in names:
-            setattr(self, name, nn.Linear(dim, dim))
+        self.sa_qcontent_proj = nn.Linear(dim, dim)
+        self.sa_qpos_proj = nn.Linear(dim, dim)
+        self.sa_kcontent_proj = nn.Linear(dim, dim)
+        self.sa_kpos_proj = nn.Linear(dim, dim)
+        self.sa_v_proj = nn.Linear(dim, dim)
+        self.ca_qcontent_proj = nn.Linear(dim, dim)
+        self.ca_kcontent_proj = nn.Linear(dim, dim)
+        self.ca_kpos_proj = nn.Linear(dim, dim)
+        self.ca_v_proj = nn.Linear(dim, dim)
+        self.ca_qpos_sine_proj = nn.Linear(dim, dim)
         self.ca_qpos_proj = nn.Linear(dim, dim) if first else None
         self.self_attn = ProjectedAttention(dim, num_heads, dropout)
         self.cross_attn = ProjectedAttention(dim, num_heads, dropout)
@@ -76,7 +80,8 @@ class ConditionalDecoder(nn.Module):
     def __init__(self, num_layers: int, dim: int, num_heads: int, ffn_dim: int, dropout: float) -> None:
         super().__init__()
         self.layers = nn.ModuleList(
-            ConditionalDecoderLayer(dim, num_heads, ffn_dim, dropout, first=index == 0) for index in range(num_layers)
+            ConditionalDecoderLayer(dim, num_heads, ffn_dim, dropout, first=index == 0)
+            for index in range(num_layers)
         )
         self.norm = nn.LayerNorm(dim)
         self.query_scale = MLP(dim, dim, dim, 2)
@@ -100,9 +105,17 @@ class ConditionalTransformer(nn.Module):
     has_reference = True
 
     def __init__(
-        self, *, dim: int, num_heads: int, encoder_layers: int, decoder_layers: int, ffn_dim: int, dropout: float
+        self,
+        *,
+        dim: int,
+        num_heads: int,
+        encoder_layers: int,
+        decoder_layers: int,
+        ffn_dim: int,
+        dropout: float,
     ) -> None:
         super().__init__()
+        self.num_decoder_layers = decoder_layers
         self.encoder = Encoder(encoder_layers, dim, num_heads, ffn_dim, dropout)
         self.decoder = ConditionalDecoder(decoder_layers, dim, num_heads, ffn_dim, dropout)
         init_xavier(self)
@@ -112,7 +125,7 @@ class ConditionalTransformer(nn.Module):
         return encode_single_level(self.encoder, features)
 
     def decode(
-        self, queries: Tensor, encoded: Encoded, box_heads: Sequence[nn.Module] | None = None
+        self, queries: Tensor, encoded: Encoded, box_heads: nn.ModuleList | None = None
     ) -> TransformerOutput:
         """Decode positional queries (B, Q, C) whose content starts at zero; ``box_heads`` has no use here."""
         hidden, reference = self.decoder(queries, encoded)

@@ -39,6 +39,10 @@ def add_siamese_detr_config(cfg: CfgNode) -> None:
     node.AUX_LOSS = True
     # Detections an image.
     node.TOP_K = 100
+    # Detections of a lower score are left out.
+    node.SCORE_THRESH = 0.0
+    # Overlap above which the less confident of two detections is left out; 1: none is.
+    node.NMS_THRESH = 1.0
     # Weights in the matching cost.
     node.COST_CLASS = 2.0
     node.COST_BOX = 5.0

@@ -126,6 +126,7 @@ class DeformableTransformer(nn.Module):
     ) -> None:
         super().__init__()
         args = (dim, num_heads, ffn_dim, dropout, num_levels, num_points)
+        self.num_decoder_layers = decoder_layers
         self.encoder = _Layers([DeformableEncoderLayer(*args) for _ in range(encoder_layers)])
         self.decoder = _Layers([DeformableDecoderLayer(*args) for _ in range(decoder_layers)])
         self.level_embed = nn.Parameter(torch.empty(num_levels, dim))
@@ -160,7 +161,7 @@ class DeformableTransformer(nn.Module):
         return Encoded(x, padding, positions, features.shapes, ratios, features.padded)
 
     def decode(
-        self, queries: Tensor, encoded: Encoded, box_heads: Sequence[nn.Module] | None = None
+        self, queries: Tensor, encoded: Encoded, box_heads: nn.ModuleList | None = None
     ) -> TransformerOutput:
         """Decode positional queries (B, Q, C); the content comes from ``tgt_embed``.
 

@@ -14,15 +14,17 @@ from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.comm import get_world_size
 from torch import Tensor, nn
+from torchvision.ops import batched_nms
 
 from ..layers.detr_attention import MLP
 from ..layers.detr_geometry import cxcywh_to_xyxy, refine_boxes, xyxy_to_cxcywh
 from .base import DETRBase, base_arguments, record_diagnostics
 from .criterion import SetCriterion, Targets, name_by_layer
 from .deformable import DeformableTransformer
-from .transformer import TransformerOutput
+from .loading import build_detection_loader
+from .transformer import Encoded, FeatureMaps, TransformerOutput
 
-__all__ = ["DETRDetector", "count_targets", "select_top"]
+__all__ = ["DETRDetector", "at_original_size", "count_targets", "select_top"]
 
 PRIOR = 0.01  # class probability at initialisation
 
@@ -73,8 +75,14 @@ class DETRDetector(DETRBase):
         auxiliary: losses on every decoder layer, not only the last.
         refine: each layer of the deformable decoder refines the boxes of the one before.
         top_k: detections an image.
+        score_threshold: detections below it are left out.
+        nms_threshold: overlap above which the less confident of two detections of a class is left
+            out; 1 keeps all, as DETR does.
         **base: of :class:`DETRBase`.
     """
+
+    build_train_loader = staticmethod(build_detection_loader)
+    checkpoint_system = "conditional_detr"
 
     @configurable
     def __init__(
@@ -86,6 +94,8 @@ class DETRDetector(DETRBase):
         auxiliary: bool = True,
         refine: bool = False,
         top_k: int = 100,
+        score_threshold: float = 0.0,
+        nms_threshold: float = 1.0,
         **base: Any,
     ) -> None:
         super().__init__(**base)
@@ -94,17 +104,21 @@ class DETRDetector(DETRBase):
         self.auxiliary = auxiliary
         self.refine = refine
         self.top_k = top_k
+        self.score_threshold = score_threshold
+        self.nms_threshold = nms_threshold
         deformable = isinstance(self.transformer, DeformableTransformer)
         if refine and not deformable:
-            raise ValueError("MODEL.SIAMESE_DETR.BOX_REFINE: found True, expected it with TRANSFORMER 'deformable' alone")
+            raise ValueError(
+                "MODEL.SIAMESE_DETR.BOX_REFINE: found True, expected it with TRANSFORMER 'deformable' alone"
+            )
         focal = criterion.classification == "focal"
         class_embed = nn.Linear(self.dim, num_classes if focal else num_classes + 1)
         if focal:
             nn.init.constant_(class_embed.bias, -math.log((1 - PRIOR) / PRIOR))
         bbox_embed = MLP(self.dim, self.dim, 4, 3)
         if self.transformer.has_reference:
-            nn.init.zeros_(bbox_embed.layers[-1].weight)
-            nn.init.zeros_(bbox_embed.layers[-1].bias)
+            nn.init.zeros_(bbox_embed.last.weight)
+            nn.init.zeros_(bbox_embed.last.bias)
         self.class_embed: nn.Module = class_embed
         self.bbox_embed: nn.Module = bbox_embed
         if deformable:
@@ -112,13 +126,14 @@ class DETRDetector(DETRBase):
 
     def _per_layer_heads(self, class_embed: nn.Module, bbox_embed: MLP) -> None:
         """Upstream Deformable DETR names heads by layer; without refinement all are one module."""
-        layers = len(self.transformer.decoder.layers)
-        nn.init.constant_(bbox_embed.layers[-1].bias[2:], -2.0)
+        layers = self.transformer.num_decoder_layers
+        nn.init.constant_(bbox_embed.last.bias[2:], -2.0)
         if self.refine:
             self.class_embed = nn.ModuleList(copy.deepcopy(class_embed) for _ in range(layers))
             self.bbox_embed = nn.ModuleList(copy.deepcopy(bbox_embed) for _ in range(layers))
             for later in self.bbox_embed[1:]:
-                nn.init.zeros_(later.layers[-1].bias)
+                assert isinstance(later, MLP)
+                nn.init.zeros_(later.last.bias)
         else:
             self.class_embed = nn.ModuleList([class_embed] * layers)
             self.bbox_embed = nn.ModuleList([bbox_embed] * layers)
@@ -145,6 +160,8 @@ class DETRDetector(DETRBase):
             "auxiliary": node.AUX_LOSS,
             "refine": node.BOX_REFINE,
             "top_k": node.TOP_K,
+            "score_threshold": node.SCORE_THRESH,
+            "nms_threshold": node.NMS_THRESH,
         }
 
     def forward(self, batched_inputs: Sequence[dict[str, Any]]) -> dict[str, Tensor] | list[dict[str, Any]]:
@@ -158,15 +175,19 @@ class DETRDetector(DETRBase):
         decoded = self.decode_queries(features)
         logits, boxes = self.predict(decoded)
         if not self.training:
-            return self.postprocess(logits[-1], boxes[-1], batched_inputs)
+            sizes = [(int(i.shape[-2]), int(i.shape[-1])) for i in images]
+            return at_original_size(self.detections(logits[-1], boxes[-1], sizes), batched_inputs)
         targets = self.targets([sample["instances"] for sample in batched_inputs])
         losses, diagnostics = self.losses(logits, boxes, targets)
         record_diagnostics(diagnostics)
         return losses
 
-    def decode_queries(self, features: Any) -> TransformerOutput:
+    def decode_queries(self, features: FeatureMaps) -> TransformerOutput:
         """Encode the features and decode the learnt queries in them."""
-        encoded = self.transformer.encode(features)
+        return self.decode_encoded(self.transformer.encode(features))
+
+    def decode_encoded(self, encoded: Encoded) -> TransformerOutput:
+        """Decode the learnt queries in an encoded batch."""
         queries = self.query_embed.weight[None].expand(len(encoded.memory), -1, -1)
         heads = self.bbox_embed if self.refine else None
         assert heads is None or isinstance(heads, nn.ModuleList)
@@ -207,18 +228,40 @@ class DETRDetector(DETRBase):
         return name_by_layer(weighted), self.criterion.diagnostics(logits, targets, matches)
 
     @torch.no_grad()
-    def postprocess(
-        self, logits: Tensor, boxes: Tensor, batched_inputs: Sequence[dict[str, Any]]
-    ) -> list[dict[str, Any]]:
-        """Detections of each image at its original size."""
+    def detections(self, logits: Tensor, boxes: Tensor, sizes: Sequence[tuple[int, int]]) -> list[Instances]:
+        """The best detections of each image, in pixels of the network's input.
+
+        Args:
+            logits: (B, Q, C).
+            boxes: (B, Q, 4) normalised, centre format.
+            sizes: (height, width) of each image.
+
+        Returns:
+            per image ``pred_boxes``, ``scores`` and ``pred_classes``, most confident first.
+        """
         scores, labels, corners, _ = select_top(logits, boxes, self.top_k, self.criterion.classification)
         results = []
-        for index, sample in enumerate(batched_inputs):
-            height, width = sample["image"].shape[-2:]
+        for index, (height, width) in enumerate(sizes):
             found = Instances((height, width))
             found.pred_boxes = Boxes(corners[index] * corners.new_tensor([width, height, width, height]))
             found.scores = scores[index]
             found.pred_classes = labels[index]
-            size = (sample.get("height", height), sample.get("width", width))
-            results.append({"instances": detector_postprocess(found, *size)})
+            found = found[found.scores > self.score_threshold]
+            if self.nms_threshold < 1:
+                keep = batched_nms(
+                    found.pred_boxes.tensor, found.scores, found.pred_classes, self.nms_threshold
+                )
+                found = found[keep]
+            results.append(found)
         return results
+
+
+def at_original_size(
+    found: list[Instances], batched_inputs: Sequence[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Detections scaled to the ``height`` and ``width`` of each sample, in detectron2's output format."""
+    results = []
+    for item, sample in zip(found, batched_inputs, strict=True):
+        size = (sample.get("height", item.image_size[0]), sample.get("width", item.image_size[1]))
+        results.append({"instances": detector_postprocess(item, *size)})
+    return results

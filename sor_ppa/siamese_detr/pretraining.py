@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,15 +10,18 @@ from typing import Any
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY
+from detectron2.utils.comm import is_main_process
 from torch import Tensor, nn
 from torchvision.ops import roi_align
 
+from ..layers.detr_assignment import Matches
 from ..layers.detr_geometry import cxcywh_to_xyxy, xyxy_to_cxcywh
-from ..layers.detr_matcher import Matches
-from .base import DETRBase, base_arguments, record_diagnostics
+from .base import DETRBase, base_arguments, current_iteration, record_diagnostics
 from .criterion import SetCriterion, Targets, name_by_layer
 from .deformable import DeformableTransformer
 from .heads import GlobalDiscriminationHead, PredictionHead
+from .loading import build_pretraining_loader
+from .pictures import draw_views, save_picture
 from .transformer import Encoded, FeatureMaps, TransformerOutput
 
 __all__ = ["CrossView", "SiameseDETR", "ViewBatch", "jitter_boxes"]
@@ -107,8 +111,14 @@ class SiameseDETR(DETRBase):
             ``loss_enc_global_contra``; a weight of zero removes the term.
         first_image_queries: reproduce the published deformable model, which asks every image of
             a batch for the regions of the first one.
+        picture_period: iterations between two pictures of the matched regions; 0 for none.
+        picture_images: image pairs a picture shows.
+        picture_folder: where pictures are written.
         **base: of :class:`DETRBase`.
     """
+
+    build_train_loader = staticmethod(build_pretraining_loader)
+    checkpoint_system = "siamese_detr"
 
     @configurable
     def __init__(
@@ -119,6 +129,9 @@ class SiameseDETR(DETRBase):
         criterion: SetCriterion,
         weights: dict[str, float],
         first_image_queries: bool = False,
+        picture_period: int = 0,
+        picture_images: int = 4,
+        picture_folder: str = "views",
         **base: Any,
     ) -> None:
         super().__init__(**base)
@@ -132,7 +145,12 @@ class SiameseDETR(DETRBase):
         self.box_jitter = box_jitter
         self.weights = weights
         self.first_image_queries = first_image_queries
-        region_dim = sum(self.channels) if isinstance(self.transformer, DeformableTransformer) else self.channels[-1]
+        self.picture_period = picture_period
+        self.picture_images = picture_images
+        self.picture_folder = picture_folder
+        region_dim = (
+            sum(self.channels) if isinstance(self.transformer, DeformableTransformer) else self.channels[-1]
+        )
         self.patch2query = nn.Linear(region_dim, self.dim)
         self.pred_head = PredictionHead(self.dim, region_dim if weights["loss_feature"] else 0, criterion)
         self.enc_head: nn.Sequential | None = None
@@ -149,6 +167,9 @@ class SiameseDETR(DETRBase):
             "num_regions": pretrain.NUM_REGIONS,
             "box_jitter": pretrain.BOX_JITTER,
             "first_image_queries": pretrain.FIRST_IMAGE_QUERIES,
+            "picture_period": pretrain.PICTURE_PERIOD,
+            "picture_images": pretrain.PICTURE_IMAGES,
+            "picture_folder": os.path.join(cfg.OUTPUT_DIR, "views"),
             "criterion": SetCriterion(
                 num_classes=2,
                 classification="softmax",
@@ -177,16 +198,39 @@ class SiameseDETR(DETRBase):
             return self.look(batch)
         losses, diagnostics = self.losses(batch)
         record_diagnostics(diagnostics)
+        self.maybe_draw(batched_inputs)
         return self.weigh(losses)
+
+    def maybe_draw(self, batched_inputs: Sequence[dict[str, Any]]) -> None:
+        """Every ``picture_period`` iterations, draw the first images of the batch (main process alone)."""
+        iteration = current_iteration()
+        if (
+            not self.picture_period
+            or iteration is None
+            or iteration % self.picture_period
+            or not is_main_process()
+        ):
+            return
+        shown = list(batched_inputs[: self.picture_images])
+        self.eval()
+        try:
+            found = self.look(ViewBatch.collate(shown, self.device))
+        finally:
+            self.train()
+        path = os.path.join(self.picture_folder, f"{iteration:07d}.png")
+        save_picture(path, draw_views(shown, found))
 
     def weigh(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
         """Multiply each loss by the weight of its term (auxiliary layers share their term's)."""
         return {
-            name: value * next(w for key, w in self.weights.items() if name == key or name[: name.rfind("_")] == key)
+            name: value
+            * next(w for key, w in self.weights.items() if name == key or name[: name.rfind("_")] == key)
             for name, value in losses.items()
         }
 
-    def losses(self, batch: ViewBatch, noise: Tensor | None = None) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def losses(
+        self, batch: ViewBatch, noise: Tensor | None = None
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Every loss, unweighted and averaged over the two branches.
 
         Args:
@@ -199,7 +243,10 @@ class SiameseDETR(DETRBase):
         prediction = self.cross_view(batch, noise)
         targets = self.targets(batch)
         terms, matches = self.pred_head.criterion(
-            prediction.logits, prediction.boxes, targets, num_boxes=targets.boxes.shape[0] * targets.boxes.shape[1]
+            prediction.logits,
+            prediction.boxes,
+            targets,
+            num_boxes=targets.boxes.shape[0] * targets.boxes.shape[1],
         )
         if self.pred_head.feature_align is not None:
             features = swap_views(self.crop_features(batch))
@@ -238,7 +285,9 @@ class SiameseDETR(DETRBase):
         for stride, feature in zip(self.strides, maps, strict=True):
             if not isinstance(self.transformer, DeformableTransformer) and feature is not maps[-1]:
                 continue
-            regions = roi_align(feature.float(), list(boxes.to(feature.device)), POOL, 1 / stride, -1, aligned=False)
+            regions = roi_align(
+                feature.float(), list(boxes.to(feature.device)), POOL, 1 / stride, -1, aligned=False
+            )
             pooled.append(regions.mean((2, 3)))
         return torch.cat(pooled, dim=1).view(*boxes.shape[:2], -1)
 
@@ -251,7 +300,9 @@ class SiameseDETR(DETRBase):
     def crop_features(self, batch: ViewBatch) -> Tensor:
         """Average-pooled backbone features (2B, P, C') of the crops: the regression target."""
         if batch.crops is None:
-            raise ValueError("sample: found no field 'crops', expected the region crops (PRETRAIN.FEATURE_WEIGHT > 0)")
+            raise ValueError(
+                "sample: found no field 'crops', expected the region crops (PRETRAIN.FEATURE_WEIGHT > 0)"
+            )
         maps = self.backbone_maps(self.normalize(batch.crops.flatten(0, 1)))
         if not isinstance(self.transformer, DeformableTransformer):
             maps = maps[-1:]

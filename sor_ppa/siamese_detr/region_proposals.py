@@ -66,7 +66,9 @@ def thin_edges(strength: Array, orientation: Array) -> Array:
     dx, dy = np.cos(orientation).astype(np.float32), np.sin(orientation).astype(np.float32)
     kept = strength.astype(np.float32)
     for side in (1, -1):
-        beside = cv2.remap(kept, x + side * dx, y + side * dy, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        beside = cv2.remap(
+            kept, x + side * dx, y + side * dy, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
         strength = np.where(kept < beside, 0, strength)
     return strength.astype(np.float32)
 
@@ -152,7 +154,9 @@ class EdgeBoxProposer:
         if min(image.shape[:2]) < 3:
             return np.zeros((0, 4), np.int64), np.zeros(0, np.float32)
         image = np.ascontiguousarray(image)
-        return edge_boxes(*(self.structured_edges(image) if self.edge_model else gradient_edges(image)), self.max_boxes)
+        return edge_boxes(
+            *(self.structured_edges(image) if self.edge_model else gradient_edges(image)), self.max_boxes
+        )
 
     def structured_edges(self, image: Array) -> tuple[Array, Array]:
         """Thinned edges and orientation by the structured forest (Dollár and Zitnick, 2015)."""
@@ -189,7 +193,9 @@ def make_proposer(cfg: CfgNode) -> tuple[EdgeBoxProposer | None, dict[str, Any]]
     """
     node = cfg.INPUT.TWO_VIEWS.PROPOSALS
     if node.METHOD not in METHODS:
-        raise ValueError(f"INPUT.TWO_VIEWS.PROPOSALS.METHOD: found {node.METHOD!r}, expected one of {METHODS}")
+        raise ValueError(
+            f"INPUT.TWO_VIEWS.PROPOSALS.METHOD: found {node.METHOD!r}, expected one of {METHODS}"
+        )
     settings = {"method": node.METHOD, "max_boxes": node.MAX_BOXES}
     if node.METHOD == "random":
         return None, settings

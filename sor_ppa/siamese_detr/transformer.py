@@ -107,6 +107,9 @@ class FeedForward(nn.Module):
 
     linear1: nn.Linear
     linear2: nn.Linear
+    norm1: nn.LayerNorm
+    norm2: nn.LayerNorm
+    norm3: nn.LayerNorm
 
     def add_feed_forward(self, dim: int, ffn_dim: int, dropout: float, num_norms: int) -> None:
         self.linear1 = nn.Linear(dim, ffn_dim)
@@ -176,7 +179,9 @@ class VanillaDecoder(nn.Module):
 
     def __init__(self, num_layers: int, dim: int, num_heads: int, ffn_dim: int, dropout: float) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(VanillaDecoderLayer(dim, num_heads, ffn_dim, dropout) for _ in range(num_layers))
+        self.layers = nn.ModuleList(
+            VanillaDecoderLayer(dim, num_heads, ffn_dim, dropout) for _ in range(num_layers)
+        )
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, query_pos: Tensor, encoded: Encoded) -> Tensor:
@@ -227,9 +232,17 @@ class VanillaTransformer(nn.Module):
     has_reference = False
 
     def __init__(
-        self, *, dim: int, num_heads: int, encoder_layers: int, decoder_layers: int, ffn_dim: int, dropout: float
+        self,
+        *,
+        dim: int,
+        num_heads: int,
+        encoder_layers: int,
+        decoder_layers: int,
+        ffn_dim: int,
+        dropout: float,
     ) -> None:
         super().__init__()
+        self.num_decoder_layers = decoder_layers
         self.encoder = Encoder(encoder_layers, dim, num_heads, ffn_dim, dropout)
         self.decoder = VanillaDecoder(decoder_layers, dim, num_heads, ffn_dim, dropout)
         init_xavier(self)
@@ -239,7 +252,7 @@ class VanillaTransformer(nn.Module):
         return encode_single_level(self.encoder, features)
 
     def decode(
-        self, queries: Tensor, encoded: Encoded, box_heads: Sequence[nn.Module] | None = None
+        self, queries: Tensor, encoded: Encoded, box_heads: nn.ModuleList | None = None
     ) -> TransformerOutput:
         """Decode positional queries (B, Q, C) whose content starts at zero; ``box_heads`` has no use here."""
         return TransformerOutput(self.decoder(queries, encoded), None)

@@ -114,7 +114,9 @@ class TwoViewMapper:
                 return {**sample, "file_name": path, "image_id": record["image_id"]}
         return None
 
-    def sample(self, picture: Image.Image, boxes: Array | None, rng: np.random.Generator) -> dict[str, Tensor] | None:
+    def sample(
+        self, picture: Image.Image, boxes: Array | None, rng: np.random.Generator
+    ) -> dict[str, Tensor] | None:
         """One draw of two views of an RGB picture; None if they share no region.
 
         Args:
@@ -136,7 +138,10 @@ class TwoViewMapper:
         sample = {"boxes": torch.from_numpy(regions.astype(np.float32))}
         if self.crop_size:
             sample["crops"] = torch.stack(
-                [torch.stack([self._finish(c, rng) for c in self._crops(plain[v], regions[v])]) for v in (0, 1)]
+                [
+                    torch.stack([self._finish(c, rng) for c in self._crops(plain[v], regions[v])])
+                    for v in (0, 1)
+                ]
             )
         sample["views"] = torch.stack([self._finish(view, rng) for view in plain])
         return sample

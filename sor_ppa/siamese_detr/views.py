@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
-    "Draws",
     "TwoViews",
     "clamp_to_intersection",
     "crop_two_views",
@@ -30,18 +28,6 @@ EDGE = 1e-3  # pixels that rounding may put a box outside the view it was clampe
 JITTER = 0.1  # of the boxes that fill up a short list of regions
 
 
-class Draws(Protocol):
-    """The random numbers that views need; ``numpy.random.Generator`` has them."""
-
-    def random(self, size: int | None = None, /) -> Any: ...
-
-    def uniform(self, low: float, high: float, /) -> float: ...
-
-    def integers(self, low: int, high: int, /, size: int | None = None) -> Any: ...
-
-    def standard_normal(self, size: tuple[int, ...], /) -> Any: ...
-
-
 def resized_shape(width: int, height: int, short: int, longest: int) -> tuple[int, int]:
     """Width and height after scaling the shorter side to ``short``, the longer to at most ``longest``.
 
@@ -55,7 +41,11 @@ def resized_shape(width: int, height: int, short: int, longest: int) -> tuple[in
 
 
 def outer_rectangle(
-    width: int, height: int, scale: tuple[float, float], aspect: tuple[float, float], draws: Draws
+    width: int,
+    height: int,
+    scale: tuple[float, float],
+    aspect: tuple[float, float],
+    draws: np.random.Generator,
 ) -> tuple[int, int, int, int]:
     """Draw the rectangle that both views lie in.
 
@@ -123,7 +113,9 @@ class TwoViews:
         return float(inter / (areas - inter))
 
 
-def cut_two_views(outer: tuple[int, int, int, int], iou: float, stochastic: bool, draws: Draws) -> TwoViews:
+def cut_two_views(
+    outer: tuple[int, int, int, int], iou: float, stochastic: bool, draws: np.random.Generator
+) -> TwoViews:
     """Two views inside ``outer`` whose IoU is at least ``iou``.
 
     The intersection is concentric with ``outer`` and scaled so that the views "top left of outer to
@@ -164,7 +156,7 @@ def crop_two_views(
     aspect: tuple[float, float],
     iou: float,
     stochastic: bool,
-    draws: Draws,
+    draws: np.random.Generator,
 ) -> TwoViews:
     """Draw two views of an image; see :func:`outer_rectangle` and :func:`cut_two_views`."""
     outer = outer_rectangle(width, height, scale, aspect, draws)
@@ -208,7 +200,7 @@ def _keep_inside(first: Array, views: TwoViews, min_area: float) -> tuple[Array,
 
 
 def random_regions(
-    views: TwoViews, *, count: int, max_aspect: float, min_area: float, draws: Draws
+    views: TwoViews, *, count: int, max_aspect: float, min_area: float, draws: np.random.Generator
 ) -> tuple[Array, NDArray[np.int64]]:
     """Random regions inside the intersection (the published ablation).
 
@@ -241,7 +233,7 @@ def random_regions(
     return regions, np.flatnonzero(keep)[index]
 
 
-def fill_regions(regions: Array, views: TwoViews, count: int, draws: Draws) -> Array:
+def fill_regions(regions: Array, views: TwoViews, count: int, draws: np.random.Generator) -> Array:
     """The intersection, then regions in order; a short list is repeated with jitter.
 
     Args:

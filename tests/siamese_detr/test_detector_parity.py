@@ -81,7 +81,10 @@ def test_every_encoder_layer_equals_the_published(model):
     case, spec = fixture(NAME), fixture(NAME).manifest["eval"]
     model.eval()
     outputs = []
-    hooks = [layer.register_forward_hook(lambda *a: outputs.append(a[2])) for layer in model.transformer.encoder.layers]
+    hooks = [
+        layer.register_forward_hook(lambda *a: outputs.append(a[2]))
+        for layer in model.transformer.encoder.layers
+    ]
     with torch.no_grad():
         model.transformer.encode(model.extract([image(spec["image_key"], spec["height"], spec["width"])])[0])
     for hook in hooks:
@@ -134,7 +137,9 @@ def test_postprocessing_equals_the_published(model, evaluated):
     np.testing.assert_allclose(scores[0].numpy(), case.arrays["eval/post_scores"].ravel(), atol=1e-5)
     agree = labels[0].numpy() == case.arrays["eval/post_labels"].ravel()
     assert agree.mean() > 0.9
-    np.testing.assert_allclose(boxes[0].numpy()[agree], case.arrays["eval/post_boxes"].reshape(-1, 4)[agree], atol=0.1)
+    np.testing.assert_allclose(
+        boxes[0].numpy()[agree], case.arrays["eval/post_boxes"].reshape(-1, 4)[agree], atol=0.1
+    )
 
 
 def test_forward_returns_weighted_losses_of_instances(model):

@@ -21,7 +21,9 @@ class Pass:
         from tests.parity import deterministic
 
         self.memories = [
-            deterministic().fill_tensor(f"siamese_detr/global/memory_v{v}", torch.zeros(8, 256, 5, 6), gain=16)
+            deterministic().fill_tensor(
+                f"siamese_detr/global/memory_v{v}", torch.zeros(8, 256, 5, 6), gain=16
+            )
             for v in (1, 2)
         ]
         for memory in self.memories:

@@ -71,7 +71,9 @@ def test_losses_equal_the_published(step):
     assert set(step.losses) == set(step.case.manifest["weight_dict"])
     for name, value in step.losses.items():
         tolerance = 1e-3 if name == "loss_enc_global_contra" else 1e-4
-        assert value.item() == pytest.approx(step.case.manifest["losses"][name], rel=1e-4, abs=tolerance), name
+        assert value.item() == pytest.approx(step.case.manifest["losses"][name], rel=1e-4, abs=tolerance), (
+            name
+        )
 
 
 def test_weights_equal_the_published(step):
@@ -146,7 +148,9 @@ def test_matching_indices_equal_the_published(step):
     targets = step.model.targets(step.batch)
     matches = step.model.pred_head.criterion.match(step.prediction.logits, step.prediction.boxes, targets)
     stable = step.case.manifest["assignment_stable_under_1e4_cost_noise"]
-    order = [(view, layer, index) for view in ("v1", "v2") for layer in (5, 0, 1, 2, 3, 4) for index in (0, 1)]
+    order = [
+        (view, layer, index) for view in ("v1", "v2") for layer in (5, 0, 1, 2, 3, 4) for index in (0, 1)
+    ]
     for (view, layer, index), firm in zip(order, stable, strict=True):
         if not firm:
             continue

@@ -34,7 +34,9 @@ def test_boxes_equal_the_recorded(index):
     spec = json.loads((folder / "edgeboxes_stage.json").read_text())["cases"][index]
     with np.load(folder / "edgeboxes_stage.npz") as data:
         arrays = {k.split("/")[1]: v for k, v in data.items() if k.startswith(f"case{index}/")}
-    boxes, scores = edge_boxes(arrays["edges_u8"] / 255, arrays["orientation_milli"] / 1000, spec["max_boxes"])
+    boxes, scores = edge_boxes(
+        arrays["edges_u8"] / 255, arrays["orientation_milli"] / 1000, spec["max_boxes"]
+    )
     assert len(boxes) == spec["n"]
     np.testing.assert_array_equal(boxes, arrays["stored_boxes_xyxy"])
     np.testing.assert_allclose(scores, arrays["scores"].ravel(), rtol=1e-5)

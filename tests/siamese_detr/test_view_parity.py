@@ -84,7 +84,7 @@ def case(request):
 
 
 def regions_of(case):
-    spec, params, replay, flip, views, *_ = case
+    spec, params, _, flip, views, *_ = case
     if spec["method"] == "random":
         return random_regions(
             views,

@@ -94,7 +94,7 @@ def match_layers(cost: Tensor, counts: list[int]) -> Matches:
     valid = np.arange(cost.shape[3])[None, :] < np.asarray(counts, dtype=np.int64).reshape(-1, 1)
     if not np.isfinite(table).all(where=valid[None, :, None, :]):
         raise FloatingPointError(
-            "matching cost: found a value that is not finite; predictions have diverged (lower SOLVER.BASE_LR)"
+            "matching cost: found a value that is not finite; training diverged (lower SOLVER.BASE_LR)"
         )
     rows: list[np.ndarray] = []
     for layer in range(layers):
