@@ -174,6 +174,9 @@ def _add_ranking(cfg: CfgNode) -> None:
     # [new] Probability a greedy pick must exceed; negative: the published value of the ROI heads
     # (0.1 for CenterROIHeads, 0 for MaskRCNNHeads).
     cfg.MODEL.SOR.RANK_THRESH = -1.0
+    # [new] MaskRCNNHeads: feed mask logits, not probabilities, to the ranking head in training, as
+    # published (inference always feeds probabilities).
+    cfg.MODEL.SOR.RANK_ON_LOGITS = False
     # [new] Weight of the ranking loss.
     cfg.MODEL.SOR.LOSS_WEIGHT = 1.0
 
@@ -183,6 +186,8 @@ def _add_data(cfg: CfgNode) -> None:
     cfg.DATASETS.ROOT = ""
     # [new] Keep objects that are not salient, without a rank (published code leaves them out).
     cfg.DATASETS.KEEP_RANKLESS = False
+    # [new] Cache what is known about the images of large datasets (checked at every use).
+    cfg.DATASETS.CACHE = True
     # [new] Rank labels in training: "top" (most salient = K - 1, counting down) or "keep" (the dataset's).
     cfg.DATASETS.RANK_RULE = "top"
     # [new] Objects beyond the K-th rank: "lowest" (share label 0) or "ignore" (no ranking loss).

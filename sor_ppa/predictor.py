@@ -327,9 +327,16 @@ def _load_weights(model: nn.Module, weights: str) -> None:
     if not weights:
         logger.warning("MODEL.WEIGHTS is empty: the model keeps its random weights, its answers mean nothing")
         return
-    from detectron2.checkpoint import DetectionCheckpointer
+    from .checkpoint import SORCheckpointer
 
-    DetectionCheckpointer(model).load(weights)
+    checkpointer = SORCheckpointer(model)
+    checkpointer.load(weights, checkpointables=[])
+    left = list(checkpointer.fit.incomplete) if checkpointer.fit is not None else []
+    if left:
+        logger.warning(
+            "%s lacks %d parameters of this model (%s ...): they stay random, and so may its answers",
+            *(weights, len(left), ", ".join(left[:2])),
+        )
 
 
 def _picture(index: int, picture: Picture) -> NDArray[np.uint8]:

@@ -9,11 +9,13 @@ from detectron2.config import get_cfg
 from detectron2.data import transforms as T
 from pycocotools import mask as mask_util
 
+import sor_ppa.predictor
 from sor_ppa import add_sor_config
 from sor_ppa.data.masks import polygons_to_mask
 from sor_ppa.predictor import SORPredictor, demo_predictor, load_config
 from sor_ppa.visualization.files import ImageReadError
 from tests.fake_model import FakeModel
+from tests.models import make_cfg
 
 
 def _cfg(**changes):
@@ -262,3 +264,52 @@ def test_weights_that_are_not_there_are_named(tmp_path):
     (tmp_path / "c.yaml").write_text("VERSION: 2\n")
     with pytest.raises(FileNotFoundError, match=r"MODEL\.WEIGHTS: no such file: nowhere\.pth"):
         demo_predictor(tmp_path / "c.yaml", ["MODEL.WEIGHTS", "nowhere.pth"])
+
+
+class _Layers(FakeModel):
+    """A fake model with parameters."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = torch.nn.Linear(3, 3)
+        self.second = torch.nn.Linear(3, 3)
+
+
+def test_weights_are_loaded(tmp_path, monkeypatch):
+    monkeypatch.setattr(sor_ppa.predictor, "build_model", lambda cfg: _Layers())
+    trained = _Layers()
+    torch.save({"model": trained.state_dict()}, tmp_path / "model.pth")
+    (tmp_path / "c.yaml").write_text("VERSION: 2\n")
+    options = ["MODEL.WEIGHTS", str(tmp_path / "model.pth")]
+    predictor = SORPredictor.from_config_file(tmp_path / "c.yaml", options)
+    torch.testing.assert_close(predictor.model.second.weight, trained.second.weight)
+
+
+def test_weights_that_leave_parameters_random_are_reported(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(sor_ppa.predictor, "build_model", lambda cfg: _Layers())
+    state = {k: v for k, v in _Layers().state_dict().items() if k.startswith("first")}
+    torch.save({"model": state}, tmp_path / "model.pth")
+    (tmp_path / "c.yaml").write_text("VERSION: 2\n")
+    SORPredictor.from_config_file(tmp_path / "c.yaml", ["MODEL.WEIGHTS", str(tmp_path / "model.pth")])
+    assert "lacks 2 parameters of this model (second" in caplog.text
+
+
+@pytest.mark.slow
+def test_the_full_network_answers_alike_alone_and_in_a_mixed_batch():
+    torch.manual_seed(0)
+    cfg = make_cfg(MODEL__FCOS__INFERENCE_TH_TEST=0.0, MODEL__FCOS__POST_NMS_TOPK_TEST=4)
+    cfg.INPUT.MIN_SIZE_TEST = 160
+    predictor = SORPredictor(cfg)
+    images = [_image(120, 160, 0), _image(200, 90, 1), _image(118, 158, 2), _image(120, 160, 3)]
+    for image, together in zip(images, predictor(images), strict=True):
+        (alone,) = predictor([image])
+        assert together.masks.shape == (len(alone.objects), *image.shape[:2])
+        assert len(alone.objects)
+        np.testing.assert_array_equal(together.ranks, alone.ranks)
+        for field in ("score", "rank_score", "box"):
+            np.testing.assert_allclose(
+                [getattr(o, field) for o in together.objects],
+                [getattr(o, field) for o in alone.objects],
+                rtol=1e-4,
+                atol=1e-4,
+            )

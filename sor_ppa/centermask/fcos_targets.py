@@ -10,12 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.distributed as dist
 from fvcore.nn import sigmoid_focal_loss
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..layers import distance_iou_loss
+from ..layers import distance_iou_loss, mean_over_processes
 
 __all__ = ["FCOSTargets", "assign_targets", "centerness_targets", "fcos_losses", "level_locations"]
 
@@ -115,14 +114,6 @@ def centerness_targets(distances: Tensor) -> Tensor:
     return torch.sqrt((x.amin(dim=1) / x.amax(dim=1)) * (y.amin(dim=1) / y.amax(dim=1)))
 
 
-def _mean_over_processes(value: Tensor) -> Tensor:
-    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-        value = value.clone()
-        dist.all_reduce(value)
-        value = value / dist.get_world_size()
-    return value
-
-
 def fcos_losses(
     logits: Tensor,
     distances: Tensor,
@@ -152,7 +143,7 @@ def fcos_losses(
     one_hot = F.one_hot(targets.labels, num_classes + 1)[..., :-1].to(logits.dtype)
     goal = targets.distances[positive]
     center = centerness_targets(goal)
-    count, weight = _mean_over_processes(torch.stack([positive.sum().to(center.dtype), center.sum()]))
+    count, weight = mean_over_processes(torch.stack([positive.sum().to(center.dtype), center.sum()]))
     count = count.clamp(min=1.0)
     focal = sigmoid_focal_loss(logits, one_hot, alpha=alpha, gamma=gamma, reduction="sum")
     box = distance_iou_loss(distances[positive], goal, center, loc_loss)

@@ -10,6 +10,8 @@ from detectron2.structures import BitMasks, PolygonMasks
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..layers import mean_over_processes
+
 __all__ = ["crop_masks", "mask_iou_targets", "mask_loss", "visible_fractions"]
 
 
@@ -94,9 +96,9 @@ def mask_loss(logits: Tensor, targets: Tensor) -> Tensor:
         logits: (N, S, S).
         targets: (N, S, S) bool.
     """
-    if len(logits) == 0:
-        return logits.sum() * 0.0
-    return F.binary_cross_entropy_with_logits(logits, targets.to(logits.dtype))
+    number = mean_over_processes(logits.new_tensor(float(logits.numel())))
+    total = F.binary_cross_entropy_with_logits(logits, targets.to(logits.dtype), reduction="sum")
+    return total / number.clamp(min=1.0)
 
 
 def mask_iou_targets(logits: Tensor, targets: Tensor, fractions: Tensor) -> Tensor:

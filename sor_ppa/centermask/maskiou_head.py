@@ -9,6 +9,8 @@ from detectron2.utils.registry import Registry
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..layers import mean_over_processes
+
 __all__ = ["ROI_MASKIOU_HEAD_REGISTRY", "MaskIoUHead", "build_maskiou_head", "mask_iou_loss"]
 
 ROI_MASKIOU_HEAD_REGISTRY = Registry("ROI_MASKIOU_HEAD")
@@ -88,4 +90,5 @@ def mask_iou_loss(pred: Tensor, classes: Tensor, target: Tensor, weight: float) 
     chosen = pred.gather(1, classes[:, None]).squeeze(1)
     counted = target > 0
     error = torch.where(counted, chosen - target, 0.0)
-    return weight * 0.5 * error.square().sum() / counted.sum().clamp(min=1)
+    number = mean_over_processes(counted.sum().to(error.dtype))
+    return weight * 0.5 * error.square().sum() / number.clamp(min=1)

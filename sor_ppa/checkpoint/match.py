@@ -15,7 +15,7 @@ from .errors import CheckpointError, shown
 from .formats import Format
 from .read import Checkpoint
 
-__all__ = ["CLASS_LAYERS", "Fit", "fit_to_model", "to_our_names"]
+__all__ = ["CLASS_LAYERS", "Fit", "count_parts", "fit_to_model", "renamings"]
 
 Shape = tuple[int, ...]
 
@@ -70,16 +70,18 @@ class Fit:
 
     def table(self) -> str:
         """What was loaded, what was not, and why; a line for each part of the model."""
-        rows = [(part, n, "loaded") for part, n in _parts(self.loaded)]
-        rows += [(part, n, _MISSING) for part, n in _parts(n for n in self.missing if n in self.incomplete)]
+        rows = [(part, n, "loaded") for part, n in count_parts(self.loaded)]
         rows += [
-            (part, n, _FOLDED) for part, n in _parts(n for n in self.missing if n not in self.incomplete)
+            (part, n, _MISSING) for part, n in count_parts(n for n in self.missing if n in self.incomplete)
+        ]
+        rows += [
+            (part, n, _FOLDED) for part, n in count_parts(n for n in self.missing if n not in self.incomplete)
         ]
         for layer, shapes in self._resized_layers().items():
             found, wanted = (shape[0] for shape in shapes[0])
             rows.append((layer, len(shapes), f"left out: {found} rows in the file, {wanted} in the model"))
         rows += [
-            (part, n, _UNUSED) for part, n in _parts(n for n in self.unused if not _STATISTICS.search(n))
+            (part, n, _UNUSED) for part, n in count_parts(n for n in self.unused if not _STATISTICS.search(n))
         ]
         if statistics := sum(_STATISTICS.search(n) is not None for n in self.unused):
             rows.append(("statistics of norms", statistics, "in the file, not needed"))
@@ -94,30 +96,32 @@ _FOLDED = "not in the file, folded into weight and bias"
 _UNUSED = "in the file, not used by the model"
 
 
-def to_our_names(checkpoint: Checkpoint, model: Mapping[str, torch.Tensor], system: str) -> Fit:
-    """Rename a file's tensors in the way that fits most of them to a model.
-
-    Tried are the published names of ``system``, foreign backbones whose names are recognised, and Caffe2
-    blobs. Names without the prefix that the model has (bare backbones) get it.
+def renamings(checkpoint: Checkpoint, system: str = "sor") -> dict[str, dict[str, torch.Tensor]]:
+    """What the names of a file may be, each with the tensors under our names.
 
     Args:
         checkpoint: the file.
-        model: the model's state dict.
         system: see ``convert_published``.
 
     Returns:
-        The best fit; not yet checked.
+        First the published names of ``system``; then, if their names are recognised, a foreign backbone and
+        Caffe2 blobs (which then are what the file is).
 
     Raises:
         CheckpointError: if two names of the file become one.
     """
     tensors = checkpoint.tensors
-    by_suffix = checkpoint.extras.get("matching_heuristics") is True or checkpoint.location == "model_state"
     candidates = {"published or own names": convert_published(tensors, system), **foreign_backbones(tensors)}
     if checkpoint.format is Format.PICKLE and any(name.endswith("_w") for name in tensors):
         candidates["Caffe2 blobs"] = from_caffe2(tensors)
+    return candidates
+
+
+def _best_fit(checkpoint: Checkpoint, model: Mapping[str, torch.Tensor], system: str) -> Fit:
+    """The renaming that fits most tensors; names without the prefix of the model (bare backbones) get it."""
+    by_suffix = checkpoint.extras.get("matching_heuristics") is True or checkpoint.location == "model_state"
     fits = []
-    for origin, renamed in candidates.items():
+    for origin, renamed in renamings(checkpoint, system).items():
         fits.append(_fit(origin, _with_prefix(renamed, model), model))
         if by_suffix or origin == "Caffe2 blobs":
             fits.append(_fit(origin, _by_suffix(renamed, model), model))
@@ -144,7 +148,7 @@ def fit_to_model(
     Raises:
         CheckpointError: if another layer's shape differs, or less than half of the file and of the model fit.
     """
-    fit = to_our_names(checkpoint, model, system)
+    fit = _best_fit(checkpoint, model, system)
     clashes = {n: s for n, s in fit.resized.items() if not _is_class_layer(n, *s, class_layers)}
     found = len(fit.loaded) + len(fit.resized)
     smaller = min(len(checkpoint.tensors), len(model))
@@ -217,7 +221,14 @@ def _is_folded(name: str, loaded: Mapping[str, object]) -> bool:
     return _STATISTICS.search(name) is not None and name.rpartition(".")[0] + ".weight" in loaded
 
 
-def _parts(names: Iterable[str]) -> list[tuple[str, int]]:
-    """Count names by their first two components, numbers at the end folded: ``backbone.fpn_lateral*``."""
+def count_parts(names: Iterable[str]) -> list[tuple[str, int]]:
+    """Count parameters by the first two components of their names, numbers at the end folded.
+
+    Args:
+        names: parameter names.
+
+    Returns:
+        (part, such as ``backbone.fpn_lateral*``; number of parameters), in the order of the names.
+    """
     counts = Counter(re.sub(r"\d+$", "*", ".".join(name.split(".")[:-1][:2]) or name) for name in names)
     return list(counts.items())

@@ -116,6 +116,7 @@ def allowed_names(budget: Budget) -> Mapping[str, object]:
         names[f"{core}.numeric._frombuffer"] = Call(rebuild.array_from_buffer)
     for module in ("builtins", "__builtin__"):
         names[f"{module}.set"] = names[f"{module}.frozenset"] = Call(rebuild.plain_set)
+        names[f"{module}.bytes"] = Call(_no_bytes)
         names.update({f"{module}.{kind}": kind for kind in ("dict", "list", "int", "float", "str")})
     for module in ("torch", "torch.cuda"):
         names.update({f"{module}.{name}": StorageType(dtype) for name, dtype in _STORAGE_DTYPES.items()})
@@ -125,6 +126,11 @@ def allowed_names(budget: Budget) -> Mapping[str, object]:
 
 def _empty_dict(_factory: object = None) -> dict[Any, Any]:
     return {}
+
+
+def _no_bytes() -> bytes:
+    """Python 3 writes empty bytes as a call in protocols 0 to 2."""
+    return b""
 
 
 def _device(kind: str, index: int | None = None) -> str:
@@ -302,4 +308,5 @@ class _Rebuild:
                 f"a tensor of shape {shown(size)} reaches element {last}, its storage holds {held}"
             )
         self.budget.spend(count * dtype.itemsize, f"a tensor of shape {shown(size)}")
-        return raw.view(dtype).as_strided(size, stride, offset)
+        typed = raw.view(dtype)
+        return typed.as_strided(size, stride, typed.storage_offset() + offset)

@@ -82,6 +82,7 @@ def write_safetensors(tensors: Mapping[str, torch.Tensor], path: str | os.PathLi
     Raises:
         CheckpointError: if the file cannot be written.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     owned = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
@@ -89,8 +90,8 @@ def write_safetensors(tensors: Mapping[str, torch.Tensor], path: str | os.PathLi
     try:
         save_file(owned, temporary, metadata={"format": "pt", _CHECKSUM: checksum(owned)})
         os.replace(temporary, path)
-    except OSError as error:
-        raise CheckpointError(f"cannot be written ({error.strerror or error})", path) from None
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"cannot be written ({error})", path) from None
     finally:
         temporary.unlink(missing_ok=True)
 

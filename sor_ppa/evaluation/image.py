@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .inputs import check_gt_ranks, check_map, check_masks, check_rles, check_scores, check_size
 from .painters import PAINTERS, draw
-from .regions import Regions, regions_of_masks, regions_of_masks_and_map, regions_of_rles
+from .regions import Regions, regions_of_masks, regions_of_masks_and_map, regions_of_runs
 
 FloatArray = NDArray[np.float64]
 GT_STYLE = {"qagnet_n": "gtn", "map_n": "gtn"}  # painters compared with gtn; all others with gt10
@@ -119,15 +119,17 @@ class ImageScores:
         Raises:
             ValueError: bad input, in one line.
         """
-        check_rles(gt_rles, size, "gt_rles")
-        check_rles(pred_rles, size, "pred_rles")
+        runs = [
+            *check_rles(gt_rles, size, "gt_rles"),
+            *check_rles(pred_rles, size, "pred_rles"),
+        ]
         n_gt = len(gt_rles)
         ranks = check_gt_ranks(gt_ranks, n_gt)
         scores = check_scores(pred_scores, len(pred_rles), "pred_scores")
         confidences = None
         if pred_confidences is not None:
             confidences = check_scores(pred_confidences, len(pred_rles), "pred_confidences")
-        regions = regions_of_rles([*gt_rles, *pred_rles], size)
+        regions = regions_of_runs(runs, size)
         pred = regions.members[:, n_gt:]
         return cls(regions, regions.members[:, :n_gt], ranks, pred, pred, scores, confidences)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from .regions import rle_runs
 
 
 class Masks(NamedTuple):
@@ -132,15 +134,23 @@ def check_map(grey: ArrayLike, name: str) -> NDArray[np.uint8]:
     return array
 
 
-def check_rles(rles: Sequence[dict[str, Any]], size: tuple[int, int], name: str) -> None:
-    """Checks that COCO run-length masks have the image's size."""
+def check_rles(
+    rles: Sequence[Mapping[str, Any]], size: tuple[int, int], name: str
+) -> list[NDArray[np.int64]]:
+    """Checks COCO run-length masks and returns their runs."""
+    found = []
     for place, rle in enumerate(rles):
-        if not isinstance(rle, dict) or "size" not in rle or "counts" not in rle:
-            raise ValueError(
-                f"{name}[{place}]: expected an RLE dict with 'size' and 'counts', found {rle!r:.80}"
-            )
+        where = f"{name}[{place}]"
+        if not isinstance(rle, Mapping) or "size" not in rle or "counts" not in rle:
+            raise ValueError(f"{where}: expected an RLE dict with 'size' and 'counts', found {rle!r:.80}")
         if tuple(rle["size"]) != tuple(size):
-            raise ValueError(f"{name}[{place}]: expected size {list(size)}, found {list(rle['size'])}")
+            raise ValueError(f"{where}: expected size {list(size)}, found {list(rle['size'])}")
+        runs = rle_runs(rle["counts"])
+        total = size[0] * size[1]
+        if runs.sum() != total or (runs.size and runs.min() < 0):
+            raise ValueError(f"{where}: expected runs that sum to {total}, found {runs.sum()}")
+        found.append(runs)
+    return found
 
 
 def _vector(values: ArrayLike, count: int, name: str, masks: str) -> NDArray:
@@ -153,5 +163,5 @@ def _vector(values: ArrayLike, count: int, name: str, masks: str) -> NDArray:
 
 
 def _shown(array: NDArray) -> str:
-    text = ", ".join(f"{value:g}" for value in array[:8])
+    text = ", ".join(str(value) for value in array[:8].tolist())
     return f"[{text}{', ...' if len(array) > 8 else ''}]"

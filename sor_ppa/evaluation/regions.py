@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,18 +82,17 @@ def regions_of_masks_and_map(
     )
 
 
-def regions_of_rles(rles: Sequence[dict[str, Any]], size: tuple[int, int]) -> Regions:
-    """Cuts an image by COCO run-length masks, without decoding them to pixels.
+def regions_of_runs(runs: Sequence[NDArray[np.int64]], size: tuple[int, int]) -> Regions:
+    """Cuts an image by run-length masks, without decoding them to pixels.
 
     Every run boundary of mask k toggles bit k; between two neighbouring boundaries the set of masks
     is constant.
 
     Args:
-        rles: K dicts with ``counts`` (compressed bytes or str, or a list of run lengths).
-        size: (height, width); the masks must have this size.
+        runs: K arrays of run lengths (see ``rle_runs``), each summing to height * width.
+        size: (height, width).
     """
     total = size[0] * size[1]
-    runs = [rle_runs(rle["counts"]) for rle in rles]
     edges = [np.cumsum(run)[:-1] for run in runs]
     position = np.concatenate([np.zeros(1, np.int64), *edges])
     mask = np.repeat(np.arange(len(runs)), [len(edge) for edge in edges])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -87,13 +88,16 @@ def sod_state(saliency_map: ArrayLike, gt_mask: ArrayLike) -> dict[str, Any]:
     import py_sod_metrics
 
     grey, mask = _check(saliency_map, gt_mask)
-    measures = {
-        "mae": py_sod_metrics.MAE(),
-        "s_measure": py_sod_metrics.Smeasure(),
-        "weighted_f": py_sod_metrics.WeightedFmeasure(),
-        "f": py_sod_metrics.Fmeasure(),
-        "e": py_sod_metrics.Emeasure(),
-    }
+    with warnings.catch_warnings():
+        # it announces a successor of Fmeasure, which gives the same numbers
+        warnings.simplefilter("ignore", UserWarning)
+        measures = {
+            "mae": py_sod_metrics.MAE(),
+            "s_measure": py_sod_metrics.Smeasure(),
+            "weighted_f": py_sod_metrics.WeightedFmeasure(),
+            "f": py_sod_metrics.Fmeasure(),
+            "e": py_sod_metrics.Emeasure(),
+        }
     for measure in measures.values():
         measure.step(pred=grey, gt=mask)
     f, e = measures["f"].get_results()["fm"], measures["e"].get_results()["em"]

@@ -129,8 +129,7 @@ def find_variant(metric: str, name: str, *, on_map: bool = False) -> Variant:
     Raises:
         ValueError: unknown metric or variant; the message lists the known ones.
     """
-    if metric not in RULES:
-        raise ValueError(f"metric: expected one of {', '.join(RULES)}; found {metric!r}")
+    _check_metric(metric, on_map=False)
     base, _, painter = str(name).partition("@")
     rule = RULES[metric].get(base)
     own = None if rule is None else rule.painter
@@ -154,79 +153,83 @@ def select(
     """Which variants to compute.
 
     Args:
-        metrics: names of metrics, or ``"metric:variant"``; None means the three defaults, "all" means all.
+        metrics: names of metrics, or ``"metric:variant"``; None means the three defaults (on maps SOR
+            and MAE), "all" means all.
         variants: None: the default of each metric. "all": every published one. A mapping from metric
-            to names. A list of names: each goes to all the metrics that know it.
+            to names. A list of names: each goes to all the chosen metrics that know it; one given as
+            ``"metric:variant"`` to that metric only.
         on_map: for painted maps.
 
     Returns:
         ``{metric: {name as asked for: Variant}}``.
 
     Raises:
-        ValueError: unknown names.
+        ValueError: unknown names, or a metric that is not defined on maps.
     """
-    if isinstance(metrics, str):
-        metrics = list(RULES) if metrics == "all" else [metrics]
-    if metrics is None:
-        metrics = list(variants) if isinstance(variants, Mapping) else DEFAULT_METRICS
-    chosen: dict[str, dict[str, Variant]] = {}
-    plain = []
-    for entry in metrics:
+    asked = _metrics(metrics, variants, on_map=on_map)
+    names: dict[str, list[str]] = {}
+    for entry in asked:
         metric, _, name = entry.partition(":")
-        if metric not in RULES:
-            raise ValueError(f"metric: expected one of {', '.join(RULES)}; found {metric!r}")
-        chosen.setdefault(metric, {})
+        _check_metric(metric, on_map=on_map)
+        names.setdefault(metric, [])
         if name:
-            chosen[metric][name] = find_variant(metric, name, on_map=on_map)
-        else:
-            plain.append(metric)
-    for metric, names in _names(plain, variants, on_map=on_map).items():
-        chosen.setdefault(metric, {})
-        for name in names:
-            chosen[metric][name] = find_variant(metric, name, on_map=on_map)
-    return {metric: found for metric, found in chosen.items() if found}
-
-
-def _names(
-    metrics: list[str],
-    variants: Mapping[str, Sequence[str] | str] | Sequence[str] | str | None,
-    *,
-    on_map: bool,
-) -> dict[str, list[str]]:
-    if variants is None:
-        return {metric: _default_names(metric, on_map=on_map) for metric in metrics}
+            names[metric].append(name)
     if variants == "all":
-        return {metric: _all_names(metric, on_map=on_map) for metric in metrics}
-    if isinstance(variants, Mapping):
-        known = {
-            metric: [names] if isinstance(names, str) else list(names) for metric, names in variants.items()
+        names = {metric: found or _all_names(metric, on_map=on_map) for metric, found in names.items()}
+    elif isinstance(variants, Mapping):
+        for metric, given in variants.items():
+            _check_metric(metric, on_map=on_map)
+            names.setdefault(metric, []).extend([given] if isinstance(given, str) else given)
+    elif variants is not None:
+        for name in [variants] if isinstance(variants, str) else variants:
+            _hand_out(name, names)
+    return {
+        metric: {
+            name: find_variant(metric, name, on_map=on_map)
+            for name in found or [_default_name(metric, on_map=on_map)]
         }
-        return {
-            metric: _default_names(metric, on_map=on_map) for metric in metrics if metric not in known
-        } | known
-    names = [variants] if isinstance(variants, str) else list(variants)
-    result: dict[str, list[str]] = {metric: [] for metric in metrics}
-    for name in names:
-        takers = [metric for metric in metrics if name.partition("@")[0] in RULES[metric]]
-        if not takers:
-            known_names = "; ".join(f"{metric}: {', '.join(PUBLISHED[metric])}" for metric in metrics)
-            raise ValueError(f"variant: {name!r} is not known to any chosen metric ({known_names})")
-        for metric in takers:
-            result[metric].append(name)
-    return {m: found or _default_names(m, on_map=on_map) for m, found in result.items()}
+        for metric, found in names.items()
+    }
 
 
-def _default_names(metric: str, *, on_map: bool) -> list[str]:
-    if not on_map:
-        return [DEFAULTS[metric]]
-    return (
-        [f"{DEFAULTS[metric].partition('@')[0]}@map"]
-        if "@" in DEFAULTS[metric]
-        else _all_names(metric, on_map=True)
-    )
+def _metrics(metrics: Sequence[str] | str | None, variants: object, *, on_map: bool) -> list[str]:
+    if isinstance(metrics, str):
+        metrics = [metrics]
+    if metrics is None:
+        if isinstance(variants, Mapping):
+            return list(variants)
+        return [metric for metric in DEFAULT_METRICS if metric != "sa_sor" or not on_map]
+    everything = [metric for metric in RULES if not on_map or _rules_on_maps(metric)]
+    return [name for entry in metrics for name in (everything if entry == "all" else [entry])]
+
+
+def _check_metric(metric: str, *, on_map: bool) -> None:
+    if metric not in RULES:
+        raise ValueError(f"metric: expected one of {', '.join(RULES)}; found {metric!r}")
+    if on_map and not _rules_on_maps(metric):
+        raise ValueError(f"metric: {metric} is not defined on painted maps, it needs instances")
+
+
+def _hand_out(name: str, names: dict[str, list[str]]) -> None:
+    metric, _, only = name.partition(":")
+    if only:
+        names.setdefault(metric, []).append(only)
+        return
+    takers = [metric for metric in names if name.partition("@")[0] in RULES[metric]]
+    if not takers:
+        known = "; ".join(f"{metric}: {', '.join(PUBLISHED[metric])}" for metric in names)
+        raise ValueError(f"variant: expected a name that a chosen metric knows ({known}); found {name!r}")
+    for metric in takers:
+        names[metric].append(name)
+
+
+def _rules_on_maps(metric: str) -> list[str]:
+    return [name for name, rule in RULES[metric].items() if rule.painter is not None]
+
+
+def _default_name(metric: str, *, on_map: bool) -> str:
+    return f"{_rules_on_maps(metric)[0]}@map" if on_map else DEFAULTS[metric]
 
 
 def _all_names(metric: str, *, on_map: bool) -> list[str]:
-    if not on_map:
-        return list(PUBLISHED[metric])
-    return [f"{name}@map" for name, rule in RULES[metric].items() if rule.painter is not None]
+    return [f"{name}@map" for name in _rules_on_maps(metric)] if on_map else list(PUBLISHED[metric])

@@ -1,6 +1,7 @@
 """Tensor maths that several models share."""
 
 from .deformable_conv import DeformableConv2d
+from .distributed import mean_over_processes
 from .iou_loss import distance_iou_loss
 from .roi_pooler import PyramidROIPooler, assign_levels_by_area, assign_levels_by_ratio
 
@@ -10,4 +11,5 @@ __all__ = [
     "assign_levels_by_area",
     "assign_levels_by_ratio",
     "distance_iou_loss",
+    "mean_over_processes",
 ]

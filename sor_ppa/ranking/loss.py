@@ -5,6 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..layers import mean_over_processes
+
 __all__ = ["ranking_loss"]
 
 
@@ -18,6 +20,6 @@ def ranking_loss(logits: Tensor, ranks: Tensor) -> Tensor:
     Returns:
         Scalar; zero, with a graph to the logits, where nothing is ranked.
     """
-    ranked = ranks >= 0
+    number = mean_over_processes((ranks >= 0).sum().to(logits.dtype))
     total = F.cross_entropy(logits, ranks, ignore_index=-1, reduction="sum")
-    return total / ranked.sum().clamp(min=1)
+    return total / number.clamp(min=1)

@@ -247,6 +247,11 @@ def _outline(
     x, y, w, h = box
     crop = np.ascontiguousarray(mask[y : y + h, x : x + w]).view(np.uint8)
     contours, _ = cv2.findContours(crop, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE, offset=(x, y))
+    # Specks and pinholes smaller than the line would only be blots; the largest part always shows.
+    areas = np.array([cv2.contourArea(c) for c in contours])
+    contours = [
+        c for c, area in zip(contours, areas, strict=True) if area > 5 * line**2 or area == areas.max()
+    ]
     # cv2 takes sixteenths of a pixel.
     paths = [np.rint(_smooth(c[:, 0, :].astype(np.float64), line) * 16).astype(np.int32) for c in contours]
     width = max(round(line), 1)

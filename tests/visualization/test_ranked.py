@@ -97,6 +97,16 @@ def test_a_picture_of_6000_pixels_has_lines_to_match():
     assert 15 < gilded < 40
 
 
+def test_specks_do_not_cover_the_object():
+    image = np.full((480, 640, 3), 128, np.uint8)
+    masks = _boxes(480, 640, (100, 100, 540, 380))
+    masks[0, 104:376:4, 104:536:4] = False  # pinholes
+    out = draw_ranked(image, masks, [1])
+    gold = rank_colors([1])[0]
+    gilded = np.abs(out[150:200, 150:250].astype(int) - gold).sum(2) < 30
+    assert gilded.mean() < 0.05
+
+
 def test_greyscale_pictures():
     grey = _image()[:, :, 0]
     masks = _boxes(120, 160, (20, 20, 100, 90))

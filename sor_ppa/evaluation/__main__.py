@@ -1,0 +1,181 @@
+"""``python -m sor_ppa.evaluation PREDICTIONS GROUND_TRUTH``: every ranking metric of saved results."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from .command import NOTES, Outcome, score_files
+from .definitions import RULES
+from .functions import describe
+from .prediction_files import RANK_FIELDS
+from .report import table, write_json, write_per_image
+from .variants import DEFAULTS, PUBLISHED
+
+_DESCRIPTION = """\
+Scores saved results of any salient object ranking method.
+
+PREDICTIONS is a folder of painted maps (PNG, grey, brighter = more salient, named like the images) or a
+JSON list of instances in COCO's result format:
+  {"image_id": 17, "segmentation": RLE or polygons, "score": 0.93, "rank": 1, "rank_score": 3.7}
+  image_id    the ground truth's id, or the image's file name
+  rank        1 = most salient, null = not ranked; if no entry has it, rank_score is used
+  rank_score  any number, higher = more salient
+  score       detection confidence, used by the variants with a confidence threshold only
+An object {"images": [{"id": ...}, ...], "annotations": [instances]} also says for which images there are no
+instances on purpose; in a list, an image without instances counts as a missing prediction.
+GROUND_TRUTH is the name of a registered data set, or a JSON file: COCO whose annotations have "rank" (or
+"attributes": {"rank": ...}), 1 = most salient, null = not ranked; or "gt_rank", higher = more salient; or
+a list of detectron2 dataset dicts.
+"""
+_EPILOG = """\
+Exit status: 0; 1 if nothing could be scored, or with --strict if there was any problem; 2 for unusable
+input. docs/metrics.md defines every variant; --list prints the rules.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    result = argparse.ArgumentParser(
+        prog="python -m sor_ppa.evaluation",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = result.add_argument
+    add("predictions", nargs="?", type=Path, help="folder of PNG maps, or JSON of instances")
+    add("ground_truth", nargs="?", help="JSON file or registered data set")
+    names = ", ".join([*RULES, "sod"])
+    add(
+        "--metrics",
+        nargs="+",
+        metavar="M",
+        help=f"of {names}, all; default: sa_sor sor mae where defined. sod = S, E, F, weighted F and MAE of "
+        "the maps against the union of objects",
+    )
+    add(
+        "--variants",
+        nargs="+",
+        metavar="V",
+        help="names such as irsr, psr@area, sor:ijcv; all = every published one; default: one a metric",
+    )
+    add("--rank-by", choices=["auto", *RANK_FIELDS], default="auto", help="the field that orders instances")
+    add(
+        "--missing",
+        choices=["auto", "skip", "empty"],
+        default="auto",
+        help="images without a prediction: leave out, or score as an empty prediction; auto (default): leave "
+        "out images without a map, score images without an instance as empty",
+    )
+    add("--per-image", type=Path, metavar="CSV", help="write one line an image")
+    add("--json", type=Path, metavar="JSON", help="write the results")
+    add("--workers", type=int, default=1, metavar="N", help="processes (default 1)")
+    add("--strict", action="store_true", help="exit with 1 if there is any problem")
+    add("--quiet", action="store_true", help="no progress bar")
+    add("--list", action="store_true", help="print every variant with its rule and source, and stop")
+    return result
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command.
+
+    Args:
+        argv: arguments; None = those of the process.
+
+    Returns:
+        The exit status.
+    """
+    arguments = parser().parse_args(argv)
+    if arguments.list:
+        sys.stdout.write(_rules())
+        return 0
+    if arguments.predictions is None or arguments.ground_truth is None:
+        parser().error("expected PREDICTIONS and GROUND_TRUTH")
+    if arguments.workers < 1:
+        parser().error(f"--workers: expected at least 1, found {arguments.workers}")
+    try:
+        outcome = _score(arguments)
+    except (ValueError, OSError) as error:
+        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+        return 2
+    for kind, line in outcome.problems:
+        sys.stderr.write(f"{'note' if kind in NOTES else 'problem'}: {kind}: {line}\n")
+    sys.stdout.write(_summary(arguments, outcome))
+    try:
+        _write(arguments, outcome)
+    except OSError as error:
+        sys.stderr.write(f"error: {error.filename}: {error.strerror}\n")
+        return 2
+    if not outcome.rows:
+        sys.stderr.write("error: no image could be scored\n")
+        return 1
+    return 1 if arguments.strict and outcome.faulty() else 0
+
+
+def _score(arguments: argparse.Namespace) -> Outcome:
+    metrics, variants = arguments.metrics, arguments.variants
+    sod = bool(metrics) and ("sod" in metrics or "all" in metrics)
+    if metrics:
+        metrics = [name for name in metrics if name != "sod"]
+    return score_files(
+        arguments.predictions,
+        arguments.ground_truth,
+        metrics=metrics,
+        variants="all" if variants == ["all"] else variants,
+        sod=sod,
+        rank_by=arguments.rank_by,
+        missing=arguments.missing,
+        workers=arguments.workers,
+        progress=not arguments.quiet,
+    )
+
+
+def _summary(arguments: argparse.Namespace, outcome: Outcome) -> str:
+    how = f", ranked by {outcome.rank_by}" if outcome.rank_by else ""
+    lines = [
+        f"predictions   {arguments.predictions} ({outcome.kind}{how})",
+        f"ground truth  {arguments.ground_truth}",
+        f"images        {len(outcome.rows)} of {outcome.images} scored",
+    ]
+    lines += [f"{'':14}{kind}: {count}" for kind, count in outcome.counts().items()]
+    result = outcome.scorer.result()
+    if result:
+        lines += ["", table(result)]
+    if outcome.sod is not None and outcome.sod.images:
+        lines += ["", f"salient object detection, {outcome.sod.images} images (pysodmetrics)"]
+        lines += [f"  {name:12} {value:.6f}" for name, value in outcome.sod.result().items()]
+    return "\n".join(lines) + "\n"
+
+
+def _write(arguments: argparse.Namespace, outcome: Outcome) -> None:
+    if arguments.per_image is not None:
+        write_per_image(arguments.per_image, outcome.rows)
+    if arguments.json is None:
+        return
+    content = {
+        "predictions": str(arguments.predictions),
+        "ground_truth": str(arguments.ground_truth),
+        "kind": outcome.kind,
+        "rank_by": outcome.rank_by,
+        "images": outcome.images,
+        "scored": len(outcome.rows),
+        "problems": outcome.counts(),
+        "problem_lines": [f"{kind}: {line}" for kind, line in outcome.problems],
+        "variants": outcome.scorer.result(),
+        "sod": None if outcome.sod is None else outcome.sod.result(),
+    }
+    write_json(arguments.json, content)
+
+
+def _rules() -> str:
+    parts = []
+    for metric, names in PUBLISHED.items():
+        for name in names:
+            mark = " (default)" if name == DEFAULTS[metric] else ""
+            parts.append(f"{metric} {name}{mark}\n    {describe(metric, name).partition(': ')[2]}\n")
+    return "\n".join(parts)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,135 @@
+"""The ranking branch on detectron2's own ROI heads (Mask R-CNN)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import ROI_HEADS_REGISTRY, StandardROIHeads
+from detectron2.modeling.roi_heads import select_foreground_proposals
+from detectron2.modeling.roi_heads.mask_head import mask_rcnn_inference, mask_rcnn_loss
+from detectron2.structures import Instances
+from torch import Tensor
+
+from ..ranking import (
+    RankingHead,
+    RankingOptions,
+    build_sor_head,
+    predict_ranks,
+    pyramid_maps,
+    ranking_losses,
+)
+
+__all__ = ["MaskRCNNHeads"]
+
+
+@ROI_HEADS_REGISTRY.register()
+class MaskRCNNHeads(StandardROIHeads):
+    """Boxes and masks as in Mask R-CNN, and ranks from the pooled mask features.
+
+    Args:
+        ranking_head: the ranking head.
+        ranking: its options.
+        strides: of ``mask_in_features`` in pixels.
+        rank_on_logits: give the ranking head mask logits instead of probabilities in training, as
+            the published code does, though it gives probabilities in inference.
+        kwargs: of detectron2's ``StandardROIHeads``.
+
+    Raises:
+        ValueError: without masks.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        ranking_head: RankingHead,
+        ranking: RankingOptions,
+        strides: Sequence[int],
+        rank_on_logits: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if not self.mask_on or self.mask_pooler is None:
+            raise ValueError("MODEL.MASK_ON: found False, expected True (MaskRCNNHeads rank by masks)")
+        self.sor_head = ranking_head
+        self.ranking = ranking
+        self.strides = list(strides)
+        self.rank_on_logits = rank_on_logits
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
+        names = cfg.MODEL.ROI_HEADS.IN_FEATURES
+        strides = [input_shape[name].stride for name in names]
+        side = cfg.MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION
+        shape = ShapeSpec(channels=input_shape[names[0]].channels, width=side, height=side)
+        return super().from_config(cfg, input_shape) | {
+            "ranking_head": build_sor_head(cfg, shape),
+            "ranking": RankingOptions.from_config(cfg, published_threshold=0.0, divisibility=max(strides)),
+            "strides": strides,
+            "rank_on_logits": cfg.MODEL.SOR.RANK_ON_LOGITS,
+        }
+
+    def _pool(
+        self, features: dict[str, Tensor], boxes: Sequence[Any], image_sizes: Sequence[tuple[int, int]]
+    ) -> tuple[Tensor, Tensor | None]:
+        levels = [features[name] for name in self.mask_in_features]
+        pooled = self.mask_pooler(levels, boxes)
+        if not self.sor_head.needs_maps:
+            return pooled, None
+        return pooled, self.mask_pooler(pyramid_maps(levels, self.strides, image_sizes, self.ranking), boxes)
+
+    def _forward_mask(
+        self, features: dict[str, Tensor], instances: list[Instances]
+    ) -> dict[str, Tensor] | list[Instances]:
+        """Masks and ranks: losses in training, fields of the instances in inference.
+
+        Args:
+            features: name -> (B, C, H, W).
+            instances: sampled proposals in training, detections in inference.
+
+        Returns:
+            ``mask_loss`` and ``sor_loss``; or the instances with ``pred_masks``, ``mask_scores`` (the
+            scores), ``pred_ranks``, ``pred_rank_scores`` and ``pred_rank_logits``.
+        """
+        sizes = [x.image_size for x in instances]
+        if not self.training:
+            boxes = [x.pred_boxes for x in instances]
+            pooled, maps = self._pool(features, boxes, sizes)
+            mask_rcnn_inference(self.mask_head.layers(pooled), instances)
+            masks = torch.cat([x.pred_masks for x in instances])
+            tensors = [b.tensor for b in boxes]
+            ranked = predict_ranks(self.sor_head, pooled, masks, maps, tensors, sizes, self.ranking)
+            counts = [len(x) for x in instances]
+            parts = (v.split(counts) for v in (ranked.ranks, ranked.scores, ranked.logits))
+            for image, ranks, scores, logits in zip(instances, *parts, strict=True):
+                image.mask_scores = image.scores
+                image.pred_ranks, image.pred_rank_scores, image.pred_rank_logits = ranks, scores, logits
+            return instances
+
+        positive, _ = select_foreground_proposals(instances, self.num_classes)
+        boxes = [x.proposal_boxes for x in positive]
+        pooled, maps = self._pool(features, boxes, sizes)
+        logits = self.mask_head.layers(pooled)
+        losses = {"mask_loss": mask_rcnn_loss(logits, positive)}
+        classes = torch.cat([x.gt_classes for x in positive])
+        chosen = logits if logits.shape[1] == 1 else logits.gather(1, _as_index(classes, logits))
+        masks = chosen if self.rank_on_logits else chosen.sigmoid()
+        ranks = torch.cat([_ranks(x) for x in positive])
+        tensors = [b.tensor for b in boxes]
+        return losses | ranking_losses(
+            self.sor_head, pooled, masks, maps, tensors, sizes, ranks, self.ranking
+        )
+
+
+def _as_index(classes: Tensor, logits: Tensor) -> Tensor:
+    return classes[:, None, None, None].expand(-1, 1, *logits.shape[2:])
+
+
+def _ranks(instances: Instances) -> Tensor:
+    if instances.has("gt_ranks"):
+        return instances.gt_ranks
+    return torch.full_like(instances.gt_classes, -1)

@@ -1,0 +1,295 @@
+"""Loading into models, saving, resuming."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from detectron2.utils import comm
+from torch import nn
+
+from sor_ppa.checkpoint import CheckpointError, SORCheckpointer, read_checkpoint, read_weights
+
+from . import files
+
+
+def net(classes: int = 1) -> nn.Module:
+    """A model with a class layer and a ranking head, named as in a detector."""
+    torch.manual_seed(0)
+    root = nn.Module()
+    root.backbone = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    root.roi_heads = nn.Module()
+    root.roi_heads.mask_head = nn.Module()
+    root.roi_heads.mask_head.predictor = nn.Conv2d(4, classes, 1)
+    root.roi_heads.sor_head = nn.Linear(4, 5)
+    return root
+
+
+def changed(model: nn.Module) -> nn.Module:
+    """The same model with other numbers in it."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(1)
+    return model
+
+
+def equal(a: nn.Module, b: nn.Module) -> bool:
+    return all(
+        torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True)
+    )
+
+
+class Part:
+    """A checkpointable with any state."""
+
+    def __init__(self, state: Any) -> None:
+        self.state = state
+
+    def state_dict(self) -> Any:
+        return self.state
+
+    def load_state_dict(self, state: Any) -> None:
+        self.state = state
+
+
+@pytest.mark.parametrize("kind", files.FORMATS)
+def test_every_format_loads(kind: str, tmp_path: Path) -> None:
+    source = changed(net())
+    path = files.write(kind, tmp_path / "w.bin", source.state_dict())
+    target = net()
+    SORCheckpointer(target).load(str(path), complete=True)
+    assert equal(target, source)
+
+
+def test_nothing_is_loaded_without_a_path() -> None:
+    model = net()
+    assert SORCheckpointer(model).load("") == {}
+    assert equal(model, net())
+
+
+def test_half_precision_files_load_into_full_precision_models(tmp_path: Path) -> None:
+    torch.save(changed(net()).half().state_dict(), tmp_path / "w.pth")
+    model = net()
+    SORCheckpointer(model).load(str(tmp_path / "w.pth"))
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    assert equal(model, changed(net()).half().float())
+
+
+def test_a_refused_file_leaves_the_model_as_it_was(tmp_path: Path) -> None:
+    state = changed(net()).state_dict()
+    state["roi_heads.sor_head.weight"] = torch.zeros(7, 4)
+    torch.save(state, tmp_path / "w.pth")
+    model = net()
+    with pytest.raises(
+        CheckpointError, match=r"w\.pth: parameter 'roi_heads.sor_head.weight': shape \(7, 4\)"
+    ):
+        SORCheckpointer(model).load(str(tmp_path / "w.pth"))
+    assert equal(model, net())
+
+
+def test_class_layers_are_dropped_with_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    source = net(classes=80)
+    torch.save(source.state_dict(), tmp_path / "w.pth")
+    model = net()
+    SORCheckpointer(model).load(str(tmp_path / "w.pth"))
+    lines = [r.message for r in caplog.records if r.levelno == logging.WARNING]
+    assert lines == [
+        "Class layers of another size left out, they stay at initialisation: roi_heads.mask_head.predictor"
+    ]
+    assert torch.equal(model.roi_heads.mask_head.predictor.weight, net().roi_heads.mask_head.predictor.weight)
+    assert torch.equal(model.roi_heads.sor_head.weight, source.roi_heads.sor_head.weight)
+
+
+def test_table_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    torch.save(net().state_dict(), tmp_path / "w.pth")
+    with caplog.at_level(logging.INFO):
+        SORCheckpointer(net()).load(str(tmp_path / "w.pth"))
+    assert "part                 tensors  state\n" in caplog.text
+    assert "roi_heads.sor_head         2  loaded" in caplog.text
+
+
+def test_incomplete_file_is_refused_where_all_is_needed(tmp_path: Path) -> None:
+    state = {n: t for n, t in net().state_dict().items() if "sor_head" not in n}
+    torch.save(state, tmp_path / "w.pth")
+    SORCheckpointer(net()).load(str(tmp_path / "w.pth"))
+    with pytest.raises(CheckpointError, match=r"lacks 2 parameters .*'roi_heads.sor_head.weight'"):
+        SORCheckpointer(net()).load(str(tmp_path / "w.pth"), complete=True)
+
+
+def test_missing_file_is_one_error() -> None:
+    with pytest.raises(CheckpointError, match=r"nowhere\.pth: cannot be opened \(No such file"):
+        SORCheckpointer(net()).load("nowhere.pth")
+
+
+def test_address_that_cannot_be_fetched_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpointer = SORCheckpointer(net())
+
+    def offline(path: str) -> str:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(checkpointer.path_manager, "get_local_path", offline)
+    with pytest.raises(
+        CheckpointError, match=r"https://host/w\.pth\?dl=1: cannot be fetched \(OSError: no route"
+    ):
+        checkpointer.load("https://host/w.pth?dl=1")
+
+
+def test_query_of_detectron2_asks_for_suffixes(tmp_path: Path) -> None:
+    source = changed(net())
+    torch.save({n.removeprefix("roi_heads."): t for n, t in source.state_dict().items()}, tmp_path / "w.pth")
+    model = net()
+    SORCheckpointer(model).load(f"{tmp_path}/w.pth?matching_heuristics=True", complete=True)
+    assert equal(model, source)
+
+
+def test_wrapped_model_is_loaded(tmp_path: Path) -> None:
+    source = changed(net())
+    torch.save({f"module.{n}": t for n, t in source.state_dict().items()}, tmp_path / "w.pth")
+    model = net()
+    SORCheckpointer(nn.DataParallel(model)).load(str(tmp_path / "w.pth"), complete=True)
+    assert equal(model, source)
+
+
+def test_system_comes_from_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = net()
+    assert SORCheckpointer(model).system == "sor"
+    model.checkpoint_system = "inspyrenet"
+    assert SORCheckpointer(model).system == "inspyrenet"
+    assert SORCheckpointer(model, system="sor").system == "sor"
+
+
+def test_every_process_raises_what_one_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.save(net().state_dict(), tmp_path / "w.pth")
+    monkeypatch.setattr(comm, "all_gather", lambda mine: [mine, "w.pth: is empty"])
+    model = changed(net())
+    with pytest.raises(CheckpointError, match=r"^w\.pth: is empty$"):
+        SORCheckpointer(model).load(str(tmp_path / "w.pth"))
+    assert equal(model, changed(net()))
+
+
+# -- saving and resuming
+
+
+def test_training_resumes_where_it_stopped(tmp_path: Path) -> None:
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, [1, 5])
+    sum(p.sum() for p in model.parameters()).backward()
+    optimizer.step()
+    scheduler.step()
+    SORCheckpointer(model, str(tmp_path), optimizer=optimizer, scheduler=scheduler).save(
+        "model_1", iteration=1
+    )
+
+    fresh = net()
+    other = torch.optim.SGD(fresh.parameters(), lr=0.1, momentum=0.9)
+    steps = torch.optim.lr_scheduler.MultiStepLR(other, [1, 5])
+    resumed = SORCheckpointer(fresh, str(tmp_path), optimizer=other, scheduler=steps)
+    assert resumed.resume_or_load("", resume=True) == {"iteration": 1}
+    assert equal(fresh, model)
+    assert steps.state_dict() == scheduler.state_dict()
+    for old, new in zip(optimizer.state.values(), other.state.values(), strict=True):
+        assert torch.equal(old["momentum_buffer"], new["momentum_buffer"])
+
+
+def test_weights_without_resume_leave_the_optimizer_alone(tmp_path: Path) -> None:
+    SORCheckpointer(changed(net()), str(tmp_path), part=Part({"a": 1})).save("model")
+    part = Part({"a": 0})
+    model = net()
+    rest = SORCheckpointer(model, part=part).resume_or_load(str(tmp_path / "model.pth"), resume=False)
+    assert equal(model, changed(net()))
+    assert part.state == {"a": 0}
+    assert rest == {"part": {"a": 1}}
+
+
+def test_resume_without_a_checkpoint_loads_the_weights(tmp_path: Path) -> None:
+    torch.save(changed(net()).state_dict(), tmp_path / "w.pth")
+    model = net()
+    SORCheckpointer(model, str(tmp_path / "new")).resume_or_load(str(tmp_path / "w.pth"), resume=True)
+    assert equal(model, changed(net()))
+
+
+def test_resume_refuses_a_checkpoint_of_another_model(tmp_path: Path) -> None:
+    source = net()
+    del source.roi_heads.sor_head
+    SORCheckpointer(source, str(tmp_path)).save("model")
+    with pytest.raises(CheckpointError, match=r"model\.pth: lacks 2 parameters"):
+        SORCheckpointer(net(), str(tmp_path)).resume_or_load("", resume=True)
+
+
+def test_saved_files_hold_plain_values_only(tmp_path: Path) -> None:
+    state = {
+        "best": np.float32(0.5),
+        "history": np.arange(3),
+        "device": torch.device("cpu"),
+        "order": OrderedDict(a=(1, [2.0, None, True, "x", b"y"])),
+        "size": torch.Size([1, 2]),
+        "seen": {1, 2},
+    }
+    SORCheckpointer(net(), str(tmp_path), part=Part(state)).save("model", iteration=3)
+    found = read_checkpoint(tmp_path / "model.pth").extras
+    assert found["iteration"] == 3
+    history = found["part"].pop("history")
+    assert history.tolist() == [0, 1, 2]
+    assert found["part"] == {
+        "best": 0.5,
+        "device": "cpu",
+        "order": {"a": (1, [2.0, None, True, "x", b"y"])},
+        "size": (1, 2),
+        "seen": {1, 2},
+    }
+    assert set(torch.load(tmp_path / "model.pth", weights_only=False)) == {"model", "part", "iteration"}
+
+
+def test_what_cannot_be_read_back_is_left_out_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    SORCheckpointer(net(), str(tmp_path), part=Part({"a": 1, "f": logging.Logger("x")})).save("model")
+    assert read_checkpoint(tmp_path / "model.pth").extras["part"] == {"a": 1}
+    assert "part.f is a Logger and is not saved" in caplog.text
+
+
+def test_an_interrupted_save_keeps_the_file_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpointer = SORCheckpointer(net(), str(tmp_path))
+    checkpointer.save("model")
+    before = (tmp_path / "model.pth").read_bytes()
+
+    def full(data: Any, file: Any) -> None:
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(CheckpointError, match=r"model\.pth: cannot be written .*No space left"):
+        checkpointer.save("model")
+    assert (tmp_path / "model.pth").read_bytes() == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["last_checkpoint", "model.pth"]
+
+
+def test_safetensors_are_written_on_request(tmp_path: Path) -> None:
+    model = changed(net())
+    SORCheckpointer(model, str(tmp_path), save_safetensors=True).save("model")
+    found = read_weights(tmp_path / "model.safetensors")
+    assert {n: t.tolist() for n, t in found.items()} == {n: t.tolist() for n, t in model.state_dict().items()}
+    fresh = net()
+    SORCheckpointer(fresh).load(str(tmp_path / "model.safetensors"), complete=True)
+    assert equal(fresh, model)
+
+
+def test_only_the_main_process_writes(tmp_path: Path) -> None:
+    SORCheckpointer(net(), str(tmp_path), save_to_disk=False).save("model")
+    assert not list(tmp_path.iterdir())
+
+
+def test_detectron2_hook_reads_safely(tmp_path: Path) -> None:
+    path = tmp_path / "w.pkl"
+    path.write_bytes(pickle.dumps({"model": {"a": np.ones(2)}, "__author__": "x"}))
+    assert SORCheckpointer(net())._load_file(str(path))["model"]["a"].tolist() == [1, 1]
+    path.write_bytes(files.raw_pickle(print, "x"))
+    with pytest.raises(CheckpointError, match=r"builtins?__?\.print"):
+        SORCheckpointer(net())._load_file(str(path))

@@ -1,0 +1,106 @@
+"""tools/convert_checkpoint.py."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from sor_ppa.checkpoint import read_weights
+
+from . import files
+
+REPO = Path(__file__).resolve().parents[2]
+STATE = {
+    "backbone.bottom_up.stem.stem_1/conv.weight": torch.ones(2, 3, 3, 3),
+    "backbone.fpn_lateral3.weight": torch.ones(1),
+    "backbone.fpn_lateral4.weight": torch.ones(1),
+}
+
+
+@pytest.fixture(scope="module")
+def tool() -> ModuleType:
+    spec = importlib.util.spec_from_file_location(
+        "convert_checkpoint", REPO / "tools" / "convert_checkpoint.py"
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_published_names_become_ours(
+    tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save({"model": STATE}, tmp_path / "in.pth")
+    assert tool.main([str(tmp_path / "in.pth"), str(tmp_path / "out.safetensors")]) == 0
+    found = read_weights(tmp_path / "out.safetensors")
+    assert sorted(found) == [
+        "backbone.bottom_up.stem.0.conv.weight",
+        "backbone.fpn_lateral3.weight",
+        "backbone.fpn_lateral4.weight",
+    ]
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "part                   tensors",
+        "backbone.bottom_up           1",
+        "backbone.fpn_lateral*        2",
+        "1 of 3 renamed",
+    ]
+
+
+def refusal(tool: ModuleType, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    assert tool.main(arguments) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    return err
+
+
+def test_hostile_file_is_one_line(
+    tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in.pth").write_bytes(files.raw_pickle(os.system, f"touch {tmp_path}/ran"))
+    assert "system" in refusal(tool, [str(tmp_path / "in.pth"), str(tmp_path / "out.safetensors")], capsys)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.pth"]
+
+
+def test_other_suffix_is_one_line(
+    tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save(STATE, tmp_path / "in.pth")
+    message = refusal(tool, [str(tmp_path / "in.pth"), str(tmp_path / "out.pth")], capsys)
+    assert "found suffix '.pth', expected '.safetensors'" in message
+
+
+def test_missing_folder_is_one_line(
+    tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save(STATE, tmp_path / "in.pth")
+    message = refusal(tool, [str(tmp_path / "in.pth"), str(tmp_path / "no" / "out.safetensors")], capsys)
+    assert "cannot be written" in message
+
+
+def test_file_of_another_model_is_one_line(
+    tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save({"encoder.weight": torch.ones(1)}, tmp_path / "in.pth")
+    arguments = [str(tmp_path / "in.pth"), str(tmp_path / "out.safetensors")]
+    message = refusal(tool, [*arguments, "--config-file", str(REPO / "configs/sor/ppa.yaml")], capsys)
+    assert "other weights: 0 of 1 tensors fit" in message
+
+
+def test_config_tells_what_is_missing(
+    tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = {"stem.stem_1/conv.weight": torch.ones(64, 3, 3, 3)}
+    torch.save(state, tmp_path / "in.pth")
+    arguments = [str(tmp_path / "in.pth"), str(tmp_path / "out.safetensors")]
+    assert tool.main([*arguments, "--config-file", str(REPO / "configs/sor/ppa.yaml")]) == 0
+    assert list(read_weights(tmp_path / "out.safetensors")) == ["backbone.bottom_up.stem.0.conv.weight"]
+    assert "roi_heads.sor_head                 64  not in the file" in capsys.readouterr().out

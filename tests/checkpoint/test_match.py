@@ -1,0 +1,166 @@
+"""Fitting files to models by name and shape."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from sor_ppa.checkpoint import Checkpoint, CheckpointError, fit_to_model
+from sor_ppa.checkpoint.formats import Format
+
+HEAD = "proposal_generator.fcos_head."
+
+
+def model(classes: int = 1) -> dict[str, torch.Tensor]:
+    """Names and shapes of a small detector with a ranking head."""
+    return {
+        "pixel_mean": torch.ones(3, 1, 1),
+        "backbone.bottom_up.stem.0.conv.weight": torch.ones(2, 3, 3, 3),
+        "backbone.bottom_up.stem.0.norm.weight": torch.ones(2),
+        "backbone.bottom_up.stem.0.norm.bias": torch.ones(2),
+        "backbone.bottom_up.stem.0.norm.running_mean": torch.ones(2),
+        "backbone.fpn_lateral3.weight": torch.ones(2, 2, 1, 1),
+        HEAD + "bbox_pred.weight": torch.ones(4, 2, 3, 3),
+        HEAD + "cls_logits.weight": torch.ones(classes, 2, 3, 3),
+        HEAD + "cls_logits.bias": torch.ones(classes),
+        "roi_heads.sor_head.sor.weight": torch.ones(5, 2),
+    }
+
+
+def file(tensors: dict[str, torch.Tensor], form: Format = Format.TORCH_ZIP, **extras: object) -> Checkpoint:
+    return Checkpoint(tensors, form, extras=extras)
+
+
+def test_equal_names_all_load() -> None:
+    fit = fit_to_model(file(model()), model())
+    assert set(fit.loaded) == set(model()) - {"pixel_mean"}
+    assert not fit.missing
+    assert not fit.unused
+    assert not fit.incomplete
+
+
+def test_published_names_are_converted() -> None:
+    published = {
+        n.replace("stem.0.conv", "stem.stem_1/conv").replace("stem.0.norm", "stem.stem_1/norm"): t
+        for n, t in model().items()
+    }
+    assert set(fit_to_model(file(published), model()).loaded) == set(model()) - {"pixel_mean"}
+
+
+def test_bare_backbone_gets_its_prefix() -> None:
+    prefix = "backbone.bottom_up."
+    bare = {n.removeprefix(prefix): t for n, t in model().items() if n.startswith(prefix)}
+    fit = fit_to_model(file({**bare, "head.weight": torch.ones(7)}), model())
+    assert set(fit.loaded) == {n for n in model() if n.startswith(prefix)}
+    assert fit.unused == ("head.weight",)
+
+
+def test_class_layers_of_another_size_are_left_out_with_one_line() -> None:
+    fit = fit_to_model(file(model(classes=80)), model())
+    assert set(fit.resized) == {HEAD + "cls_logits.weight", HEAD + "cls_logits.bias"}
+    assert fit.resized_line().count("\n") == 0
+    assert "cls_logits" in fit.resized_line()
+    assert set(fit.incomplete) == set(fit.resized)
+
+
+def test_missing_ranking_head_is_reported() -> None:
+    tensors = {n: t for n, t in model().items() if "sor_head" not in n}
+    fit = fit_to_model(file(tensors), model())
+    assert fit.missing == fit.incomplete == ("roi_heads.sor_head.sor.weight",)
+    assert "roi_heads.sor_head" in fit.table()
+    assert "stays at initialisation" in fit.table()
+
+
+def test_statistics_of_folded_norms_may_be_missing() -> None:
+    tensors = {n: t for n, t in model().items() if not n.endswith("running_mean")}
+    fit = fit_to_model(file(tensors), model())
+    assert fit.missing == ("backbone.bottom_up.stem.0.norm.running_mean",)
+    assert not fit.incomplete
+
+
+def test_statistics_that_the_model_does_not_need_are_one_row_of_the_table() -> None:
+    extra = {"backbone.bottom_up.stem.0.norm.num_batches_tracked": torch.tensor(1)}
+    fit = fit_to_model(file(model() | extra), model())
+    assert " ".join(fit.table().splitlines()[-1].split()) == "statistics of norms 1 in the file, not needed"
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("backbone.fpn_lateral3.weight", (3, 2, 1, 1)),
+        ("roi_heads.sor_head.sor.weight", (4, 2)),
+        (HEAD + "bbox_pred.weight", (8, 2, 3, 3)),
+        (HEAD + "cls_logits.weight", (80, 3, 3, 3)),  # more than the classes differs
+    ],
+)
+def test_other_shape_clashes_are_refused(name: str, shape: tuple[int, ...]) -> None:
+    tensors = {**model(), name: torch.ones(shape)}
+    with pytest.raises(CheckpointError, match=r"shape \(.*\) in the file, expected \(.*\)") as caught:
+        fit_to_model(file(tensors), model())
+    assert name in str(caught.value)
+
+
+def test_unrelated_file_is_refused() -> None:
+    other = {f"encoder.layers.{i}.weight": torch.ones(2) for i in range(20)}
+    other["backbone.fpn_lateral3.weight"] = torch.ones(2, 2, 1, 1)
+    with pytest.raises(CheckpointError, match=r"1 of 21 tensors fit one of 10, found 'encoder"):
+        fit_to_model(file(other), model())
+
+
+def test_file_whose_only_common_tensor_has_another_shape_is_refused() -> None:
+    with pytest.raises(CheckpointError):
+        fit_to_model(file({"backbone.fpn_lateral3.weight": torch.ones(1)}), model())
+
+
+def test_suffixes_match_where_the_file_asks_for_it() -> None:
+    tensors = {"stem.0.conv.weight": torch.ones(2, 3, 3, 3), "fpn_lateral3.weight": torch.ones(2, 2, 1, 1)}
+    fit = fit_to_model(file(tensors, matching_heuristics=True), model())
+    assert set(fit.loaded) == {"backbone.bottom_up.stem.0.conv.weight", "backbone.fpn_lateral3.weight"}
+
+
+def test_ambiguous_suffix_is_refused() -> None:
+    state = {"a.conv.weight": torch.ones(1), "b.conv.weight": torch.ones(1)}
+    with pytest.raises(CheckpointError, match=r"'conv.weight' fits both 'a.conv.weight' and 'b.conv.weight'"):
+        fit_to_model(file({"conv.weight": torch.ones(1)}, matching_heuristics=True), state)
+
+
+def test_caffe2_blobs_are_renamed() -> None:
+    state = {
+        "backbone.bottom_up.stem.conv1.weight": torch.ones(2, 3, 7, 7),
+        "backbone.bottom_up.stem.conv1.norm.weight": torch.ones(2),
+        "backbone.bottom_up.stem.conv1.norm.bias": torch.ones(2),
+        "backbone.bottom_up.stem.conv1.norm.running_var": torch.ones(2),
+        "backbone.bottom_up.res2.0.shortcut.weight": torch.ones(2, 2, 1, 1),
+        "backbone.bottom_up.res2.0.conv1.weight": torch.ones(2, 2, 1, 1),
+    }
+    blobs = {
+        "conv1_w": torch.full((2, 3, 7, 7), 2.0),
+        "conv1_w_momentum": torch.ones(2, 3, 7, 7),
+        "res_conv1_bn_s": torch.ones(2),
+        "res_conv1_bn_b": torch.ones(2),
+        "res2_0_branch1_w": torch.ones(2, 2, 1, 1),
+        "res2_0_branch2a_w": torch.ones(2, 2, 1, 1),
+    }
+    fit = fit_to_model(file(blobs, Format.PICKLE), state)
+    assert set(fit.loaded) == set(state) - {"backbone.bottom_up.stem.conv1.norm.running_var"}
+    assert fit.loaded["backbone.bottom_up.stem.conv1.weight"].unique().tolist() == [2]
+    assert not fit.incomplete
+    assert fit.origin == "Caffe2 blobs"
+
+
+def test_constants_of_the_config_are_not_taken_from_files() -> None:
+    tensors = {**model(), "pixel_mean": torch.zeros(3, 1, 1)}
+    fit = fit_to_model(file(tensors), model())
+    assert "pixel_mean" not in fit.loaded
+    assert "pixel_mean" not in fit.unused
+
+
+def test_table_is_short() -> None:
+    layers = nn.Sequential(*[nn.Linear(2, 2) for _ in range(50)])
+    state = {f"backbone.bottom_up.{n}": t for n, t in layers.state_dict().items()}
+    table = fit_to_model(file(state), state).table().splitlines()
+    assert [line.split() for line in table] == [
+        ["part", "tensors", "state"],
+        ["backbone.bottom_up", "100", "loaded"],
+    ]

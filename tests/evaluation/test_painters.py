@@ -1,0 +1,70 @@
+"""Painters as public functions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sor_ppa.evaluation import PAINTERS, area, assr, assr_ijcv, gt10, gtn, paint, qagnet10, qagnet_n
+
+from .cases import boxes
+
+FUNCTIONS = {
+    "assr": assr,
+    "assr_ijcv": assr_ijcv,
+    "qagnet10": qagnet10,
+    "qagnet_n": qagnet_n,
+    "area": area,
+    "gt10": gt10,
+    "gtn": gtn,
+}
+NESTED = boxes((0, 0, 20, 20), (4, 4, 12, 12))
+
+
+@pytest.mark.parametrize("name", PAINTERS)
+def test_named_functions_paint_like_paint(name):
+    assert np.array_equal(FUNCTIONS[name](NESTED, [1, 0]), paint(NESTED, [1, 0], name))
+
+
+@pytest.mark.parametrize("name", PAINTERS)
+def test_nothing_paints_a_zero_map_of_the_size(name):
+    painted = paint(np.zeros((0, 5, 7), bool), [], name)
+    assert painted.shape == (5, 7)
+    assert not painted.any()
+
+
+@pytest.mark.parametrize(
+    ("name", "inner"), [("assr", 255), ("qagnet10", 255), ("qagnet_n", 255), ("area", 255)]
+)
+def test_who_covers_a_small_salient_object_in_a_large_one(name, inner):
+    covered = name == "assr"  # the less salient is drawn later
+    assert (paint(NESTED, [0.1, 0.9], name)[8, 8] == inner) != covered
+
+
+def test_equal_scores_are_ordered_as_published():
+    apart = boxes((0, 0, 4, 4), (8, 8, 12, 12))
+    assert assr(apart, [1, 1])[0, 0] == 229
+    assert assr_ijcv(apart, [1, 1])[0, 0] == 255
+    assert np.unique(qagnet10(apart, [1, 1])).tolist() == [0, 229]
+
+
+def test_the_sixth_prediction_is_not_drawn():
+    six = boxes(*((4 * k, 0, 4 * k + 3, 4) for k in range(6)))
+    assert set(np.unique(assr(six, range(6)))) == {0, 255, 229, 204, 178, 153}
+
+
+@pytest.mark.parametrize("count", [11, 30])
+def test_more_than_ten_predictions_stay_visible(count):
+    many = boxes(*((0, k, 2, k + 1) for k in range(count)))
+    assert qagnet10(many, range(count))[0, :count].min() == 25
+    assert gt10(many, range(count))[0, :count].min() == 25
+
+
+def test_unknown_painters_are_refused_with_the_known_ones():
+    with pytest.raises(ValueError, match="painter: expected one of assr, assr_ijcv.*found 'ppa'"):
+        paint(NESTED, [0, 1], "ppa")
+
+
+def test_an_empty_list_has_no_size_to_paint():
+    with pytest.raises(ValueError, match="expected the shape"):
+        paint([], [], "assr")

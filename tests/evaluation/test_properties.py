@@ -1,0 +1,114 @@
+"""What must hold for any scene."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sor_ppa.evaluation import PUBLISHED, ImageScores, RankingScorer, find_variant, sa_sor, sor
+
+from .cases import blobs, boxes
+
+SEEDS = st.integers(0, 2**32 - 1)
+LIST_ORDER = {"irsr_levels", "qagnet_levels"}  # paint in list order by definition
+ALL = [(metric, name) for metric, names in PUBLISHED.items() for name in names]
+GRID = boxes(*((6 * r, 8 * c, 6 * r + 5, 8 * c + 7) for r in range(4) for c in range(4)), size=(24, 32))
+MATCHING = ["irsr", "psr_iou0.1", "sr_script", "seqrank", "sr_deprecated", "sr_old@qagnet_n"]
+SPEARMAN = ["assr@assr", "qagnet@qagnet10", "ijcv@assr_ijcv", "psr@area", "seqrank", "sr_old@qagnet_n"]
+
+
+def scene(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Objects, ranks, predictions near them and elsewhere, scores without ties."""
+    generator = np.random.default_rng(seed)
+    gt = blobs(generator, int(generator.integers(0, 6)))
+    near = np.roll(gt, tuple(generator.integers(-1, 2, 2)), (1, 2))[generator.random(len(gt)) < 0.8]
+    pred = np.concatenate([near, blobs(generator, int(generator.integers(0, 4)))])
+    return gt, generator.permutation(len(gt)), pred, generator.permutation(len(pred)) / 10
+
+
+@settings(max_examples=60, deadline=None)
+@given(SEEDS)
+def test_the_order_of_predictions_does_not_matter(seed):
+    gt, ranks, pred, scores = scene(seed)
+    order = np.random.default_rng(seed + 1).permutation(len(pred))
+    image = ImageScores.from_masks(gt, ranks, pred, scores, scores)
+    other = ImageScores.from_masks(gt, ranks, pred[order], scores[order], scores[order])
+    for metric, name in ALL:
+        if name not in LIST_ORDER:
+            a, b = find_variant(metric, name).score(image), find_variant(metric, name).score(other)
+            assert (
+                a == pytest.approx(b, abs=1e-12) if a.value is None else a.value == pytest.approx(b.value)
+            ), name
+
+
+@settings(max_examples=30, deadline=None)
+@given(SEEDS)
+def test_run_length_masks_give_the_same_scores_as_arrays(seed):
+    from pycocotools import mask as coco_mask
+
+    gt, ranks, pred, scores = scene(seed)
+
+    def encode(masks):
+        return [coco_mask.encode(np.asfortranarray(mask.astype(np.uint8))) for mask in masks]
+
+    arrays = ImageScores.from_masks(gt, ranks, pred, scores, scores)
+    rles = ImageScores.from_rles(encode(gt), ranks, encode(pred), scores, (24, 32), scores)
+    for metric, name in ALL:
+        assert find_variant(metric, name).score(arrays) == find_variant(metric, name).score(rles)
+
+
+@settings(max_examples=30, deadline=None)
+@given(SEEDS)
+def test_a_monotone_change_of_scores_changes_nothing(seed):
+    gt, ranks, pred, scores = scene(seed)
+    image = ImageScores.from_masks(gt, ranks, pred, scores, scores)
+    other = image.with_scores(np.exp(3 * scores) - 7)
+    for metric, name in ALL:
+        assert find_variant(metric, name).score(image) == find_variant(metric, name).score(other), name
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+@pytest.mark.parametrize("name", MATCHING)
+def test_perfect_ranks_give_1_and_reversed_ranks_less_than_0(count, name):
+    ranks = np.arange(count)
+    assert sa_sor(GRID[:count], ranks, GRID[:count], ranks, variant=name).value == pytest.approx(1)
+    assert sa_sor(GRID[:count], ranks, GRID[:count], -ranks, variant=name).value == pytest.approx(-1)
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+@pytest.mark.parametrize("name", SPEARMAN)
+def test_perfect_order_gives_1_and_reversed_order_0(count, name):
+    ranks = np.arange(count)
+    assert sor(GRID[:count], ranks, GRID[:count], ranks, variant=name).value == pytest.approx(1)
+    assert sor(GRID[:count], ranks, GRID[:count], -ranks, variant=name).value == pytest.approx(0)
+
+
+@settings(max_examples=20, deadline=None)
+@given(SEEDS, st.integers(1, 4))
+def test_any_split_over_processes_gives_the_same_bits(seed, parts):
+    generator = np.random.default_rng(seed)
+    images = [ImageScores.from_masks(*scene(int(s))) for s in generator.integers(0, 1000, 8)]
+    whole = RankingScorer()
+    for image in images:
+        whole.add_image(image)
+    pieces = [RankingScorer() for _ in range(parts)]
+    for place in generator.permutation(len(images)):
+        pieces[place % parts].add_image(images[place])
+    merged = RankingScorer()
+    for piece in pieces:
+        merged.merge(RankingScorer.from_state(piece.state()))
+    assert merged.result() == whole.result()
+
+
+@settings(max_examples=40, deadline=None)
+@given(SEEDS, st.integers(1, 140))
+def test_regions_partition_the_image_for_any_number_of_masks(seed, count):
+    generator = np.random.default_rng(seed)
+    masks = generator.random((count, 7, 9)) < generator.random()
+    image = ImageScores.from_masks(masks, np.zeros(count, int), masks[:0], [])
+    assert image.regions.pixels.sum() == 63
+    assert np.array_equal(image.gt_areas, masks.sum(axis=(1, 2)))
+    for place in range(0, count, 17):
+        assert np.array_equal(image.regions.image(image.gt[:, place]), masks[place])

@@ -1,0 +1,148 @@
+"""Averages over images."""
+
+from __future__ import annotations
+
+import json
+import math
+import pickle
+
+import numpy as np
+import pytest
+
+from sor_ppa.evaluation import ImageScores, RankingScorer, Score
+from sor_ppa.evaluation.scorer import Mean
+
+from .cases import boxes
+
+TWO = boxes((1, 1, 9, 9), (12, 2, 20, 12))
+
+
+def test_the_mean_counts_what_the_definition_counts():
+    mean = Mean()
+    for score in (Score(1.0, "counted", ""), Score(None, "nan_as_0", "x"), Score(None, "skipped", "y")):
+        mean.add(score)
+    result = mean.result()
+    assert result["value"] == 0.5
+    assert (result["counted"], result["nan_as_0"], result["skipped"], result["images"]) == (1, 1, 1, 3)
+    assert result["reasons"] == {"x": 1, "y": 1}
+
+
+def test_the_sum_is_exact():
+    values = np.random.default_rng(0).normal(size=1000) * 10.0 ** np.arange(-200, 200).repeat(3)[:1000]
+    mean = Mean()
+    for value in values:
+        mean.add(Score(float(value), "counted", ""))
+    assert mean.value == math.fsum(values) / 1000
+
+
+def test_without_images_there_is_no_value():
+    entry = RankingScorer().result()["sa_sor"]["irsr"]
+    assert entry["value"] is None
+    assert entry["images"] == 0
+
+
+def test_default_metrics():
+    assert RankingScorer().names() == {"sa_sor": ["irsr"], "sor": ["assr@assr"], "mae": ["assr@assr"]}
+
+
+@pytest.mark.parametrize(
+    ("metrics", "variants", "names"),
+    [
+        (["sor"], None, {"sor": ["assr@assr"]}),
+        (["sor:psr", "mae"], None, {"sor": ["psr"], "mae": ["assr@assr"]}),
+        (None, {"sor": "psr"}, {"sor": ["psr"]}),
+        (["mae"], {"sor": ["psr", "assr"]}, {"mae": ["assr@assr"], "sor": ["psr", "assr"]}),
+        (["sa_sor", "sor"], ["seqrank"], {"sa_sor": ["seqrank"], "sor": ["seqrank"]}),
+        (["sa_sor", "sor"], ["irsr", "sor:ijcv"], {"sa_sor": ["irsr"], "sor": ["ijcv"]}),
+        ("ndcg", None, {"ndcg": ["ijcv_lin@assr_ijcv"]}),
+    ],
+)
+def test_how_variants_are_chosen(metrics, variants, names):
+    assert RankingScorer(metrics, variants).names() == names
+
+
+def test_results_carry_the_full_name():
+    assert RankingScorer(["sor:psr"]).result()["sor"]["psr"]["variant"] == "psr@area"
+
+
+@pytest.mark.parametrize(
+    ("metrics", "variants", "message"),
+    [
+        (["sasor"], None, "metric: expected one of sa_sor, sor"),
+        (["sor"], ["irsr"], "variant: expected a name that a chosen metric knows"),
+        (["sor"], {"mad": ["x"]}, "metric: expected one of"),
+        (["sor:irsr"], None, "variant: expected for sor one of"),
+    ],
+)
+def test_unknown_names_are_refused(metrics, variants, message):
+    with pytest.raises(ValueError, match=message):
+        RankingScorer(metrics, variants)
+
+
+def test_add_returns_the_scores_of_the_image():
+    scores = RankingScorer().add(TWO, [0, 1], TWO, [0.1, 0.9])
+    assert scores["sa_sor"]["irsr"].value == pytest.approx(1)
+
+
+def test_the_state_survives_json_and_pickle():
+    scorer = RankingScorer("all", "all")
+    scorer.add(TWO, [0, 1], TWO, [0.1, 0.9], pred_confidences=[1, 1])
+    assert RankingScorer.from_state(json.loads(json.dumps(scorer.state()))).result() == scorer.result()
+    assert pickle.loads(pickle.dumps(scorer)).result() == scorer.result()
+
+
+def test_scorers_of_other_variants_do_not_merge():
+    with pytest.raises(ValueError, match="merge: expected a scorer of"):
+        RankingScorer(["sor"]).merge(RankingScorer(["mae"]))
+
+
+def test_the_state_does_not_grow_with_images():
+    scorer = RankingScorer()
+    sizes = []
+    for _ in range(3):
+        for _ in range(50):
+            scorer.add(TWO, [0, 1], TWO[:1], [0.3])
+        sizes.append(len(pickle.dumps(scorer)))
+    assert sizes[2] <= sizes[0] + 8
+
+
+def test_painted_maps_are_scored_by_the_rules_on_maps():
+    scorer = RankingScorer(["sor", "mae"], on_map=True)
+    grey = np.where(TWO[1], 255, np.where(TWO[0], 100, 0)).astype(np.uint8)
+    scores = scorer.add_map(TWO, [0, 1], grey)
+    assert scores["sor"]["assr@map"].value == pytest.approx(1)
+    assert list(scores["mae"]) == ["assr@map"]
+
+
+def test_rules_on_instances_are_refused_on_maps():
+    with pytest.raises(ValueError, match="f_measure is not defined on painted maps"):
+        RankingScorer(["f_measure"], on_map=True)
+    with pytest.raises(ValueError, match="'irsr' is not defined on a painted map"):
+        RankingScorer(["sa_sor:irsr"], on_map=True).add_map(TWO, [0, 1], np.zeros((24, 32), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("grey", "message"),
+    [
+        (np.zeros((24, 31), np.uint8), "saliency_map: expected the size of gt_masks, 24 x 32"),
+        (np.zeros((24, 32), float), "saliency_map: expected a uint8 map"),
+        (np.zeros((1, 24, 32), np.uint8), "saliency_map: expected a uint8 map"),
+    ],
+)
+def test_bad_maps_are_refused(grey, message):
+    with pytest.raises(ValueError, match=message):
+        ImageScores.from_map(TWO, [0, 1], grey)
+
+
+@pytest.mark.parametrize(
+    ("rle", "message"),
+    [
+        ({"size": [24, 31], "counts": [744]}, r"pred_rles\[0\]: expected size \[24, 32\]"),
+        ({"counts": [768]}, r"pred_rles\[0\]: expected an RLE dict"),
+        ({"size": [24, 32], "counts": [700]}, r"pred_rles\[0\]: expected runs that sum to 768, found 700"),
+        ({"size": [24, 32], "counts": [800, -32]}, r"pred_rles\[0\]: expected runs that sum to 768"),
+    ],
+)
+def test_bad_run_lengths_are_refused(rle, message):
+    with pytest.raises(ValueError, match=message):
+        RankingScorer().add_rles([], [], [rle], [1.0], (24, 32))

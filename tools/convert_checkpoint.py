@@ -1,0 +1,100 @@
+#!/usr/bin/env python
+"""Convert a published weight file to safetensors with the names of this project.
+
+Nothing in the file can run code. Without a config every tensor is written under its name here; with one, only
+those that the configured model takes, and the table says what is missing, unused or of another size.
+
+Example:
+    python tools/convert_checkpoint.py model_final.pth ppa.safetensors --config-file configs/sor/ppa.yaml
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+
+from sor_ppa.checkpoint import (
+    SYSTEMS,
+    Checkpoint,
+    CheckpointError,
+    fit_to_model,
+    read_checkpoint,
+    write_safetensors,
+)
+from sor_ppa.checkpoint.match import count_parts, renamings
+
+SUFFIX = ".safetensors"
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("input", metavar="IN", help="weight file of any format that MODEL.WEIGHTS takes")
+    parser.add_argument("output", metavar=f"OUT{SUFFIX}", help="file to write")
+    parser.add_argument("--system", choices=list(SYSTEMS), default="sor", help="whose names (default: sor)")
+    parser.add_argument("--config-file", help="write only what this config's model takes")
+    parser.add_argument("--allow-non-finite", action="store_true", help="accept NaN and infinite weights")
+    parser.add_argument("--opts", nargs="+", default=[], help="KEY VALUE pairs that change the config")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Convert; returns the exit status."""
+    args = get_parser().parse_args(arguments)
+    try:
+        report = convert(args)
+    except ValueError as error:  # CheckpointError, and mistakes in a config
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    sys.stdout.write(report + "\n")
+    return 0
+
+
+def convert(args: argparse.Namespace) -> str:
+    """Read, rename, write; returns the table.
+
+    Raises:
+        CheckpointError: if the file is refused or does not belong to the config's model.
+    """
+    if Path(args.output).suffix != SUFFIX:
+        raise CheckpointError(f"found suffix {Path(args.output).suffix!r}, expected {SUFFIX!r}", args.output)
+    checkpoint = read_checkpoint(args.input, allow_non_finite=args.allow_non_finite)
+    if args.config_file:
+        tensors, table, origin = _for_model(args, checkpoint)
+    else:
+        origin, tensors = list(renamings(checkpoint, args.system).items())[-1]
+        table = _table(tensors, checkpoint)
+    write_safetensors(tensors, args.output)
+    head = f"{args.input} ({checkpoint.format.value}, {origin}) -> {args.output}: {len(tensors)} tensors"
+    return f"{head}\n{table}"
+
+
+def _for_model(args: argparse.Namespace, checkpoint: Checkpoint) -> tuple[dict[str, torch.Tensor], str, str]:
+    from detectron2.modeling import build_model
+
+    from sor_ppa.engine import load_config
+
+    cfg = load_config(args.config_file, [*args.opts, "MODEL.DEVICE", "cpu"])
+    model = build_model(cfg)
+    try:
+        fit = fit_to_model(checkpoint, model.state_dict(), args.system)
+    except CheckpointError as error:
+        raise error.at(args.input) from None
+    return fit.loaded, fit.table(), fit.origin
+
+
+def _table(tensors: dict[str, torch.Tensor], checkpoint: Checkpoint) -> str:
+    parts = count_parts(tensors)
+    width = max(len("part"), *(len(part) for part, _ in parts))
+    renamed = sum(name not in checkpoint.tensors for name in tensors)
+    lines = [f"{'part':<{width}}  tensors", *(f"{part:<{width}}  {count:>7}" for part, count in parts)]
+    return "\n".join([*lines, f"{renamed} of {len(tensors)} renamed"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

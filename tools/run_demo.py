@@ -1,0 +1,176 @@
+#!/usr/bin/env python
+"""The main job from nothing: make data, train, evaluate, look. ``make demo`` runs this.
+
+Every step is a command of the project that you can run yourself; it is printed before it runs,
+and its full output goes to a log. A step whose result is there already is not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+REPO = Path(__file__).resolve().parents[1]
+CONFIG = "configs/sor/demo.yaml"
+PROGRESS = re.compile(r"eta: (\S+) +iter: (\d+) +total_loss: (\S+)")
+
+
+def say(text: str) -> None:
+    """A line for the reader."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def run(command: list[str], log: Path) -> None:
+    """Run a command, show how far it is, keep everything it prints.
+
+    Args:
+        command: arguments after the interpreter.
+        log: file for its output.
+
+    Raises:
+        SystemExit: if it fails, with its last lines and the log's name.
+    """
+    say(f"    python {' '.join(command)}")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    lines: list[str] = []
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            [sys.executable, *command],
+            cwd=REPO,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert process.stdout is not None
+        shown = 0.0
+        for line in process.stdout:
+            file.write(line)
+            lines.append(line)
+            found = PROGRESS.search(line)
+            if found and time.monotonic() - shown > 15:
+                shown = time.monotonic()
+                eta, iteration, loss = found.groups()
+                say(f"    iteration {iteration}, loss {loss}, {eta} to go")
+    if process.wait() != 0:
+        say("".join(lines[-15:]))
+        sys.exit(f"error: the step above failed (exit status {process.returncode}); its log is {log}")
+
+
+def fingerprint(paths: list[Path], text: str) -> str:
+    """A hash of what a result depends on."""
+    digest = hashlib.sha256(text.encode())
+    for path in paths:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def make_sheet(output: Path, datasets: Path, rows: int) -> Path:
+    """A contact sheet of held-out pictures: input, truth, prediction.
+
+    Args:
+        output: folder of the trained model.
+        datasets: root of the datasets.
+        rows: pictures; the first of the split with at least three ranked objects, not the best.
+
+    Returns:
+        The file written.
+    """
+    from detectron2.data import DatasetCatalog
+
+    from sor_ppa.data.builtin import register_all
+    from sor_ppa.evaluation.ground_truth import truth_from_dict
+    from sor_ppa.predictor import SORPredictor
+    from sor_ppa.visualization import contact_sheet, draw_ranked
+    from sor_ppa.visualization.files import read_image
+
+    register_all(datasets)
+    dicts = DatasetCatalog.get("synthetic_sor_test")
+    chosen = [d for d in dicts if sum(a["gt_rank"] >= 0 for a in d["annotations"]) >= 3][:rows]
+    predictor = SORPredictor.from_config_file(
+        REPO / CONFIG, ["MODEL.WEIGHTS", str(output / "model_final.pth")]
+    )
+    pictures = [read_image(d["file_name"]) for d in chosen]
+    table = []
+    for record, picture, result in zip(chosen, pictures, predictor(pictures), strict=True):
+        truth = truth_from_dict(record)
+        ranks = truth.dense_ranks
+        masks = truth.ranked_masks().astype(bool)
+        drawn = draw_ranked(picture[:, :, ::-1], masks, ranks.max() - ranks + 1)
+        table.append([picture[:, :, ::-1], drawn, result.draw(picture)])
+    names = [Path(d["file_name"]).name for d in chosen]
+    sheet = contact_sheet(table, ["Input", "Truth", "Prediction"], row_labels=names)
+    path = output / "contact_sheet.png"
+    cv2.imwrite(str(path), np.ascontiguousarray(sheet[:, :, ::-1]))
+    return path
+
+
+def report(metrics: dict) -> None:
+    """The final table."""
+    ranking, boxes, masks = (metrics["results"][k] for k in ("sor", "bbox", "segm"))
+    say(f"\nHeld-out split, {metrics['images']} images")
+    say(f"  {'':34}{'model':>9}{'shuffled ranks':>17}")
+    say(f"  {'SA-SOR (irsr), -1 to 1':34}{ranking['SA-SOR']:9.3f}{ranking['SA-SOR-shuffled']:17.3f}")
+    say(f"  {'SOR (assr), 0 to 1':34}{ranking['SOR']:9.3f}{ranking['SOR-shuffled']:17.3f}")
+    say(f"  {'images used by SOR':34}{ranking['SOR-images']:9.0f}")
+    say(f"  {'MAE (assr), lower is better':34}{ranking['MAE']:9.3f}")
+    say(f"  {'box AP / AP50':34}{boxes['AP']:9.1f} / {boxes['AP50']:.1f}")
+    say(f"  {'mask AP / AP50':34}{masks['AP']:9.1f} / {masks['AP50']:.1f}")
+
+
+def main() -> None:
+    """Make, train, evaluate, look."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument(
+        "--output", default="output/demo", help="folder of all results (default: %(default)s)"
+    )
+    parser.add_argument("--count", nargs=3, default=["1000", "50", "200"], help="images of train, val, test")
+    parser.add_argument("--size", default="160x208", help="height x width of the images")
+    parser.add_argument("--rows", type=int, default=8, help="rows of the contact sheet")
+    parser.add_argument("opts", nargs="*", help="KEY VALUE pairs for train_net.py")
+    args = parser.parse_args()
+    output, start = Path(args.output), time.monotonic()
+    datasets = output / "datasets"
+
+    say("[1/3] Making a synthetic salient object ranking dataset")
+    data = ["tools/make_synthetic.py", "--output", f"{datasets}/synthetic_sor"]
+    run([*data, "--count", *args.count, "--size", args.size], output / "logs" / "data.log")
+
+    say("[2/3] Training CenterMask with the PPA ranking branch, then scoring the held-out split")
+    command = ["train_net.py", "--config-file", CONFIG, "DATASETS.ROOT", str(datasets)]
+    command += ["OUTPUT_DIR", str(output), *args.opts]
+    results = output / "inference" / "synthetic_sor_test" / "sor_metrics.json"
+    stamp = output / "trained.sha256"
+    wanted = fingerprint([REPO / CONFIG], " ".join([*command, *args.count, args.size]))
+    weights = output / "model_final.pth"
+    if not (results.exists() and weights.exists() and stamp.exists() and stamp.read_text() == wanted):
+        run(command, output / "logs" / "train.log")
+        stamp.write_text(wanted)
+    else:
+        say(f"    done before: {weights}")
+
+    say("[3/3] Drawing held-out pictures")
+    sheet = output / "contact_sheet.png"
+    if not sheet.exists() or sheet.stat().st_mtime < weights.stat().st_mtime:
+        make_sheet(output, datasets, args.rows)
+    report(json.loads(results.read_text()))
+    say(
+        f"\nPictures: {sheet}\nWeights:  {weights}\nMetrics:  {results}\n"
+        f"Per image, predictions: {results.parent}\nLogs:     {output / 'logs'}\n"
+        f"Time:     {(time.monotonic() - start) / 60:.1f} minutes\n"
+        f"\nNow your own photographs:\n    python demo/demo.py --config-file {CONFIG} --input PHOTOS "
+        f"--output ranked MODEL.WEIGHTS {weights}"
+    )
+
+
+if __name__ == "__main__":
+    main()
