@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -193,9 +194,9 @@ class SiameseDETR(DETRBase):
         Args:
             batched_inputs: samples of :class:`TwoViewMapper`.
         """
-        batch = ViewBatch.collate(batched_inputs, self.device)
         if not self.training:
-            return self.look(batch)
+            return self.look(batched_inputs)
+        batch = ViewBatch.collate(batched_inputs, self.device)
         losses, diagnostics = self.losses(batch)
         record_diagnostics(diagnostics)
         self.maybe_draw(batched_inputs)
@@ -214,7 +215,7 @@ class SiameseDETR(DETRBase):
         shown = list(batched_inputs[: self.picture_images])
         self.eval()
         try:
-            found = self.look(ViewBatch.collate(shown, self.device))
+            found = self.look(shown)
         finally:
             self.train()
         path = os.path.join(self.picture_folder, f"{iteration:07d}.png")
@@ -319,25 +320,35 @@ class SiameseDETR(DETRBase):
         return torch.cat([m.mean((2, 3)) for m in encoded.maps()[: len(self.in_features)]], dim=1)
 
     @torch.no_grad()
-    def look(self, batch: ViewBatch) -> list[dict[str, Any]]:
+    def look(self, samples: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """Where each view's regions are seen in the other view.
 
+        Views of different size go through the network apart, so no answer depends on what else is
+        in the batch.
+
+        Args:
+            samples: of :class:`TwoViewMapper`; crops are not needed.
+
         Returns:
-            one dict an image with, for view v = 0 and 1, ``boxes`` (2, P, 4) corners in pixels that
+            one dict a sample with, for view v = 0 and 1, ``boxes`` (2, P, 4) corners in pixels that
             are predicted in view v for the regions of the other view, ``scores`` (2, P) and
             ``regions`` (2, P, 4), where they truly lie.
         """
-        prediction = self.cross_view(batch)
-        targets = self.targets(batch)
-        matches = self.pred_head.criterion.match(prediction.logits[-1:], prediction.boxes[-1:], targets)
-        boxes, scores = _by_target(prediction, matches, len(batch.images), self.num_regions)
-        pixels = boxes * batch.limits.repeat(1, 1, 2)
-        half = len(batch.images) // 2
-        return [
-            {key: torch.stack((value[i], value[i + half])) for key, value in
-             {"boxes": pixels, "scores": scores, "regions": batch.boxes}.items()}
-            for i in range(half)
-        ]  # fmt: skip
+        groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
+        for index, sample in enumerate(samples):
+            groups[tuple(sample["views"].shape)].append(index)
+        results: list[dict[str, Any]] = [{} for _ in samples]
+        for members in groups.values():
+            batch = ViewBatch.collate([samples[i] for i in members], self.device)
+            prediction = self.cross_view(batch)
+            targets = self.targets(batch)
+            matches = self.pred_head.criterion.match(prediction.logits[-1:], prediction.boxes[-1:], targets)
+            boxes, scores = _by_target(prediction, matches, len(batch.images), self.num_regions)
+            seen = {"boxes": boxes * batch.limits.repeat(1, 1, 2), "scores": scores, "regions": batch.boxes}
+            for row, index in enumerate(members):
+                pair = [row, row + len(members)]
+                results[index] = {key: value[pair] for key, value in seen.items()}
+        return results
 
 
 def _by_target(prediction: CrossView, matches: Matches, images: int, regions: int) -> tuple[Tensor, Tensor]:

@@ -58,21 +58,23 @@ class RankingDETR(DETRDetector):
         detector = super().from_config(cfg)
         shapes = detector["backbone"].output_shape()
         top = cfg.MODEL.SIAMESE_DETR.IN_FEATURES[-1]
-        ordered = sorted(shapes, key=lambda name: shapes[name].stride)
-        fine = tuple(name for name in ordered if shapes[name].stride < shapes[top].stride)
-        width = cfg.MODEL.FPN.OUT_CHANNELS
-        pyramid = FeaturePyramidNetwork(
-            [shapes[name].channels for name in fine] + [cfg.MODEL.SIAMESE_DETR.HIDDEN_DIM], width
+        names = {name: f"p{shape.stride.bit_length() - 1}" for name, shape in shapes.items()}
+        wanted = list(cfg.MODEL.ROI_HEADS.IN_FEATURES)
+        # Levels that no head reads would be parameters without gradient.
+        fine = tuple(
+            name
+            for name in sorted(shapes, key=lambda name: shapes[name].stride)
+            if shapes[name].stride < shapes[top].stride and names[name] in wanted
         )
-        strides = [shapes[name].stride for name in (*fine, top)]
-        names = tuple(f"p{stride.bit_length() - 1}" for stride in strides)
-        levels = {n: ShapeSpec(channels=width, stride=s) for n, s in zip(names, strides, strict=True)}
+        width = cfg.MODEL.FPN.OUT_CHANNELS
+        channels = [shapes[name].channels for name in fine] + [cfg.MODEL.SIAMESE_DETR.HIDDEN_DIM]
+        levels = {names[n]: ShapeSpec(channels=width, stride=shapes[n].stride) for n in (*fine, top)}
         return {
             **detector,
             "roi_heads": build_roi_heads(cfg, levels),
             "fine_features": fine,
-            "pyramid": pyramid,
-            "pyramid_names": names,
+            "pyramid": FeaturePyramidNetwork(channels, width),
+            "pyramid_names": tuple(levels),
         }
 
     def forward(self, batched_inputs: Sequence[dict[str, Any]]) -> dict[str, Tensor] | list[dict[str, Any]]:

@@ -11,7 +11,11 @@ from sor_ppa.siamese_detr.pretraining import ViewBatch, swap_views
 
 from .published import fixture, image, load_published, make_cfg
 
-CASES = ["pretrain_conditional", "pretrain_conditional_jitter", "pretrain_vanilla"]
+CASES = [
+    pytest.param("pretrain_conditional", marks=pytest.mark.slow),
+    "pretrain_conditional_jitter",
+    pytest.param("pretrain_vanilla", marks=pytest.mark.slow),
+]
 
 
 def make_batch(case) -> ViewBatch:
@@ -172,7 +176,10 @@ def test_gradient_norms_equal_the_published(step):
 def test_batch_norm_buffers_equal_the_published(step):
     for key in step.case.arrays:
         if key.startswith("after_step/"):
-            step.case.check(key, step.running[key.removeprefix("after_step/")])
+            # Behind the projector a batch of two is nearly +-1, which magnifies rounding.
+            step.case.check(
+                key, step.running[key.removeprefix("after_step/")], atol=2e-3 if "predictor" in key else 2e-4
+            )
 
 
 def test_global_projections_equal_the_published(step):
