@@ -15,6 +15,7 @@ from . import (  # noqa: E402
     inspyrenet,
     mask_rcnn,
     salience_detr,
+    siamese_detr,
 )
 from .config import add_sor_config  # noqa: E402
 
@@ -29,4 +30,5 @@ __all__ = [
     "inspyrenet",
     "mask_rcnn",
     "salience_detr",
+    "siamese_detr",
 ]

@@ -17,6 +17,7 @@ from detectron2.config import CfgNode, get_cfg
 from detectron2.utils.file_io import PathManager
 
 from .salience_detr.config import add_salience_detr_config
+from .siamese_detr.config import add_siamese_detr_config
 
 __all__ = ["ConfigError", "add_sor_config", "load_config", "settle_config"]
 
@@ -40,6 +41,7 @@ def add_sor_config(cfg: CfgNode) -> None:
 
     add_salience_detr_config(cfg)
     add_inspyrenet_config(cfg)
+    add_siamese_detr_config(cfg)
 
 
 class ConfigError(ValueError):

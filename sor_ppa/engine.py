@@ -37,6 +37,7 @@ from .config import ConfigError, load_config
 from .data.builtin import register_from_config
 from .data.mapper import RankingDatasetMapper
 from .data.sod import register_sod_from_config
+from .data.unlabelled import register_folders
 from .evaluation.evaluator import SOREvaluator
 from .evaluation.sod_evaluator import SODEvaluator
 from .inspyrenet.stage import with_saliency
@@ -61,6 +62,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
     cfg = load_config(args.config_file, args.opts)
     register_from_config(cfg)
     register_sod_from_config(cfg)
+    register_folders(cfg.DATASETS.TRAIN)
     for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
         if name not in MetadataCatalog.list() or not MetadataCatalog.get(name).get("thing_classes"):
             raise ConfigError(f"DATASETS: found {name!r}, which is not a registered dataset")
@@ -227,13 +229,14 @@ class Trainer(DefaultTrainer):
         kind = MetadataCatalog.get(dataset_name).get("evaluator_type", "coco")
         if kind == "sod":
             return SODEvaluator(dataset_name, output_dir=folder)
-        if kind == "coco" or not cfg.MODEL.MASK_ON:
+        if kind in ("coco", "pascal_voc") or not cfg.MODEL.MASK_ON:
             tasks = None if cfg.MODEL.MASK_ON else ("bbox",)
             return DatasetEvaluators([COCOEvaluator(dataset_name, tasks=tasks, output_dir=folder)])
         if kind == "sor":
             return SOREvaluator(dataset_name, output_dir=folder, rank_field=cfg.TEST.RANK_FIELD)
+        known = "'sor', 'coco', 'pascal_voc' or 'sod'"
         raise ConfigError(
-            f"dataset {dataset_name}: found evaluator_type {kind!r}, expected 'sor', 'coco' or 'sod'"
+            f"dataset {dataset_name}: found evaluator_type {kind!r}, expected {known}"
         )
 
     @classmethod

@@ -17,7 +17,7 @@ SYSTEMS: Mapping[str, str] = {
     "sor": "sor",
     "salience_detr": "salience_detr",
     "siamese_detr": "siamese_detr",
-    "conditional_detr": "siamese_detr",
+    "conditional_detr": "conditional_detr",
     "inspyrenet": "inspyrenet",
 }
 

@@ -22,7 +22,7 @@ Shape = tuple[int, ...]
 # Layers whose first dimension is the number of classes; they may differ between a file and a model.
 CLASS_LAYERS = re.compile(
     r"(?:^|\.)(?:fcos_head\.cls_logits|mask_head\.predictor|maskiou_head\.maskiou"
-    r"|box_predictor\.cls_score|box_predictor\.bbox_pred)\.(?:weight|bias)$"
+    r"|box_predictor\.cls_score|box_predictor\.bbox_pred|class_embed(?:\.\d+)?)\.(?:weight|bias)$"
 )
 # Constants that the config sets, and ones that older detectron2 stored.
 _CONSTANTS = re.compile(r"^pixel_(?:mean|std)$|anchor_generator\.cell_anchors")

@@ -1,0 +1,83 @@
+"""Data loaders: two views of unlabelled images, and detection with DETR's augmentation."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+from detectron2.config import CfgNode
+from detectron2.data import DatasetFromList, MapDataset, build_batch_data_loader, build_detection_train_loader
+from detectron2.data import transforms as T
+from detectron2.data.samplers import TrainingSampler
+from detectron2.utils import comm
+
+from ..data.mapper import RankingDatasetMapper
+from ..data.unlabelled import ProposalCache, build_proposal_cache, unlabelled_records
+from .region_proposals import make_proposer
+from .view_mapper import TwoViewMapper
+
+__all__ = ["build_detection_loader", "build_pretraining_loader", "detr_augmentations", "load_proposals"]
+
+
+def load_proposals(cfg: CfgNode, records: list[dict[str, Any]]) -> ProposalCache | None:
+    """The cached boxes of all records; the main process proposes what is missing, the others wait.
+
+    Returns:
+        the cache, or None for random boxes.
+
+    Raises:
+        ValueError: the cache was made for other images or settings.
+    """
+    propose, settings = make_proposer(cfg)
+    if propose is None:
+        return None
+    node = cfg.INPUT.TWO_VIEWS.PROPOSALS
+    folder = node.CACHE or os.path.join(cfg.OUTPUT_DIR, "proposals")
+    files = [record["file_name"] for record in records]
+    if comm.is_main_process():
+        build_proposal_cache(files, folder, propose, settings, node.WORKERS)
+    comm.synchronize()
+    return ProposalCache(folder)
+
+
+def build_pretraining_loader(cfg: CfgNode) -> Any:
+    """Endless batches of :class:`TwoViewMapper` samples of ``DATASETS.TRAIN``.
+
+    Raises:
+        ValueError: no image has a proposal.
+    """
+    records = unlabelled_records(cfg.DATASETS.TRAIN)
+    proposals = load_proposals(cfg, records)
+    if proposals is not None:
+        filled = np.flatnonzero(proposals.counts())
+        records = [records[i] for i in filled]
+        if not records:
+            raise ValueError(f"{proposals.folder}: found no box for any image, expected some")
+    dataset = MapDataset(DatasetFromList(records, copy=False), TwoViewMapper(cfg, proposals))
+    return build_batch_data_loader(
+        dataset,
+        TrainingSampler(len(dataset)),
+        cfg.SOLVER.IMS_PER_BATCH,
+        aspect_ratio_grouping=False,
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+    )
+
+
+def detr_augmentations(cfg: CfgNode) -> list[T.Augmentation]:
+    """DETR's training augmentation: flip, half of the time a crop at small scale, resize."""
+    resize = T.ResizeShortestEdge(
+        cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MAX_SIZE_TRAIN, cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING
+    )
+    augmentations: list[T.Augmentation] = [T.RandomFlip()] if cfg.INPUT.RANDOM_FLIP != "none" else []
+    if cfg.INPUT.CROP.ENABLED:
+        crop = T.RandomCrop(cfg.INPUT.CROP.TYPE, cfg.INPUT.CROP.SIZE)
+        small = T.ResizeShortestEdge([400, 500, 600], sample_style="choice")
+        augmentations.append(T.RandomApply(T.AugmentationList([small, crop]), prob=0.5))
+    return [*augmentations, resize]
+
+
+def build_detection_loader(cfg: CfgNode) -> Any:
+    """Batches of labelled images with :func:`detr_augmentations`."""
+    mapper = RankingDatasetMapper(cfg, is_train=True, augmentations=detr_augmentations(cfg))
+    return build_detection_train_loader(cfg, mapper=mapper)

@@ -1,0 +1,207 @@
+"""Class-agnostic region proposals: EdgeBoxes on structured or on gradient edges (section 3.1)."""
+
+from __future__ import annotations
+
+import math
+import os
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from detectron2.config import CfgNode
+from numpy.typing import NDArray
+
+__all__ = ["METHODS", "EdgeBoxProposer", "edge_boxes", "gradient_edges", "make_proposer", "thin_edges"]
+
+METHODS = ("edge_boxes", "gradient_boxes", "random")
+FAINT = 0.02  # gradient, of a range of 1, below which an image counts as flat
+SMALLEST_RESCALED = 1000.0  # shorter side, in pixels, of the second attempt
+
+Array = NDArray[Any]
+
+
+def _cv2(contrib: bool = True) -> ModuleType:
+    import cv2
+
+    if contrib and not hasattr(cv2, "ximgproc"):
+        raise ImportError(
+            "cv2.ximgproc: found an OpenCV without contributed modules, "
+            "expected opencv-contrib-python-headless (EdgeBoxes needs it)"
+        )
+    return cv2
+
+
+def edge_boxes(edges: Array, orientation: Array, max_boxes: int = 512) -> tuple[Array, Array]:
+    """EdgeBoxes (Zitnick and Dollár, ECCV 2014) with OpenCV's default parameters.
+
+    Args:
+        edges: (H, W) float32 edge strength in [0, 1], thinned.
+        orientation: (H, W) float32 direction of the edge normal in [0, pi).
+        max_boxes: boxes kept.
+
+    Returns:
+        (N, 4) int64 corners and (N,) float32 scores, best first.
+    """
+    finder = _cv2().ximgproc.createEdgeBoxes()
+    finder.setMaxBoxes(max_boxes)
+    boxes, scores = finder.getBoundingBoxes(np.float32(edges), np.float32(orientation))
+    corners = np.asarray(boxes, dtype=np.int64).reshape(-1, 4).copy()
+    corners[:, 2:] += corners[:, :2]
+    return corners, np.asarray(scores, dtype=np.float32).reshape(-1)
+
+
+def thin_edges(strength: Array, orientation: Array) -> Array:
+    """Suppress what is weaker than its neighbours one pixel along the edge normal.
+
+    Args:
+        strength: (H, W) float32.
+        orientation: (H, W) direction of the normal in radians.
+
+    Returns:
+        (H, W) float32.
+    """
+    cv2 = _cv2(contrib=False)
+    height, width = strength.shape
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    dx, dy = np.cos(orientation).astype(np.float32), np.sin(orientation).astype(np.float32)
+    kept = strength.astype(np.float32)
+    for side in (1, -1):
+        beside = cv2.remap(
+            kept, x + side * dx, y + side * dy, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
+        strength = np.where(kept < beside, 0, strength)
+    return strength.astype(np.float32)
+
+
+def gradient_edges(image: Array) -> tuple[Array, Array]:
+    """Edges without a learnt model: the strongest colour gradient, thinned.
+
+    Args:
+        image: (H, W, 3) uint8.
+
+    Returns:
+        edge strength in [0, 1] and direction of the normal in [0, pi), both (H, W) float32.
+    """
+    cv2 = _cv2(contrib=False)
+    smooth = cv2.GaussianBlur(image.astype(np.float32) / 255, (0, 0), 1.0)
+    gx = cv2.Scharr(smooth, cv2.CV_32F, 1, 0, scale=1 / 32)
+    gy = cv2.Scharr(smooth, cv2.CV_32F, 0, 1, scale=1 / 32)
+    power = gx * gx + gy * gy
+    best = power.argmax(axis=2)[..., None]
+    gx, gy = np.take_along_axis(gx, best, 2)[..., 0], np.take_along_axis(gy, best, 2)[..., 0]
+    magnitude = np.sqrt(np.take_along_axis(power, best, 2)[..., 0])
+    orientation = np.mod(np.arctan2(gy, gx), math.pi).astype(np.float32)
+    ceiling = max(float(np.quantile(magnitude, 0.99)), FAINT)
+    return thin_edges(np.minimum(magnitude / ceiling, 1), orientation), orientation
+
+
+class EdgeBoxProposer:
+    """Boxes of an image file by EdgeBoxes; can be sent to other processes.
+
+    Args:
+        max_boxes: boxes kept an image.
+        edge_model: OpenCV's structured-edge forest (``model.yml.gz``); empty for gradient edges.
+
+    Raises:
+        ImportError: OpenCV lacks its contributed modules.
+        FileNotFoundError: the forest does not exist.
+    """
+
+    def __init__(self, max_boxes: int = 512, edge_model: str = "") -> None:
+        _cv2()
+        if edge_model and not os.path.isfile(edge_model):
+            raise FileNotFoundError(
+                f"{edge_model}: found no such file, expected OpenCV's structured-edge forest "
+                "(INPUT.TWO_VIEWS.PROPOSALS.EDGE_MODEL)"
+            )
+        self.max_boxes = max_boxes
+        self.edge_model = edge_model
+        self._detector: Any = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_detector": None}
+
+    def __call__(self, path: str) -> tuple[Array, Array]:
+        """(N, 4) int64 corners in pixels, best first, and (N,) scores; always at least one box.
+
+        Raises:
+            OSError: the file cannot be read as an image.
+        """
+        from detectron2.data import detection_utils
+
+        _cv2().setNumThreads(1)
+        return self.propose(detection_utils.read_image(path, format="RGB"))
+
+    def propose(self, image: Array) -> tuple[Array, Array]:
+        """The same for an (H, W, 3) uint8 RGB image.
+
+        An image without boxes is sharpened, contrasted and enlarged for a second attempt; if that
+        fails as well, its central half is the one box.
+        """
+        boxes, scores = self.detect(image)
+        if len(boxes) == 0:
+            enlarged, factor = _sharpen(image)
+            boxes, scores = self.detect(enlarged)
+            boxes = _divide(boxes, factor)
+        if len(boxes) == 0:
+            height, width = image.shape[:2]
+            quarter = np.array([[width // 4, height // 4, width // 4 * 3, height // 4 * 3]])
+            return quarter.astype(np.int64), np.zeros(1, np.float32)
+        return boxes, scores
+
+    def detect(self, image: Array) -> tuple[Array, Array]:
+        """EdgeBoxes on the edges of an (H, W, 3) uint8 RGB image."""
+        if min(image.shape[:2]) < 3:
+            return np.zeros((0, 4), np.int64), np.zeros(0, np.float32)
+        image = np.ascontiguousarray(image)
+        return edge_boxes(
+            *(self.structured_edges(image) if self.edge_model else gradient_edges(image)), self.max_boxes
+        )
+
+    def structured_edges(self, image: Array) -> tuple[Array, Array]:
+        """Thinned edges and orientation by the structured forest (Dollár and Zitnick, 2015)."""
+        if self._detector is None:
+            self._detector = _cv2().ximgproc.createStructuredEdgeDetection(self.edge_model)
+        edges = self._detector.detectEdges(image.astype(np.float32) / 255)
+        orientation = self._detector.computeOrientation(edges)
+        return self._detector.edgesNms(edges, orientation), orientation
+
+
+def _divide(boxes: Array, factor: int) -> Array:
+    """Corners in the original image, origin and size rounded down apart as published."""
+    origin = boxes[:, :2] // factor
+    return np.concatenate((origin, origin + (boxes[:, 2:] - boxes[:, :2]) // factor), axis=1)
+
+
+def _sharpen(image: Array) -> tuple[Array, int]:
+    """Sharpened, contrasted and enlarged copy, and the factor of enlargement."""
+    cv2 = _cv2(contrib=False)
+    kernel = np.array([[0, -1, 0], [-1, 5, -1], [0, -1, 0]], dtype=np.float32)
+    strong = cv2.convertScaleAbs(cv2.filter2D(image, -1, kernel), alpha=1.5, beta=0)
+    height, width = image.shape[:2]
+    factor = math.ceil(SMALLEST_RESCALED / min(height, width))
+    if max(height, width) * factor > 8 * SMALLEST_RESCALED:  # a thin strip: bound memory
+        factor = max(1, int(8 * SMALLEST_RESCALED) // max(height, width))
+    return cv2.resize(strong, (width * factor, height * factor)), factor
+
+
+def make_proposer(cfg: CfgNode) -> tuple[EdgeBoxProposer | None, dict[str, Any]]:
+    """The proposer of a config and the settings its boxes depend on; None for random boxes.
+
+    Raises:
+        ValueError: the method is unknown, or structured edges are asked for without a forest.
+    """
+    node = cfg.INPUT.TWO_VIEWS.PROPOSALS
+    if node.METHOD not in METHODS:
+        raise ValueError(
+            f"INPUT.TWO_VIEWS.PROPOSALS.METHOD: found {node.METHOD!r}, expected one of {METHODS}"
+        )
+    settings = {"method": node.METHOD, "max_boxes": node.MAX_BOXES}
+    if node.METHOD == "random":
+        return None, settings
+    if node.METHOD == "edge_boxes" and not node.EDGE_MODEL:
+        raise ValueError(
+            "INPUT.TWO_VIEWS.PROPOSALS.EDGE_MODEL: found nothing, expected OpenCV's structured-edge forest; "
+            "METHOD 'gradient_boxes' needs none"
+        )
+    return EdgeBoxProposer(node.MAX_BOXES, node.EDGE_MODEL if node.METHOD == "edge_boxes" else ""), settings

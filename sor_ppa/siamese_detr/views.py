@@ -1,0 +1,265 @@
+"""Geometry of the two views: where they are cut and which regions they share (section 3.1).
+
+Pure functions on numbers; pixels are cut in :mod:`sor_ppa.siamese_detr.view_mapper`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "TwoViews",
+    "clamp_to_intersection",
+    "crop_two_views",
+    "cut_two_views",
+    "fill_regions",
+    "map_regions",
+    "outer_rectangle",
+    "random_regions",
+    "resized_shape",
+]
+
+Array = NDArray[np.float64]
+EDGE = 1e-3  # pixels that rounding may put a box outside the view it was clamped to
+JITTER = 0.1  # of the boxes that fill up a short list of regions
+
+
+def resized_shape(width: int, height: int, short: int, longest: int) -> tuple[int, int]:
+    """Width and height after scaling the shorter side to ``short``, the longer to at most ``longest``.
+
+    Sides are truncated, and at least one pixel.
+    """
+    low, high = min(width, height), max(width, height)
+    if high / low * short > longest:
+        short = max(round(longest * low / high), 1)
+    other = max(int(short * high / low), 1)
+    return (short, other) if width < height else (other, short)
+
+
+def outer_rectangle(
+    width: int,
+    height: int,
+    scale: tuple[float, float],
+    aspect: tuple[float, float],
+    draws: np.random.Generator,
+) -> tuple[int, int, int, int]:
+    """Draw the rectangle that both views lie in.
+
+    Args:
+        width: of the image in pixels.
+        height: of the image in pixels.
+        scale: smallest and largest area as a fraction of the image.
+        aspect: smallest and largest width over height.
+        draws: source of random numbers.
+
+    Returns:
+        left, top, right, bottom in pixels. After ten draws that do not fit, the central
+        rectangle of the nearest permitted aspect.
+    """
+    for _ in range(10):
+        area = draws.uniform(*scale) * width * height
+        ratio = math.exp(draws.uniform(math.log(aspect[0]), math.log(aspect[1])))
+        w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            top = int(draws.integers(0, height - h + 1))
+            left = int(draws.integers(0, width - w + 1))
+            return left, top, left + w, top + h
+    w, h = width, height
+    if width / height < aspect[0]:
+        h = max(round(width / aspect[0]), 1)
+    elif width / height > aspect[1]:
+        w = max(round(height * aspect[1]), 1)
+    left, top = (width - w) // 2, (height - h) // 2
+    return left, top, left + w, top + h
+
+
+@dataclass(frozen=True)
+class TwoViews:
+    """Two overlapping rectangles, both scaled to the size of the rectangle around them.
+
+    Attributes:
+        rectangles: (2, 4) left, top, right, bottom of each view in the image.
+        intersection: (4,) what both see, in the image.
+        width: of both views after scaling, in pixels.
+        height: of both views after scaling, in pixels.
+    """
+
+    rectangles: Array
+    intersection: Array
+    width: int
+    height: int
+
+    def to_view(self, boxes: Array, view: int) -> Array:
+        """(..., 4) corners in the image to pixels of view 0 or 1."""
+        left, top, right, bottom = self.rectangles[view]
+        scale = np.array([self.width / (right - left), self.height / (bottom - top)] * 2)
+        return (boxes - np.array([left, top, left, top])) * scale
+
+    def from_view(self, boxes: Array, view: int) -> Array:
+        """The inverse of :meth:`to_view`."""
+        left, top, right, bottom = self.rectangles[view]
+        scale = np.array([(right - left) / self.width, (bottom - top) / self.height] * 2)
+        return boxes * scale + np.array([left, top, left, top])
+
+    @property
+    def iou(self) -> float:
+        """IoU of the two rectangles."""
+        inter = np.prod(self.intersection[2:] - self.intersection[:2])
+        areas = np.prod(self.rectangles[:, 2:] - self.rectangles[:, :2], axis=1).sum()
+        return float(inter / (areas - inter))
+
+
+def cut_two_views(
+    outer: tuple[int, int, int, int], iou: float, stochastic: bool, draws: np.random.Generator
+) -> TwoViews:
+    """Two views inside ``outer`` whose IoU is at least ``iou``.
+
+    The intersection is concentric with ``outer`` and scaled so that the views "top left of outer to
+    bottom right of intersection" and "top left of intersection to bottom right of outer" have just
+    the wanted IoU t: with side s relative to outer, t = s^2 / (2 ((1 + s) / 2)^2 - s^2), solved for s.
+    Shrinking their outer corners then raises it.
+
+    Args:
+        outer: left, top, right, bottom in pixels.
+        iou: lowest IoU, in (0, 1].
+        stochastic: shrink the views by a random amount.
+        draws: source of random numbers.
+
+    Returns:
+        the views, in random order.
+    """
+    left, top, right, bottom = outer
+    width, height = right - left, bottom - top
+    side = (iou + math.sqrt(2 * iou * iou + 2 * iou)) / (iou + 2)
+    margin_x, margin_y = width * (1 - side) / 2, height * (1 - side) / 2
+    inner = np.array([left + margin_x, top + margin_y, right - margin_x, bottom - margin_y])
+    first = np.array([left, top, inner[2], inner[3]], dtype=np.float64)
+    second = np.array([inner[0], inner[1], right, bottom], dtype=np.float64)
+    if stochastic:
+        limit = max(margin_y, 0.0)
+        for corner, sign in ((first[:2], 1), (second[2:], -1)):
+            shift = draws.uniform(0, limit)
+            corner += sign * shift * np.array([width / height, 1.0])
+    views = np.stack((second, first) if draws.random() > 0.5 else (first, second))
+    return TwoViews(views, inner, width, height)
+
+
+def crop_two_views(
+    width: int,
+    height: int,
+    *,
+    scale: tuple[float, float],
+    aspect: tuple[float, float],
+    iou: float,
+    stochastic: bool,
+    draws: np.random.Generator,
+) -> TwoViews:
+    """Draw two views of an image; see :func:`outer_rectangle` and :func:`cut_two_views`."""
+    outer = outer_rectangle(width, height, scale, aspect, draws)
+    return cut_two_views(outer, iou, stochastic, draws)
+
+
+def clamp_to_intersection(boxes: Array, views: TwoViews) -> Array:
+    """Cut (N, 4) boxes of the image to what both views see, its right and bottom pixel left out."""
+    x1, y1, x2, y2 = views.intersection
+    low = np.maximum(boxes[:, :2], [x1, y1])
+    high = np.minimum(boxes[:, 2:], [x2 - 1, y2 - 1])
+    return np.concatenate((low, high), axis=1)
+
+
+def map_regions(boxes: Array, views: TwoViews, min_area: float) -> tuple[Array, NDArray[np.int64]]:
+    """Proposals of the image that both views see, in both.
+
+    Args:
+        boxes: (N, 4) corners in the image.
+        views: the two views.
+        min_area: smallest area as a fraction of the intersection, measured in view 0.
+
+    Returns:
+        (2, M, 4) corners in each view, and the (M,) indices of the proposals that are kept.
+    """
+    return _keep_inside(views.to_view(clamp_to_intersection(boxes, views), 0), views, min_area)
+
+
+def _keep_inside(first: Array, views: TwoViews, min_area: float) -> tuple[Array, NDArray[np.int64]]:
+    """Boxes (N, 4) of view 0 that are large enough and lie in both views."""
+    inner = views.to_view(views.intersection, 0)
+    area = (first[:, 2:] - first[:, :2]).prod(axis=1)
+    keep = area >= min_area * np.prod(inner[2:] - inner[:2])
+    keep &= (first >= -EDGE).all(axis=1) & (first[:, 2:] >= first[:, :2]).all(axis=1)
+    second = views.to_view(views.from_view(first, 0), 1)
+    keep &= (second[:, :2] >= -EDGE).all(axis=1)
+    keep &= (second[:, 2:] < np.array([views.width, views.height]) + EDGE).all(axis=1)
+    pair = np.stack((first[keep], second[keep]))
+    limit = np.array([views.width, views.height] * 2, dtype=np.float64)
+    return np.clip(pair, 0, limit), np.flatnonzero(keep)
+
+
+def random_regions(
+    views: TwoViews, *, count: int, max_aspect: float, min_area: float, draws: np.random.Generator
+) -> tuple[Array, NDArray[np.int64]]:
+    """Random regions inside the intersection (the published ablation).
+
+    Args:
+        views: the two views.
+        count: draws; fewer regions fit.
+        max_aspect: largest aspect ratio, either way, in both views.
+        min_area: smallest area as a fraction of the intersection, in both views.
+        draws: source of random numbers.
+
+    Returns:
+        as :func:`map_regions`; the indices count the draws.
+    """
+    x1, y1, x2, y2 = views.to_view(views.intersection, 0)
+    smallest = min_area * (y2 - y1) * (x2 - x1)
+    top = np.asarray(draws.integers(int(y1), max(int(y2), int(y1) + 1), size=count), dtype=np.float64)
+    left = np.asarray(draws.integers(int(x1), max(int(x2), int(x1) + 1), size=count), dtype=np.float64)
+    heights = draws.random(count) * (y2 - top) + 1e-10
+    narrowest = smallest / heights
+    widths = narrowest + draws.random(count) * (x2 - left - narrowest)
+    first = np.stack((left, top, left + widths, top + heights), axis=1)
+    second = views.to_view(views.from_view(first, 0), 1)
+    keep = first[:, 2] < x2
+    for boxes in (first, second):
+        w, h = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
+        ratio = w / (h + 1e-10)
+        keep &= (ratio >= 1 / max_aspect) & (ratio <= max_aspect)
+    keep &= (second[:, 2:] - second[:, :2]).prod(axis=1) >= smallest
+    regions, index = _keep_inside(first[keep], views, 0.0)
+    return regions, np.flatnonzero(keep)[index]
+
+
+def fill_regions(regions: Array, views: TwoViews, count: int, draws: np.random.Generator) -> Array:
+    """The intersection, then regions in order; a short list is repeated with jitter.
+
+    Args:
+        regions: (2, M, 4) corners in each view, M at least one.
+        views: the two views.
+        count: regions wanted.
+        draws: source of random numbers.
+
+    Returns:
+        (2, count, 4).
+
+    Raises:
+        ValueError: there is no region.
+    """
+    if regions.shape[1] == 0:
+        raise ValueError("regions: found none, expected at least one")
+    inner = np.stack([views.to_view(views.intersection, v) for v in (0, 1)])[:, None]
+    missing = count - 1 - regions.shape[1]
+    if missing > 0:
+        first = regions[0][np.arange(missing) % regions.shape[1]]
+        size = first[:, 2:] - first[:, :2]
+        noise = 1 / (1 + np.exp(-np.asarray(draws.standard_normal((missing, 4)))))
+        first = first + np.concatenate((size, size), axis=1) * (2 * JITTER * noise - JITTER)
+        x1, y1, x2, y2 = inner[0, 0]
+        first = np.clip(first, [x1, y1, x1, y1], [x2 - 1, y2 - 1, x2 - 1, y2 - 1])
+        second = views.to_view(views.from_view(first, 0), 1)
+        limit = np.array([views.width, views.height] * 2, dtype=np.float64)
+        regions = np.concatenate((regions, np.clip(np.stack((first, second)), 0, limit)), axis=1)
+    return np.concatenate((inner, regions), axis=1)[:, :count]

@@ -1,0 +1,143 @@
+"""Detectors with every transformer: training, evaluation, empty images, batches."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from detectron2.modeling import build_model
+
+from sor_ppa.siamese_detr.solver import build_optimizer
+
+from .tiny import LEVELS, labelled, picture, tiny_cfg
+
+BATCH = [labelled(64, 96, [[5.0, 5, 40, 50], [50, 20, 90, 60]]), labelled(96, 64, [], seed=1)]
+
+
+def make(transformer="conditional", **keys):
+    torch.manual_seed(0)
+    cfg = tiny_cfg("DETRDetector", transformer)
+    for key, value in keys.items():
+        cfg.MODEL.SIAMESE_DETR[key] = value
+    return build_model(cfg)
+
+
+@pytest.mark.parametrize("transformer", LEVELS)
+def test_a_step_reaches_every_trainable_parameter(transformer):
+    model = make(transformer).train()
+    sum(model(BATCH).values()).backward()
+    frozen = ("backbone.stem", "backbone.res2")
+    for name, parameter in model.named_parameters():
+        assert (parameter.grad is None) == name.startswith(frozen), name
+
+
+@pytest.mark.parametrize("transformer", LEVELS)
+def test_a_batch_without_any_object_trains(transformer):
+    model = make(transformer).train()
+    losses = model([labelled(64, 64, []), labelled(64, 64, [], seed=1)])
+    assert all(torch.isfinite(v) for v in losses.values())
+    assert losses["loss_bbox"].item() == 0
+    sum(losses.values()).backward()
+
+
+@pytest.mark.parametrize("transformer", LEVELS)
+def test_answers_do_not_depend_on_the_batch(transformer):
+    model = make(transformer).eval()
+    samples = [{"image": picture(h, w, i)} for i, (h, w) in enumerate([(64, 96), (97, 61), (64, 96)])]
+    together = model(samples)
+    for sample, result in zip(samples, together, strict=True):
+        alone = model([sample])[0]["instances"]
+        assert torch.allclose(alone.scores, result["instances"].scores, atol=1e-5)
+
+
+@pytest.mark.parametrize("transformer", LEVELS)
+def test_boxes_are_scaled_to_the_original_size(transformer):
+    model = make(transformer).eval()
+    image = picture(64, 96)
+    plain = model([{"image": image}])[0]["instances"]
+    scaled = model([{"image": image, "height": 128, "width": 288}])[0]["instances"]
+    assert scaled.image_size == (128, 288)
+    factor = torch.tensor([3.0, 2.0, 3.0, 2.0])
+    assert torch.allclose(plain.pred_boxes.tensor * factor, scaled.pred_boxes.tensor, atol=1e-2)
+
+
+def test_softmax_classification_trains_and_detects():
+    model = make("vanilla", CLASSIFICATION="softmax")
+    assert model.class_embed.out_features == 4
+    sum(model.train()(BATCH).values()).backward()
+    found = model.eval()([BATCH[0]])[0]["instances"]
+    assert (found.pred_classes < 3).all()
+
+
+def test_refinement_gives_each_layer_its_own_heads():
+    model = make("deformable", BOX_REFINE=True).train()
+    sum(model(BATCH).values()).backward()
+    assert all(head.last.weight.grad is not None for head in model.bbox_embed)
+    first, second = (head.last.weight for head in model.bbox_embed)
+    assert first is not second
+
+
+def test_without_refinement_heads_are_shared():
+    model = make("deformable")
+    assert model.bbox_embed[0] is model.bbox_embed[1]
+
+
+def test_refinement_of_another_transformer_is_refused():
+    with pytest.raises(ValueError, match="BOX_REFINE"):
+        make("conditional", BOX_REFINE=True)
+
+
+def test_top_k_and_threshold_limit_detections():
+    assert len(make(TOP_K=5).eval()([BATCH[0]])[0]["instances"]) <= 5
+    assert len(make(SCORE_THRESH=1.0).eval()([BATCH[0]])[0]["instances"]) == 0
+
+
+def test_suppression_leaves_no_overlap():
+    from torchvision.ops import box_iou
+
+    found = make(NMS_THRESH=0.3).eval()([BATCH[0]])[0]["instances"]
+    for label in found.pred_classes.unique():
+        boxes = found.pred_boxes.tensor[found.pred_classes == label]
+        overlap = box_iou(boxes, boxes) - torch.eye(len(boxes))
+        assert overlap.max() < 0.5
+
+
+def test_auxiliary_losses_can_be_left_out():
+    losses = make(AUX_LOSS=False).train()(BATCH)
+    assert set(losses) == {"loss_ce", "loss_bbox", "loss_giou"}
+
+
+def test_more_objects_than_queries_train():
+    boxes = [[float(i), float(i), i + 20.0, i + 30.0] for i in range(25)]
+    losses = make().train()([labelled(64, 64, boxes)])
+    assert all(torch.isfinite(v) for v in losses.values())
+
+
+def test_diverged_predictions_are_named():
+    model = make().train()
+    with torch.no_grad():
+        model.class_embed.weight.fill_(float("nan"))
+    with pytest.raises(FloatingPointError, match=r"matching cost: found a value that is not finite"):
+        model(BATCH)
+
+
+def test_the_optimizer_slows_the_backbone_and_clips_the_whole_gradient():
+    cfg = tiny_cfg("DETRDetector")
+    cfg.MODEL.SIAMESE_DETR.BACKBONE_LR_FACTOR = 0.5
+    cfg.SOLVER.CLIP_GRADIENTS.ENABLED = True
+    cfg.SOLVER.CLIP_GRADIENTS.CLIP_VALUE = 0.1
+    model = build_model(cfg)
+    optimizer = build_optimizer(cfg, model)
+    assert sorted(g["lr"] for g in optimizer.param_groups) == [cfg.SOLVER.BASE_LR / 2, cfg.SOLVER.BASE_LR]
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    norms = [p.grad.norm() for p in model.parameters() if p.requires_grad]
+    assert torch.stack(norms).norm().item() == pytest.approx(0.1, rel=1e-2)
+
+
+def test_a_frozen_model_has_no_optimizer():
+    cfg = tiny_cfg("DETRDetector")
+    model = build_model(cfg).requires_grad_(False)
+    with pytest.raises(ValueError, match="no trainable parameter"):
+        build_optimizer(cfg, model)
