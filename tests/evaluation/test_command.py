@@ -373,7 +373,10 @@ def test_a_malformed_prediction_file_is_refused_in_one_line(files, capsys, conte
     ("change", "message"),
     [
         (lambda c: c["images"][0].pop("height"), "images[0]: expected the field 'height'"),
-        (lambda c: c["images"][0].update(width="x"), "images[0]: width: expected int, found 'x'"),
+        (
+            lambda c: c["images"][0].update(width="x"),
+            "images[0]: width: expected a number of pixels, found 'x'",
+        ),
         (lambda c: c["images"][1].update(id=0), "images[1]: id: expected unique values, found 0"),
         (
             lambda c: c["annotations"][0].update(image_id=50),
@@ -414,6 +417,74 @@ def test_senseless_calls_are_refused_in_one_line(files, capsys, arguments, messa
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert message in error
+
+
+NONSENSE = (
+    None,
+    True,
+    -1,
+    0,
+    3,
+    0.5,
+    1e300,
+    float("nan"),
+    float("inf"),
+    "",
+    "x",
+    "\u00e9~",
+    [],
+    [[]],
+    [1],
+    {},
+    {"a": 1},
+)
+
+
+def _mutate(generator, content):
+    """Replaces or removes one value somewhere."""
+    while True:
+        keys = list(content) if isinstance(content, dict) else range(len(content))
+        key = keys[generator.integers(len(keys))]
+        if isinstance(content[key], dict | list) and content[key] and generator.random() < 0.8:
+            content = content[key]
+        elif generator.random() < 0.2:
+            del content[key]
+            return
+        else:
+            content[key] = NONSENSE[generator.integers(len(NONSENSE))]
+            return
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_no_file_content_makes_it_crash(files, capsys, seed):
+    generator = np.random.default_rng(seed)
+    damaged = "truth.json" if seed % 2 else "pred.json"
+    for _ in range(1 + seed % 3):
+        edit(files / damaged, lambda content: _mutate(generator, content))
+    source = "maps" if seed % 4 == 1 else "pred.json"
+    assert run(files, source) in (0, 1, 2)
+    for line in capsys.readouterr().err.splitlines():
+        assert line.startswith(("problem: ", "note: ", "error: "))
+
+
+@pytest.mark.parametrize(
+    "counts", ["", "x", "\u00e9", "0", "~~~~", "P" * 40, "P1`" * 9, [5, -5, 12288], [1.5], ["a"], {}]
+)
+@pytest.mark.parametrize("damaged", ["truth.json", "pred.json"])
+def test_broken_run_lengths_are_a_problem_and_no_crash(files, capsys, damaged, counts):
+    edit(files / damaged, lambda content: content["annotations"][0]["segmentation"].update(counts=counts))
+    assert run(files, "pred.json") == 0
+    kind = "bad ground truth" if damaged == "truth.json" else "bad prediction"
+    assert result(files)["problems"] == {kind: 1}
+    assert "segmentation: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("point", [1e9, float("nan"), float("inf"), -1e30])
+def test_wild_polygons_are_a_problem_and_no_crash(files, point):
+    wild = [[point, 0, 10, 0, 10, 10]]
+    edit(files / "pred.json", lambda content: content["annotations"][0].update(segmentation=wild))
+    assert run(files, "pred.json") == 0
+    assert result(files)["problems"] == {"bad prediction": 1}
 
 
 def test_an_unknown_data_set_is_refused_with_the_known_ones(files, capsys):
