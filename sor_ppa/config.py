@@ -233,6 +233,37 @@ def _add_data(cfg: CfgNode) -> None:
     # [new] Objects beyond the K-th rank: "lowest" (share label 0) or "ignore" (no ranking loss).
     cfg.DATASETS.RANK_OVERFLOW = "lowest"
 
+    # [new] In training, an object leaves if crops keep less than this share of its box.
+    cfg.INPUT.MIN_VISIBLE = 0.0
+    # [new] Large-scale jitter in place of the resize: random scale, then crop or pad to SIZE pixels
+    # (a side, or [height, width]).
+    cfg.INPUT.LSJ = CfgNode()
+    cfg.INPUT.LSJ.ENABLED = False
+    cfg.INPUT.LSJ.MIN_SCALE = 0.1
+    cfg.INPUT.LSJ.MAX_SCALE = 2.0
+    cfg.INPUT.LSJ.SIZE = [640, 640]
+    # [new] Random crop that holds every ranked object whole; MIN_SIZE: least share of either side.
+    cfg.INPUT.RANKED_CROP = CfgNode()
+    cfg.INPUT.RANKED_CROP.ENABLED = False
+    cfg.INPUT.RANKED_CROP.MIN_SIZE = 0.5
+    # [new] Random change of colours: largest relative changes, and largest turn of the hue in degrees.
+    cfg.INPUT.COLOR = CfgNode()
+    cfg.INPUT.COLOR.ENABLED = False
+    cfg.INPUT.COLOR.BRIGHTNESS = 0.2
+    cfg.INPUT.COLOR.CONTRAST = 0.2
+    cfg.INPUT.COLOR.SATURATION = 0.2
+    cfg.INPUT.COLOR.HUE = 0.0
+    # [new] Paste up to MAX_OBJECTS ranked objects of one of the last MEMORY images, with probability
+    # PROB. RANKS: "interleave" (by distance from the top of their own image), "below" (all others) or
+    # "none". Objects covered so that less than MIN_VISIBLE of their mask is left leave.
+    cfg.INPUT.COPY_PASTE = CfgNode()
+    cfg.INPUT.COPY_PASTE.ENABLED = False
+    cfg.INPUT.COPY_PASTE.PROB = 0.5
+    cfg.INPUT.COPY_PASTE.MAX_OBJECTS = 2
+    cfg.INPUT.COPY_PASTE.RANKS = "interleave"
+    cfg.INPUT.COPY_PASTE.MIN_VISIBLE = 0.2
+    cfg.INPUT.COPY_PASTE.MEMORY = 64
+
 
 def _add_training(cfg: CfgNode) -> None:
     # [new] "SGD" (detectron2's) or "AdamW". Beside detectron2's types of gradient clipping,

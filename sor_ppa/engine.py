@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from detectron2.config import CfgNode
 from detectron2.data import (
     DatasetFromList,
@@ -245,11 +246,23 @@ class Trainer(DefaultTrainer):
     ) -> OrderedDict[str, Any]:
         """Evaluate on every dataset of ``DATASETS.TEST``; see detectron2's ``DefaultTrainer.test``."""
         device = next(model.parameters()).device
+        _share_buffers(model)
         with _autocast(device, cfg.TEST.AMP):
             results = super().test(cfg, model, evaluators)
         if comm.is_main_process():
             _log.info("Results in short:\n%s", summary(results))
         return results
+
+
+def _share_buffers(model: nn.Module) -> None:
+    """Give every process the buffers of the first, which are those that checkpoints hold.
+
+    Running statistics of batch normalisation differ between processes in training; an evaluation
+    that shares out the images must not depend on which process has which.
+    """
+    if comm.get_world_size() > 1:
+        for buffer in model.buffers():
+            dist.broadcast(buffer, src=0)
 
 
 def summary(results: dict[str, Any]) -> str:

@@ -102,7 +102,13 @@ def test_two_processes_evaluate_like_one(
     weights = ["MODEL.WEIGHTS", str(tmp_path / "two/model_final.pth")]
     alone = script(*arguments("--eval-only", "OUTPUT_DIR", str(tmp_path / "one"), *common, *weights))
     assert alone.returncode == 0, alone.stderr[-2000:]
-    assert scores(tmp_path / "two") == scores(tmp_path / "one")
+    two, one = scores(tmp_path / "two"), scores(tmp_path / "one")
+    assert two.keys() == one.keys()
+    for task, values in one.items():
+        known = {name: value for name, value in values.items() if value is not None}
+        assert {name for name, value in two[task].items() if value is not None} == set(known)
+        # threads differ between the runs, so a pixel on the edge of a mask may too
+        assert {name: two[task][name] for name in known} == pytest.approx(known, abs=1e-4, nan_ok=True), task
 
 
 @pytest.mark.parametrize(

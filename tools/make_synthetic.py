@@ -11,8 +11,19 @@ import argparse
 import sys
 import time
 
-from sor_ppa.data import DatasetError
-from sor_ppa.data.synthetic import DIFFICULTIES, RuleWeights, SyntheticSpec, parse_size, write_dataset
+import numpy as np
+
+from sor_ppa.data import DatasetError, read_assr
+from sor_ppa.data.synthetic import (
+    DIFFICULTIES,
+    RuleWeights,
+    SyntheticSpec,
+    judge,
+    parse_size,
+    rankings,
+    write_dataset,
+)
+from sor_ppa.evaluation import sa_sor
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -41,8 +52,29 @@ def get_parser() -> argparse.ArgumentParser:
         metavar=("SIZE", "CENTRE", "CONTRAST", "UNIQUENESS"),
         help="weights of the cues in the ranking rule",
     )
+    parser.add_argument(
+        "--report",
+        choices=("train", "val", "test"),
+        help="afterwards, what rankings without learning reach on that split",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace another synthetic dataset")
     return parser
+
+
+def report(folder: str, split: str, weights: RuleWeights) -> None:
+    """Write the SA-SOR of the rule, of chance and of parts of the rule."""
+    images = [judge(record) for record in read_assr(folder, split, keep_rankless=True)]
+    sys.stdout.write(f"\nSA-SOR on {split} ({len(images)} images), masks given\n")
+    for name, scorer in rankings(weights):
+        values: list[float] = []
+        for image in images:
+            scores = scorer(image)
+            ranked, found = image.ranks >= 0, np.isfinite(scores)
+            score = sa_sor(image.masks[ranked], image.ranks[ranked], image.masks[found], scores[found])
+            if score.value is not None:
+                values.append(score.value)
+        mean = sum(values) / len(values) if values else float("nan")
+        sys.stdout.write(f"  {name:20s} {mean:7.4f}   ({len(values)} images used)\n")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -71,6 +103,8 @@ def main(arguments: list[str] | None = None) -> int:
     what = f"made in {time.perf_counter() - start:.1f} s" if written else "was there already"
     sizes = ", ".join(f"{split} {count}" for split, count in counts.items())
     sys.stdout.write(f"{args.output}: {sizes} images, {what}\n")
+    if args.report:
+        report(args.output, args.report, weights)
     return 0
 
 

@@ -13,6 +13,7 @@ from detectron2.data import transforms as T
 from detectron2.structures import BitMasks, Boxes, BoxMode, Instances, PolygonMasks, polygons_to_bitmask
 from pycocotools import mask as mask_util
 
+from .augment import CopyPaste, RandomColour, RankedCrop, large_scale_jitter
 from .detr_augmentation import detr_augmentation
 from .faults import DatasetError
 from .ranks import RANK_OVERFLOWS, RANK_RULES, training_ranks
@@ -49,6 +50,8 @@ class RankingDatasetMapper:
         num_ranks: int = 5,
         rank_rule: str = "top",
         rank_overflow: str = "lowest",
+        min_visible: float = 0.0,
+        copy_paste: CopyPaste | None = None,
     ) -> None:
         """
         Args:
@@ -59,6 +62,8 @@ class RankingDatasetMapper:
             instance_mask_format: "polygon" or "bitmask".
             recompute_boxes: take boxes from the masks (after a crop they are tighter).
             num_ranks, rank_rule, rank_overflow: see ``training_ranks``.
+            min_visible: an object of whose box less than this share is left by crops leaves.
+            copy_paste: pastes ranked objects of earlier images; needs masks.
 
         Raises:
             ValueError: a choice that does not exist.
@@ -79,6 +84,8 @@ class RankingDatasetMapper:
         self.num_ranks = num_ranks
         self.rank_rule = rank_rule
         self.rank_overflow = rank_overflow
+        self.min_visible = min_visible
+        self.copy_paste = copy_paste if is_train else None
         mode = "training" if is_train else "inference"
         logger.info("augmentations used in %s: %s", mode, augmentations)
 
@@ -90,9 +97,12 @@ class RankingDatasetMapper:
             raise ValueError(f"INPUT.AUGMENTATION: found {found!r}, expected default or detr")
         detr = is_train and cfg.INPUT.AUGMENTATION == "detr"
         augmentations = detr_augmentation(cfg) if detr else utils.build_augmentation(cfg, is_train)
-        crop = is_train and cfg.INPUT.CROP.ENABLED
-        if crop:
-            augmentations.insert(0, T.RandomCrop(cfg.INPUT.CROP.TYPE, cfg.INPUT.CROP.SIZE))
+        crop = is_train and (cfg.INPUT.CROP.ENABLED or cfg.INPUT.LSJ.ENABLED or cfg.INPUT.RANKED_CROP.ENABLED)
+        paste = is_train and cfg.INPUT.COPY_PASTE.ENABLED
+        if is_train:
+            augmentations = _training_augmentations(cfg, augmentations)
+        if paste and not cfg.MODEL.MASK_ON:
+            raise ValueError("INPUT.COPY_PASTE.ENABLED: found True with MODEL.MASK_ON False, expected masks")
         return {
             "is_train": is_train,
             "augmentations": augmentations,
@@ -103,6 +113,16 @@ class RankingDatasetMapper:
             "num_ranks": cfg.MODEL.SOR.NUM_RANKS,
             "rank_rule": cfg.DATASETS.RANK_RULE,
             "rank_overflow": cfg.DATASETS.RANK_OVERFLOW,
+            "min_visible": cfg.INPUT.MIN_VISIBLE,
+            "copy_paste": CopyPaste(
+                cfg.INPUT.COPY_PASTE.PROB,
+                cfg.INPUT.COPY_PASTE.MAX_OBJECTS,
+                cfg.INPUT.COPY_PASTE.RANKS,
+                cfg.INPUT.COPY_PASTE.MIN_VISIBLE,
+                cfg.INPUT.COPY_PASTE.MEMORY,
+            )
+            if paste
+            else None,
         }
 
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
@@ -117,15 +137,38 @@ class RankingDatasetMapper:
             DatasetError: the image or an annotation cannot be used.
         """
         output = {key: value for key, value in dataset_dict.items() if key != "annotations"}
-        image = self._read(output)
-        augmented = T.AugInput(image)
-        transforms = self.augmentations(augmented)
-        image = augmented.image
-        output["image"] = torch.as_tensor(np.ascontiguousarray(image.transpose(2, 0, 1)))
+        image, transforms = self._augmented(dataset_dict, output)
         if self.is_train and "annotations" in dataset_dict:
-            shape = (image.shape[0], image.shape[1])
-            output["instances"] = self._instances(dataset_dict, transforms, shape)
+            instances = self._instances(dataset_dict, transforms, (image.shape[0], image.shape[1]))
+            pasted = False
+            if self.copy_paste is not None:
+                before = instances
+                image, instances = self.copy_paste(image, instances, dataset_dict, self._load)
+                pasted = instances is not before
+            rule = "top" if pasted else self.rank_rule
+            ranks = instances.gt_ranks.tolist()
+            instances.gt_ranks = torch.from_numpy(
+                training_ranks(ranks, self.num_ranks, rule, self.rank_overflow)
+            )
+            output["instances"] = instances
+        output["image"] = torch.as_tensor(np.ascontiguousarray(image.transpose(2, 0, 1)))
         return output
+
+    def _load(self, dataset_dict: dict[str, Any]) -> tuple[np.ndarray, Instances]:
+        """Augmented image and its targets, with the dataset's own ranks."""
+        image, transforms = self._augmented(dataset_dict, dict(dataset_dict))
+        return image, self._instances(dataset_dict, transforms, (image.shape[0], image.shape[1]))
+
+    def _augmented(
+        self, dataset_dict: dict[str, Any], output: dict[str, Any]
+    ) -> tuple[np.ndarray, T.TransformList]:
+        """Read and augment the image; ``output`` gets its size where the dict has none."""
+        image = self._read(output)
+        ranked = [item for item in dataset_dict.get("annotations", ()) if item.get("gt_rank", UNRANKED) >= 0]
+        boxes = [BoxMode.convert(item["bbox"], item["bbox_mode"], BoxMode.XYXY_ABS) for item in ranked]
+        augmented = T.AugInput(image, boxes=np.asarray(boxes, dtype=np.float64).reshape(-1, 4))
+        transforms = self.augmentations(augmented)
+        return augmented.image, transforms
 
     def _read(self, output: dict[str, Any]) -> np.ndarray:
         file_name = output["file_name"]
@@ -147,7 +190,9 @@ class RankingDatasetMapper:
         boxes = [BoxMode.convert(item["bbox"], item["bbox_mode"], BoxMode.XYXY_ABS) for item in kept]
         corners = transforms.apply_box(np.asarray(boxes, dtype=np.float64).reshape(-1, 4))
         instances.gt_boxes = Boxes(torch.as_tensor(corners, dtype=torch.float32).reshape(-1, 4))
+        whole = instances.gt_boxes.area()
         instances.gt_boxes.clip(shape)
+        visible = instances.gt_boxes.area() >= self.min_visible * whole
         instances.gt_classes = torch.tensor([int(item["category_id"]) for item in kept], dtype=torch.int64)
         ranks = torch.tensor([int(item.get("gt_rank", UNRANKED)) for item in kept], dtype=torch.int64)
         instances.gt_ranks = ranks
@@ -155,12 +200,7 @@ class RankingDatasetMapper:
             instances.gt_masks = self._masks(dataset_dict, kept, transforms, shape)
             if self.recompute_boxes:
                 instances.gt_boxes = instances.gt_masks.get_bounding_boxes()
-        instances = utils.filter_empty_instances(instances)
-        labels = training_ranks(
-            instances.gt_ranks.tolist(), self.num_ranks, self.rank_rule, self.rank_overflow
-        )
-        instances.gt_ranks = torch.from_numpy(labels)
-        return instances
+        return utils.filter_empty_instances(instances[visible])
 
     def _masks(
         self,
@@ -196,7 +236,26 @@ class RankingDatasetMapper:
             return BitMasks(torch.zeros((0, *shape), dtype=torch.bool))
         size = dataset_dict["height"], dataset_dict["width"]
         masks = [transforms.apply_segmentation(_bitmask(item, *size)) for item in segmentations]
-        return BitMasks(torch.from_numpy(np.stack(masks).astype(bool)))
+        return BitMasks(torch.from_numpy(np.stack(masks) == 1))  # padding may be any other value
+
+
+def _training_augmentations(cfg: CfgNode, published: list[T.Augmentation]) -> list[T.Augmentation]:
+    """The published augmentations (resize, flip), preceded, replaced or followed as the config says."""
+    augmentations = list(published)
+    if cfg.INPUT.LSJ.ENABLED:
+        jitter = cfg.INPUT.LSJ
+        kept = [item for item in augmentations if not isinstance(item, T.ResizeShortestEdge)]
+        augmentations = large_scale_jitter(jitter.MIN_SCALE, jitter.MAX_SCALE, jitter.SIZE) + kept
+    if cfg.INPUT.RANKED_CROP.ENABLED:
+        augmentations.insert(0, RankedCrop(cfg.INPUT.RANKED_CROP.MIN_SIZE))
+    if cfg.INPUT.CROP.ENABLED:
+        augmentations.insert(0, T.RandomCrop(cfg.INPUT.CROP.TYPE, cfg.INPUT.CROP.SIZE))
+    if cfg.INPUT.COLOR.ENABLED:
+        colour = cfg.INPUT.COLOR
+        augmentations.append(
+            RandomColour(colour.BRIGHTNESS, colour.CONTRAST, colour.SATURATION, colour.HUE, cfg.INPUT.FORMAT)
+        )
+    return augmentations
 
 
 def _bitmask(segmentation: list[list[float]] | dict[str, Any], height: int, width: int) -> np.ndarray:

@@ -19,7 +19,7 @@ import numpy as np
 
 from ..assr import SPLITS
 from ..faults import DatasetError
-from ..masks import mask_box, mask_to_polygons
+from ..masks import mask_box
 from .rule import RuleWeights
 from .scene import DIFFICULTIES, Scene, draw_scene
 
@@ -28,9 +28,7 @@ __all__ = ["MANIFEST", "SyntheticSpec", "parse_size", "write_dataset"]
 logger = logging.getLogger(__name__)
 
 MANIFEST = "synthetic.json"
-_FORMAT = 1
-_JPEG_QUALITY = 92
-_TOLERANCE = 0.35  # pixels by which polygons may depart from the masks
+_FORMAT = 2
 _PARTS = ("images", "gt", "rank_order")
 
 
@@ -102,28 +100,20 @@ def parse_size(text: str) -> tuple[int, int, int, int]:
     return (*parts[0], *parts[-1])  # type: ignore[return-value]
 
 
-def _encode(suffix: str, image: np.ndarray, path: Path) -> None:
-    options = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY] if suffix == ".jpg" else []
-    done, data = cv2.imencode(suffix, image, options)
-    if not done:
-        raise OSError(f"{path}: image could not be encoded")
-    path.write_bytes(data.tobytes())
-
-
 def _write_scene(root: Path, split: str, index: int, scene: Scene) -> dict[str, Any]:
     """Write the files of one scene; returns its entry of the object file."""
     name = f"{split}_{index:06d}"
     painted = np.zeros(scene.image.shape[:2], np.uint8)
     objects = []
-    for mask, value in zip(scene.masks, scene.values, strict=True):
-        polygons = [
-            [round(number, 2) for number in polygon] for polygon in mask_to_polygons(mask, _TOLERANCE)
-        ]
+    for mask, polygons, value in zip(scene.masks, scene.polygons, scene.values, strict=True):
         objects.append({"bbox": list(mask_box(mask) or (0, 0, 0, 0)), "segmentation": polygons})
         if value > 0.5:
             painted[mask] = int(255 * value)
-    _encode(".jpg", scene.image, root / "images" / split / f"{name}.jpg")
-    _encode(".png", painted, root / "gt" / split / f"{name}.png")
+    (root / "images" / split / f"{name}.jpg").write_bytes(scene.jpeg)
+    done, data = cv2.imencode(".png", painted)
+    if not done:
+        raise OSError(f"{name}: map could not be encoded")
+    (root / "gt" / split / f"{name}.png").write_bytes(data.tobytes())
     ranks = json.dumps({"rank_order": scene.values})
     (root / "rank_order" / split / f"{name}.json").write_text(ranks)
     return {"img": name, "object_data": objects}

@@ -29,9 +29,11 @@ import cv2
 import numpy as np
 
 __all__ = [
+    "HIDDEN_TO",
     "LOOK_UNIT",
     "MAX_SALIENT",
     "SALIENT_FROM",
+    "SEEN_FROM",
     "Cues",
     "RuleWeights",
     "combine",
@@ -42,7 +44,7 @@ __all__ = [
 MAX_SALIENT = 5
 SALIENT_FROM = 0.25
 LOOK_UNIT = 60.0
-_GATE = (8.0 / LOOK_UNIT, 18.0 / LOOK_UNIT)
+HIDDEN_TO, SEEN_FROM = 8.0 / LOOK_UNIT, 18.0 / LOOK_UNIT
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ class Cues:
 def salience(cues: Cues, weights: RuleWeights | None = None) -> np.ndarray:
     """Salience (N,) of objects in 0 to 1 by the rule at the top of this module."""
     weights = weights or RuleWeights()
-    gate = np.clip((cues.contrast - _GATE[0]) / (_GATE[1] - _GATE[0]), 0, 1)
+    gate = np.clip((cues.contrast - HIDDEN_TO) / (SEEN_FROM - HIDDEN_TO), 0, 1)
     return gate * (cues.array() @ weights.array())
 
 

@@ -8,8 +8,19 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from ..masks import mask_to_polygons, polygons_to_mask
 from .paint import Item, Lighting, paint_distractor, paint_object, window_of
-from .rule import MAX_SALIENT, SALIENT_FROM, RuleWeights, combine, measure_cues, salience
+from .rule import (
+    LOOK_UNIT,
+    MAX_SALIENT,
+    SALIENT_FROM,
+    SEEN_FROM,
+    Cues,
+    RuleWeights,
+    combine,
+    measure_cues,
+    salience,
+)
 from .shapes import draw_shape, random_shape
 from .textures import lch_to_bgr, paint_background
 
@@ -17,6 +28,9 @@ __all__ = ["DIFFICULTIES", "Scene", "SceneOptions", "draw_scene", "rank_values"]
 
 MAX_OBJECTS = 8
 _ATTEMPTS = 200
+_CLEAR = 2.0 / LOOK_UNIT  # by which what stands out does so more than it must
+_JPEG_QUALITY = 92
+_TOLERANCE = 0.35  # pixels by which polygons may depart from the masks
 
 
 @dataclass(frozen=True)
@@ -63,14 +77,18 @@ class Scene:
     """A finished scene.
 
     Attributes:
-        image: (H, W, 3) BGR uint8.
+        image: (H, W, 3) BGR uint8, as decoded from ``jpeg``.
+        jpeg: the picture as a JPEG file.
         masks: (N, H, W) bool, visible parts, disjoint.
-        salience: (N,) by the rule.
+        polygons: N lists of COCO polygons of the visible parts, to a third of a pixel.
+        salience: (N,) by the rule, measured on ``image`` and ``polygons``, which is what files hold.
         values: N rank values as ASSR writes them (1.0 for the most salient; at most 0.5: not salient).
     """
 
     image: np.ndarray
+    jpeg: bytes
     masks: np.ndarray
+    polygons: list[list[list[float]]]
     salience: np.ndarray
     values: list[float]
 
@@ -237,14 +255,41 @@ def _develop(rng: np.random.Generator, canvas: np.ndarray, options: SceneOptions
     return canvas.clip(0, 255).round().astype(np.uint8)
 
 
-def _decidable(scores: np.ndarray, meant: np.ndarray, options: SceneOptions) -> bool:
+def _decidable(cues: Cues, meant: np.ndarray, options: SceneOptions, weights: RuleWeights | None) -> bool:
     """Whether the ranking of a scene leaves no doubt."""
+    scores = salience(cues, weights)
+    if (cues.contrast[meant] < SEEN_FROM + _CLEAR).any():
+        return False
     if (scores[meant] < SALIENT_FROM + options.gap).any() or (
         scores[~meant] > SALIENT_FROM - options.gap
     ).any():
         return False
     ordered = np.sort(scores[meant])[::-1]
     return bool((ordered[:-1] - ordered[1:] >= options.margin).all())
+
+
+def _finish(
+    image: np.ndarray,
+    masks: np.ndarray,
+    meant: np.ndarray,
+    options: SceneOptions,
+    weights: RuleWeights | None,
+) -> Scene | None:
+    """Encode a scene and judge it again as its files hold it; None if that leaves a doubt."""
+    done, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    decoded = cv2.imdecode(data, cv2.IMREAD_COLOR) if done else None
+    if decoded is None:
+        raise RuntimeError("a picture could not be encoded")
+    polygons = [
+        [[round(number, 2) for number in polygon] for polygon in mask_to_polygons(mask, _TOLERANCE)]
+        for mask in masks
+    ]
+    drawn = np.stack([polygons_to_mask(parts, *image.shape[:2]) for parts in polygons])
+    cues = measure_cues(decoded, drawn)
+    if not _decidable(cues, meant, options, weights):
+        return None
+    scores = salience(cues, weights)
+    return Scene(decoded, data.tobytes(), masks, polygons, scores, rank_values(scores))
 
 
 def draw_scene(
@@ -290,8 +335,9 @@ def draw_scene(
                 paint_distractor(canvas, item, rng)
         image = _develop(rng, canvas, options)
         masks = layout.labels[None] == np.arange(1, len(meant) + 1, dtype=np.uint8)[:, None, None]
-        scores = salience(measure_cues(image, masks), weights)
-        if _decidable(scores, meant, options):
-            order = rng.permutation(len(scores))
-            return Scene(image, masks[order], scores[order], rank_values(scores[order]))
+        if _decidable(measure_cues(image, masks), meant, options, weights):
+            order = rng.permutation(len(meant))
+            scene = _finish(image, masks[order], meant[order], options, weights)
+            if scene is not None:
+                return scene
     raise RuntimeError(f"seed {list(seed)}: no scene of {height}x{width} with a decidable ranking found")

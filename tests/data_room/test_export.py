@@ -1,0 +1,172 @@
+"""What one format can say, others can say as well, and back."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from sor_ppa.data import DatasetError, ImageRecord, ObjectRecord, register_all
+from sor_ppa.data.export import WRITERS, write_records
+from sor_ppa.data.formats import FORMATS
+from sor_ppa.data.rle import segmentation_mask
+from tests.data_room.folders import (
+    make_assr_folder,
+    make_coco_folder,
+    make_irsr_folder,
+    make_painted_folder,
+    make_seqrank_folder,
+    make_sifr_folder,
+)
+
+FIVE = [(2, 1, 0), (0, 1), (4, 3, 2, 1, 0), (0,)]
+
+
+def make(kind: str, root: Path) -> Path:
+    if kind == "assr":
+        values = [tuple((10 - max(row) + rank) / 10 for rank in row) for row in FIVE]
+        return make_assr_folder(root, ["train"], values=values)
+    maker = {
+        "irsr": make_irsr_folder,
+        "sifr": make_sifr_folder,
+        "seqrank": make_seqrank_folder,
+        "coco": make_coco_folder,
+        "painted": make_painted_folder,
+    }[kind]
+    return maker(root, ranks=FIVE)
+
+
+def same(first: list[ImageRecord], second: list[ImageRecord], least_iou: float) -> None:
+    assert len(first) == len(second)
+    for a, b in zip(first, second, strict=True):
+        assert (a.height, a.width) == (b.height, b.width)
+        assert Path(a.file_name).resolve() == Path(b.file_name).resolve()
+        ranked = [sorted(r.objects, key=lambda item: item.rank) for r in (a, b)]
+        assert [item.rank for item in ranked[0]] == [item.rank for item in ranked[1]]
+        for x, y in zip(*ranked, strict=True):
+            masks = [segmentation_mask(item.segmentation, a.height, a.width) for item in (x, y)]
+            assert (masks[0] & masks[1]).sum() >= least_iou * (masks[0] | masks[1]).sum()
+            assert np.abs(np.subtract(x.box, y.box)).max() <= 2
+
+
+@pytest.mark.parametrize("there", WRITERS)
+@pytest.mark.parametrize("here", FORMATS)
+def test_there_and_back(here: str, there: str, tmp_path: Path) -> None:
+    original = FORMATS[here].read(make(here, tmp_path / "here" / "set"), "train")
+    write_records(original, tmp_path / "there" / "set", there, "train")
+    converted = FORMATS[there].read(tmp_path / "there" / "set", "train")
+    same(original, converted, 0.9 if there == "painted" else 1.0)
+    write_records(converted, tmp_path / "back" / "set", here, "train")
+    same(original, FORMATS[here].read(tmp_path / "back" / "set", "train"), 0.9)
+
+
+def test_coco_keeps_everything(tmp_path: Path) -> None:
+    root = make_assr_folder(tmp_path / "here", ["train"])
+    original = FORMATS["assr"].read(root, "train", keep_rankless=True)
+    write_records(original, tmp_path / "there", "coco", "train")
+    converted = FORMATS["coco"].read(tmp_path / "there", "train", keep_rankless=True)
+    for a, b in zip(original, converted, strict=True):
+        assert a.objects == b.objects
+        assert a.image_id == b.image_id
+
+
+def record(tmp_path: Path, *objects: ObjectRecord, name: str = "a.jpg") -> ImageRecord:
+    (tmp_path / name).write_bytes(b"")
+    return ImageRecord(str(tmp_path / name), 20, 20, objects, 0)
+
+
+def square(rank: int, iscrowd: bool = False) -> ObjectRecord:
+    return ObjectRecord((1, 1, 5, 5), [[1, 1, 5, 1, 5, 5, 1, 5]], rank, iscrowd)
+
+
+@pytest.mark.parametrize(
+    ("kind", "objects", "message"),
+    [
+        ("assr", [square(rank) for rank in range(6)], r"a\.jpg: ASSR cannot hold more than 5 ranks"),
+        ("assr", [square(-1, True)], "cannot hold crowds"),
+        ("irsr", [square(-1)], "IRSR cannot hold objects without a rank"),
+        ("sifr", [square(-1)], "SIFR cannot hold objects without a rank"),
+        ("seqrank", [square(-1, True)], "SeqRank cannot hold crowds"),
+    ],
+)
+def test_what_does_not_fit_is_refused(
+    kind: str, objects: list[ObjectRecord], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(DatasetError, match=message):
+        write_records([record(tmp_path, *objects)], tmp_path / "set", kind, "train")
+
+
+def test_png_images_do_not_fit_assr(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"cannot hold an image called a\.png"):
+        write_records([record(tmp_path, name="a.png")], tmp_path / "set", "assr", "train")
+
+
+@pytest.mark.parametrize("kind", ["irsr", "sifr"])
+def test_ranked_only_leaves_the_others_out(kind: str, tmp_path: Path) -> None:
+    make_assr_folder(tmp_path / "here", ["train"])
+    original = FORMATS["assr"].read(tmp_path / "here", "train", keep_rankless=True)
+    write_records(original, tmp_path / "there", kind, "train", ranked_only=True)
+    assert sum(len(r.objects) for r in FORMATS[kind].read(tmp_path / "there", "train")) == 11
+
+
+def test_equal_names_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    records = [record(tmp_path), record(tmp_path / "b")]
+    with pytest.raises(DatasetError, match="another image of the split is called a"):
+        write_records(records, tmp_path / "set", "coco", "train")
+
+
+@pytest.mark.parametrize("how", ["symlink", "hardlink", "copy"])
+def test_ways_to_bring_images(how: str, tmp_path: Path) -> None:
+    original = FORMATS["irsr"].read(make("irsr", tmp_path / "here"), "train")
+    write_records(original, tmp_path / "there", "coco", "train", images=how)
+    target = tmp_path / "there/images/train/train_000.jpg"
+    assert target.read_bytes() == Path(original[0].file_name).read_bytes()
+    assert target.is_symlink() == (how == "symlink")
+
+
+@pytest.fixture
+def tool(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    path = Path(__file__).parents[2] / "tools" / "convert_dataset.py"
+    spec = importlib.util.spec_from_file_location("convert_dataset", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "convert_dataset", module)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_tool_converts_and_the_result_is_registered(
+    tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make("irsr", tmp_path / "IRSR")
+    arguments = ["irsr_train", "--root", str(tmp_path), "--output", str(tmp_path / "Mine")]
+    try:
+        assert tool.main(arguments) == 0
+        assert "4 images, 11 objects as coco" in capsys.readouterr().out
+        assert (
+            tool.main(
+                ["mine_train", "--root", str(tmp_path), "--to", "sifr", "--output", str(tmp_path / "S")]
+            )
+            == 0
+        )
+    finally:
+        register_all()
+    assert len(FORMATS["sifr"].read(tmp_path / "S", "train")) == 4
+
+
+def test_the_tool_says_what_is_wrong_in_one_line(
+    tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        assert tool.main(["irsr_train", "--root", str(tmp_path), "--output", str(tmp_path / "x")]) == 1
+    finally:
+        register_all()
+    error = capsys.readouterr().err
+    assert error.startswith("error: dataset irsr_train: no such folder")
+    assert error.count("\n") == 1
