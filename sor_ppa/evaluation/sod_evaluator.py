@@ -68,9 +68,7 @@ class SODEvaluator(DatasetEvaluator):
         for given, output in zip(inputs, outputs, strict=True):
             name = str(given["file_name"])
             if "saliency" not in output:
-                raise ValueError(
-                    f"{name}: expected an output with the field saliency, found {sorted(output)}"
-                )
+                raise ValueError(f"{name}: expected the output saliency, found {sorted(output)}")
             values = np.asarray(output["saliency"].cpu(), np.float64)
             grey = (values * 255).astype(np.uint8)
             mask = read_mask(given["mask_file_name"])

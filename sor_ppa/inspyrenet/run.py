@@ -167,8 +167,7 @@ def run_saliency(
     with tqdm(total=len(files), unit="file", disable=not progress) as bar, logging_redirect_tqdm():
         for file, paths in zip(files, targets, strict=True):
             try:
-                if len(bar.desc or "") or progress:
-                    bar.set_description(file.name, refresh=False)
+                bar.set_postfix_str(file.name)
                 if file in pictures:
                     _picture(predictor, file, paths, output)
                     summary.images += 1
