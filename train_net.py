@@ -9,8 +9,9 @@ import sys
 from detectron2.engine import default_argument_parser
 
 from sor_ppa.checkpoint import CheckpointError
+from sor_ppa.config import ConfigError
 from sor_ppa.data import DatasetError
-from sor_ppa.engine import ConfigError, run
+from sor_ppa.engine import run
 from sor_ppa.launching import start
 
 

@@ -8,13 +8,17 @@ are. Keys without a published counterpart are marked ``[new]``.
 from __future__ import annotations
 
 import logging
+import os
+from collections.abc import Sequence
 
 import torch
-from detectron2.config import CfgNode
+import yaml
+from detectron2.config import CfgNode, get_cfg
+from detectron2.utils.file_io import PathManager
 
 from .salience_detr.config import add_salience_detr_config
 
-__all__ = ["add_sor_config", "settle_config"]
+__all__ = ["ConfigError", "add_sor_config", "load_config", "settle_config"]
 
 _log = logging.getLogger(__name__)
 _OUR_ROI_HEADS = ("CenterROIHeads", "MaskRCNNHeads")
@@ -33,6 +37,37 @@ def add_sor_config(cfg: CfgNode) -> None:
     _add_data(cfg)
     _add_training(cfg)
     add_salience_detr_config(cfg)
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used, in one line."""
+
+
+def load_config(path: str | os.PathLike[str], options: Sequence[str] = ()) -> CfgNode:
+    """detectron2's defaults with our keys, a YAML file and ``KEY VALUE`` pairs, settled.
+
+    Args:
+        path: of the YAML file; empty for the defaults.
+        options: keys and values, alternating.
+
+    Raises:
+        ConfigError: in one line, naming file and key.
+    """
+    cfg = get_cfg()
+    add_sor_config(cfg)
+    where = os.fspath(path)
+    if where and not PathManager.isfile(where):
+        raise ConfigError(f"{where}: no such config file")
+    try:
+        if where:
+            cfg.merge_from_file(where)
+        where = "command line"
+        cfg.merge_from_list(list(options))
+    except (KeyError, ValueError, AssertionError, yaml.YAMLError, OSError) as error:
+        reason = " ".join(str(a) for a in error.args) or type(error).__name__
+        raise ConfigError(f"{where or path}: {' '.join(reason.split())}") from error
+    settle_config(cfg)
+    return cfg
 
 
 def settle_config(cfg: CfgNode) -> None:

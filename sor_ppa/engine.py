@@ -13,8 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-import yaml
-from detectron2.config import CfgNode, get_cfg
+from detectron2.config import CfgNode
 from detectron2.data import (
     DatasetFromList,
     MapDataset,
@@ -33,45 +32,14 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from .checkpoint import SORCheckpointer
-from .config import add_sor_config, settle_config
+from .config import ConfigError, load_config
 from .data.builtin import register_from_config
 from .data.mapper import RankingDatasetMapper
 from .evaluation.evaluator import SOREvaluator
 
-__all__ = ["ConfigError", "Trainer", "evaluate", "load_config", "run", "setup"]
+__all__ = ["ConfigError", "Trainer", "evaluate", "load_config", "run", "setup", "summary"]
 
 _log = logging.getLogger(__name__)
-
-
-class ConfigError(ValueError):
-    """A configuration that cannot be used, in one line."""
-
-
-def load_config(config_file: str, options: list[str] | None = None) -> CfgNode:
-    """A configuration from a file and ``KEY VALUE`` pairs.
-
-    Args:
-        config_file: YAML with the keys of detectron2 and of this package; empty for the defaults.
-        options: keys and values, alternating.
-
-    Raises:
-        ConfigError: in one line, naming file and key.
-    """
-    cfg = get_cfg()
-    add_sor_config(cfg)
-    where = config_file
-    try:
-        if config_file:
-            cfg.merge_from_file(config_file)
-        where = "command line"
-        cfg.merge_from_list(list(options or []))
-    except FileNotFoundError as error:
-        raise ConfigError(f"{config_file}: no such configuration ({error.filename})") from None
-    except (KeyError, ValueError, AssertionError, yaml.YAMLError, OSError) as error:
-        reason = str(error.args[0] if error.args else error).strip()
-        raise ConfigError(f"{where}: {' '.join(reason.split())}") from None
-    settle_config(cfg)
-    return cfg
 
 
 def setup(args: argparse.Namespace) -> CfgNode:
@@ -159,6 +127,19 @@ class Trainer(DefaultTrainer):
         if "_trainer" in state_dict:
             self._trainer.load_state_dict(state_dict["_trainer"])
 
+    def train(self) -> OrderedDict[str, Any] | None:
+        """Train to the end.
+
+        Returns:
+            The last evaluation's results on the main process; None elsewhere or without one.
+        """
+        TrainerBase.train(self, self.start_iter, self.max_iter)
+        results = getattr(self, "_last_eval_results", None)
+        if results is not None and comm.is_main_process():
+            verify_results(self.cfg, results)
+            return results
+        return None
+
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         """SGD or AdamW (``SOLVER.OPTIMIZER``).
@@ -225,7 +206,30 @@ class Trainer(DefaultTrainer):
         """Evaluate on every dataset of ``DATASETS.TEST``; see detectron2's ``DefaultTrainer.test``."""
         device = next(model.parameters()).device
         with _autocast(device, cfg.TEST.AMP):
-            return super().test(cfg, model, evaluators)
+            results = super().test(cfg, model, evaluators)
+        if comm.is_main_process():
+            _log.info("Results in short:\n%s", summary(results))
+        return results
+
+
+def summary(results: dict[str, Any]) -> str:
+    """The numbers that papers on salient object ranking report, a line each.
+
+    Args:
+        results: of :meth:`Trainer.test`, for one dataset or by dataset.
+    """
+    if "sor" not in results:
+        named = [(k, v) for k, v in results.items() if isinstance(v, dict) and "sor" in v]
+        return "\n".join(f"{name}\n{summary(part)}" for name, part in named)
+    ranking = results["sor"]
+    lines = [f"  {name:24}{ranking[name]:10.4f}" for name in ("SA-SOR", "SOR", "MAE") if name in ranking]
+    lines += [f"  {name:24}{value:10.4f}" for name, value in ranking.items() if name.endswith("-shuffled")]
+    if "SOR-images" in ranking:
+        lines.append(f"  {'images used by SOR':24}{ranking['SOR-images']:10.0f}")
+    for task, name in (("bbox", "box AP / AP50"), ("segm", "mask AP / AP50")):
+        if task in results:
+            lines.append(f"  {name:24}{results[task]['AP']:10.2f} / {results[task]['AP50']:.2f}")
+    return "\n".join(lines)
 
 
 def _clipping(cfg: CfgNode, kind: type[torch.optim.Optimizer]) -> Any:

@@ -7,19 +7,18 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, cast
 
 import numpy as np
 import torch
-from detectron2.config import CfgNode, get_cfg
+from detectron2.config import CfgNode
 from detectron2.data import transforms as T
 from detectron2.modeling import build_model
 from detectron2.structures import Instances
 from numpy.typing import NDArray
 from torch import nn
 
-from .config import add_sor_config
+from .config import load_config
 from .visualization import RankStyle, draw_ranked
 from .visualization.files import read_image
 
@@ -188,8 +187,8 @@ class SORPredictor:
         Where the config asks for a GPU and there is none, the model runs on the CPU, with a warning.
 
         Raises:
-            FileNotFoundError: the config or the weights are not there.
-            ValueError: an override that cannot be applied.
+            FileNotFoundError: the weights are not there.
+            ConfigError: a config that is not there, or an override that cannot be applied.
         """
         return cls(load_config(path, opts), batch_size=batch_size, min_score=min_score)
 
@@ -231,6 +230,24 @@ class SORPredictor:
         tensor = torch.as_tensor(np.ascontiguousarray(resized.transpose(2, 0, 1), dtype=np.float32))
         return {"image": tensor, "height": height, "width": width}
 
+    def salience_maps(self, image: Picture) -> list[NDArray[np.float32]]:
+        """The foreground probabilities by which a model chooses where to look, map by map.
+
+        Args:
+            image: (H, W, 3) uint8 BGR, or the path of a file.
+
+        Returns:
+            (h, w) in [0, 1] for every feature map of the model, finest first.
+
+        Raises:
+            ValueError: a model without such maps, or something that is no picture.
+        """
+        give: Any = getattr(self.model, "salience_maps", None)
+        if give is None:
+            raise ValueError(f"{type(self.model).__name__} has no salience maps (Salience-DETR has)")
+        item = self._input(_picture(0, image))
+        return [part.float().cpu().numpy() for part in give(item["image"])]
+
     def _batches(self, inputs: Sequence[dict[str, Any]]) -> Iterable[list[int]]:
         """Rows of ``inputs`` in batches of one padded size each."""
         groups: dict[tuple[int, int], list[int]] = defaultdict(list)
@@ -252,39 +269,18 @@ class SORPredictor:
     def _kept(self, instances: Instances) -> Instances:
         """The instances confident enough, the ranked ones first, from the most salient down."""
         missing = [name for name in _FIELDS if not instances.has(name)]
-        if missing:
+        if missing and missing != ["pred_masks"]:
             raise ValueError(f"model: its instances lack {', '.join(missing)}")
         # Masks of large pictures are large: only those that stay leave the device.
         instances = instances[instances.scores >= self.min_score].to(torch.device("cpu"))
+        if missing:  # a detector that does not segment: its boxes stand for the objects
+            instances.pred_masks = _box_masks(instances)
         ranks = instances.pred_ranks.numpy()
         rank_scores = instances.pred_rank_scores.numpy()
         scores = instances.scores.numpy()
         # All that have no rank are alike; among them, and between equal ranks, the rank score decides.
         order = np.lexsort((-scores, -rank_scores, -np.maximum(ranks, -1)))
         return instances[torch.as_tensor(order)]
-
-
-def load_config(path: str | os.PathLike[str], opts: Sequence[str] = ()) -> CfgNode:
-    """detectron2's config with our keys, a YAML file and ``KEY VALUE`` overrides; the CPU where no GPU is.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: an override that cannot be applied.
-    """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: no such config file")
-    cfg = get_cfg()
-    add_sor_config(cfg)
-    try:
-        cfg.merge_from_file(os.fspath(path))
-        cfg.merge_from_list(list(opts))
-    except (AssertionError, KeyError, ValueError) as error:
-        reason = " ".join(str(a) for a in error.args) or type(error).__name__
-        raise ValueError(f"{path}: {' '.join(reason.split())}") from error
-    if torch.device(cfg.MODEL.DEVICE).type == "cuda" and not torch.cuda.is_available():
-        logger.warning("MODEL.DEVICE is %s, but no GPU is available: running on the CPU", cfg.MODEL.DEVICE)
-        cfg.MODEL.DEVICE = torch.device("cpu").type
-    return cfg
 
 
 def demo_predictor(
@@ -378,6 +374,15 @@ def _ranked(file: str | None, height: int, width: int, instances: Instances) -> 
         for i, (rank_score, score, box, mask) in enumerate(columns)
     )
     return RankedImage(file, height, width, objects, instances)
+
+
+def _box_masks(instances: Instances) -> torch.Tensor:
+    """(N, H, W) bool, True where the centre of a pixel lies in the box."""
+    height, width = instances.image_size
+    left, top, right, bottom = instances.pred_boxes.tensor[:, :, None].unbind(1)
+    x, y = torch.arange(width) + 0.5, torch.arange(height) + 0.5
+    columns, rows = (x >= left) & (x < right), (y >= top) & (y < bottom)
+    return rows[:, :, None] & columns[:, None]
 
 
 def _number(value: float) -> float | None:

@@ -11,8 +11,9 @@ from pycocotools import mask as mask_util
 
 import sor_ppa.predictor
 from sor_ppa import add_sor_config
+from sor_ppa.config import ConfigError, load_config
 from sor_ppa.data.masks import polygons_to_mask
-from sor_ppa.predictor import SORPredictor, demo_predictor, load_config
+from sor_ppa.predictor import SORPredictor, demo_predictor
 from sor_ppa.visualization.files import ImageReadError
 from tests.fake_model import FakeModel
 from tests.models import make_cfg
@@ -236,7 +237,7 @@ def test_the_config_is_copied():
 
 
 def test_a_config_that_is_not_there(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no\.yaml: no such config file"):
+    with pytest.raises(ConfigError, match=r"no\.yaml: no such config file"):
         load_config(tmp_path / "no.yaml")
 
 

@@ -21,6 +21,7 @@ import numpy as np
 
 REPO = Path(__file__).resolve().parents[1]
 CONFIG = "configs/sor/demo.yaml"
+SHOWN = 0.5  # confidence of the detections in the contact sheet; the scores count all
 PROGRESS = re.compile(r"eta: (\S+) +iter: (\d+) +total_loss: (\S+)")
 
 
@@ -96,9 +97,8 @@ def make_sheet(output: Path, datasets: Path, rows: int) -> Path:
     register_all(datasets)
     dicts = DatasetCatalog.get("synthetic_sor_test")
     chosen = [d for d in dicts if sum(a["gt_rank"] >= 0 for a in d["annotations"]) >= 3][:rows]
-    predictor = SORPredictor.from_config_file(
-        REPO / CONFIG, ["MODEL.WEIGHTS", str(output / "model_final.pth")]
-    )
+    options = ["MODEL.WEIGHTS", str(output / "model_final.pth")]
+    predictor = SORPredictor.from_config_file(REPO / CONFIG, options, min_score=SHOWN)
     pictures = [read_image(d["file_name"]) for d in chosen]
     table = []
     for record, picture, result in zip(chosen, pictures, predictor(pictures), strict=True):
@@ -108,7 +108,9 @@ def make_sheet(output: Path, datasets: Path, rows: int) -> Path:
         drawn = draw_ranked(picture[:, :, ::-1], masks, ranks.max() - ranks + 1)
         table.append([picture[:, :, ::-1], drawn, result.draw(picture)])
     names = [Path(d["file_name"]).name for d in chosen]
-    sheet = contact_sheet(table, ["Input", "Truth", "Prediction"], row_labels=names)
+    sheet = contact_sheet(
+        table, ["Input", "Truth", f"Prediction (confidence from {SHOWN})"], row_labels=names
+    )
     path = output / "contact_sheet.png"
     cv2.imwrite(str(path), np.ascontiguousarray(sheet[:, :, ::-1]))
     return path
@@ -133,9 +135,9 @@ def main() -> None:
     parser.add_argument(
         "--output", default="output/demo", help="folder of all results (default: %(default)s)"
     )
-    parser.add_argument("--count", nargs=3, default=["1000", "50", "200"], help="images of train, val, test")
+    parser.add_argument("--count", nargs=3, default=["2400", "50", "200"], help="images of train, val, test")
     parser.add_argument("--size", default="160x208", help="height x width of the images")
-    parser.add_argument("--rows", type=int, default=8, help="rows of the contact sheet")
+    parser.add_argument("--rows", type=int, default=6, help="rows of the contact sheet")
     parser.add_argument("opts", nargs="*", help="KEY VALUE pairs for train_net.py")
     args = parser.parse_args()
     output, start = Path(args.output), time.monotonic()

@@ -208,7 +208,7 @@ class CenterROIHeads(nn.Module):
         sizes = [t.image_size for t in targets]
         pooled, maps = self._pool(features, boxes, sizes)
         classes = torch.cat([t.gt_classes[p.index] for p, t in zip(positives, targets, strict=True)])
-        logits = _class_masks(self.mask_head.layers(pooled), classes)
+        logits = _class_masks(self.mask_head.layers(pooled), classes).float()
         side = logits.shape[-1]
         goals = torch.cat([_target_masks(t, p, side) for p, t in zip(positives, targets, strict=True)]).to(
             logits.device
@@ -244,10 +244,11 @@ class CenterROIHeads(nn.Module):
         counts = [len(b) for b in boxes]
         pooled, maps = self._pool(features, boxes, sizes)
         classes = torch.cat([x.pred_classes for x in instances])
-        masks = _class_masks(self.mask_head.layers(pooled), classes).sigmoid()[:, None]
+        masks = _class_masks(self.mask_head.layers(pooled), classes).float().sigmoid()[:, None]
         scores = torch.cat([x.scores for x in instances])
         if self.maskiou_head is not None:
-            scores = scores * self.maskiou_head(pooled, masks).gather(1, classes[:, None]).squeeze(1)
+            quality = self.maskiou_head(pooled, masks).float()
+            scores = scores * quality.gather(1, classes[:, None]).squeeze(1)
         fields = {"pred_masks": masks, "mask_scores": scores}
         if self.sor_head is not None:
             ranked = predict_ranks(self.sor_head, pooled, masks, maps, boxes, sizes, self.ranking)

@@ -18,16 +18,27 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from .checks import clean_segmentation, is_number, json_file, number_box, shown, sizes_of
+from .assemble import Draft, Place, assemble, boxed_mask, note_ranks
+from .checks import is_number, json_file, shown
 from .faults import DatasetError, FaultSink
 from .record import UNRANKED, ImageRecord, ObjectRecord, dense_ranks
 
-__all__ = ["SALIENT_ABOVE", "SPLITS", "assr_label", "read_assr"]
+__all__ = ["SALIENT_ABOVE", "SPLITS", "assr_file", "assr_label", "assr_rank_files", "read_assr"]
 
 logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "val", "test")
 SALIENT_ABOVE = 0.5
+
+
+def assr_file(root: Path, split: str) -> Path:
+    """Object file of a split of ASSR."""
+    return root / f"obj_seg_data_{split}.json"
+
+
+def assr_rank_files(root: Path, split: str) -> Path:
+    """Folder of the rank files of a split of ASSR."""
+    return root / "rank_order" / split
 
 
 def assr_label(value: float) -> int | None:
@@ -67,28 +78,19 @@ def _rank_values(path: Path, count: int, record: str, sink: FaultSink) -> list[f
 
 
 def _objects(
-    data: list[Any], values: list[float], keep_rankless: bool, place: tuple[Path, str], sink: FaultSink
+    data: list[Any], values: list[float], keep_rankless: bool, place: Place, sink: FaultSink
 ) -> tuple[ObjectRecord, ...]:
-    file, record = place
     kept = []
     for index, (item, value) in enumerate(zip(data, values, strict=True)):
         label = assr_label(value)
         if label is None and not keep_rankless:
             continue
-        field = f"object_data[{index}]"
-        if not isinstance(item, dict):
-            sink.serious("bad-object", file, record, field, f"found {shown(item)}, expected an object")
-            continue
-        box = number_box(item.get("bbox"))
-        if box is None:
-            detail = f"found {shown(item.get('bbox'))}, expected four numbers x1, y1, x2, y2"
-            sink.serious("bad-box", file, record, f"{field}.bbox", detail)
-            continue
-        mask = clean_segmentation(item.get("segmentation"), None, sink, file, record, f"{field}.segmentation")
-        if mask is not None:
-            kept.append((box, mask, value, label))
-    ranks = dense_ranks([value for _, _, value, label in kept if label is not None])
-    order = iter(ranks)
+        found = boxed_mask(item, place, f"object_data[{index}]", sink, xywh=False)
+        if found is not None:
+            kept.append((*found, value, label))
+    salient = [value for _, _, value, label in kept if label is not None]
+    note_ranks([round(10 * (1 - value), 6) for value in salient], place, "rank_order (tenths below 1)", sink)
+    order = iter(dense_ranks(salient))
     return tuple(
         ObjectRecord(box, mask, UNRANKED if label is None else next(order), False, label)
         for box, mask, _, label in kept
@@ -116,37 +118,29 @@ def read_assr(
     """
     sink = sink or FaultSink()
     root = Path(root)
-    file = root / f"obj_seg_data_{split}.json"
+    file = assr_file(root, split)
     entries = json_file(file)
     if not isinstance(entries, list):
         raise DatasetError(f"{file}: found {shown(entries)}, expected a list of images")
 
-    names: list[str] = []
-    places: list[str] = []
-    parsed: list[tuple[ObjectRecord, ...]] = []
-    folder, ranks = root / "images" / split, root / "rank_order" / split
+    drafts = []
+    folder, ranks = root / "images" / split, assr_rank_files(root, split)
     for index, entry in enumerate(entries):
         name = entry.get("img") if isinstance(entry, dict) else None
-        place = f"{index} ({name})"
         if not isinstance(name, str) or not name:
             sink.serious("bad-record", file, str(index), "img", f"found {shown(name)}, expected a name")
             continue
+        place = Place(file, f"{index} ({name})")
         data = entry.get("object_data")
         if not isinstance(data, list):
-            sink.serious("bad-record", file, place, "object_data", f"found {shown(data)}, expected a list")
+            detail = f"found {shown(data)}, expected a list"
+            sink.serious("bad-record", file, place.record, "object_data", detail)
             continue
-        values = _rank_values(ranks / f"{name}.json", len(data), place, sink)
-        if values is None:
-            continue
-        names.append(str(folder / f"{name}.jpg"))
-        places.append(place)
-        parsed.append(_objects(data, values, keep_rankless, (file, place), sink))
-
-    sizes = sizes_of(names, places, file, "img", sink)
+        values = _rank_values(ranks / f"{name}.json", len(data), place.record, sink)
+        if values is not None:
+            objects = _objects(data, values, keep_rankless, place, sink)
+            drafts.append(Draft(str(folder / f"{name}.jpg"), place, objects, index))
+    records = assemble(drafts, "img", sink)
     sink.summarise()
-    records: list[ImageRecord] = []
-    for path, size, objects in zip(names, sizes, parsed, strict=True):
-        if size is not None:
-            records.append(ImageRecord(path, size[0], size[1], objects, len(records)))
     logger.info("read %d images of %s from %s", len(records), split, root)
     return records

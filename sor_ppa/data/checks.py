@@ -58,6 +58,24 @@ def number_box(value: object) -> tuple[float, float, float, float] | None:
     return value[0], value[1], value[2], value[3]
 
 
+def _merged(parts: list[Any]) -> Any:
+    """One RLE for a list of RLEs and polygons (some IRSR files hold such); the list if that fails."""
+    if len(parts) == 1:
+        return parts[0]
+    from pycocotools import mask as mask_util
+
+    try:
+        height, width = next(part["size"] for part in parts if isinstance(part, dict))
+        encoded = []
+        for part in parts:
+            plain = isinstance(part, list) or isinstance(part["counts"], list)
+            found = mask_util.frPyObjects([part] if isinstance(part, list) else part, height, width)
+            encoded += found if isinstance(found, list) else [found if plain else part]
+        return mask_util.merge(encoded)
+    except (KeyError, TypeError, ValueError, IndexError):
+        return parts
+
+
 def clean_segmentation(
     value: object, size: tuple[int, int] | None, sink: FaultSink, file: Path | str, record: str, field: str
 ) -> list[list[float]] | dict[str, Any] | None:
@@ -74,6 +92,8 @@ def clean_segmentation(
     Returns:
         the segmentation, or None where nothing of it can be used.
     """
+    if isinstance(value, list) and any(isinstance(part, dict) for part in value):
+        value = _merged(value)
     if isinstance(value, dict):
         shape = value.get("size")
         if not isinstance(shape, (list, tuple)) or len(shape) != 2 or "counts" not in value:

@@ -26,6 +26,7 @@ class Fault:
         record: which record of the file ("" when it concerns the whole file).
         field: which field of the record ("" when it concerns the whole record).
         detail: what was found and what was expected.
+        serious: false for what is unusual but usable.
     """
 
     kind: str
@@ -33,6 +34,7 @@ class Fault:
     record: str = ""
     field: str = ""
     detail: str = ""
+    serious: bool = True
 
     def __str__(self) -> str:
         place = self.file
@@ -78,6 +80,11 @@ class FaultSink:
             return
         self._mild[kind] += 1
         self._first.setdefault(kind, fault)
+
+    def note(self, kind: str, file: str | Path, record: str = "", field: str = "", detail: str = "") -> None:
+        """Report something unusual but usable; kept only while collecting."""
+        if self.collect:
+            self.faults.append(Fault(kind, str(file), record, field, detail, serious=False))
 
     def summarise(self) -> None:
         """Log one line for each kind of mild fault that was passed over."""

@@ -8,7 +8,15 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["UNRANKED", "ImageRecord", "ObjectRecord", "Segmentation", "dense_ranks", "to_detectron2"]
+__all__ = [
+    "UNRANKED",
+    "ImageRecord",
+    "ObjectRecord",
+    "Segmentation",
+    "dense_ranks",
+    "segmentation_box",
+    "to_detectron2",
+]
 
 UNRANKED = -1
 """Rank of an object that has none (a crowd, or an object that is not salient)."""
@@ -68,6 +76,20 @@ def dense_ranks(values: Sequence[float]) -> list[int]:
     if not len(values):
         return []
     return np.unique(np.asarray(values, dtype=np.float64), return_inverse=True)[1].ravel().tolist()
+
+
+def segmentation_box(segmentation: Segmentation) -> tuple[float, float, float, float]:
+    """XYXY box around polygons or RLE, in pixels."""
+    if isinstance(segmentation, dict):
+        from pycocotools import mask as mask_util
+
+        if isinstance(segmentation["counts"], list):
+            segmentation = mask_util.frPyObjects(segmentation, *segmentation["size"])
+        x, y, width, height = mask_util.toBbox(segmentation).tolist()
+        return x, y, x + width, y + height
+    points = np.concatenate([np.asarray(polygon, dtype=np.float64) for polygon in segmentation])
+    x, y = points[0::2], points[1::2]
+    return float(x.min()), float(y.min()), float(x.max()), float(y.max())
 
 
 def to_detectron2(record: ImageRecord) -> dict[str, Any]:

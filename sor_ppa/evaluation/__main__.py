@@ -62,6 +62,12 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--rank-by", choices=["auto", *RANK_FIELDS], default="auto", help="the field that orders instances")
     add(
+        "--levels",
+        action="store_true",
+        help="take the grey levels of maps for instances, so that SA-SOR and other metrics of instances can "
+        "be computed; hidden parts are lost",
+    )
+    add(
         "--missing",
         choices=["auto", "skip", "empty"],
         default="auto",
@@ -124,6 +130,7 @@ def _score(arguments: argparse.Namespace) -> Outcome:
         metrics=metrics,
         variants="all" if variants == ["all"] else variants,
         sod=sod,
+        levels=arguments.levels,
         rank_by=arguments.rank_by,
         missing=arguments.missing,
         workers=arguments.workers,

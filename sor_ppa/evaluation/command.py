@@ -38,7 +38,7 @@ class Outcome:
     """What the command found.
 
     Attributes:
-        kind: "maps" or "instances".
+        kind: "maps", "levels" (of maps, as instances) or "instances".
         rank_by: the field that ordered instances, None for maps.
         images: images of the ground truth.
         rows: scored images (see ``report.write_per_image``).
@@ -69,18 +69,19 @@ class Settings:
     """What each worker needs.
 
     Attributes:
-        metrics, variants, on_map: of ``RankingScorer``.
+        metrics, variants: of ``RankingScorer``.
+        kind: as in ``Outcome``.
         sod: compute the detection measures.
     """
 
     metrics: Any
     variants: Any
-    on_map: bool
+    kind: str
     sod: bool
     scorer: RankingScorer = field(init=False)
 
     def __post_init__(self) -> None:
-        self.scorer = RankingScorer(self.metrics, self.variants, on_map=self.on_map)
+        self.scorer = RankingScorer(self.metrics, self.variants, on_map=self.kind == "maps")
 
 
 def score_files(
@@ -90,6 +91,7 @@ def score_files(
     metrics: Any = None,
     variants: Any = None,
     sod: bool = False,
+    levels: bool = False,
     rank_by: str = "auto",
     missing: str = "auto",
     workers: int = 1,
@@ -102,6 +104,7 @@ def score_files(
         truth: JSON file or registered data set (see ``truth_files.read_truth``).
         metrics, variants: as in ``RankingScorer``.
         sod: also the detection measures, against the union of ranked objects.
+        levels: grey levels of maps are taken for instances (see ``ImageScores.from_levels``).
         rank_by: as in ``prediction_files.read_instances``.
         missing: images without a prediction are left out ("skip") or scored as an empty prediction
             ("empty"); "auto" leaves out images without a map, while an image without an instance in a
@@ -113,20 +116,21 @@ def score_files(
         InputError, ValueError: something that makes the whole run senseless, in one line.
     """
     records = read_truth(truth)
-    on_map = predictions.is_dir()
-    settings = Settings(metrics, variants, on_map, sod)
+    folder = predictions.is_dir()
+    kind = ("levels" if levels else "maps") if folder else "instances"
+    settings = Settings(metrics, variants, kind, sod)
     problems: list[Problem] = []
     order: str | None = None
     if missing == "auto":
-        missing = "skip" if on_map else "empty"
-    if on_map:
+        missing = "skip" if folder else "empty"
+    if folder:
         tasks = _pair_maps(records, find_maps(predictions), missing, problems)
     else:
         if not predictions.exists():
             raise InputError(f"{predictions}: expected a folder of maps or a JSON file, found nothing")
         found, order = read_instances(predictions, rank_by)
         tasks = _pair_instances(records, found, str(predictions), missing, problems)
-    scorer = RankingScorer(metrics, variants, on_map=on_map)
+    scorer = RankingScorer(metrics, variants, on_map=kind == "maps")
     detection = SODScorer() if sod else None
     rows = []
     for row, row_problems in _progress(_run(tasks, settings, workers), len(tasks), progress):
@@ -137,7 +141,7 @@ def score_files(
         if detection is not None:
             detection.add_state(row.pop("sod"))
         rows.append(row)
-    return Outcome("maps" if on_map else "instances", order, len(records), rows, problems, scorer, detection)
+    return Outcome(kind, order, len(records), rows, problems, scorer, detection)
 
 
 def _pair_maps(
@@ -229,21 +233,24 @@ def score_task(task: Task, settings: Settings) -> tuple[dict[str, Any] | None, l
         line = f"{truth.name}: ground-truth ranks tie {_ties(truth.dense_ranks)}"
         problems.append(("tied ground-truth ranks", line))
     try:
-        image = _map_image(task, truth) if settings.on_map else _instance_image(task, truth, problems)
+        if settings.kind == "instances":
+            image = _instance_image(task, truth, problems)
+        else:
+            image = _map_image(task, truth, levels=settings.kind == "levels")
     except _SizeError as error:
         return None, [*problems, ("wrong size", str(error))]
     except ValueError as error:
-        kind = "unreadable prediction" if settings.on_map else "bad prediction"
+        kind = "bad prediction" if settings.kind == "instances" else "unreadable prediction"
         return None, [*problems, (kind, str(error))]
     row: dict[str, Any] = {
         "image_id": truth.image_id,
         "name": truth.name,
         "n_gt": image.n_gt,
-        "n_pred": None if settings.on_map else image.n_pred,
+        "n_pred": None if image.is_map else image.n_pred,
         "scores": settings.scorer.score(image),
     }
     if settings.sod:
-        grey = image.saliency_map("map" if settings.on_map else "assr")
+        grey = image.saliency_map("assr" if settings.kind == "instances" else "map")
         row["sod"] = sod_state(grey, image.regions.image(image.gt_union))
     return row, problems
 
@@ -252,12 +259,13 @@ class _SizeError(ValueError):
     pass
 
 
-def _map_image(task: Task, truth: ImageTruth) -> ImageScores:
+def _map_image(task: Task, truth: ImageTruth, *, levels: bool) -> ImageScores:
     path = task.prediction
     grey = read_map(path) if isinstance(path, Path) else np.zeros(truth.size, np.uint8)
     if grey.shape != truth.size:
         raise _SizeError(_wrong_size(str(path), truth, grey.shape))
-    return ImageScores.from_map(truth.ranked_masks(), truth.dense_ranks, grey)
+    read = ImageScores.from_levels if levels else ImageScores.from_map
+    return read(truth.ranked_masks(), truth.dense_ranks, grey)
 
 
 def _instance_image(task: Task, truth: ImageTruth, problems: list[Problem]) -> ImageScores:

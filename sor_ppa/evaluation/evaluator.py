@@ -102,8 +102,8 @@ class SOREvaluator(DatasetEvaluator):
         Args:
             inputs: dicts with ``image_id``.
             outputs: dicts with ``instances``, post-processed to the original image size: ``pred_boxes``,
-                ``scores``, ``pred_masks`` (N, H, W) bool, ``rank_field``, optionally ``mask_scores``
-                and ``pred_rank_scores``.
+                ``scores``, ``pred_masks`` ((N, H, W) bool, or ``BitMasks``), ``rank_field``, optionally
+                ``mask_scores`` and ``pred_rank_scores``.
 
         Raises:
             ValueError: an image that the data set does not have, or a missing field.
@@ -126,7 +126,8 @@ class SOREvaluator(DatasetEvaluator):
             raise ValueError(
                 f"{truth.name}: expected predictions with the field {missing[0]!r}, found {given}"
             )
-        masks = np.asarray(instances.pred_masks, dtype=np.bool_)
+        given_masks = instances.pred_masks
+        masks = np.asarray(getattr(given_masks, "tensor", given_masks), dtype=np.bool_)
         if masks.shape[1:] != truth.size and len(masks):
             raise ValueError(
                 f"{truth.name}: expected predicted masks of size {truth.size}, found {masks.shape[1:]}"

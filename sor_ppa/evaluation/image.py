@@ -144,6 +144,36 @@ class ImageScores:
         Raises:
             ValueError: bad input, in one line.
         """
+        regions, gt, ranks, values = cls._cut_by_map(gt_masks, gt_ranks, saliency_map)
+        none = np.zeros((len(values), 0), np.bool_)
+        return cls(regions, gt, ranks, none, none, np.zeros(0), grey=values)
+
+    @classmethod
+    def from_levels(cls, gt_masks: ArrayLike, gt_ranks: ArrayLike, saliency_map: ArrayLike) -> ImageScores:
+        """From ground-truth masks and one painted map whose grey levels are taken for instances.
+
+        Each distinct nonzero value is one predicted instance, brighter = more salient, as
+        guanhuankang/Saliency-Ranking (scripts/evaluate_map.py) reads maps. Hidden parts of instances
+        are lost and instances of equal value merge, so this is not the score of the instances
+        themselves.
+
+        Args:
+            gt_masks, gt_ranks, saliency_map: as in ``from_map``.
+
+        Raises:
+            ValueError: bad input, in one line.
+        """
+        regions, gt, ranks, values = cls._cut_by_map(gt_masks, gt_ranks, saliency_map)
+        levels = np.unique(values[values > 0])
+        members = values[:, None] == levels
+        image = cls(regions, gt, ranks, members, members, levels.astype(np.float64), np.ones(len(levels)))
+        image._painted["map"] = values
+        return image
+
+    @staticmethod
+    def _cut_by_map(
+        gt_masks: ArrayLike, gt_ranks: ArrayLike, saliency_map: ArrayLike
+    ) -> tuple[Regions, NDArray[np.bool_], NDArray[np.int64], NDArray[np.uint8]]:
         gt = check_masks(gt_masks, "gt_masks")
         grey = check_map(saliency_map, "saliency_map")
         size = (int(grey.shape[0]), int(grey.shape[1]))
@@ -154,8 +184,7 @@ class ImageScores:
             )
         ranks = check_gt_ranks(gt_ranks, len(gt.strict))
         regions, values = regions_of_masks_and_map(list(gt.strict), grey, size)
-        none = np.zeros((len(values), 0), np.bool_)
-        return cls(regions, regions.members, ranks, none, none, np.zeros(0), grey=values)
+        return regions, regions.members, ranks, values
 
     def with_scores(self, scores: FloatArray) -> ImageScores:
         """The same masks under other prediction scores (P,); regions and IoU are shared."""
@@ -279,5 +308,5 @@ class ImageScores:
         return float(wrong) / self.n_pixels
 
     def saliency_map(self, painter: str) -> NDArray[np.uint8]:
-        """The painted (H, W) map itself."""
+        """The painted (H, W) map itself; "map" = the given one."""
         return self.regions.image(self.painted(painter))

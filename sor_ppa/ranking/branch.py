@@ -108,7 +108,7 @@ def _logits(
     repeats = torch.tensor(counts, device=features.device)
     per_object = sizes.repeat_interleave(repeats, dim=0)
     logits = head(features, masks, maps=maps, boxes=torch.cat(list(boxes)), sizes=per_object, counts=counts)
-    return logits, counts
+    return logits.float(), counts
 
 
 def ranking_losses(

@@ -44,7 +44,7 @@ def rank_scores(logits: Tensor) -> Tensor:
         (N,) float32.
     """
     probability = torch.softmax(logits.float(), dim=1)
-    return probability @ torch.arange(logits.shape[1], device=logits.device, dtype=torch.float32)
+    return (probability * torch.arange(logits.shape[1], device=logits.device)).sum(dim=1)
 
 
 def rank_greedily(logits: Tensor, counts: Sequence[int], threshold: float) -> Tensor:

@@ -99,6 +99,19 @@ def test_all_rules_on_maps_and_detection_measures(files, capsys):
     assert "pysodmetrics" in capsys.readouterr().out
 
 
+def test_grey_levels_of_maps_as_instances(files):
+    assert run(files, "maps", "--levels", "--metrics", "sa_sor", "mae") == 0
+    found = result(files)
+    assert found["kind"] == "levels"
+    scorer = RankingScorer(["sa_sor"])
+    for case_id in IDS:
+        case = cases()[case_id]
+        grey = paint(case.pred, case.pred_score, "assr")
+        levels = np.unique(grey[grey > 0])
+        scorer.add(case.gt, case.gt_rank, grey == levels[:, None, None], levels)
+    assert found["variants"]["sa_sor"]["irsr"]["value"] == scorer.result()["sa_sor"]["irsr"]["value"]
+
+
 def test_detection_measures_alone(files):
     assert run(files, "maps", "--metrics", "sod") == 0
     assert result(files)["variants"] == {}

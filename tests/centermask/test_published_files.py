@@ -1,0 +1,115 @@
+"""Files as the published code ships them: keys, names, weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from detectron2.modeling import build_model
+
+from sor_ppa.checkpoint import SORCheckpointer
+from tests.models import REPO, fill_published, make_cfg
+from tests.parity import parity_dir
+
+# what the published base file and ppa.yaml set, and no more
+PUBLISHED = """
+MODEL:
+  META_ARCHITECTURE: "GeneralizedRCNN"
+  BACKBONE: {NAME: "build_fcos_vovnet_fpn_backbone", FREEZE_AT: 0}
+  VOVNET: {CONV_BODY: "V-39-eSE", OUT_FEATURES: ["stage3", "stage4", "stage5"]}
+  FPN: {IN_FEATURES: ["stage3", "stage4", "stage5"]}
+  PROPOSAL_GENERATOR: {NAME: "FCOS"}
+  FCOS: {POST_NMS_TOPK_TEST: 50, NUM_CLASSES: 1}
+  MASK_ON: True
+  MASKIOU_ON: True
+  ROI_HEADS: {NAME: "CenterROIHeads", IN_FEATURES: ["p3", "p4", "p5"], NUM_CLASSES: 1}
+  ROI_MASK_HEAD:
+    {NAME: "SpatialAttentionMaskHead", ASSIGN_CRITERION: "ratio", NUM_CONV: 4, POOLER_RESOLUTION: 14}
+  DET_WEIGHTS: 1.0
+  SOR:
+    NAME: "SelfAttentionWithPosConvCat"
+    CONV_DIM: 256
+    NUM_CONV: 4
+    DENSE_DIM: 1024
+    OBJ_DIM: 1024
+    TRANSFORMER: {D_MODEL: 1024, N_HEAD: 4, LAYERS: 4, USE_POS: True}
+"""
+RICH = [
+    ["proposal_generator.fcos_head.bbox_pred.bias", "set", 4.0],
+    ["roi_heads.sor_head.sor.weight", "scale", 8.0],
+]
+
+
+@torch.no_grad()
+def test_published_file_and_checkpoint_give_our_network(tmp_path: Path) -> None:
+    file, weights = tmp_path / "ppa.yaml", tmp_path / "model_final.pth"
+    file.write_text(PUBLISHED)
+    case = {"model_state": "state_ppa_v39.json", "weight_gain": 1.0, "weight_overrides": RICH}
+    torch.save({"model": fill_published(case, parity_dir("ppa"))}, weights)
+    image = {"image": torch.rand((3, 120, 200), generator=torch.Generator().manual_seed(0)) * 255}
+    answers = []
+    for path in (str(file), "configs/sor/ppa.yaml"):
+        cfg = make_cfg(None)
+        cfg.merge_from_file(path if Path(path).is_absolute() else str(REPO / path))
+        cfg.MODEL.DEVICE, cfg.MODEL.FCOS.INFERENCE_TH_TEST = "cpu", 0.5
+        model = build_model(cfg).eval()
+        SORCheckpointer(model).load(str(weights), complete=True)
+        answers.append(model([image])[0]["instances"])
+    assert len(answers[0]) > 0
+    assert answers[0].pred_ranks.tolist() == answers[1].pred_ranks.tolist()
+    assert torch.equal(answers[0].pred_boxes.tensor, answers[1].pred_boxes.tensor)
+
+
+@pytest.mark.parametrize("body", ["V-19-slim-dw-eSE", "V-19-dw-eSE", "V-19-slim-eSE", "V-19-eSE", "V-99-eSE"])
+def test_every_body_builds(body: str) -> None:
+    model = build_model(make_cfg("configs/sor/baseline.yaml", MODEL__VOVNET__CONV_BODY=body))
+    with torch.no_grad():
+        features = model.backbone(torch.zeros(1, 3, 64, 96))
+    assert [tuple(f.shape[-2:]) for f in features.values()] == [(8, 12), (4, 6), (2, 3), (1, 2), (1, 1)]
+
+
+def test_deformable_convolutions_and_towers() -> None:
+    options = {
+        "MODEL__VOVNET__STAGE_WITH_DCN": (False, False, True, True),
+        "MODEL__FCOS__USE_DEFORMABLE": True,
+    }
+    for modulated in (False, True):
+        model = build_model(
+            make_cfg("configs/sor/demo.yaml", MODEL__VOVNET__WITH_MODULATED_DCN=modulated, **options)
+        ).eval()
+        with torch.no_grad():
+            assert model([{"image": torch.zeros(3, 64, 64)}])
+
+
+@pytest.mark.parametrize("mobile", [True, False], ids=["mobilenet", "resnet"])
+def test_fcos_on_resnet_and_mobilenet(mobile: bool) -> None:
+    cfg = make_cfg("configs/sor/baseline.yaml", MODEL__MOBILENET=mobile)
+    cfg.merge_from_list(["MODEL.BACKBONE.NAME", "build_fcos_resnet_fpn_backbone"])
+    names = ["res3", "res4", "res5"]
+    cfg.merge_from_list(["MODEL.RESNETS.OUT_FEATURES", names, "MODEL.FPN.IN_FEATURES", names])
+    model = build_model(cfg).eval()
+    with torch.no_grad():
+        assert model([{"image": torch.zeros(3, 64, 96)}])[0]["instances"].has("pred_ranks")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("MODEL.VOVNET.CONV_BODY", "V-40", "MODEL.VOVNET.CONV_BODY: found 'V-40'"),
+        ("MODEL.FCOS.IN_FEATURES", ["p3", "p9"], "MODEL.FCOS.IN_FEATURES: found \\['p9'\\]"),
+        ("MODEL.FCOS.FPN_STRIDES", [8, 16], "MODEL.FCOS.FPN_STRIDES: found 2 values, expected 5"),
+        ("MODEL.FCOS.SIZES_OF_INTEREST", [64], "MODEL.FCOS.SIZES_OF_INTEREST: found 1 values, expected 4"),
+        ("MODEL.FCOS.LOC_LOSS_TYPE", "l1", "MODEL.FCOS.LOC_LOSS_TYPE: found 'l1'"),
+        ("MODEL.FCOS.TOP_LEVELS", 3, "MODEL.FCOS.TOP_LEVELS: found 3"),
+        ("MODEL.FCOS.NORM", "BN", "MODEL.FCOS.NORM: found 'BN'"),
+        ("MODEL.SOR.DECODE", "best", "MODEL.SOR.DECODE: found 'best'"),
+        ("MODEL.MASK_ON", False, "MODEL.MASK_ON: found False"),
+        ("MODEL.KEYPOINT_ON", True, "MODEL.KEYPOINT_ON: found True"),
+    ],
+)
+def test_impossible_settings_are_one_clear_line(key: str, value: object, message: str) -> None:
+    cfg = make_cfg("configs/sor/baseline.yaml")
+    cfg.merge_from_list([key, value])
+    with pytest.raises(ValueError, match=message):
+        build_model(cfg)

@@ -1,0 +1,138 @@
+"""Configuration, training, resuming and evaluation through the door that users take."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from detectron2.engine import default_argument_parser
+
+from sor_ppa.config import ConfigError, load_config
+from sor_ppa.data.builtin import register_all
+from sor_ppa.data.synthetic import SyntheticSpec, write_dataset
+from sor_ppa.engine import run
+from tests.models import REPO
+
+DEMO = str(REPO / "configs/sor/demo.yaml")
+TINY = ["MODEL.DEVICE", "cpu", "DATALOADER.NUM_WORKERS", "0", "SOLVER.IMS_PER_BATCH", "2"]
+TINY += ["MODEL.FCOS.INFERENCE_TH_TEST", "0.005", "MODEL.SOR.DECODE", "all", "SOLVER.WARMUP_ITERS", "0"]
+
+
+@pytest.fixture(scope="module")
+def datasets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("datasets")
+    spec = SyntheticSpec({"train": 6, "val": 2, "test": 5}, (96, 128, 96, 128))
+    write_dataset(root / "synthetic_sor", spec, workers=1)
+    return root
+
+
+@pytest.fixture(autouse=True)
+def _registered() -> object:
+    yield
+    register_all()
+
+
+def arguments(*words: str) -> list[str]:
+    return ["--config-file", DEMO, *words]
+
+
+def train(datasets: Path, output: Path, *options: str, flags: tuple[str, ...] = ()) -> dict:
+    words = [*flags, "DATASETS.ROOT", str(datasets), "OUTPUT_DIR", str(output), *TINY, *options]
+    return run(default_argument_parser().parse_args(arguments(*words)))
+
+
+def scores(folder: Path) -> dict:
+    return json.loads((folder / "inference/synthetic_sor_test/sor_metrics.json").read_text())["results"]
+
+
+def test_train_resume_and_evaluate(datasets: Path, tmp_path: Path) -> None:
+    first = train(datasets, tmp_path, "SOLVER.MAX_ITER", "2")
+    assert {"sor", "bbox", "segm"} <= set(first)
+    assert {"SA-SOR", "SOR", "SOR-images", "MAE", "SA-SOR-shuffled"} <= set(first["sor"])
+    lines = [json.loads(line) for line in (tmp_path / "metrics.json").read_text().splitlines()]
+    assert any("sor_loss" in line for line in lines)
+    assert list(tmp_path.glob("events.out.tfevents*"))
+
+    resumed = train(datasets, tmp_path, "SOLVER.MAX_ITER", "3", flags=("--resume",))
+    assert resumed["sor"]["MAE"] >= 0
+    last = json.loads((tmp_path / "metrics.json").read_text().splitlines()[-1])
+    assert last["iteration"] == 3
+    assert "Starting training from iteration 2" in (tmp_path / "log.txt").read_text()
+
+    weights = str(tmp_path / "model_final.pth")
+    again = train(datasets, tmp_path / "eval", "MODEL.WEIGHTS", weights, flags=("--eval-only",))
+    assert again["sor"] == pytest.approx(resumed["sor"], nan_ok=True)
+    assert again["segm"] == pytest.approx(resumed["segm"], nan_ok=True)
+    batched = train(
+        datasets, tmp_path / "b", "MODEL.WEIGHTS", weights, "TEST.IMS_PER_BATCH", "1", flags=("--eval-only",)
+    )
+    assert batched["sor"] == pytest.approx(again["sor"], nan_ok=True, abs=1e-6)
+
+
+def test_mixed_precision_trains(datasets: Path, tmp_path: Path) -> None:
+    results = train(
+        datasets, tmp_path, "SOLVER.MAX_ITER", "1", "SOLVER.AMP.ENABLED", "True", "TEST.AMP", "True"
+    )
+    assert "sor" in results
+
+
+def script(*words: str, runner: tuple[str, ...] = ()) -> subprocess.CompletedProcess:
+    command = [sys.executable, *runner, "train_net.py", *words]
+    return subprocess.run(command, cwd=REPO, capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("runner", "flags"),
+    [((), ("--num-gpus", "2")), (("-m", "torch.distributed.run", "--nproc-per-node", "2"), ())],
+    ids=["launch", "torchrun"],
+)
+def test_two_processes_evaluate_like_one(
+    datasets: Path, tmp_path: Path, runner: tuple[str, ...], flags: tuple[str, ...]
+) -> None:
+    common = ["DATASETS.ROOT", str(datasets), *TINY]
+    trained = script(
+        *arguments(*flags, "OUTPUT_DIR", str(tmp_path / "two"), *common, "SOLVER.MAX_ITER", "2"),
+        runner=runner,
+    )
+    assert trained.returncode == 0, trained.stderr[-2000:]
+    weights = ["MODEL.WEIGHTS", str(tmp_path / "two/model_final.pth")]
+    alone = script(*arguments("--eval-only", "OUTPUT_DIR", str(tmp_path / "one"), *common, *weights))
+    assert alone.returncode == 0, alone.stderr[-2000:]
+    assert scores(tmp_path / "two") == scores(tmp_path / "one")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--config-file", "nowhere.yaml"], "nowhere.yaml: no such config file"),
+        (arguments("MODEL.NO_SUCH_KEY", "1"), "command line: Non-existent key: MODEL.NO_SUCH_KEY"),
+        (arguments("DATASETS.TEST", "('nothing',)"), "'nothing', which is not a registered dataset"),
+        (arguments("--eval-only", "DATASETS.ROOT", "/nonexistent"), "no such folder"),
+        (arguments("--eval-only", "MODEL.WEIGHTS", "nowhere.pth"), "nowhere.pth"),
+    ],
+)
+def test_mistakes_are_one_line_and_a_failure(words: list[str], message: str, tmp_path: Path) -> None:
+    result = script(*words, "OUTPUT_DIR", str(tmp_path)) if len(words) > 2 else script(*words)
+    assert result.returncode != 0
+    last = result.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: ")
+    assert message in last
+    assert "Traceback" not in result.stderr
+
+
+def test_a_broken_file_is_named(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("MODEL:\n  FCOS: [\n")
+    with pytest.raises(ConfigError, match="broken.yaml"):
+        load_config(str(broken))
+
+
+def test_published_architecture_gets_batches_that_change_no_answer(tmp_path: Path) -> None:
+    published = tmp_path / "published.yaml"
+    text = (REPO / "configs/sor/Base-CenterMask-VoVNet-sor.yaml").read_text()
+    published.write_text(text.replace("SalientObjectRanker", "GeneralizedRCNN"))
+    assert load_config(str(published)).MODEL.META_ARCHITECTURE == "SalientObjectRanker"

@@ -1,0 +1,6 @@
+"""The scripts in tools/ import one another as they do when run: with their own folder on the path."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
