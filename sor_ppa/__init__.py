@@ -3,18 +3,13 @@
 Importing this package registers its models and datasets with detectron2.
 """
 
-<<<<<<< HEAD
-from . import backbone, centermask, data, mask_rcnn, salience_detr
-from .config import add_sor_config
-=======
 from ._requirements import check_requirements
 
 check_requirements()
 
 # only after the check, which says in one line what is missing
-from . import backbone, centermask, data, mask_rcnn  # noqa: E402
+from . import backbone, centermask, data, mask_rcnn, salience_detr  # noqa: E402
 from .config import add_sor_config  # noqa: E402
->>>>>>> main
 
 __version__ = "0.1.0"
 
