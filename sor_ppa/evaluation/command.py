@@ -272,9 +272,9 @@ def _instance_image(task: Task, truth: ImageTruth, problems: list[Problem]) -> I
     instances = task.prediction if isinstance(task.prediction, Instances) else Instances()
     for segmentation, where in zip(instances.segmentations, instances.where, strict=True):
         if isinstance(segmentation, Mapping):
-            size = tuple(segmentation.get("size", ()))
-            if len(size) == 2 and size != truth.size:
-                raise _SizeError(_wrong_size(where, truth, size))
+            size = segmentation.get("size")
+            if isinstance(size, list) and len(size) == 2 and tuple(size) != truth.size:
+                raise _SizeError(_wrong_size(where, truth, tuple(size)))
     rles = [
         to_rle(segmentation, truth.height, truth.width, where)
         for segmentation, where in zip(instances.segmentations, instances.where, strict=True)

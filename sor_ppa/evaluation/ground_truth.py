@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .inputs import dense_ranks
+from .inputs import check_runs, dense_ranks
 
 Rle = dict[str, Any]
 _XYXY, _XYWH = 0, 1  # detectron2's BoxMode
+_FAR = 10  # image sizes; pycocotools walks along every edge, so a wild point would take all memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,25 +123,27 @@ def to_rle(segmentation: Any, height: int, width: int, where: str) -> Rle:
     from pycocotools import mask as coco_mask
 
     if isinstance(segmentation, Mapping):
-        if "counts" not in segmentation or list(segmentation.get("size", ())) != [height, width]:
+        if "counts" not in segmentation or segmentation.get("size") not in ([height, width], (height, width)):
             raise ValueError(
                 f"{where}: segmentation: expected RLE with size [{height}, {width}] and counts, "
                 f"found size {segmentation.get('size')}"
             )
+        check_runs(segmentation["counts"], height * width, f"{where}: segmentation")
         if isinstance(segmentation["counts"], list):
-            if sum(segmentation["counts"]) != height * width:
-                raise ValueError(
-                    f"{where}: segmentation: expected run lengths that sum to {height * width}, "
-                    f"found {sum(segmentation['counts'])}"
-                )
             return coco_mask.frPyObjects(dict(segmentation), height, width)
         return dict(segmentation)
-    polygons = [np.asarray(polygon, np.float64).reshape(-1).tolist() for polygon in segmentation]
+    try:
+        polygons = [np.asarray(polygon, np.float64).reshape(-1).tolist() for polygon in segmentation]
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{where}: segmentation: expected lists of numbers, found others") from error
     if any(len(polygon) < 6 or len(polygon) % 2 for polygon in polygons):
         lengths = [len(polygon) for polygon in polygons]
         raise ValueError(
             f"{where}: segmentation: expected polygons of at least 3 points, found lengths {lengths}"
         )
+    farthest = max(abs(value) for polygon in polygons for value in polygon)
+    if not farthest <= _FAR * (height + width):
+        raise ValueError(f"{where}: segmentation: expected points near the image, found {farthest:g}")
     return coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
 
 
@@ -150,12 +153,15 @@ def _box(annotation: Mapping[str, Any], rle: Rle, where: str) -> list[float]:
         from pycocotools import mask as coco_mask
 
         return [float(value) for value in coco_mask.toBbox(rle)]
-    if len(box) != 4:
-        raise ValueError(f"{where}: bbox: expected 4 numbers, found {len(box)}")
-    x, y, a, b = (float(value) for value in box)
-    mode = int(annotation.get("bbox_mode", _XYWH))
+    if not isinstance(box, Sequence | np.ndarray) or len(box) != 4:
+        raise ValueError(f"{where}: bbox: expected 4 numbers, found {box!r:.60}")
+    try:
+        x, y, a, b = (float(value) for value in box)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{where}: bbox: expected 4 numbers, found {box!r:.60}") from error
+    mode = annotation.get("bbox_mode", _XYWH)
     if mode not in (_XYXY, _XYWH):
-        raise ValueError(f"{where}: bbox_mode: expected XYXY_ABS (0) or XYWH_ABS (1), found {mode}")
+        raise ValueError(f"{where}: bbox_mode: expected XYXY_ABS (0) or XYWH_ABS (1), found {mode!r:.60}")
     return [x, y, a - x, b - y] if mode == _XYXY else [x, y, a, b]
 
 

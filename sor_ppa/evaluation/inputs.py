@@ -145,12 +145,19 @@ def check_rles(
             raise ValueError(f"{where}: expected an RLE dict with 'size' and 'counts', found {rle!r:.80}")
         if tuple(rle["size"]) != tuple(size):
             raise ValueError(f"{where}: expected size {list(size)}, found {list(rle['size'])}")
-        runs = rle_runs(rle["counts"])
-        total = size[0] * size[1]
-        if runs.sum() != total or (runs.size and runs.min() < 0):
-            raise ValueError(f"{where}: expected runs that sum to {total}, found {runs.sum()}")
-        found.append(runs)
+        found.append(check_runs(rle["counts"], size[0] * size[1], where))
     return found
+
+
+def check_runs(counts: Any, total: int, where: str) -> NDArray[np.int64]:
+    """Checks that COCO run lengths, compressed or not, cover ``total`` pixels, and returns them."""
+    try:
+        runs = rle_runs(counts)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise ValueError(f"{where}: counts: {error}") from error
+    if runs.ndim != 1 or runs.sum() != total or (runs.size and runs.min() < 0):
+        raise ValueError(f"{where}: expected runs that sum to {total}, found {runs.sum()}")
+    return runs
 
 
 def _vector(values: ArrayLike, count: int, name: str, masks: str) -> NDArray:

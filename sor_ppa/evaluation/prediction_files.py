@@ -102,7 +102,10 @@ def read_instances(path: Path, rank_by: str = "auto") -> tuple[dict[Identity, In
     content = load_json(path)
     found: dict[Identity, Instances] = {}
     if isinstance(content, Mapping):
-        for place, image in enumerate(content.get("images", ())):
+        images = content.get("images", [])
+        if not isinstance(images, list):
+            raise InputError(f"{path}: images: expected a list, found {type(images).__name__}")
+        for place, image in enumerate(images):
             identity = image.get("id", image.get("file_name")) if isinstance(image, Mapping) else image
             found[_identity(identity, f"{path}: images[{place}]: id")] = Instances()
         content = content.get("annotations", content.get("predictions"))

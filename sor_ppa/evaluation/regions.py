@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 UInt8Array = NDArray[np.uint8]
 _WORD = 64  # masks per code word
+_LONGEST = 8  # last of nine groups of five bits, far beyond any image
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,17 +117,24 @@ def rle_runs(counts: bytes | str | Sequence[int]) -> NDArray[np.int64]:
         counts: the ``counts`` of an RLE; a list of run lengths, or COCO's compressed string (five
             bits a character with a continuation bit, from the third run on as the difference to the
             run two places before).
+
+    Raises:
+        ValueError: the string is no such code.
     """
     if not isinstance(counts, bytes | str):
         return np.asarray(counts, dtype=np.int64)
-    raw = counts.encode("ascii") if isinstance(counts, str) else counts
+    raw = counts.encode("latin-1", "replace") if isinstance(counts, str) else counts
     digits = np.frombuffer(raw, np.uint8).astype(np.int64) - 48
     if digits.size == 0:
         return np.zeros(0, np.int64)
     last = (digits & 0x20) == 0
+    if digits.min() < 0 or digits.max() > 63 or not last[-1]:
+        raise ValueError("expected a compressed run-length code, found other characters or a cut code")
     first = np.concatenate([[0], np.flatnonzero(last)[:-1] + 1])
     number = np.cumsum(last) - last
     place = np.arange(len(digits)) - first[number]
+    if place.max() > _LONGEST:
+        raise ValueError("expected a compressed run-length code, found a run that is too long")
     value = np.add.reduceat((digits & 0x1F) << (5 * place), first)
     sign = (digits[last] & 0x10) != 0
     width = 5 * (place[last] + 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -38,17 +39,20 @@ def read_truth(source: str) -> list[dict[str, Any]]:
 
 
 def _read_registered(name: str) -> list[dict[str, Any]]:
-    from detectron2.data import DatasetCatalog
+    from detectron2.data import DatasetCatalog, MetadataCatalog
 
     import sor_ppa.data  # noqa: F401  (registers the data sets)
 
     if name not in DatasetCatalog:
-        known = ", ".join(sorted(entry for entry in DatasetCatalog if "sor" in entry or "ssr" in entry))
+        ranking = (
+            entry for entry in DatasetCatalog if MetadataCatalog.get(entry).get("evaluator_type") == "sor"
+        )
+        known = ", ".join(sorted(ranking))
         raise InputError(f"{name}: expected a JSON file or a registered data set ({known}), found neither")
     try:
         return list(DatasetCatalog.get(name))
     except (OSError, ValueError, RuntimeError) as error:
-        raise InputError(f"data set {name}: {' '.join(str(error).split())}") from error
+        raise InputError(" ".join(str(error).split())) from error
 
 
 def load_json(path: Path) -> Any:
@@ -83,21 +87,24 @@ def _read_json(path: Path) -> list[dict[str, Any]]:
 
 def _from_coco(path: Path, content: Mapping[str, Any]) -> list[dict[str, Any]]:
     images: dict[Any, dict[str, Any]] = {}
+    for name in ("images", "annotations"):
+        if not isinstance(content[name], list):
+            raise InputError(f"{path}: {name}: expected a list, found {type(content[name]).__name__}")
     for place, image in enumerate(content["images"]):
         where = f"{path}: images[{place}]"
-        identity = _field(image, "id", where)
+        identity = _identity(image, "id", where)
         if identity in images:
             raise InputError(f"{where}: id: expected unique values, found {identity!r} again")
         images[identity] = {
             "image_id": identity,
             "file_name": str(_field(image, "file_name", where)),
-            "height": _field(image, "height", where, int),
-            "width": _field(image, "width", where, int),
+            "height": _pixels(image, "height", where),
+            "width": _pixels(image, "width", where),
             "annotations": [],
         }
     for place, annotation in enumerate(content["annotations"]):
         where = f"{path}: annotations[{place}]"
-        identity = _field(annotation, "image_id", where)
+        identity = _identity(annotation, "image_id", where)
         if identity not in images:
             raise InputError(f"{where}: image_id: expected one of the images, found {identity!r}")
         images[identity]["annotations"].append(_annotation(where, annotation))
@@ -107,10 +114,10 @@ def _from_coco(path: Path, content: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _record(where: str, image: Any) -> dict[str, Any]:
     annotations = _field(image, "annotations", where, list)
     return {
-        "image_id": _field(image, "image_id", where),
+        "image_id": _identity(image, "image_id", where),
         "file_name": str(_field(image, "file_name", where)),
-        "height": _field(image, "height", where, int),
-        "width": _field(image, "width", where, int),
+        "height": _pixels(image, "height", where),
+        "width": _pixels(image, "width", where),
         "annotations": [_annotation(f"{where}: annotations[{n}]", one) for n, one in enumerate(annotations)],
     }
 
@@ -139,7 +146,23 @@ def _annotation(where: str, annotation: Any) -> dict[str, Any]:
 
 
 def _is_integer(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value == int(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return math.isfinite(value) and value == int(value)
+
+
+def _identity(entry: Any, name: str, where: str) -> int | str:
+    value = _field(entry, name, where)
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise InputError(f"{where}: {name}: expected a number or text, found {value!r:.60}")
+    return value
+
+
+def _pixels(entry: Any, name: str, where: str) -> int:
+    value = _field(entry, name, where)
+    if not _is_integer(value) or not 1 <= value <= 1_000_000:
+        raise InputError(f"{where}: {name}: expected a number of pixels, found {value!r:.60}")
+    return int(value)
 
 
 def _field(entry: Any, name: str, where: str, kind: type | None = None) -> Any:
@@ -147,6 +170,6 @@ def _field(entry: Any, name: str, where: str, kind: type | None = None) -> Any:
         raise InputError(f"{where}: expected an object, found {type(entry).__name__}")
     if entry.get(name) is None:
         raise InputError(f"{where}: expected the field {name!r}, found {sorted(entry)}")
-    if kind is not None and (not isinstance(entry[name], kind) or isinstance(entry[name], bool)):
+    if kind is not None and not isinstance(entry[name], kind):
         raise InputError(f"{where}: {name}: expected {kind.__name__}, found {entry[name]!r:.60}")
     return entry[name]

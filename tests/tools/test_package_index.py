@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from detectron2_wheel import BuildError
-from detectron2_wheel.package_index import Settings, fetch, read_settings
+from detectron2_wheel.package_index import Settings, default_index, fetch, read_settings
 
 FILE = "some-thing-1.0.tar.gz"
 CONTENT = b"the archive"
@@ -161,7 +161,7 @@ def test_nowhere_to_look_is_said():
 
 
 def test_pypi_is_the_default_index():
-    assert read_settings({}, lambda: "") == Settings()
+    assert read_settings({}, lambda: "") == Settings(indexes=(default_index(),))
 
 
 def test_environment_overrides_files_and_commands_override_global():

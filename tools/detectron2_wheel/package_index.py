@@ -36,13 +36,28 @@ _TRIES = 3
 class Settings:
     """Where to look and how to get there; every field is pip's option of that name."""
 
-    indexes: tuple[str, ...] = ("https://pypi.org/simple",)
+    indexes: tuple[str, ...]
     find_links: tuple[str, ...] = ()
     cert: str | None = None
     client_cert: str | None = None
     proxy: str | None = None
     trusted_hosts: tuple[str, ...] = ()
     timeout: float = 15.0
+
+
+def default_index() -> str:
+    """The index that pip asks where nothing is set; pip has no public name for it.
+
+    Raises:
+        BuildError: this Python has no pip to ask.
+    """
+    try:
+        from pip._internal.models.index import PyPI
+    except ImportError as error:
+        raise BuildError(
+            "no index-url is set, and there is no pip to take its default from: run python -m ensurepip"
+        ) from error
+    return str(PyPI.simple_url)
 
 
 def read_settings(
@@ -65,7 +80,7 @@ def read_settings(
         if name.startswith("PIP_") and value:
             values[name[4:].lower().replace("_", "-")] = value
 
-    indexes = (values.get("index-url", "https://pypi.org/simple"), *values.get("extra-index-url", "").split())
+    indexes = (values.get("index-url") or default_index(), *values.get("extra-index-url", "").split())
     if values.get("no-index", "").lower() in ("1", "true", "yes", "on"):
         indexes = ()
     cert = values.get("cert") or environ.get("REQUESTS_CA_BUNDLE") or environ.get("CURL_CA_BUNDLE")
