@@ -50,6 +50,11 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--format", choices=("jpg", "png"), default="jpg", help="of the drawings")
     parser.add_argument("--masks", choices=("rle", "polygons"), default="rle", help="in the JSON files")
     parser.add_argument("--scores", action="store_true", help="write confidences below the badges")
+    parser.add_argument(
+        "--salience-maps",
+        action="store_true",
+        help="also a sheet with the detections beside the model's foreground maps (Salience-DETR)",
+    )
     parser.add_argument("--legend", action="store_true", help="draw a legend of the ranks' colours")
     group = parser.add_argument_group("task saliency")
     group.add_argument(
@@ -108,6 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from sor_ppa.visualization import RankStyle
     from sor_ppa.visualization.annotate import Output, annotate
     from sor_ppa.visualization.files import expand_inputs
+    from sor_ppa.visualization.salience import write_salience_sheets
 
     files, faults = expand_inputs(args.input)
     for fault in faults:
@@ -122,6 +128,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             args.config_file, args.opts, batch_size=args.batch_size, threshold=args.confidence_threshold
         )
         summary = annotate(predictor, files, output, batch_size=args.batch_size)
+        if args.salience_maps:
+            write_salience_sheets(predictor.salience_maps, files, output)
     except (OSError, ValueError) as error:
         sys.stderr.write(f"{error}\n")
         return 2

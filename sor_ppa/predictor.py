@@ -236,6 +236,24 @@ class SORPredictor:
             item["original"] = torch.from_numpy(np.ascontiguousarray(rgb.transpose(2, 0, 1)))
         return item
 
+    def salience_maps(self, image: Picture) -> list[NDArray[np.float32]]:
+        """The foreground probabilities by which a model chooses where to look, map by map.
+
+        Args:
+            image: (H, W, 3) uint8 BGR, or the path of a file.
+
+        Returns:
+            (h, w) in [0, 1] for every feature map of the model, finest first.
+
+        Raises:
+            ValueError: a model without such maps, or something that is no picture.
+        """
+        give: Any = getattr(self.model, "salience_maps", None)
+        if give is None:
+            raise ValueError(f"{type(self.model).__name__} has no salience maps (Salience-DETR has)")
+        item = self._input(_picture(0, image))
+        return [part.float().cpu().numpy() for part in give(item["image"])]
+
     def _batches(self, inputs: Sequence[dict[str, Any]]) -> Iterable[list[int]]:
         """Rows of ``inputs`` in batches of one padded size each."""
         groups: dict[tuple[int, int], list[int]] = defaultdict(list)
@@ -257,10 +275,12 @@ class SORPredictor:
     def _kept(self, instances: Instances) -> Instances:
         """The instances confident enough, the ranked ones first, from the most salient down."""
         missing = [name for name in _FIELDS if not instances.has(name)]
-        if missing:
+        if missing and missing != ["pred_masks"]:
             raise ValueError(f"model: its instances lack {', '.join(missing)}")
         # Masks of large pictures are large: only those that stay leave the device.
         instances = instances[instances.scores >= self.min_score].to(torch.device("cpu"))
+        if missing:  # a detector that does not segment: its boxes stand for the objects
+            instances.pred_masks = _box_masks(instances)
         ranks = instances.pred_ranks.numpy()
         rank_scores = instances.pred_rank_scores.numpy()
         scores = instances.scores.numpy()
@@ -360,6 +380,15 @@ def _ranked(file: str | None, height: int, width: int, instances: Instances) -> 
         for i, (rank_score, score, box, mask) in enumerate(columns)
     )
     return RankedImage(file, height, width, objects, instances)
+
+
+def _box_masks(instances: Instances) -> torch.Tensor:
+    """(N, H, W) bool, True where the centre of a pixel lies in the box."""
+    height, width = instances.image_size
+    left, top, right, bottom = instances.pred_boxes.tensor[:, :, None].unbind(1)
+    x, y = torch.arange(width) + 0.5, torch.arange(height) + 0.5
+    columns, rows = (x >= left) & (x < right), (y >= top) & (y < bottom)
+    return rows[:, :, None] & columns[:, None]
 
 
 def _number(value: float) -> float | None:
