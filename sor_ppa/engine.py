@@ -236,9 +236,7 @@ class Trainer(DefaultTrainer):
         if kind == "sor":
             return SOREvaluator(dataset_name, output_dir=folder, rank_field=cfg.TEST.RANK_FIELD)
         known = "'sor', 'coco', 'pascal_voc' or 'sod'"
-        raise ConfigError(
-            f"dataset {dataset_name}: found evaluator_type {kind!r}, expected {known}"
-        )
+        raise ConfigError(f"dataset {dataset_name}: found evaluator_type {kind!r}, expected {known}")
 
     @classmethod
     def test(

@@ -33,7 +33,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", required=True, help="PNG file to write")
     parser.add_argument("--count", type=int, default=4, help="images (default: 4)")
     parser.add_argument("--seed", type=int, default=0, help="another seed, other views (default: 0)")
-    parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs that change the configuration")
+    parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs for the configuration")
     return parser
 
 
@@ -59,7 +59,8 @@ def draw(args: argparse.Namespace) -> None:
         raise ValueError(f"--count: found {args.count}, expected at least 1")
     cfg = load_config(args.config_file, args.opts)
     if cfg.MODEL.META_ARCHITECTURE != "SiameseDETR":
-        raise ConfigError(f"MODEL.META_ARCHITECTURE: found {cfg.MODEL.META_ARCHITECTURE!r}, expected 'SiameseDETR'")
+        found = cfg.MODEL.META_ARCHITECTURE
+        raise ConfigError(f"MODEL.META_ARCHITECTURE: found {found!r}, expected 'SiameseDETR'")
     records = unlabelled_records(cfg.DATASETS.TRAIN)
     mapper = TwoViewMapper(cfg, load_proposals(cfg, records))
     model = build_model(cfg)
