@@ -19,6 +19,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from sor_ppa.data.synthetic.dataset import MANIFEST
+
 REPO = Path(__file__).resolve().parents[1]
 CONFIG = "configs/sor/demo.yaml"
 SHOWN = 0.5  # confidence of the detections in the contact sheet; the scores count all
@@ -117,16 +119,20 @@ def make_sheet(output: Path, datasets: Path, rows: int) -> Path:
 
 
 def report(metrics: dict) -> None:
-    """The final table."""
+    """The final table; what is undefined is a dash."""
     ranking, boxes, masks = (metrics["results"][k] for k in ("sor", "bbox", "segm"))
+
+    def number(value: float | None, width: int, digits: int = 3) -> str:
+        return "-".rjust(width) if value is None else f"{value:{width}.{digits}f}"
+
     say(f"\nHeld-out split, {metrics['images']} images")
     say(f"  {'':34}{'model':>9}{'shuffled ranks':>17}")
-    say(f"  {'SA-SOR (irsr), -1 to 1':34}{ranking['SA-SOR']:9.3f}{ranking['SA-SOR-shuffled']:17.3f}")
-    say(f"  {'SOR (assr), 0 to 1':34}{ranking['SOR']:9.3f}{ranking['SOR-shuffled']:17.3f}")
-    say(f"  {'images used by SOR':34}{ranking['SOR-images']:9.0f}")
-    say(f"  {'MAE (assr), lower is better':34}{ranking['MAE']:9.3f}")
-    say(f"  {'box AP / AP50':34}{boxes['AP']:9.1f} / {boxes['AP50']:.1f}")
-    say(f"  {'mask AP / AP50':34}{masks['AP']:9.1f} / {masks['AP50']:.1f}")
+    for name, title in (("SA-SOR", "SA-SOR (irsr), -1 to 1"), ("SOR", "SOR (assr), 0 to 1")):
+        say(f"  {title:34}{number(ranking[name], 9)}{number(ranking[f'{name}-shuffled'], 17)}")
+    say(f"  {'images used by SOR':34}{number(ranking['SOR-images'], 9, 0)}")
+    say(f"  {'MAE (assr), lower is better':34}{number(ranking['MAE'], 9)}")
+    say(f"  {'box AP / AP50':34}{number(boxes['AP'], 9, 1)} / {number(boxes['AP50'], 1, 1)}")
+    say(f"  {'mask AP / AP50':34}{number(masks['AP'], 9, 1)} / {number(masks['AP50'], 1, 1)}")
 
 
 def main() -> None:
@@ -144,7 +150,7 @@ def main() -> None:
     datasets = output / "datasets"
 
     say("[1/3] Making a synthetic salient object ranking dataset")
-    data = ["tools/make_synthetic.py", "--output", f"{datasets}/synthetic_sor"]
+    data = ["tools/make_synthetic.py", "--overwrite", "--output", f"{datasets}/synthetic_sor"]
     run([*data, "--count", *args.count, "--size", args.size], output / "logs" / "data.log")
 
     say("[2/3] Training CenterMask with the PPA ranking branch, then scoring the held-out split")
@@ -152,7 +158,8 @@ def main() -> None:
     command += ["OUTPUT_DIR", str(output), *args.opts]
     results = output / "inference" / "synthetic_sor_test" / "sor_metrics.json"
     stamp = output / "trained.sha256"
-    wanted = fingerprint([REPO / CONFIG], " ".join([*command, *args.count, args.size]))
+    made = [REPO / CONFIG, datasets / "synthetic_sor" / MANIFEST]
+    wanted = fingerprint(made, " ".join([*command, *args.count, args.size]))
     weights = output / "model_final.pth"
     if not (results.exists() and weights.exists() and stamp.exists() and stamp.read_text() == wanted):
         run(command, output / "logs" / "train.log")
