@@ -28,7 +28,7 @@ __all__ = ["MANIFEST", "SyntheticSpec", "parse_size", "write_dataset"]
 logger = logging.getLogger(__name__)
 
 MANIFEST = "synthetic.json"
-_FORMAT = 2
+_FORMAT = 3
 _PARTS = ("images", "gt", "rank_order")
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from .textures import TEXTURES, smooth_noise, texture
+from .textures import smooth_noise, texture
 
 __all__ = ["Item", "Lighting", "paint_distractor", "paint_object", "window_of"]
 
@@ -24,6 +24,7 @@ class Item:
         salient: whether it is meant to stand out.
         colours: (2, 3) BGR.
         strength: how far a distractor departs from what is below it.
+        kind: texture.
     """
 
     coverage: np.ndarray
@@ -34,6 +35,7 @@ class Item:
     salient: bool
     colours: np.ndarray
     strength: float = 0.0
+    kind: str = "plain"
 
 
 @dataclass(frozen=True)
@@ -98,8 +100,7 @@ def paint_object(canvas: np.ndarray, item: Item, light: Lighting, rng: np.random
     size = item.coverage.shape[0]
     axis = ((np.arange(size) + 0.5 - item.middle) / item.radius).astype(np.float32)
     u, v = np.meshgrid(axis, axis)
-    kind = TEXTURES[int(rng.integers(len(TEXTURES)))]
-    surface = texture(kind, rng, u, v, item.radius, item.colours)
+    surface = texture(item.kind, rng, u, v, item.radius, item.colours)
     surface *= _relief(item.coverage, light)[..., None]
     window = window_of(item, *canvas.shape[:2])
     if window is not None:

@@ -22,7 +22,7 @@ from .rule import (
     salience,
 )
 from .shapes import draw_shape, random_shape
-from .textures import lch_to_bgr, paint_background
+from .textures import TEXTURES, lch_to_bgr, paint_background
 
 __all__ = ["DIFFICULTIES", "Scene", "SceneOptions", "draw_scene", "rank_values"]
 
@@ -199,7 +199,8 @@ def _arrange(
     radii = unit * np.exp(rng.uniform(np.log(0.11), np.log(largest), salient))
     for index in np.argsort(-radii * rng.uniform(0.7, 1.3, salient)):
         coverage, middle = draw_shape(random_shape(rng), float(radii[index]))
-        item = Item(coverage, middle, float(radii[index]), 0, 0, True, np.zeros((2, 3)))
+        kind = list(TEXTURES)[int(rng.integers(len(TEXTURES)))]
+        item = Item(coverage, middle, float(radii[index]), 0, 0, True, np.zeros((2, 3)), kind=kind)
         layout.place(item, rng, overlap)
     return layout
 
@@ -218,9 +219,10 @@ def _colour(
     around = np.concatenate([below[0], [4.0]])
     area = np.array([layout.visible[i + 1] for i, item in enumerate(layout.items) if item.salient])
     place = np.array([[item.x, item.y] for item in items])
+    share = np.array([TEXTURES[item.kind] for item in items])[:, None]
     for _ in range(12):
         colours = _vivid_colours(rng, count, background, options.strength)
-        mean = 0.93 * (colours[:, 0] + 0.35 * (colours[:, 1] - colours[:, 0]))
+        mean = 0.97 * (colours[:, 0] + share * (colours[:, 1] - colours[:, 0]))
         lab = cv2.cvtColor((mean[None] / 255).astype(np.float32), cv2.COLOR_BGR2Lab)[0]
         look = np.concatenate([lab, np.full((count, 1), 9.0)], axis=1)
         look = np.concatenate([look, np.repeat(around[None], len(layout.items) - count, axis=0)])
