@@ -103,6 +103,8 @@ class SalienceDETR(nn.Module):
         size_divisibility: sides of a padded batch are multiples of this.
     """
 
+    #: whose published parameter names weight files may have
+    checkpoint_system = "salience_detr"
     pixel_mean: Tensor
     pixel_std: Tensor
     label_ids: Tensor

@@ -13,7 +13,7 @@ from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances, PolygonMasks
 
 from sor_ppa import add_sor_config
-from sor_ppa.checkpoint import convert_published
+from sor_ppa.checkpoint import SORCheckpointer, convert_published
 from sor_ppa.checkpoint.salience_detr import published_to_ours
 from sor_ppa.salience_detr.backbones import ARCHITECTURES
 from sor_ppa.salience_detr.optimizer import parameter_groups
@@ -265,3 +265,41 @@ def test_pyramid_backbones(name: str) -> None:
     }
     frozen = {n.split(".")[1] for n, p in backbone.named_parameters() if not p.requires_grad}
     assert frozen == {"0", "1", "2"}
+
+
+@pytest.mark.parametrize(
+    ("published", "ours"),
+    [
+        ("backbone.bn1.weight", "backbone.stem.conv1.norm.weight"),
+        ("backbone.layer2.0.downsample.0.weight", "backbone.res3.0.shortcut.weight"),
+        ("backbone.layer4.2.bn3.running_var", "backbone.res5.2.conv3.norm.running_var"),
+        ("backbone.0.features.3.1.attn.qkv.weight", "backbone.features.3.1.attn.qkv.weight"),
+        ("backbone.features.5.0.layer_scale", "backbone.features.5.0.layer_scale"),
+        ("backbone.0.patch_embed.proj.bias", "backbone.net.stem.proj.bias"),
+        ("backbone.0.layers.1.downsample.norm.bias", "backbone.net.layers.2.downsample.norm.bias"),
+        ("backbone.0.layers.2.blocks.17.gamma_2", "backbone.net.layers.2.blocks.17.ls2.gamma"),
+        ("backbone.0.layers.0.blocks.1.norm1.weight", "backbone.net.layers.0.blocks.1.norm1_post.weight"),
+        ("backbone.1.norm3.bias", "backbone.norms.3.bias"),
+        ("transformer.enc_mask_predictor.layer2.0.bias", "transformer.salience.predictor.layer2.0.bias"),
+        ("transformer.alpha", "transformer.salience.alpha"),
+    ],
+)
+def test_names(published: str, ours: str) -> None:
+    assert published_to_ours(published) == ours
+    assert published_to_ours(ours) == ours
+
+
+def test_linear_layers_of_focalnet_become_convolutions() -> None:
+    state = {"backbone.0.layers.0.blocks.0.modulation.f.weight": torch.zeros(5, 3)}
+    (weight,) = convert_published(state, "salience_detr").values()
+    assert weight.shape == (5, 3, 1, 1)
+
+
+def test_the_checkpointer_reads_published_files(tmp_path: Path) -> None:
+    model = build_model(config("salience_detr_R_50_4scale.yaml"))
+    torch.manual_seed(1)
+    state = {e[0]: torch.rand(e[1]) for e in info("state_salience_detr_resnet50_800_1333")}
+    torch.save({"model": state}, tmp_path / "best_ap.pth")
+    SORCheckpointer(model).load(str(tmp_path / "best_ap.pth"), checkpointables=[])
+    assert torch.equal(model.transformer.salience.alpha, state["transformer.alpha"])
+    assert torch.equal(model.backbone.res5[2].conv3.weight, state["backbone.layer4.2.conv3.weight"])
