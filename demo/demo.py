@@ -81,7 +81,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     if args.webcam or args.video_input:
         parser.error("video is not supported: extract its frames and give them to --input")
     args.input, trailing = _split(args.input or [])
-    args.opts = trailing + args.opts + args.after_opts
+    args.type, more = _split(args.type)
+    args.opts = trailing + more + args.opts + args.after_opts
     if not args.input:
         parser.error("--input: no picture, folder, glob or list given")
     if not args.output:
@@ -96,7 +97,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def _split(values: Sequence[str]) -> tuple[list[str], list[str]]:
-    """``--input a b KEY VALUE`` swallows the config options: they start at the first name of a key."""
+    """``--input a b KEY VALUE`` swallows the options, and so does ``--type``: they start at the first key."""
     for i, value in enumerate(values):
         if "." in value and CONFIG_KEY.fullmatch(value) and not os.path.exists(value):
             return list(values[:i]), list(values[i:])

@@ -74,5 +74,5 @@ def _refiner() -> CfgNode:
     node.MARGIN = 0.15
     # [new] Half width of the band around a mask's edge that may change, as a fraction of the square root
     # of its area.
-    node.BAND = 0.06
+    node.BAND = 0.1
     return node

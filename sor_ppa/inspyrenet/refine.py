@@ -51,7 +51,7 @@ class MaskRefiner(Protocol):
 
 
 def refine_masks(
-    image: Image, masks: Mask, refiner: MaskRefiner, *, margin: float = 0.15, band: float = 0.06
+    image: Image, masks: Mask, refiner: MaskRefiner, *, margin: float = 0.15, band: float = 0.1
 ) -> Mask:
     """Sharpen every mask of an image.
 

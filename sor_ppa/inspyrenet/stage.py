@@ -90,7 +90,7 @@ class SaliencyStage(nn.Module):
         image_format: str = "BGR",
         saliency_format: str = "RGB",
         margin: float = 0.15,
-        band: float = 0.06,
+        band: float = 0.1,
     ) -> None:
         super().__init__()
         self.detector = detector
