@@ -275,6 +275,13 @@ def _add_training(cfg: CfgNode) -> None:
     cfg.TEST.IMS_PER_BATCH = 1
     # [new] Mixed precision in evaluation (SOLVER.AMP.ENABLED is for training).
     cfg.TEST.AMP = False
+    # Test-time augmentation, with TEST.AUG.ENABLED and TEST.AUG.FLIP of detectron2: the views have
+    # short sides MIN_SIZES (and at most MAX_SIZE) where given, else SCALES times the sizes for testing.
+    cfg.TEST.AUG.MIN_SIZES = ()
+    # [new]
+    cfg.TEST.AUG.SCALES = (0.75, 1.0, 1.25)
+    # [new] Overlap from which detections in two views are one object.
+    cfg.TEST.AUG.FUSION_IOU = 0.6
     # [new] What orders objects in evaluation: "pred_ranks" (those with a rank, as published) or
     # "pred_rank_scores" (all).
     cfg.TEST.RANK_FIELD = "pred_ranks"

@@ -33,6 +33,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
+from .augmented import unresized, with_views
 from .checkpoint import SORCheckpointer
 from .config import ConfigError, load_config
 from .data.builtin import register_from_config
@@ -211,7 +212,7 @@ class Trainer(DefaultTrainer):
         """
         dicts = get_detection_dataset_dicts(dataset_name, filter_empty=False)
         own = _of_architecture(cfg, "build_test_mapper")
-        mapper = own(cfg) if own else RankingDatasetMapper(cfg, is_train=False)
+        mapper = own(cfg) if own else RankingDatasetMapper(unresized(cfg), is_train=False)
         dataset = MapDataset(DatasetFromList(dicts), mapper)
         return DataLoader(
             dataset,
@@ -242,9 +243,13 @@ class Trainer(DefaultTrainer):
     def test(
         cls, cfg: CfgNode, model: nn.Module, evaluators: list[DatasetEvaluator] | None = None
     ) -> OrderedDict[str, Any]:
-        """Evaluate on every dataset of ``DATASETS.TEST``; see detectron2's ``DefaultTrainer.test``."""
+        """Evaluate on every dataset of ``DATASETS.TEST``; see detectron2's ``DefaultTrainer.test``.
+
+        With the views of ``TEST.AUG``, and with what ``MODEL.SOR.REFINE`` and ``RANK_BY`` ask for.
+        """
         device = next(model.parameters()).device
         _share_buffers(model)
+        model = with_saliency(cfg, with_views(cfg, model))
         with _autocast(device, cfg.TEST.AMP):
             results = super().test(cfg, model, evaluators)
         if comm.is_main_process():
@@ -325,7 +330,7 @@ def evaluate(cfg: CfgNode, resume: bool = False) -> OrderedDict[str, Any]:
     """Evaluate ``MODEL.WEIGHTS`` (or, with ``resume``, the last checkpoint) on ``DATASETS.TEST``."""
     model = Trainer.build_model(cfg)
     SORCheckpointer(model, save_dir=cfg.OUTPUT_DIR).resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
-    results = Trainer.test(cfg, with_saliency(cfg, model))
+    results = Trainer.test(cfg, model)
     if comm.is_main_process():
         verify_results(cfg, results)
     return results

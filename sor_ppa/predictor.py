@@ -18,6 +18,7 @@ from detectron2.structures import Instances
 from numpy.typing import NDArray
 from torch import nn
 
+from .augmented import AugmentedRanker, with_views
 from .config import load_config
 from .inspyrenet.stage import SaliencyStage, with_saliency
 from .visualization import RankStyle, draw_ranked
@@ -167,11 +168,13 @@ class SORPredictor:
         self.cfg = cfg.clone()
         self.batch_size = batch_size
         self.min_score = min_score
+        self._whole = False  # whether the model resizes by itself
         if model is None:
             _check_weights(self.cfg.MODEL.WEIGHTS)
             model = build_model(self.cfg)
             _load_weights(cast(nn.Module, model), self.cfg.MODEL.WEIGHTS)
-            model = with_saliency(self.cfg, cast(nn.Module, model))
+            model = with_saliency(self.cfg, with_views(self.cfg, cast(nn.Module, model)))
+            self._whole = bool(self.cfg.TEST.AUG.ENABLED)
         self.model = model
         self._resize = T.ResizeShortestEdge([cfg.INPUT.MIN_SIZE_TEST] * 2, cfg.INPUT.MAX_SIZE_TEST)
 
@@ -211,19 +214,19 @@ class SORPredictor:
             raise ValueError("images: expected a sequence of pictures, found a single one")
         files = [os.fspath(p) if isinstance(p, (str, os.PathLike)) else None for p in images]
         pictures = [_picture(i, p) for i, p in enumerate(images)]
-        inputs = [self._input(p) for p in pictures]
+        inputs = [self._input(p, self._whole) for p in pictures]
         results: list[RankedImage | None] = [None] * len(inputs)
         for rows in self._batches(inputs):
             for i, instances in zip(rows, self._predict([inputs[i] for i in rows]), strict=True):
                 results[i] = _ranked(files[i], inputs[i]["height"], inputs[i]["width"], instances)
         return cast(list[RankedImage], results)
 
-    def _input(self, picture: NDArray[np.uint8]) -> dict[str, Any]:
-        """detectron2's input dict: the picture as the network takes it, and the size of the answer."""
+    def _input(self, picture: NDArray[np.uint8], whole: bool = False) -> dict[str, Any]:
+        """detectron2's input dict: the picture (resized, unless ``whole``), and the size of the answer."""
         height, width = picture.shape[:2]
         if self.cfg.INPUT.FORMAT == "RGB":
             picture = picture[:, :, ::-1]
-        transform = self._resize.get_transform(picture)
+        transform = T.NoOpTransform() if whole else self._resize.get_transform(picture)
         if isinstance(transform, T.ResizeTransform):
             # An extreme aspect would round its short side down to nothing.
             new_height, new_width = max(transform.new_h, 1), max(transform.new_w, 1)
@@ -248,9 +251,12 @@ class SORPredictor:
         Raises:
             ValueError: a model without such maps, or something that is no picture.
         """
-        give: Any = getattr(self.model, "salience_maps", None)
+        model: Any = self.model
+        while isinstance(model, (SaliencyStage, AugmentedRanker)):
+            model = model.detector
+        give: Any = getattr(model, "salience_maps", None)
         if give is None:
-            raise ValueError(f"{type(self.model).__name__} has no salience maps (Salience-DETR has)")
+            raise ValueError(f"{type(model).__name__} has no salience maps (Salience-DETR has)")
         item = self._input(_picture(0, image))
         return [part.float().cpu().numpy() for part in give(item["image"])]
 

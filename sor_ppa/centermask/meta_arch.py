@@ -6,6 +6,7 @@ from collections import defaultdict
 
 from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN
 from detectron2.structures import Instances
+from torch import Tensor
 
 __all__ = ["SalientObjectRanker"]
 
@@ -48,3 +49,18 @@ class SalientObjectRanker(GeneralizedRCNN):
             for i, result in zip(rows, part, strict=True):
                 results[i] = result
         return results
+
+    def detect(self, batched_inputs: list[dict]) -> tuple[dict[str, Tensor], list[Instances]]:
+        """What is there before anything is segmented or ranked.
+
+        Args:
+            batched_inputs: images ``image`` (3, H, W) of one padded size.
+
+        Returns:
+            Features by name, (B, C, H, W), and per image ``pred_boxes``, ``scores`` and ``pred_classes`` in
+            pixels of the network's input: what ``roi_heads.forward_with_given_boxes`` takes.
+        """
+        images = self.preprocess_image(batched_inputs)
+        features = self.backbone(images.tensor)
+        proposals, _ = self.proposal_generator(images, features, None)
+        return features, self.roi_heads.detect(features, proposals)

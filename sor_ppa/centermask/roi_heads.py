@@ -225,6 +225,11 @@ class CenterROIHeads(nn.Module):
             losses |= ranking_losses(self.sor_head, pooled, masks, maps, boxes, sizes, ranks, self.ranking)
         return losses
 
+    def detect(self, features: dict[str, Tensor], proposals: list[Instances]) -> list[Instances]:
+        """The detections of a one-stage detector are its proposals."""
+        del features
+        return proposals
+
     def forward_with_given_boxes(
         self, features: dict[str, Tensor], instances: list[Instances]
     ) -> list[Instances]:

@@ -82,6 +82,10 @@ class MaskRCNNHeads(StandardROIHeads):
             return pooled, None
         return pooled, self.mask_pooler(pyramid_maps(levels, self.strides, image_sizes, self.ranking), boxes)
 
+    def detect(self, features: dict[str, Tensor], proposals: list[Instances]) -> list[Instances]:
+        """Detections of the box head from proposals, per image, in inference."""
+        return self._forward_box(features, proposals)
+
     def _forward_mask(
         self, features: dict[str, Tensor], instances: list[Instances]
     ) -> dict[str, Tensor] | list[Instances]:

@@ -111,6 +111,30 @@ class RankingSalienceDETR(SalienceDETR):
         self, output: TransformerOutput, levels: Levels, batch: Batch, inputs: Sequence[dict[str, Any]]
     ) -> list[dict[str, Any]]:
         """``{"instances": Instances}`` per image with masks and ranks, at its output size."""
+        detected = self.detections(output, batch)
+        ranked = self.roi_heads.forward_with_given_boxes(self._features(output), detected)
+        results = []
+        for instances, item, (height, width) in zip(ranked, inputs, batch.sizes, strict=True):
+            size = int(item.get("height", height)), int(item.get("width", width))
+            results.append({"instances": detector_postprocess(instances, *size)})
+        return results
+
+    def detect(self, batched_inputs: Sequence[dict[str, Any]]) -> tuple[dict[str, Tensor], list[Instances]]:
+        """What is there before anything is segmented or ranked.
+
+        Args:
+            batched_inputs: images ``image`` (3, H, W) of one size.
+
+        Returns:
+            Features by name, (B, C, H, W), and per image ``pred_boxes``, ``scores`` and ``pred_classes`` in
+            pixels of the network's input: what ``roi_heads.forward_with_given_boxes`` takes.
+        """
+        batch = self.batch([item["image"] for item in batched_inputs])
+        output = self.transformer(*self.feature_maps(batch))
+        return self._features(output), self.detections(output, batch)
+
+    def detections(self, output: TransformerOutput, batch: Batch) -> list[Instances]:
+        """Boxes, scores and classes of each image above the threshold, in pixels of the batch."""
         found = select_detections(output.logits[-1], output.boxes[-1], self.topk)
         detected = []
         for row, (height, width) in enumerate(batch.sizes):
@@ -135,9 +159,4 @@ class RankingSalienceDETR(SalienceDETR):
                     )
                 ]
             detected.append(instances)
-        ranked = self.roi_heads.forward_with_given_boxes(self._features(output), detected)
-        results = []
-        for instances, item, (height, width) in zip(ranked, inputs, batch.sizes, strict=True):
-            size = int(item.get("height", height)), int(item.get("width", width))
-            results.append({"instances": detector_postprocess(instances, *size)})
-        return results
+        return detected

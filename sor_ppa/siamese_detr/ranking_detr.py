@@ -11,7 +11,7 @@ from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.modeling.roi_heads import build_roi_heads
-from detectron2.structures import Boxes, ImageList
+from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
 
@@ -114,6 +114,21 @@ class RankingDETR(DETRDetector):
     @torch.no_grad()
     def inference(self, batched_inputs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """Ranked objects of images of one size."""
+        levels, found = self.detect(batched_inputs)
+        found = self.roi_heads.forward_with_given_boxes(levels, found)
+        return at_original_size(found, batched_inputs)
+
+    @torch.no_grad()
+    def detect(self, batched_inputs: Sequence[dict[str, Any]]) -> tuple[dict[str, Tensor], list[Instances]]:
+        """What is there before anything is segmented or ranked.
+
+        Args:
+            batched_inputs: images ``image`` (3, H, W) of one size.
+
+        Returns:
+            Features by name, (B, C, H, W), and per image ``pred_boxes``, ``scores`` and ``pred_classes`` in
+            pixels of the network's input: what ``roi_heads.forward_with_given_boxes`` takes.
+        """
         images = [sample["image"] for sample in batched_inputs]
         encoded, levels = self.encode_pyramid(images)
         logits, boxes = self.predict(self.decode_encoded(encoded))
@@ -121,9 +136,7 @@ class RankingDETR(DETRDetector):
         found = self.detections(logits[-1], boxes[-1], sizes)
         for item in found:
             item.pred_boxes.clip(item.image_size)
-        found = [item[item.pred_boxes.nonempty()] for item in found]
-        found = self.roi_heads.forward_with_given_boxes(levels, found)
-        return at_original_size(found, batched_inputs)
+        return levels, [item[item.pred_boxes.nonempty()] for item in found]
 
     def encode_pyramid(self, images: Sequence[Tensor]) -> tuple[Encoded, dict[str, Tensor]]:
         """Encode a batch, and join memory and finer maps to a pyramid."""

@@ -1,0 +1,159 @@
+"""Test-time augmentation: several views of a picture give one answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from detectron2.layers import FrozenBatchNorm2d
+from detectron2.structures import Instances
+from torch import Tensor, nn
+
+from sor_ppa.augmented import AugmentedRanker, View, fuse, views_from_config, with_views
+from sor_ppa.config import ConfigError
+from sor_ppa.predictor import SORPredictor
+from tests.centermask.test_batches import lively_model, same
+from tests.models import make_cfg
+
+DEMO = "configs/sor/demo.yaml"
+
+
+def picture(height: int = 96, width: int = 128, seed: int = 1) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (3, height, width), generator=generator, dtype=torch.uint8)
+
+
+def augmented(model: nn.Module, *views: View, threshold: float = 0.6) -> AugmentedRanker:
+    return AugmentedRanker(model, views, threshold, 100).eval()
+
+
+def answer(model: nn.Module, image: Tensor, **size: int) -> Instances:
+    return model([{"image": image, **size}])[0]["instances"]
+
+
+def row(*values: float) -> Tensor:
+    return torch.tensor([values])
+
+
+def test_a_single_view_is_the_plain_answer() -> None:
+    model, image = lively_model(), picture()
+    same(answer(augmented(model, View(0, 4000, False)), image), answer(model, image.float()))
+
+
+def test_the_answer_for_a_mirrored_picture_is_mirrored() -> None:
+    model, image = lively_model(MODEL__SOR__DECODE="all"), picture()
+    views = [View(0, 4000, False), View(0, 4000, True)]
+    one = answer(augmented(model, *views), image)
+    other = answer(augmented(model, *views), image.flip(-1))
+    assert len(one) > 1
+    x1, y1, x2, y2 = other.pred_boxes.tensor.unbind(1)
+    mirrored = torch.stack([128 - x2, y1, 128 - x1, y2], 1)
+    torch.testing.assert_close(mirrored, one.pred_boxes.tensor, atol=1e-2, rtol=1e-4)
+    torch.testing.assert_close(other.pred_rank_scores, one.pred_rank_scores, atol=1e-4, rtol=1e-4)
+    assert other.pred_ranks.tolist() == one.pred_ranks.tolist()
+    assert (other.pred_masks.flip(-1) != one.pred_masks).float().mean() < 2e-2
+
+
+def test_scales_answer_in_pixels_of_the_picture() -> None:
+    model, image = lively_model(), picture()
+    views = [View(64, 4000, False), View(96, 4000, True), View(128, 4000, False)]
+    found = answer(augmented(model, *views, threshold=0.3), image, height=192, width=256)
+    assert found.image_size == (192, 256)
+    assert found.pred_masks.shape[1:] == (192, 256)
+    assert len(found) > 0
+    assert found.pred_boxes.tensor[:, 2].max() > 128
+
+
+def test_nothing_in_any_view() -> None:
+    model: Any = lively_model()
+    with torch.no_grad():
+        model.proposal_generator.fcos_head.cls_logits.bias.fill_(-30.0)
+        model.proposal_generator.fcos_head.cls_logits.weight.zero_()
+    found = answer(augmented(model, View(0, 4000, False), View(48, 4000, True)), picture())
+    assert len(found) == 0
+    assert found.pred_masks.shape == (0, 96, 128)
+    for field in ("scores", "mask_scores", "pred_ranks", "pred_rank_scores"):
+        assert found.get(field).shape == (0,)
+
+
+def test_fusion_averages_what_views_agree_on() -> None:
+    boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 12], [50, 50, 60, 60]])
+    scores, view = torch.tensor([0.9, 0.3, 0.8]), torch.tensor([0, 1, 1])
+    fused, confidence, classes = fuse(boxes, scores, torch.zeros(3, dtype=torch.int64), view, 2, 0.5, 0)
+    torch.testing.assert_close(fused[0], torch.tensor([0.0, 0, 10, (0.9 * 10 + 0.3 * 12) / 1.2]))
+    torch.testing.assert_close(confidence, torch.tensor([0.6, 0.4]))
+    torch.testing.assert_close(fused[1], boxes[2])
+    assert classes.tolist() == [0, 0]
+
+
+def test_fusion_drops_what_few_views_see() -> None:
+    boxes = torch.tensor([[0.0, 0, 10, 10], [50, 50, 60, 60], [50, 50, 60, 60]])
+    scores, view = torch.tensor([0.9, 0.5, 0.5]), torch.tensor([0, 1, 2])
+    fused, confidence, _ = fuse(boxes, scores, torch.zeros(3, dtype=torch.int64), view, 4, 0.5, 0)
+    torch.testing.assert_close(fused, boxes[1:2])
+    torch.testing.assert_close(confidence, torch.tensor([0.25]))
+
+
+def test_fusion_keeps_classes_apart_and_honours_the_limit() -> None:
+    boxes, scores = row(0.0, 0, 10, 10).repeat(2, 1), torch.tensor([0.5, 0.9])
+    classes, view = torch.tensor([3, 1]), torch.tensor([0, 0])
+    assert fuse(boxes, scores, classes, view, 1, 0.5, 0)[2].tolist() == [1, 3]
+    assert fuse(boxes, scores, classes, view, 1, 0.5, 1)[2].tolist() == [1]
+
+
+def test_views_from_scales_and_from_sizes() -> None:
+    cfg = make_cfg(DEMO, TEST__AUG__SCALES=(0.5, 1.0))
+    found = [(v.short_side, v.flip) for v in views_from_config(cfg)]
+    assert found == [(80, False), (80, True), (160, False), (160, True)]
+    cfg.TEST.AUG.MIN_SIZES, cfg.TEST.AUG.FLIP = (200,), False
+    assert views_from_config(cfg) == [View(200, 4000, False)]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("TEST__AUG__SCALES", (), "TEST.AUG.SCALES: found ()"),
+        ("TEST__AUG__MIN_SIZES", (0,), "TEST.AUG.MIN_SIZES: found (0,)"),
+        ("TEST__AUG__FUSION_IOU", 0.0, "TEST.AUG.FUSION_IOU: found 0.0"),
+        ("INPUT__MIN_SIZE_TEST", 0, "INPUT.MIN_SIZE_TEST 0"),
+    ],
+)
+def test_unusable_settings_are_named(key: str, value: Any, message: str) -> None:
+    cfg = make_cfg(DEMO, TEST__AUG__ENABLED=True, **{key: value})
+    with pytest.raises(ConfigError, match=message.replace("(", r"\(").replace(")", r"\)")):
+        with_views(cfg, lively_model())
+
+
+def test_a_model_that_cannot_rank_boxes_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"TEST.AUG.ENABLED: found True with .*SalientObjectRanker"):
+        with_views(make_cfg(DEMO, TEST__AUG__ENABLED=True), nn.Linear(1, 1))
+
+
+@pytest.mark.parametrize(
+    ("config", "options"),
+    [
+        (DEMO, {"MODEL__FCOS__INFERENCE_TH_TEST": 0.001}),
+        (
+            "configs/sor/exp/maskrcnn.yaml",
+            {"MODEL__ROI_HEADS__SCORE_THRESH_TEST": 0.0, "MODEL__RPN__POST_NMS_TOPK_TEST": 20},
+        ),
+        ("configs/salience_detr/demo.yaml", {"MODEL__SALIENCE_DETR__TEST_SCORE_THRESH": 0.0}),
+        ("configs/siamese_detr/synthetic/rank.yaml", {"MODEL__SIAMESE_DETR__SCORE_THRESH": 0.0}),
+    ],
+)
+def test_one_key_for_every_ranking_detector(config: str, options: dict[str, Any]) -> None:
+    cfg = make_cfg(config, TEST__AUG__ENABLED=True, TEST__AUG__SCALES=(0.5,), **options)
+    cfg.INPUT.MIN_SIZE_TEST = 128
+    torch.manual_seed(0)
+    predictor = SORPredictor(cfg)
+    assert isinstance(predictor.model, AugmentedRanker)
+    for module in predictor.model.modules():
+        if isinstance(module, FrozenBatchNorm2d):
+            module.weight.fill_(0.3)  # without weights the activations of a deep network grow too large
+    image = picture(100, 150).permute(1, 2, 0).contiguous().numpy()
+    (result,) = predictor([image])
+    assert len(result.objects) > 0
+    assert result.masks.shape[1:] == (100, 150)
+    assert np.isfinite(result.instances.pred_rank_scores.numpy()).all()
