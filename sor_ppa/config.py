@@ -273,7 +273,8 @@ def _add_training(cfg: CfgNode) -> None:
     cfg.INPUT.AUGMENTATION = "default"
     # [new] Images per process and step in evaluation; the answers do not depend on it.
     cfg.TEST.IMS_PER_BATCH = 1
-    # [new] Mixed precision in evaluation (SOLVER.AMP.ENABLED is for training).
+    # [new] Mixed precision in evaluation (SOLVER.AMP.ENABLED is for training): float16 on GPUs, bfloat16
+    # on CPUs. What decides about scores, boxes and ranks stays float32.
     cfg.TEST.AMP = False
     # Test-time augmentation, with TEST.AUG.ENABLED and TEST.AUG.FLIP of detectron2: the views have
     # short sides MIN_SIZES (and at most MAX_SIZE) where given, else SCALES times the sizes for testing.

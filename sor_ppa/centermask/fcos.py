@@ -100,11 +100,18 @@ class FCOSHead(nn.Module):
         for level, feature in enumerate(features):
             shared = self.share_tower(feature)
             box = self.bbox_tower(shared)
-            logits.append(self.cls_logits(self.cls_tower(shared)))
-            centerness.append(self.ctrness(box))
-            distance = self.bbox_pred(box)
+            logits.append(self._predict(self.cls_logits, self.cls_tower(shared)))
+            centerness.append(self._predict(self.ctrness, box))
+            distance = self._predict(self.bbox_pred, box)
             distances.append(F.relu(self.scales[level](distance) if self.scales is not None else distance))
         return logits, distances, centerness
+
+    def _predict(self, layer: nn.Module, tower: Tensor) -> Tensor:
+        """The last layer; in inference float32, so that mixed precision does not round scores and boxes."""
+        if self.training:
+            return layer(tower)
+        with torch.autocast(tower.device.type, enabled=False):
+            return layer(tower.float())
 
 
 def _tower_conv(channels: int, deformable: bool) -> nn.Module:

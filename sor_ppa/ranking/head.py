@@ -202,6 +202,21 @@ class RankingHead(nn.Module):
         Raises:
             ValueError: if maps are needed and missing.
         """
+        # In inference always float32: objects that differ by little keep their order under mixed precision.
+        if self.training:
+            return self._logits(features, masks, maps, boxes, sizes, counts)
+        with torch.autocast(features.device.type, enabled=False):
+            return self._logits(features.float(), masks.float(), maps, boxes, sizes, counts)
+
+    def _logits(
+        self,
+        features: Tensor,
+        masks: Tensor,
+        maps: Tensor | None,
+        boxes: Tensor,
+        sizes: Tensor,
+        counts: Sequence[int],
+    ) -> Tensor:
         x = self.describe(features, masks, maps, boxes, sizes)
         if self.interaction:
             x = self.interact(x, counts)

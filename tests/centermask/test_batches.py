@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from detectron2.modeling import build_model
@@ -105,3 +107,18 @@ def test_a_large_photograph_fits() -> None:
     model = lively_model()
     result = model(images([(3000, 4000)]))[0]["instances"]
     assert result.pred_masks.shape[1:] == (3000, 4000)
+
+
+@torch.no_grad()
+def test_ranking_and_scoring_stay_in_single_precision() -> None:
+    """A large activation overflows float16, and rounding would exchange objects that differ by little."""
+    model: Any = lively_model(MODEL__SOR__DECODE="all")
+    model.roi_heads.sor_head.sor_fc2.weight.mul_(1e4)
+    batch = images(SIZES[:3])
+    dtypes = []
+    model.roi_heads.sor_head.sor.register_forward_hook(lambda *x: dtypes.append(x[2].dtype))
+    model.proposal_generator.fcos_head.cls_logits.register_forward_hook(lambda *x: dtypes.append(x[2].dtype))
+    with torch.autocast("cpu", dtype=torch.float16):
+        results = [r["instances"] for r in model(batch)]
+    assert set(dtypes) == {torch.float32}
+    assert all(torch.isfinite(x.pred_rank_scores).all() for x in results)
