@@ -228,6 +228,8 @@ def _add_data(cfg: CfgNode) -> None:
     cfg.DATASETS.KEEP_RANKLESS = False
     # [new] Cache what is known about the images of large datasets (checked at every use).
     cfg.DATASETS.CACHE = True
+    # [new] Train on this part of the labelled images, every n-th of them (experiments with few labels).
+    cfg.DATASETS.TRAIN_FRACTION = 1.0
     # [new] Rank labels in training: "top" (most salient = K - 1, counting down) or "keep" (the dataset's).
     cfg.DATASETS.RANK_RULE = "top"
     # [new] Objects beyond the K-th rank: "lowest" (share label 0) or "ignore" (no ranking loss).

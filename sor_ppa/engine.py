@@ -19,7 +19,6 @@ from detectron2.data import (
     DatasetFromList,
     MapDataset,
     MetadataCatalog,
-    build_detection_train_loader,
     get_detection_dataset_dicts,
 )
 from detectron2.data.samplers import InferenceSampler
@@ -37,6 +36,7 @@ from .augmented import unresized, with_views
 from .checkpoint import SORCheckpointer
 from .config import ConfigError, load_config
 from .data.builtin import register_from_config
+from .data.fraction import train_loader
 from .data.mapper import RankingDatasetMapper
 from .data.sod import register_sod_from_config
 from .data.unlabelled import register_folders
@@ -202,7 +202,7 @@ class Trainer(DefaultTrainer):
         """
         if own := _of_architecture(cfg, "build_train_loader"):
             return own(cfg)
-        return build_detection_train_loader(cfg, mapper=RankingDatasetMapper(cfg, is_train=True))
+        return train_loader(cfg, RankingDatasetMapper(cfg, is_train=True))
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> DataLoader:

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 from detectron2.config import CfgNode
-from detectron2.data import DatasetFromList, MapDataset, build_batch_data_loader, build_detection_train_loader
+from detectron2.data import DatasetFromList, MapDataset, build_batch_data_loader
 from detectron2.data import transforms as T
 from detectron2.data.samplers import TrainingSampler
 from detectron2.utils import comm
 
+from ..data.fraction import train_loader
 from ..data.mapper import RankingDatasetMapper
 from ..data.unlabelled import ProposalCache, build_proposal_cache, unlabelled_records
 from .region_proposals import make_proposer
@@ -80,4 +81,4 @@ def detr_augmentations(cfg: CfgNode) -> list[T.Augmentation]:
 def build_detection_loader(cfg: CfgNode) -> Any:
     """Batches of labelled images with :func:`detr_augmentations`."""
     mapper = RankingDatasetMapper(cfg, is_train=True, augmentations=detr_augmentations(cfg))
-    return build_detection_train_loader(cfg, mapper=mapper)
+    return train_loader(cfg, mapper)
