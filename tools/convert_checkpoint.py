@@ -38,6 +38,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("output", metavar=f"OUT{SUFFIX}", help="file to write")
     parser.add_argument("--system", choices=list(SYSTEMS), default="sor", help="whose names (default: sor)")
     parser.add_argument("--config-file", help="write only what this config's model takes")
+    parser.add_argument("--part", metavar="NAME", help="write only this part, such as backbone.bottom_up")
     parser.add_argument("--allow-non-finite", action="store_true", help="accept NaN and infinite weights")
     parser.add_argument("--opts", nargs="+", default=[], help="KEY VALUE pairs that change the config")
     return parser
@@ -69,6 +70,9 @@ def convert(args: argparse.Namespace) -> str:
     else:
         origin, tensors = list(renamings(checkpoint, args.system).items())[-1]
         table = _table(tensors, checkpoint)
+    if args.part:
+        tensors = _below(tensors, args.part, args.input)
+        table = _counts(tensors)
     write_safetensors(tensors, args.output)
     head = f"{args.input} ({checkpoint.format.value}, {origin}) -> {args.output}: {len(tensors)} tensors"
     return f"{head}\n{table}"
@@ -88,12 +92,27 @@ def _for_model(args: argparse.Namespace, checkpoint: Checkpoint) -> tuple[dict[s
     return fit.loaded, fit.table(), fit.origin
 
 
-def _table(tensors: dict[str, torch.Tensor], checkpoint: Checkpoint) -> str:
+def _below(tensors: dict[str, torch.Tensor], part: str, path: str) -> dict[str, torch.Tensor]:
+    """The tensors of one module, named as in it."""
+    prefix = part.rstrip(".") + "."
+    found = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+    if not found:
+        known = ", ".join(sorted({name.split(".")[0] for name in tensors})[:8])
+        raise CheckpointError(f"--part: found nothing below {part!r}, expected a part of {known}", path)
+    return found
+
+
+def _counts(tensors: dict[str, torch.Tensor]) -> str:
     parts = count_parts(tensors)
     width = max(len("part"), *(len(part) for part, _ in parts))
+    return "\n".join(
+        [f"{'part':<{width}}  tensors", *(f"{part:<{width}}  {count:>7}" for part, count in parts)]
+    )
+
+
+def _table(tensors: dict[str, torch.Tensor], checkpoint: Checkpoint) -> str:
     renamed = sum(name not in checkpoint.tensors for name in tensors)
-    lines = [f"{'part':<{width}}  tensors", *(f"{part:<{width}}  {count:>7}" for part, count in parts)]
-    return "\n".join([*lines, f"{renamed} of {len(tensors)} renamed"])
+    return f"{_counts(tensors)}\n{renamed} of {len(tensors)} renamed"
 
 
 if __name__ == "__main__":

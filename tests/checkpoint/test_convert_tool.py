@@ -104,3 +104,20 @@ def test_config_tells_what_is_missing(
     assert tool.main([*arguments, "--config-file", str(REPO / "configs/sor/ppa.yaml")]) == 0
     assert list(read_weights(tmp_path / "out.safetensors")) == ["backbone.bottom_up.stem.0.conv.weight"]
     assert "roi_heads.sor_head                 64  not in the file" in capsys.readouterr().out
+
+
+def test_a_part_is_written_under_its_own_names(tool: ModuleType, tmp_path: Path) -> None:
+    torch.save({"model": STATE}, tmp_path / "in.pth")
+    out = tmp_path / "out.safetensors"
+    assert tool.main([str(tmp_path / "in.pth"), str(out), "--part", "backbone.bottom_up"]) == 0
+    assert sorted(read_weights(out)) == ["stem.0.conv.weight"]
+
+
+def test_a_part_that_is_not_there_is_named(
+    tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save({"model": STATE}, tmp_path / "in.pth")
+    found = refusal(
+        tool, [str(tmp_path / "in.pth"), str(tmp_path / "o.safetensors"), "--part", "neck"], capsys
+    )
+    assert "found nothing below 'neck', expected a part of backbone" in found
