@@ -6,6 +6,8 @@ import hashlib
 import json
 import logging
 import os
+import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
@@ -29,8 +31,8 @@ logger = logging.getLogger(__name__)
 
 FOLDER = "folder://"
 SUFFIXES = frozenset((".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"))
-SHARD = 512  # images a file of the unfinished cache
-VERSION = 1
+SHARD = 128  # images a file of the unfinished cache
+VERSION = 2
 
 Propose = Callable[[str], tuple[NDArray[Any], NDArray[Any]]]
 
@@ -93,10 +95,17 @@ def register_folders(names: Iterable[str]) -> None:
 
 
 def _identity(files: Sequence[str]) -> str:
-    """Digest of the paths below their common folder, so a moved data set keeps its cache."""
+    """Digest of sizes and of the paths below their common folder, so a moved data set keeps its cache."""
     root = os.path.commonpath([os.path.dirname(f) for f in files])
-    names = "\n".join(os.path.relpath(f, root) for f in files)
+    names = "\n".join(f"{_size(f)} {os.path.relpath(f, root)}" for f in files)
     return hashlib.sha256(names.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return -1  # reported when its boxes are proposed
 
 
 class ProposalCache:
@@ -107,6 +116,7 @@ class ProposalCache:
 
     Raises:
         FileNotFoundError: the cache does not exist or is not finished.
+        ValueError: a file of it is damaged.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
@@ -118,9 +128,23 @@ class ProposalCache:
         self._open()
 
     def _open(self) -> None:
-        self._boxes = np.load(self.folder / "boxes.npy", mmap_mode="r")
-        self._scores = np.load(self.folder / "scores.npy", mmap_mode="r")
-        self._offsets = np.load(self.folder / "offsets.npy", mmap_mode="r")
+        self._boxes, self._scores, self._offsets = (
+            self._array(f"{name}.npy") for name in ("boxes", "scores", "offsets")
+        )
+        total = int(self._offsets[-1])
+        if self._offsets.ndim != 1 or self._boxes.shape != (max(total, 1), 4) or len(self._scores) < total:
+            raise ValueError(
+                f"{self.folder / 'boxes.npy'}: found shape {self._boxes.shape}, "
+                f"expected ({max(total, 1)}, 4); remove the folder"
+            )
+
+    def _array(self, name: str) -> NDArray[Any]:
+        try:
+            return np.load(self.folder / name, mmap_mode="r")
+        except (OSError, ValueError, EOFError) as error:
+            raise ValueError(
+                f"{self.folder / name}: cannot be read ({error}), expected an array; remove the folder"
+            ) from None
 
     def __getstate__(self) -> dict[str, Any]:
         return {"folder": self.folder}
@@ -154,6 +178,8 @@ def build_proposal_cache(
 ) -> ProposalCache:
     """Propose boxes for every image, in parallel; go on where an earlier call stopped.
 
+    Damaged parts of an unfinished cache are computed again.
+
     Args:
         files: image paths; the row of an image is its position.
         folder: of the cache, made if need be.
@@ -166,7 +192,7 @@ def build_proposal_cache(
         the finished cache.
 
     Raises:
-        ValueError: the folder holds a cache of other images or other settings.
+        ValueError: the folder holds a cache of other images or other settings, or a damaged one.
     """
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
@@ -174,7 +200,7 @@ def build_proposal_cache(
     if (target / "offsets.npy").is_file():
         return ProposalCache(target)
     starts = range(0, len(files), SHARD)
-    missing = [s for s in starts if not _shard(target, s).is_file()]
+    missing = [s for s in starts if not _is_whole(_shard(target, s), min(SHARD, len(files) - s))]
     workers = min(workers or os.cpu_count() or 1, max(len(missing), 1))
     logger.info(
         "%s: proposing boxes, %d of %d parts to do, %d processes", target, len(missing), len(starts), workers
@@ -211,6 +237,19 @@ def _check_manifest(folder: Path, wanted: dict[str, Any]) -> None:
 
 def _shard(folder: Path, start: int) -> Path:
     return folder / f"part-{start:09d}.npz"
+
+
+def _is_whole(part: Path, images: int) -> bool:
+    """Whether a part of an unfinished cache is there and readable."""
+    if not part.is_file():
+        return False
+    try:
+        with np.load(part) as found:
+            counts, boxes, scores = found["counts"], found["boxes"], found["scores"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        logger.warning("%s: damaged (%s); its boxes are proposed again", part, error)
+        return False
+    return len(counts) == images and counts.sum() == len(boxes) == len(scores)
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -265,5 +304,5 @@ def _merge(folder: Path, starts: Iterable[int]) -> None:
     partial = folder / ".offsets.npy"
     np.save(partial, offsets)
     os.replace(partial, folder / "offsets.npy")
-    for start in starts:
-        _shard(folder, start).unlink()
+    for part in (*folder.glob("part-*.npz"), *folder.glob(".part-*.npz")):  # also of killed processes
+        part.unlink(missing_ok=True)

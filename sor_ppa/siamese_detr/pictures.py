@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw
 __all__ = ["draw_pair", "draw_views", "save_picture"]
 
 GAP = 8  # pixels between views
+READABLE = 256  # pixels of the shorter side up to which small views are enlarged
 DASH = 7  # pixels of a dash, and of the space after it
 
 
@@ -48,13 +49,16 @@ def draw_pair(views: Any, regions: Any, predicted: Any) -> Image.Image:
         predicted: (2, P, 4) where the queries of the other view's regions are seen: dashed.
 
     Returns:
-        an RGB picture of 2 W + 8 pixels width.
+        an RGB picture of 2 W + 8 pixels width; W is a multiple of the view's width if that is small.
     """
     height, width = views.shape[-2:]
+    scale = max(1, -(-READABLE // max(min(height, width), READABLE // 8)))
+    height, width = height * scale, width * scale
+    regions, predicted = regions * scale, predicted * scale
     canvas = Image.new("RGB", (2 * width + GAP, height), (32, 32, 32))
     colors = _colors(regions.shape[1])
     for index in (0, 1):
-        view = Image.fromarray(views[index].permute(1, 2, 0).cpu().numpy())
+        view = Image.fromarray(views[index].permute(1, 2, 0).cpu().numpy()).resize((width, height))
         draw = ImageDraw.Draw(view)
         for number, color in enumerate(colors):
             x1, y1, x2, y2 = regions[index][number].tolist()

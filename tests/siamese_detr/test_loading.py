@@ -134,6 +134,47 @@ def test_a_cache_of_other_settings_or_images_is_refused(folder, tmp_path):
         build_proposal_cache(files[:2], tmp_path / "cache", propose, {"method": "x"}, workers=1)
 
 
+def test_a_damaged_part_is_computed_again(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("sor_ppa.data.unlabelled.SHARD", 1)
+    files = list_images(folder)
+
+    def stop_at_last(path):
+        if path.endswith("z.jpg"):
+            raise KeyboardInterrupt
+        return propose(path)
+
+    with pytest.raises(KeyboardInterrupt):
+        build_proposal_cache(files, tmp_path / "cache", stop_at_last, {}, workers=1)
+    part = tmp_path / "cache" / "part-000000000.npz"
+    part.write_bytes(part.read_bytes()[:100])
+    cache = build_proposal_cache(files, tmp_path / "cache", propose, {}, workers=1)
+    assert cache.boxes(0).tolist() == [[0, 0, 80, 60], [5, 6, 70, 50]]
+
+
+@pytest.mark.parametrize("name", ["boxes", "scores", "offsets"])
+def test_a_damaged_cache_is_named(folder, tmp_path, name):
+    files = list_images(folder)
+    build_proposal_cache(files, tmp_path / "cache", propose, {}, workers=1)
+    (tmp_path / "cache" / f"{name}.npy").write_bytes(b"no array")
+    with pytest.raises(ValueError, match=rf"{name}\.npy: cannot be read .*; remove the folder"):
+        build_proposal_cache(files, tmp_path / "cache", propose, {}, workers=1)
+
+
+def test_the_cache_of_an_image_that_changed_is_refused(folder, tmp_path):
+    files = list_images(folder)
+    build_proposal_cache(files, tmp_path / "cache", propose, {}, workers=1)
+    scribble(files[0], 90, 90)
+    with pytest.raises(ValueError, match=r"manifest\.json: field 'names'"):
+        build_proposal_cache(files, tmp_path / "cache", propose, {}, workers=1)
+
+
+def test_a_moved_folder_keeps_its_cache(folder, tmp_path):
+    build_proposal_cache(list_images(folder), tmp_path / "cache", propose, {}, workers=1)
+    folder.rename(tmp_path / "elsewhere")
+    files = list_images(tmp_path / "elsewhere")
+    assert len(build_proposal_cache(files, tmp_path / "cache", propose, {}, workers=1)) == 3
+
+
 def make_mapper(proposals=None, **views):
     cfg = tiny_cfg("SiameseDETR")
     cfg.INPUT.TWO_VIEWS.MIN_SIZES = [64, 80]

@@ -128,7 +128,7 @@ def test_pictures_are_written_in_training(tmp_path):
     found = sorted(p.name for p in (tmp_path / "views").iterdir())
     assert found == ["0000000.png", "0000002.png"]
     with Image.open(tmp_path / "views" / found[0]) as image:
-        assert image.size == (2 * 128 + 8, 96 + 128 + 8)
+        assert image.size == (2 * 3 * 128 + 8, 3 * 96 + 3 * 128 + 8)  # small views are enlarged
 
 
 def test_mixed_precision_gives_finite_losses():

@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sor_ppa.siamese_detr.region_proposals import EdgeBoxProposer, edge_boxes, gradient_edges, make_proposer
+from sor_ppa.siamese_detr.region_proposals import (
+    DENSEST,
+    EdgeBoxProposer,
+    edge_boxes,
+    gradient_edges,
+    make_proposer,
+    sparse_edges,
+)
 from tests.parity import parity_dir
 
 from .published import make_cfg
@@ -111,3 +118,18 @@ def test_structured_edges_without_a_forest_are_refused():
 def test_a_missing_forest_is_named():
     with pytest.raises(FileNotFoundError, match=r"nowhere\.yml\.gz: found no such file"):
         EdgeBoxProposer(edge_model="nowhere.yml.gz")
+
+
+def test_gradient_edges_of_noise_are_few():
+    noise = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)
+    edges, _ = gradient_edges(noise)
+    assert 0 <= np.count_nonzero(edges) <= DENSEST * edges.size
+
+
+def test_few_edges_stay_as_they_are_but_for_scraps():
+    edges = np.zeros((100, 100), np.float32)
+    edges[20, 10:60] = 0.5
+    edges[70, 70:73] = 0.9
+    expected = edges.copy()
+    expected[70] = 0
+    np.testing.assert_array_equal(sparse_edges(edges), expected)
