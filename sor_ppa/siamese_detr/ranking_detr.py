@@ -26,13 +26,14 @@ __all__ = ["RankingDETR"]
 class RankingDETR(DETRDetector):
     """Detect with a transformer, then segment and rank what it found.
 
-    A feature pyramid joins the finer backbone maps with the encoder's memory, which takes the place
-    of the coarsest map, so masks and ranks profit from what the transformer has learnt.
+    A feature pyramid joins the backbone maps with the encoder's memory, which is added to the coarsest
+    one, so masks and ranks profit from what the transformer has learnt and lose none of the detail that
+    its memory leaves out.
 
     Args:
         roi_heads: heads that ``MODEL.ROI_HEADS.NAME`` names, such as ``CenterROIHeads``.
         fine_features: backbone features below the coarsest, fine to coarse.
-        pyramid: from those and the memory to ``pyramid_names``.
+        pyramid: from those, and the coarsest feature beside the memory, to ``pyramid_names``.
         pyramid_names: of the levels, fine to coarse.
         **detector: of :class:`DETRDetector`.
     """
@@ -67,7 +68,8 @@ class RankingDETR(DETRDetector):
             if shapes[name].stride < shapes[top].stride and names[name] in wanted
         )
         width = cfg.MODEL.FPN.OUT_CHANNELS
-        channels = [shapes[name].channels for name in fine] + [cfg.MODEL.SIAMESE_DETR.HIDDEN_DIM]
+        channels = [shapes[name].channels for name in fine]
+        channels.append(shapes[top].channels + cfg.MODEL.SIAMESE_DETR.HIDDEN_DIM)
         levels = {names[n]: ShapeSpec(channels=width, stride=shapes[n].stride) for n in (*fine, top)}
         return {
             **detector,
@@ -139,7 +141,7 @@ class RankingDETR(DETRDetector):
         return levels, [item[item.pred_boxes.nonempty()] for item in found]
 
     def encode_pyramid(self, images: Sequence[Tensor]) -> tuple[Encoded, dict[str, Tensor]]:
-        """Encode a batch, and join memory and finer maps to a pyramid."""
+        """Encode a batch, and join memory and backbone maps to a pyramid."""
         batch = self.stack(images)
         maps = self.backbone(batch)
         sizes = [(int(i.shape[-2]), int(i.shape[-1])) for i in images]
@@ -149,7 +151,7 @@ class RankingDETR(DETRDetector):
         level = len(self.in_features) - 1
         memory = encoded.maps()[level].masked_fill(features.padding[level][:, None], 0.0)
         inputs = OrderedDict((name, maps[name]) for name in self.fine_features)
-        inputs["memory"] = memory
+        inputs["coarsest"] = torch.cat((maps[self.in_features[-1]], memory), dim=1)
         return encoded, dict(zip(self.pyramid_names, self.pyramid(inputs).values(), strict=True))
 
     def image_list(self, images: Sequence[Tensor]) -> ImageList:

@@ -75,7 +75,7 @@ class TwoViewMapper:
     A sample has ``views`` (2, 3, H, W) uint8 RGB, ``boxes`` (2, P, 4) corners in pixels of each
     view, row p the same region in both, ``crops`` (2, P, 3, S, S) uint8 if the feature loss is
     on, ``file_name`` and ``image_id``. An image that cannot be read, or whose views share no
-    region in several attempts, gives None: detectron2 then takes another.
+    region in several attempts, gives None: the loader then takes another.
     """
 
     def __init__(self, cfg: CfgNode, proposals: ProposalCache | None) -> None:

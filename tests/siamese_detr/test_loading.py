@@ -16,7 +16,7 @@ from sor_ppa.data.unlabelled import (
     register_folders,
     unlabelled_records,
 )
-from sor_ppa.siamese_detr.loading import build_pretraining_loader
+from sor_ppa.siamese_detr.loading import ViewDataset, build_pretraining_loader
 from sor_ppa.siamese_detr.view_mapper import TwoViewMapper
 from sor_ppa.siamese_detr.views import cut_two_views, fill_regions, outer_rectangle, resized_shape
 
@@ -263,3 +263,15 @@ def test_the_loader_makes_batches_of_a_folder(folder, tmp_path):
     batch = next(iter(build_pretraining_loader(cfg)))
     assert len(batch) == 2
     assert batch[0]["views"].shape[:2] == (2, 3)
+
+
+def test_an_image_without_a_sample_is_replaced():
+    records = [{"image_id": 0}, {"image_id": 1}]
+    dataset = ViewDataset(records, lambda record: record if record["image_id"] == 1 else None)
+    np.random.seed(0)
+    assert [dataset[0]["image_id"] for _ in range(5)] == [1] * 5
+
+
+def test_images_without_any_sample_are_refused():
+    with pytest.raises(ValueError, match=r"DATASETS\.TRAIN: found no sample"):
+        ViewDataset([{"image_id": 0}], lambda record: None)[0]
