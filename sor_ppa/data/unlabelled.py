@@ -11,8 +11,9 @@ import zlib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -209,13 +210,28 @@ def build_proposal_cache(
         for start in missing:
             _write_shard(target, start, files[start : start + SHARD], propose)
     else:
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        with ProcessPoolExecutor(
+            workers, mp_context=get_context("spawn"), initializer=_leave_with_parent
+        ) as pool:
             tasks = [pool.submit(_write_shard, target, s, files[s : s + SHARD], propose) for s in missing]
             for done, task in enumerate(as_completed(tasks), start=1):
                 task.result()
                 logger.info("%s: %d of %d parts", target, done, len(tasks))
     _merge(target, starts)
     return ProposalCache(target)
+
+
+def _leave_with_parent() -> None:
+    """End this process when the one that started it ends, even if that was killed."""
+    parent = parent_process()
+    if parent is None:
+        return
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    Thread(target=wait, daemon=True).start()
 
 
 def _check_manifest(folder: Path, wanted: dict[str, Any]) -> None:
