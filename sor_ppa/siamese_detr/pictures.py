@@ -14,6 +14,7 @@ __all__ = ["draw_pair", "draw_views", "save_picture"]
 
 GAP = 8  # pixels between views
 READABLE = 256  # pixels of the shorter side up to which small views are enlarged
+LABEL = 14  # pixels of a number
 DASH = 7  # pixels of a dash, and of the space after it
 
 
@@ -65,9 +66,10 @@ def draw_pair(views: Any, regions: Any, predicted: Any) -> Image.Image:
             draw.rectangle((x1, y1, max(x2 - 1, x1), max(y2 - 1, y1)), outline=color, width=2)
             _dashed(draw, predicted[index][number].tolist(), color)
             text = str(number)
-            left, top, right, bottom = draw.textbbox((x1 + 3, y1 + 2), text)
+            place = (max(x1, min(x1 + LABEL * (number % 5), x2 - LABEL)) + 3, y1 + 2)  # many share a corner
+            left, top, right, bottom = draw.textbbox(place, text)
             draw.rectangle((left - 2, top - 2, right + 2, bottom + 2), fill=(0, 0, 0))
-            draw.text((x1 + 3, y1 + 2), text, fill=color)
+            draw.text(place, text, fill=color)
         canvas.paste(view, (index * (width + GAP), 0))
     return canvas
 
