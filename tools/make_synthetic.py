@@ -81,10 +81,15 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     args = get_parser().parse_args(arguments)
     start = time.perf_counter()
+    terminal, shown = sys.stderr.isatty(), [0]
 
     def progress(done: int, total: int) -> None:
-        rate = done / max(time.perf_counter() - start, 1e-6)
-        sys.stderr.write(f"\r{done}/{total} images, {rate:.0f}/s" + ("\n" if done == total else ""))
+        """On a terminal one line that changes; elsewhere, such as in a log, a line every tenth."""
+        if not terminal and done * 10 // total == shown[0]:
+            return
+        shown[0] = done * 10 // total
+        text = f"{done}/{total} images, {done / max(time.perf_counter() - start, 1e-6):.0f}/s"
+        sys.stderr.write(f"\r{text}" + ("\n" if done == total else "") if terminal else f"{text}\n")
         sys.stderr.flush()
 
     try:

@@ -11,7 +11,7 @@ from detectron2.modeling.backbone import FPN, Backbone
 from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 from torch import Tensor, nn
 
-from .fpn import build_fpn, build_top_block
+from .pyramid import build_fpn, build_top_block
 
 __all__ = [
     "MobileNetV2",
