@@ -327,9 +327,16 @@ def _distribute(model: nn.Module) -> nn.Module:
 
 
 def evaluate(cfg: CfgNode, resume: bool = False) -> OrderedDict[str, Any]:
-    """Evaluate ``MODEL.WEIGHTS`` (or, with ``resume``, the last checkpoint) on ``DATASETS.TEST``."""
+    """Evaluate ``MODEL.WEIGHTS`` (or, with ``resume``, the last checkpoint) on ``DATASETS.TEST``.
+
+    Raises:
+        CheckpointError: the file leaves a part of the model at its random initialisation.
+    """
     model = Trainer.build_model(cfg)
-    SORCheckpointer(model, save_dir=cfg.OUTPUT_DIR).resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
+    checkpointer = SORCheckpointer(model, save_dir=cfg.OUTPUT_DIR)
+    checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume, complete=cfg.MODEL.SOR.RANK_BY == "head")
+    if not cfg.MODEL.WEIGHTS and checkpointer.fit is None:
+        _log.warning("MODEL.WEIGHTS is empty: the model keeps its random weights, its scores mean nothing")
     results = Trainer.test(cfg, model)
     if comm.is_main_process():
         verify_results(cfg, results)

@@ -9,12 +9,15 @@ from pathlib import Path
 
 import pytest
 from detectron2.engine import default_argument_parser
+from detectron2.modeling import build_model
+from safetensors.torch import save_file
 
+from sor_ppa.checkpoint import CheckpointError
 from sor_ppa.config import ConfigError, load_config
 from sor_ppa.data.builtin import register_all
 from sor_ppa.data.synthetic import SyntheticSpec, write_dataset
 from sor_ppa.engine import run
-from tests.models import REPO
+from tests.models import REPO, make_cfg
 
 DEMO = str(REPO / "configs/sor/demo.yaml")
 TINY = ["MODEL.DEVICE", "cpu", "DATALOADER.NUM_WORKERS", "0", "SOLVER.IMS_PER_BATCH", "2"]
@@ -77,6 +80,19 @@ def test_mixed_precision_trains(datasets: Path, tmp_path: Path) -> None:
         datasets, tmp_path, "SOLVER.MAX_ITER", "1", "SOLVER.AMP.ENABLED", "True", "TEST.AMP", "True"
     )
     assert "sor" in results
+
+
+def test_views_of_a_picture_are_evaluated(datasets: Path, tmp_path: Path) -> None:
+    results = train(datasets, tmp_path, "TEST.AUG.ENABLED", "True", flags=("--eval-only",))
+    assert results["sor"]["MAE"] >= 0
+
+
+def test_half_a_model_is_not_evaluated(datasets: Path, tmp_path: Path) -> None:
+    state = build_model(make_cfg(DEMO)).state_dict()
+    save_file({k: v for k, v in state.items() if ".sor_head." not in k}, tmp_path / "detector.safetensors")
+    options = ("MODEL.WEIGHTS", str(tmp_path / "detector.safetensors"))
+    with pytest.raises(CheckpointError, match=r"detector.safetensors: lacks \d+ parameters .*sor_head"):
+        train(datasets, tmp_path, *options, flags=("--eval-only",))
 
 
 def script(*words: str, runner: tuple[str, ...] = ()) -> subprocess.CompletedProcess:

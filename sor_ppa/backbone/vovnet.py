@@ -11,8 +11,9 @@ from detectron2.layers import FrozenBatchNorm2d, ShapeSpec, get_norm
 from detectron2.modeling.backbone import Backbone
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.ops import DeformConv2d
 
-from ..layers import DeformableConv2d
+from ..layers.deformable_conv import deform, offset_layer
 
 __all__ = ["VOVNET_SPECS", "VoVNet", "VoVNetSpec"]
 
@@ -72,11 +73,13 @@ class DeformableConvNormReLU(nn.Module):
 
     def __init__(self, in_channels: int, channels: int, norm: str, modulated: bool, groups: int) -> None:
         super().__init__()
-        self.conv = DeformableConv2d(in_channels, channels, modulated=modulated, groups=groups)
+        self.groups = groups
+        self.conv_offset = offset_layer(in_channels, modulated, groups)
+        self.conv = DeformConv2d(in_channels, channels, 3, padding=1, bias=False)
         self.norm = get_norm(norm, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu_(self.norm(self.conv(x)))
+        return F.relu_(self.norm(deform(x, self.conv_offset, self.conv, self.groups)))
 
 
 class EffectiveSE(nn.Module):

@@ -100,12 +100,13 @@ class SORCheckpointer(DetectionCheckpointer):
                 self.checkpointables[key].load_state_dict(rest.pop(key))
         return rest
 
-    def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
+    def resume_or_load(self, path: str, *, resume: bool = True, complete: bool = False) -> dict[str, Any]:
         """Resume from the last checkpoint of ``save_dir`` if there is one, else load the weights at ``path``.
 
         Args:
             path: weights to start from, without optimizer and iteration.
             resume: look for a last checkpoint at all.
+            complete: as for ``load``.
 
         Returns:
             As ``load``.
@@ -115,7 +116,7 @@ class SORCheckpointer(DetectionCheckpointer):
         """
         if resume and self.has_checkpoint():
             return self.load(self.get_checkpoint_file(), complete=True)
-        return self.load(path, checkpointables=[])
+        return self.load(path, checkpointables=[], complete=complete)
 
     def save(self, name: str, **kwargs: Any) -> None:
         """Save model and checkpointables as ``<name>.pth``, whole or not at all.

@@ -5,7 +5,25 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torchvision.ops import DeformConv2d
 
-__all__ = ["DeformableConv2d"]
+__all__ = ["DeformableConv2d", "deform", "offset_layer"]
+
+
+def offset_layer(in_channels: int, modulated: bool, groups: int = 1) -> nn.Conv2d:
+    """What learns where nine taps go: 18 channels of offsets a group, then 9 of weights if ``modulated``."""
+    layer = nn.Conv2d(in_channels, (27 if modulated else 18) * groups, 3, padding=1)
+    nn.init.zeros_(layer.weight)
+    assert layer.bias is not None
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def deform(x: Tensor, offset: nn.Module, conv: DeformConv2d, groups: int = 1) -> Tensor:
+    """Convolve (B, C, H, W) with moved and, where ``offset`` gives weights as well, weighted taps."""
+    moved = offset(x)
+    count = 18 * groups
+    if moved.shape[1] == count:
+        return conv(x, moved)
+    return conv(x, moved[:, :count], moved[:, count:].sigmoid())
 
 
 class DeformableConv2d(nn.Module):
@@ -28,19 +46,10 @@ class DeformableConv2d(nn.Module):
         bias: bool = False,
     ) -> None:
         super().__init__()
-        self.modulated = modulated
-        self.num_offsets = 18 * groups
-        self.offset = nn.Conv2d(
-            in_channels, self.num_offsets + (9 * groups if modulated else 0), 3, padding=1
-        )
-        nn.init.zeros_(self.offset.weight)
-        assert self.offset.bias is not None
-        nn.init.zeros_(self.offset.bias)
+        self.groups = groups
+        self.offset = offset_layer(in_channels, modulated, groups)
         self.conv = DeformConv2d(in_channels, out_channels, 3, padding=1, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, D, H, W)."""
-        offset = self.offset(x)
-        if not self.modulated:
-            return self.conv(x, offset)
-        return self.conv(x, offset[:, : self.num_offsets], offset[:, self.num_offsets :].sigmoid())
+        return deform(x, self.offset, self.conv, self.groups)

@@ -1,0 +1,132 @@
+"""Backbones and pyramids by their registered names, with the published parameter names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from detectron2.modeling import build_backbone
+
+from sor_ppa.checkpoint import convert_published
+from sor_ppa.checkpoint.sor import published_to_ours
+from tests.models import make_cfg
+
+BODIES = ["V-19-slim-dw-eSE", "V-19-dw-eSE", "V-19-slim-eSE", "V-19-eSE", "V-39-eSE", "V-57-eSE", "V-99-eSE"]
+
+
+def backbone(name: str, **overrides: Any) -> Any:
+    torch.manual_seed(0)
+    return build_backbone(make_cfg(None, MODEL__BACKBONE__NAME=name, **overrides)).eval()
+
+
+def shapes(model: Any, height: int = 96, width: int = 64) -> dict[str, tuple[int, ...]]:
+    with torch.no_grad():
+        return {name: tuple(value.shape) for name, value in model(torch.zeros(1, 3, height, width)).items()}
+
+
+@pytest.mark.parametrize("body", BODIES)
+def test_every_vovnet_feeds_the_pyramid_of_fcos(body: str) -> None:
+    model = backbone(
+        "build_fcos_vovnet_fpn_backbone",
+        MODEL__VOVNET__CONV_BODY=body,
+        MODEL__VOVNET__OUT_FEATURES=["stage3", "stage4", "stage5"],
+        MODEL__FPN__IN_FEATURES=["stage3", "stage4", "stage5"],
+        MODEL__FPN__OUT_CHANNELS=16,
+        MODEL__FCOS__TOP_LEVELS=2,
+    )
+    assert shapes(model, 128, 64) == {
+        f"p{level}": (1, 16, 128 // 2**level, max(64 // 2**level, 1)) for level in range(3, 8)
+    }
+    assert {name: shape.stride for name, shape in model.output_shape().items()} == {
+        f"p{level}": 2**level for level in range(3, 8)
+    }
+
+
+@pytest.mark.parametrize("name", ["build_fcos_mobilenetv2_fpn_backbone", "build_fcos_resnet_fpn_backbone"])
+def test_mobilenet_under_both_published_names(name: str) -> None:
+    model = backbone(
+        name,
+        MODEL__MOBILENET=True,
+        MODEL__FPN__IN_FEATURES=["res3", "res4", "res5"],
+        MODEL__FPN__OUT_CHANNELS=16,
+        MODEL__RESNETS__OUT_FEATURES=["res3", "res4", "res5"],
+        MODEL__FCOS__TOP_LEVELS=1,
+    )
+    assert list(shapes(model)) == ["p3", "p4", "p5", "p6"]
+    assert type(model.bottom_up).__name__ == "MobileNetV2"
+
+
+@pytest.mark.parametrize("depth", [50, 101])
+def test_resnets_with_the_pyramid_of_fcos(depth: int) -> None:
+    model = backbone(
+        "build_fcos_resnet_fpn_backbone",
+        MODEL__RESNETS__DEPTH=depth,
+        MODEL__RESNETS__OUT_FEATURES=["res3", "res4", "res5"],
+        MODEL__FPN__IN_FEATURES=["res3", "res4", "res5"],
+        MODEL__FPN__OUT_CHANNELS=16,
+        MODEL__FCOS__TOP_LEVELS=0,
+    )
+    assert list(shapes(model)) == ["p3", "p4", "p5"]
+
+
+@pytest.mark.parametrize("name", ["build_vovnet_fpn_backbone", "build_mobilenetv2_fpn_backbone"])
+def test_pyramids_of_mask_rcnn(name: str) -> None:
+    features = ["stage2", "stage3", "stage4", "stage5"]
+    if "mobilenet" in name:
+        features = ["res2", "res3", "res4", "res5"]
+    model = backbone(
+        name,
+        MODEL__VOVNET__CONV_BODY="V-19-slim-eSE",
+        MODEL__RESNETS__OUT_FEATURES=features,
+        MODEL__FPN__IN_FEATURES=features,
+        MODEL__FPN__OUT_CHANNELS=16,
+    )
+    assert list(shapes(model)) == ["p2", "p3", "p4", "p5", "p6"]
+
+
+@pytest.mark.parametrize("modulated", [True, False])
+def test_deformable_layers_have_the_published_names(modulated: bool) -> None:
+    model = backbone(
+        "build_vovnet_backbone",
+        MODEL__VOVNET__CONV_BODY="V-19-slim-eSE",
+        MODEL__VOVNET__STAGE_WITH_DCN=(False, True, True, True),
+        MODEL__VOVNET__WITH_MODULATED_DCN=modulated,
+    )
+    state = model.state_dict()
+    published = "stage3.OSA3_1.layers.1.OSA3_1_1/conv_offset.weight"
+    offsets = state[published_to_ours(published)]
+    assert offsets.shape[0] == (27 if modulated else 18)
+    assert published_to_ours("stage3.OSA3_1.layers.1.OSA3_1_1/conv.weight") in state
+    assert set(convert_published({published: offsets}, system="sor")) < set(state)
+    image = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        before = model(image)["stage3"]
+        offsets.add_(0.05)
+        assert not torch.equal(model(image)["stage3"], before)
+
+
+def test_deformable_layers_without_offsets_convolve() -> None:
+    options = {"MODEL__VOVNET__CONV_BODY": "V-19-slim-eSE"}
+    plain = backbone("build_vovnet_backbone", **options)
+    moved = backbone(
+        "build_vovnet_backbone", MODEL__VOVNET__STAGE_WITH_DCN=(False, True, False, False), **options
+    )
+    missing = moved.load_state_dict(plain.state_dict(), strict=False)
+    assert missing.missing_keys
+    assert all(".conv_offset." in name for name in missing.missing_keys)
+    image = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(moved(image)["stage5"], plain(image)["stage5"], atol=1e-4, rtol=1e-4)
+
+
+def test_unknown_body_and_levels_are_named() -> None:
+    with pytest.raises(ValueError, match=r"MODEL.VOVNET.CONV_BODY: found 'V-20'"):
+        backbone("build_vovnet_backbone", MODEL__VOVNET__CONV_BODY="V-20")
+    with pytest.raises(ValueError, match=r"MODEL.FCOS.TOP_LEVELS: found 3"):
+        backbone(
+            "build_fcos_vovnet_fpn_backbone",
+            MODEL__VOVNET__CONV_BODY="V-19-slim-eSE",
+            MODEL__FPN__IN_FEATURES=["stage3"],
+            MODEL__FCOS__TOP_LEVELS=3,
+        )

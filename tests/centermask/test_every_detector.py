@@ -1,0 +1,143 @@
+"""Every detector: each image of a batch has an answer of its own, at any size, with any number of objects."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from detectron2.layers import FrozenBatchNorm2d
+from detectron2.modeling import build_model
+from detectron2.structures import BitMasks, Boxes, Instances
+from detectron2.utils.events import EventStorage
+
+from sor_ppa.ranking import SOR_HEAD_REGISTRY
+from tests.centermask.test_batches import SIZES, images
+from tests.models import make_cfg
+
+CENTERMASK = {"MODEL__FCOS__INFERENCE_TH_TEST": 0.3, "MODEL__FCOS__POST_NMS_TOPK_TEST": 12}
+MASK_RCNN = {
+    "MODEL__ROI_HEADS__SCORE_THRESH_TEST": 0.0,
+    "MODEL__RPN__POST_NMS_TOPK_TEST": 30,
+    "MODEL__SOR__CONV_DIM": 16,
+    "MODEL__SOR__NUM_CONV": 1,
+    "MODEL__SOR__DENSE_DIM": 32,
+    "MODEL__SOR__OBJ_DIM": 32,
+    "MODEL__SOR__TRANSFORMER__D_MODEL": 32,
+    "MODEL__SOR__TRANSFORMER__LAYERS": 1,
+}
+DETECTORS: dict[str, tuple[str, dict[str, Any]]] = {
+    "lite-v19-slim-dw": ("configs/sor/exp/centermask-lite-v19-slim-dw.yaml", CENTERMASK),
+    "lite-mobilenet": ("configs/sor/exp/centermask-lite-mv2.yaml", CENTERMASK),
+    "mask-rcnn": ("configs/sor/exp/maskrcnn.yaml", MASK_RCNN),
+    "area-no-mask-iou": (
+        "configs/sor/demo.yaml",
+        {"MODEL__ROI_MASK_HEAD__ASSIGN_CRITERION": "area", "MODEL__MASKIOU_ON": False, **CENTERMASK},
+    ),
+}
+
+
+def lively(config: str, **options: Any) -> Any:
+    """A model whose random weights see objects and tell them apart."""
+    torch.manual_seed(0)
+    model: Any = build_model(make_cfg(config, **options)).eval()
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, FrozenBatchNorm2d):
+                module.weight.fill_(0.5)  # without weights the activations of a deep network grow too large
+        if hasattr(model.proposal_generator, "fcos_head"):
+            head = model.proposal_generator.fcos_head
+            head.cls_logits.bias.zero_()
+            head.cls_logits.weight.mul_(20)
+            head.bbox_pred.bias.fill_(3.0)
+        model.roi_heads.sor_head.sor.weight.mul_(50)
+        model.roi_heads.mask_head.predictor.weight.mul_(20)
+    return model
+
+
+def answers(model: Any, batch: list[dict]) -> list[Instances]:
+    """Answers before the masks are pasted, with probabilities, which rounding turns over nowhere."""
+    with torch.no_grad():
+        return model.inference(batch, do_postprocess=False)
+
+
+def same(one: Instances, other: Instances) -> None:
+    assert len(one) == len(other)
+    assert one.pred_ranks.tolist() == other.pred_ranks.tolist()
+    torch.testing.assert_close(one.pred_boxes.tensor, other.pred_boxes.tensor, atol=1e-2, rtol=1e-4)
+    for field in ("scores", "mask_scores", "pred_rank_scores", "pred_masks"):
+        torch.testing.assert_close(one.get(field), other.get(field), atol=2e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_neighbours_change_nothing(name: str) -> None:
+    config, options = DETECTORS[name]
+    model, batch = lively(config, **options), images(SIZES)
+    together = answers(model, batch)
+    assert sum(len(x) for x in together) > 8
+    assert any((x.pred_ranks >= 0).any() for x in together)
+    for item, found in zip(batch, together, strict=True):
+        same(answers(model, [item])[0], found)
+    for found, other in zip(together, answers(model, batch[::-1])[::-1], strict=True):
+        same(found, other)
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+@pytest.mark.parametrize("limit", [0, 1, 100])
+def test_none_one_and_a_hundred_objects(name: str, limit: int) -> None:
+    config, options = DETECTORS[name]
+    wanted = {"MODEL__FCOS__POST_NMS_TOPK_TEST": 100, "MODEL__FCOS__NMS_TH": 0.95}
+    wanted |= {"MODEL__RPN__POST_NMS_TOPK_TEST": 300, "MODEL__ROI_HEADS__NMS_THRESH_TEST": 0.99}
+    model = lively(config, **{**options, **wanted, "MODEL__SOR__DECODE": "all"})
+    item = images([(160, 208)])[0]
+    with torch.no_grad():
+        features, found = model.detect([item])
+    assert len(found[0]) >= min(limit, 60)
+    chosen = found[0][:limit]
+    with torch.no_grad():
+        (result,) = model.roi_heads.forward_with_given_boxes(features, [chosen])
+    assert sorted(result.pred_ranks.tolist()) == list(range(len(chosen)))
+    assert torch.isfinite(result.pred_rank_scores).all()
+    assert len(result.pred_masks) == len(chosen)
+
+
+@pytest.mark.parametrize("name", ["lite-mobilenet", "mask-rcnn"])
+@pytest.mark.parametrize("head", [name for name, _ in SOR_HEAD_REGISTRY if name.startswith("S")])
+def test_every_head_trains_on_every_detector(name: str, head: str) -> None:
+    config, options = DETECTORS[name]
+    width = 28 if head == "SelfAttentionWithOtherPos" else 32
+    heads = {k: v for k, v in MASK_RCNN.items() if "SOR" in k} | {
+        "MODEL__SOR__NAME": head,
+        "MODEL__SOR__OBJ_DIM": width,
+        "MODEL__SOR__TRANSFORMER__USE_POS": True,
+    }
+    model = lively(config, **{**options, **heads})
+    batch = images([(64, 96), (96, 64)])
+    for item in batch:
+        height, width = item["image"].shape[-2:]
+        target = Instances((height, width))
+        boxes = torch.tensor([[4.0, 4, 40, 40], [30, 30, 60, 60]])
+        masks = torch.zeros(2, height, width, dtype=torch.bool)
+        for mask, (x1, y1, x2, y2) in zip(masks, boxes.int().tolist(), strict=True):
+            mask[y1:y2, x1:x2] = True
+        target.gt_boxes, target.gt_classes = Boxes(boxes), torch.zeros(2, dtype=torch.int64)
+        target.gt_masks, target.gt_ranks = BitMasks(masks), torch.tensor([4, 3])
+        item["instances"] = target
+    model.train()
+    with EventStorage():
+        losses = model(batch)
+    assert all(torch.isfinite(value) for value in losses.values())
+    losses["sor_loss"].backward()
+    ranking = dict(model.roi_heads.sor_head.named_parameters())
+    assert all(p.grad is not None for p in ranking.values())
+    assert model.roi_heads.sor_head.sor.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", DETECTORS)
+@pytest.mark.parametrize("size", [(64, 64), (64, 4000), (4000, 64), (2250, 4000)])
+def test_sizes_up_to_4000(name: str, size: tuple[int, int]) -> None:
+    config, options = DETECTORS[name]
+    model, item = lively(config, **options), images([size])[0]
+    alone = answers(model, [item])[0]
+    same(answers(model, [*images([(64, 64)]), item])[1], alone)
