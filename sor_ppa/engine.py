@@ -16,6 +16,7 @@ import torch
 import torch.distributed as dist
 from detectron2.config import CfgNode
 from detectron2.data import (
+    DatasetCatalog,
     DatasetFromList,
     MapDataset,
     MetadataCatalog,
@@ -35,10 +36,10 @@ from torch.utils.data import DataLoader
 from .augmented import unresized, with_views
 from .checkpoint import SORCheckpointer
 from .config import ConfigError, load_config
-from .data.builtin import register_from_config
+from .data.builtin import DatasetSource, register_from_config
 from .data.fraction import train_loader
 from .data.mapper import RankingDatasetMapper
-from .data.sod import register_sod_from_config
+from .data.sod import SODSource, register_sod_from_config
 from .data.unlabelled import register_folders
 from .evaluation.evaluator import SOREvaluator
 from .evaluation.sod_evaluator import SODEvaluator
@@ -351,10 +352,17 @@ def run(args: argparse.Namespace) -> OrderedDict[str, Any] | None:
 
     Returns:
         Results per dataset or task; None in training without evaluation.
+
+    Raises:
+        DatasetError: a dataset for training or evaluation is missing or broken.
     """
     cfg = setup(args)
     if args.eval_only:
         return evaluate(cfg, args.resume)
+    for name in cfg.DATASETS.TEST:
+        source = DatasetCatalog.data.get(name)
+        if isinstance(source, (DatasetSource, SODSource)):
+            source()  # what the evaluation will miss is said before the training, not after it
     trainer = Trainer(cfg)
     trainer.resume_or_load(resume=args.resume)
     return trainer.train()

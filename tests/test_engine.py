@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 
 from sor_ppa.checkpoint import CheckpointError
 from sor_ppa.config import ConfigError, load_config
+from sor_ppa.data import DatasetError
 from sor_ppa.data.builtin import register_all
 from sor_ppa.data.synthetic import SyntheticSpec, write_dataset
 from sor_ppa.engine import run
@@ -85,6 +86,12 @@ def test_mixed_precision_trains(datasets: Path, tmp_path: Path) -> None:
 def test_views_of_a_picture_are_evaluated(datasets: Path, tmp_path: Path) -> None:
     results = train(datasets, tmp_path, "TEST.AUG.ENABLED", "True", flags=("--eval-only",))
     assert results["sor"]["MAE"] >= 0
+
+
+def test_a_missing_test_set_is_said_before_training(datasets: Path, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"irsr_test|IRSR"):
+        train(datasets, tmp_path, "DATASETS.TEST", "('irsr_test',)", "SOLVER.MAX_ITER", "1")
+    assert not (tmp_path / "model_final.pth").exists()
 
 
 def test_half_a_model_is_not_evaluated(datasets: Path, tmp_path: Path) -> None:
