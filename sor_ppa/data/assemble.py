@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ import numpy as np
 
 from .checks import clean_segmentation, number_box, shown, sizes_of
 from .faults import FaultSink
-from .record import ImageRecord, ObjectRecord, Segmentation, segmentation_box
+from .record import UNRANKED, ImageRecord, ObjectRecord, Segmentation, dense_ranks, segmentation_box
 
-__all__ = ["Draft", "Place", "assemble", "boxed_mask", "note_ranks"]
+__all__ = ["Draft", "Place", "assemble", "boxed_mask", "image_finder", "note_ranks"]
+
+_OTHER_SUFFIXES = ("", ".JPG", ".jpeg", ".JPEG", ".png", ".PNG")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +71,55 @@ def assemble(drafts: Sequence[Draft], field: str, sink: FaultSink) -> list[Image
             detail = f"found {draft.size[0]}x{draft.size[1]}, but the image has {size[0]}x{size[1]}"
             sink.mild("size-disagrees", file, draft.place.record, "height, width", detail)
         image_id = index if draft.image_id is None else draft.image_id
-        records.append(ImageRecord(draft.path, size[0], size[1], draft.objects, image_id))
+        objects = _fitting(draft, size, sink)
+        records.append(ImageRecord(draft.path, size[0], size[1], objects, image_id))
     return records
 
 
+def _fitting(draft: Draft, size: tuple[int, int], sink: FaultSink) -> tuple[ObjectRecord, ...]:
+    """The objects whose RLE has the size of the image; a mild fault for each other one."""
+    wrong = [
+        isinstance(item.segmentation, dict) and tuple(item.segmentation["size"]) != size
+        for item in draft.objects
+    ]
+    if not any(wrong):
+        return draft.objects
+    for index, (item, bad) in enumerate(zip(draft.objects, wrong, strict=True)):
+        if bad and isinstance(item.segmentation, dict):
+            found = shown(item.segmentation["size"])
+            detail = f"found RLE of size {found}, expected {list(size)} as its image"
+            sink.mild("bad-rle", draft.place.file, draft.place.record, f"object {index}", detail)
+    kept = [item for item, bad in zip(draft.objects, wrong, strict=True) if not bad]
+    order = iter(dense_ranks([item.rank for item in kept if item.rank != UNRANKED]))
+    return tuple(replace(item, rank=next(order)) if item.rank != UNRANKED else item for item in kept)
+
+
+def image_finder(folder: Path) -> Callable[[str], str]:
+    """Path of an image in a folder by the name that annotations give it.
+
+    Annotations of ASSR and SeqRank leave out the suffix, which is ``.jpg``; where no such file is there,
+    one called ``.JPG``, ``.jpeg`` or ``.png`` will do, and so will a name that has its suffix already.
+
+    Args:
+        folder: of the images; it may be absent.
+    """
+    try:
+        present = set(os.listdir(folder))
+    except OSError:
+        present = set()
+
+    def find(name: str) -> str:
+        expected = f"{name}.jpg"
+        if expected not in present:
+            others = [f"{name}{suffix}" for suffix in _OTHER_SUFFIXES]
+            expected = next((other for other in others if other in present), expected)
+        return os.path.join(folder, expected)
+
+    return find
+
+
 def boxed_mask(
-    item: Any, place: Place, field: str, sink: FaultSink, *, xywh: bool, size: tuple[int, int] | None = None
+    item: Any, place: Place, field: str, sink: FaultSink, *, xywh: bool
 ) -> tuple[tuple[float, float, float, float], Segmentation] | None:
     """Box (XYXY) and mask of a COCO-like annotation; None (and a fault) where it has no usable mask.
 
@@ -82,7 +128,6 @@ def boxed_mask(
         place, field: where it stands.
         sink: where faults go.
         xywh: whether ``bbox`` is x, y, width, height (else x1, y1, x2, y2).
-        size: (height, width) of the image, if known.
     """
     if not isinstance(item, dict):
         sink.serious(
@@ -90,7 +135,7 @@ def boxed_mask(
         )
         return None
     name = f"{field}.segmentation"
-    mask = clean_segmentation(item.get("segmentation"), size, sink, place.file, place.record, name)
+    mask = clean_segmentation(item.get("segmentation"), sink, place.file, place.record, name)
     if "bbox" in item and item["bbox"] is not None:
         box = number_box(item["bbox"])
         if box is None:

@@ -18,7 +18,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from .assemble import Draft, Place, assemble, boxed_mask, note_ranks
+from .assemble import Draft, Place, assemble, boxed_mask, image_finder, note_ranks
 from .checks import is_number, json_file, shown
 from .faults import DatasetError, FaultSink
 from .record import UNRANKED, ImageRecord, ObjectRecord, dense_ranks
@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "val", "test")
 SALIENT_ABOVE = 0.5
+_TOLERANCE = 1e-5
+"""Values that have been float32 are a little more or less than tenths."""
 
 
 def assr_file(root: Path, split: str) -> Path:
@@ -50,7 +52,7 @@ def assr_label(value: float) -> int | None:
     Returns:
         4 for 1.0, 3 for 0.9, ... 0 for (0.5, 0.7); None for objects that are not salient.
     """
-    return int(value * 10 - 6) if value > SALIENT_ABOVE else None
+    return int(value * 10 - 6 + _TOLERANCE) if value > SALIENT_ABOVE else None
 
 
 def _rank_values(path: Path, count: int, record: str, sink: FaultSink) -> list[float] | None:
@@ -70,7 +72,7 @@ def _rank_values(path: Path, count: int, record: str, sink: FaultSink) -> list[f
         sink.serious("rank-count", path, record, "rank_order", detail)
         return None
     for index, value in enumerate(values):
-        if not is_number(value) or value > 1:
+        if not is_number(value) or value > 1 + _TOLERANCE:
             detail = f"found {shown(value)}, expected a number of at most 1.0"
             sink.serious("bad-ranks", path, record, f"rank_order[{index}]", detail)
             return None
@@ -87,7 +89,7 @@ def _objects(
             continue
         found = boxed_mask(item, place, f"object_data[{index}]", sink, xywh=False)
         if found is not None:
-            kept.append((*found, value, label))
+            kept.append((*found, round(value, 5), label))
     salient = [value for _, _, value, label in kept if label is not None]
     note_ranks([round(10 * (1 - value), 6) for value in salient], place, "rank_order (tenths below 1)", sink)
     order = iter(dense_ranks(salient))
@@ -124,7 +126,7 @@ def read_assr(
         raise DatasetError(f"{file}: found {shown(entries)}, expected a list of images")
 
     drafts = []
-    folder, ranks = root / "images" / split, assr_rank_files(root, split)
+    find, ranks = image_finder(root / "images" / split), assr_rank_files(root, split)
     for index, entry in enumerate(entries):
         name = entry.get("img") if isinstance(entry, dict) else None
         if not isinstance(name, str) or not name:
@@ -139,7 +141,7 @@ def read_assr(
         values = _rank_values(ranks / f"{name}.json", len(data), place.record, sink)
         if values is not None:
             objects = _objects(data, values, keep_rankless, place, sink)
-            drafts.append(Draft(str(folder / f"{name}.jpg"), place, objects, index))
+            drafts.append(Draft(find(name), place, objects, index))
     records = assemble(drafts, "img", sink)
     sink.summarise()
     logger.info("read %d images of %s from %s", len(records), split, root)

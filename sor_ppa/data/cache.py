@@ -5,7 +5,9 @@ One file for each dataset, below ``$SOR_PPA_CACHE``, else ``$XDG_CACHE_HOME/sor_
 
 - it was written for this dataset, these options and this version of the format;
 - the content (hash) of the annotation files is what it was;
-- every image (and every painted map) has the size and time of change that it had;
+- every image (and every painted map) has the size, the time of modification and the time of change of
+  status that it had. The last moves with every write and cannot be set back by tools, so that content
+  replaced by as many bytes under the old time is seen without reading it;
 - its own arrays fit together.
 
 In every other case the dataset is read from its files and the cache written anew, under another name
@@ -36,7 +38,7 @@ logger = logging.getLogger(__name__)
 SMALLEST = 256
 """Datasets of fewer images are read faster than a cache is worth."""
 
-_VERSION = 1
+_VERSION = 2
 _NO_LABEL = -(2**31)
 _NONE, _POLYGONS, _RLE = 0, 1, 2
 
@@ -74,14 +76,14 @@ def _content_digest(files: Sequence[Path | str]) -> str:
 
 
 def _stamps(paths: Sequence[str]) -> np.ndarray:
-    """(N, 2) int64 size in bytes and time of change in ns; -1 for files that are not there."""
-    values = np.full((len(paths), 2), -1, dtype=np.int64)
+    """(N, 3) int64 size in bytes, mtime and ctime in ns; -1 for files that are not there."""
+    values = np.full((len(paths), 3), -1, dtype=np.int64)
     for row, path in zip(values, paths, strict=True):
         try:
             status = os.stat(path)
         except OSError:
             continue
-        row[:] = status.st_size, status.st_mtime_ns
+        row[:] = status.st_size, status.st_mtime_ns, status.st_ctime_ns
     return values
 
 
@@ -185,7 +187,7 @@ def _load(path: Path, key: str, content: str, stamped: Sequence[Path | str]) -> 
         stamps = arrays.pop("stamps")
         records = _unpack(arrays)
         paths = [record.file_name for record in records] + [str(item) for item in stamped]
-        if stamps.shape != (len(paths), 2) or not np.array_equal(stamps, _stamps(paths)):
+        if stamps.shape != (len(paths), 3) or not np.array_equal(stamps, _stamps(paths)):
             return None
         return records
     except FileNotFoundError:
@@ -208,7 +210,7 @@ def _store(
             arrays: dict[str, Any] = {"header": header, "stamps": _stamps(paths), **_pack(records)}
             np.savez(stream, **arrays)
         os.replace(temporary, path)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except Exception as error:  # a dataset that the cache cannot hold is as good without
         logger.debug("cache %s not written: %s", path, error)
         with contextlib.suppress(OSError):
             temporary.unlink()
@@ -227,7 +229,7 @@ def cached_records(
         name: of the dataset, for the name of the cache file.
         key: all else that decides what is read (format, folder, split, options).
         contents: annotation files whose content counts.
-        stamped: further files whose size and time of change count.
+        stamped: further files whose size and times count.
         read: reads the dataset.
 
     Returns:

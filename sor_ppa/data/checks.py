@@ -8,15 +8,32 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .faults import DatasetError, FaultSink
 from .image_size import image_sizes
 
-__all__ = ["clean_segmentation", "json_file", "number_box", "shown", "sizes_of", "text_of"]
+__all__ = [
+    "clean_segmentation",
+    "is_number",
+    "json_file",
+    "number_box",
+    "rle_fault",
+    "shown",
+    "sizes_of",
+    "text_of",
+]
+
+_BEYOND_INT64 = 2**63
+_FARTHEST = 1e6
 
 
 def shown(value: object, limit: int = 60) -> str:
     """A value on one short line, for messages."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except RecursionError:  # lists in lists in lists
+        text = f"a deeply nested {type(value).__name__}"
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
@@ -42,13 +59,15 @@ def json_file(path: Path) -> Any:
     """
     try:
         return json.loads(text_of(path))
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: no JSON, no text, or an endless number
         raise DatasetError(f"{path}: not valid JSON ({error})") from None
 
 
 def is_number(value: object) -> bool:
-    """Whether a value is a finite int or float (and not a bool)."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether a value is a finite float, or an int of 64 bits (and not a bool)."""
+    if isinstance(value, int):
+        return not isinstance(value, bool) and abs(value) < _BEYOND_INT64
+    return isinstance(value, float) and math.isfinite(value)
 
 
 def number_box(value: object) -> tuple[float, float, float, float] | None:
@@ -62,6 +81,8 @@ def _merged(parts: list[Any]) -> Any:
     """One RLE for a list of RLEs and polygons (some IRSR files hold such); the list if that fails."""
     if len(parts) == 1:
         return parts[0]
+    if any(isinstance(part, dict) and rle_fault(part) for part in parts):
+        return parts
     from pycocotools import mask as mask_util
 
     try:
@@ -77,7 +98,7 @@ def _merged(parts: list[Any]) -> Any:
 
 
 def clean_segmentation(
-    value: object, size: tuple[int, int] | None, sink: FaultSink, file: Path | str, record: str, field: str
+    value: object, sink: FaultSink, file: Path | str, record: str, field: str
 ) -> list[list[float]] | dict[str, Any] | None:
     """Check COCO polygons or RLE.
 
@@ -85,22 +106,20 @@ def clean_segmentation(
 
     Args:
         value: what the file holds.
-        size: (height, width) of the image, if known, which an RLE must have.
         sink: where faults go.
         file, record, field: the place, for messages.
 
     Returns:
         the segmentation, or None where nothing of it can be used.
     """
+    if isinstance(value, tuple):  # pickles hold such
+        value = list(value)
     if isinstance(value, list) and any(isinstance(part, dict) for part in value):
         value = _merged(value)
     if isinstance(value, dict):
-        shape = value.get("size")
-        if not isinstance(shape, (list, tuple)) or len(shape) != 2 or "counts" not in value:
-            sink.mild("bad-rle", file, record, field, f"found {shown(value)}, expected size and counts")
-            return None
-        if size is not None and tuple(shape) != size:
-            sink.mild("bad-rle", file, record, field, f"found size {shown(shape)}, expected {list(size)}")
+        wrong = rle_fault(value)
+        if wrong is not None:
+            sink.mild("bad-rle", file, record, field, wrong)
             return None
         return value
     if not isinstance(value, list):
@@ -111,6 +130,8 @@ def clean_segmentation(
     kept = []
     for index, polygon in enumerate(value):
         place = f"{field}[{index}]"
+        if isinstance(polygon, tuple):
+            polygon = list(polygon)
         if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
             found = f"{len(polygon)} numbers" if isinstance(polygon, list) else shown(polygon)
             expected = "an even count of at least 6"
@@ -123,11 +144,64 @@ def clean_segmentation(
         if not math.isfinite(total):
             sink.mild("degenerate-polygon", file, record, place, "holds something that is no finite number")
             continue
+        reach = max(max(polygon), -min(polygon))
+        if reach > _FARTHEST:  # rasterising walks along every edge
+            sink.mild("degenerate-polygon", file, record, place, f"found a coordinate of {reach:g} pixels")
+            continue
         kept.append(polygon)
     if not kept:
         sink.mild("no-mask", file, record, field, "holds no usable polygon")
         return None
     return kept
+
+
+def rle_fault(value: dict[str, Any]) -> str | None:
+    """What is wrong with a COCO RLE, or None.
+
+    Decoders read past the end of runs that do not cover the mask, so they have to be counted before.
+
+    Args:
+        value: ``size`` and ``counts``, compressed or not.
+    """
+    shape, counts = value.get("size"), value.get("counts")
+    sides = isinstance(shape, (list, tuple)) and len(shape) == 2
+    if not sides or not all(is_number(side) and side == int(side) and side > 0 for side in shape or ()):
+        return f"found size {shown(shape)}, expected [height, width]"
+    assert shape is not None
+    if isinstance(counts, (str, bytes)):
+        runs = _runs(counts)
+    elif isinstance(counts, list) and all(is_number(run) and run == int(run) for run in counts):
+        runs = np.array(counts, np.float64)
+    else:
+        runs = None
+    if runs is None or (runs < 0).any():
+        return f"found counts {shown(counts)}, expected the lengths of runs or COCO's text for them"
+    expected = int(shape[0]) * int(shape[1])
+    if runs.sum() != expected:
+        return f"found runs over {runs.sum():.0f} pixels, expected {shape[0]} x {shape[1]} = {expected}"
+    return None
+
+
+def _runs(counts: str | bytes) -> np.ndarray | None:
+    """Lengths of the runs in COCO's text: groups of 6 bits, the 6th bit says that more follow."""
+    try:
+        text = counts.encode("ascii") if isinstance(counts, str) else counts
+    except UnicodeEncodeError:
+        return None
+    codes = np.frombuffer(text, np.uint8).astype(np.int64) - 48
+    if not len(codes) or codes.min() < 0 or codes.max() > 63 or codes[-1] & 32:
+        return None
+    last = np.flatnonzero(codes & 32 == 0)
+    first = np.concatenate([[0], last[:-1] + 1])
+    lengths = last - first + 1
+    if lengths.max() > 7:  # 35 bits are more than any picture has
+        return None
+    shifts = 5 * (np.arange(len(codes)) - np.repeat(first, lengths))
+    values = np.add.reduceat((codes & 31) << shifts, first)
+    values -= np.where(codes[last] & 16, np.int64(1) << 5 * lengths, 0)
+    for start in (1, 2):  # from the fourth on, each is the difference to the last but one
+        values[start::2] = values[start::2].cumsum()
+    return values
 
 
 def sizes_of(

@@ -22,7 +22,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from .assemble import Draft, Place, assemble, boxed_mask, note_ranks
+from .assemble import Draft, Place, assemble, boxed_mask, image_finder, note_ranks
 from .checks import is_number, json_file, shown
 from .faults import DatasetError, FaultSink
 from .record import UNRANKED, ImageRecord, ObjectRecord, dense_ranks
@@ -47,6 +47,16 @@ def coco_file(root: Path, split: str) -> Path:
 def _whole(value: Any) -> int | None:
     """A whole number, or None."""
     return int(value) if is_number(value) and value == int(value) else None
+
+
+def _rank(value: Any) -> int | None:
+    """A whole number, also as text (annotation tools export attributes as text), or None."""
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return None
+    return _whole(value)
 
 
 def _size(entry: dict[str, Any]) -> tuple[int, int] | None:
@@ -75,6 +85,7 @@ def read_seqrank(
     entries = content.get("data") if isinstance(content, dict) else None
     if not isinstance(entries, list):
         raise DatasetError(f"{file}: field data: found {shown(entries)}, expected a list of images")
+    find = image_finder(root / "images" / split)
     drafts = []
     for index, entry in enumerate(entries):
         name = entry.get("image_name") if isinstance(entry, dict) else None
@@ -99,9 +110,7 @@ def read_seqrank(
                 continue
             if rank == 0 and not keep_rankless:
                 continue
-            found = boxed_mask(
-                {"segmentation": item.get("segmentation")}, place, field, sink, xywh=True, size=_size(entry)
-            )
+            found = boxed_mask({"segmentation": item.get("segmentation")}, place, field, sink, xywh=True)
             if found is not None:
                 kept.append((*found, rank))
         values = [rank for _, _, rank in kept if rank]
@@ -110,8 +119,7 @@ def read_seqrank(
         objects = tuple(
             ObjectRecord(box, mask, next(order) if rank else UNRANKED) for box, mask, rank in kept
         )
-        path = str(root / "images" / split / f"{name}.jpg")
-        drafts.append(Draft(path, place, objects, index, _size(entry)))
+        drafts.append(Draft(find(name), place, objects, index, _size(entry)))
     records = assemble(drafts, "image_name", sink)
     sink.summarise()
     logger.info("read %d images of %s from %s", len(records), split, root)
@@ -195,6 +203,8 @@ def read_coco_file(
             sink.serious("duplicate-id", file, f"images[{index}]", "id", f"found {image_id} a second time")
         else:
             images_by_id[image_id] = (entry, [])
+    if sink.collect:
+        _note_twins(annotations, file, sink)
     for index, item in enumerate(annotations):
         image_id = _whole(item.get("image_id")) if isinstance(item, dict) else None
         if image_id is None or image_id not in images_by_id:
@@ -207,7 +217,7 @@ def read_coco_file(
     drafts = []
     for image_id, (entry, items) in images_by_id.items():
         place = Place(file, f"image {image_id} ({entry['file_name']})")
-        objects = _coco_objects(items, place, _size(entry), sign, keep_rankless, sink)
+        objects = _coco_objects(items, place, sign, keep_rankless, sink)
         drafts.append(Draft(str(folder / entry["file_name"]), place, objects, image_id, _size(entry)))
     records = assemble(drafts, "file_name", sink)
     sink.summarise()
@@ -215,10 +225,21 @@ def read_coco_file(
     return records
 
 
+def _note_twins(annotations: list[Any], file: Path, sink: FaultSink) -> None:
+    """Report annotations with the id of an earlier one: harmless here, not in COCO's own tools."""
+    seen: set[int] = set()
+    for index, item in enumerate(annotations):
+        number = _whole(item.get("id")) if isinstance(item, dict) else None
+        if number is not None and number in seen:
+            detail = f"found {number} a second time"
+            sink.serious("duplicate-id", file, f"annotations[{index}]", "id", detail)
+        elif number is not None:
+            seen.add(number)
+
+
 def _coco_objects(
     items: list[tuple[int, Any]],
     place: Place,
-    size: tuple[int, int] | None,
     sign: int,
     keep_rankless: bool,
     sink: FaultSink,
@@ -228,7 +249,7 @@ def _coco_objects(
         attributes = item.get("attributes")
         inner = attributes.get("rank") if isinstance(attributes, dict) else None
         given = item.get("rank", inner)
-        rank, field = _whole(given), f"annotations[{index}]"
+        rank, field = _rank(given), f"annotations[{index}]"
         if given is not None and rank is None:
             detail = f"found {shown(given)}, expected a whole number"
             sink.serious("bad-ranks", place.file, place.record, f"{field}.rank", detail)
@@ -237,7 +258,7 @@ def _coco_objects(
         unranked = rank is None or rank < 0 or crowd
         if unranked and not (keep_rankless or crowd):
             continue
-        found = boxed_mask(item, place, field, sink, xywh=True, size=size)
+        found = boxed_mask(item, place, field, sink, xywh=True)
         if found is not None:
             label = None if unranked else _whole(item.get("label"))
             kept.append((*found, None if rank is None or unranked else sign * rank, crowd, label))

@@ -23,7 +23,7 @@ class Format:
     Attributes:
         read: ``(root, split, *, keep_rankless, sink) -> records``.
         contents: ``(root, split)`` -> annotation files whose content decides what is read.
-        stamps: ``(root, split)`` -> files for which size and time of change stand for the content.
+        stamps: ``(root, split)`` -> files whose size and times stand for their content.
     """
 
     read: Callable[..., list[ImageRecord]]

@@ -36,10 +36,17 @@ def irsr_file(root: Path, split: str) -> Path:
     return root / "Annotations" / f"{split}.pkl"
 
 
-def irsr_images(root: Path, split: str) -> Path:
-    """Folder of the images of a split of IRSR: ``rgb`` or, in some copies, ``image``."""
-    folders = [root / "Images" / split / name for name in ("rgb", "image")]
-    return next((folder for folder in folders if folder.is_dir()), folders[0])
+def irsr_images(root: Path, split: str, name: str = "") -> Path:
+    """Folder of the images of a split of IRSR: ``rgb`` or, in some copies, ``image``.
+
+    Args:
+        root: the folder of the dataset.
+        split: ``train`` or ``test``.
+        name: of an image; where both folders exist, the one that holds it.
+    """
+    folders = [root / "Images" / split / part for part in ("rgb", "image")]
+    present = [folder for folder in folders if folder.is_dir()] or folders[:1]
+    return next((folder for folder in present if name and (folder / name).is_file()), present[0])
 
 
 def sifr_file(root: Path, split: str) -> Path:
@@ -98,7 +105,7 @@ def read_irsr(
     """
     sink = sink or FaultSink()
     root = Path(root)
-    file, images = irsr_file(root, split), irsr_images(root, split)
+    file, images = irsr_file(root, split), None
     entries = read_plain_pickle(file)
     if not isinstance(entries, list):
         raise DatasetError(f"{file}: found {shown(entries)}, expected a list of images")
@@ -119,6 +126,7 @@ def read_irsr(
             sink.serious("rank-count", file, place.record, "rank", detail)
             continue
         objects = _ranked(annotations, list(ranks), place, "rank[{}]", keep_rankless, sink)
+        images = images or irsr_images(root, split, name)
         drafts.append(Draft(str(images / name), place, objects, index))
     records = assemble(drafts, "file_name", sink)
     sink.summarise()
@@ -153,6 +161,8 @@ def read_sifr(
             continue
         place = Place(file, f"{index} ({name})")
         annotations, image_id = entry.get("annotations"), entry.get("image_id")
+        if isinstance(image_id, str) and image_id.isascii() and image_id.isdigit():
+            image_id = int(image_id)
         if not isinstance(annotations, list):
             detail = f"found {shown(annotations)}, expected a list"
             sink.serious("bad-record", file, place.record, "annotations", detail)

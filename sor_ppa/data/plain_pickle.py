@@ -18,11 +18,15 @@ from .faults import DatasetError
 __all__ = ["read_plain_pickle"]
 
 
-def _text_to_bytes(text: str, encoding: str = "latin1") -> bytes:
-    """What ``_codecs.encode`` does in pickles of bytes."""
-    if encoding != "latin1":
-        raise pickle.UnpicklingError(f"bytes encoded as {encoding!r}")
-    return text.encode("latin1")
+class _TextToBytes:
+    """What ``_codecs.encode`` does in pickles of bytes; an object that no pickle can alter."""
+
+    __slots__ = ()
+
+    def __call__(self, text: str, encoding: str = "latin1") -> bytes:
+        if encoding != "latin1":
+            raise pickle.UnpicklingError(f"bytes encoded as {encoding!r}")
+        return text.encode("latin1")
 
 
 _ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
@@ -31,7 +35,7 @@ _ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
     ("__builtin__", "set"): set,
     ("builtins", "frozenset"): frozenset,
     ("__builtin__", "frozenset"): frozenset,
-    ("_codecs", "encode"): _text_to_bytes,
+    ("_codecs", "encode"): _TextToBytes(),
 }
 
 
@@ -40,7 +44,9 @@ class _PlainUnpickler(pickle.Unpickler):
         try:
             return _ALLOWED[module, name]
         except KeyError:
-            raise pickle.UnpicklingError(f"it refers to {module}.{name}, which is not plain data") from None
+            hint = "; write numpy values with .item() or .tolist()" if module.startswith("numpy") else ""
+            what = f"it refers to {module}.{name}, which is not plain data{hint}"
+            raise pickle.UnpicklingError(what) from None
 
     def persistent_load(self, pid: Any) -> Any:
         raise pickle.UnpicklingError("it refers to objects outside the file")
