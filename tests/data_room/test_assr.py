@@ -71,6 +71,23 @@ def test_sizes_are_those_of_the_decoded_images(tmp_path: Path) -> None:
         assert (record.height, record.width) == image.shape[:2]
 
 
+def test_values_that_were_float32_are_tenths(tmp_path: Path) -> None:
+    values = [float(np.float32(value)) for value in (1.0, 0.9, 0.8, 0.7, 0.6)]
+    (record,) = read_assr(make_assr_folder(tmp_path, ["val"], values=[values]), "val")
+    assert [(item.rank, item.label) for item in record.objects] == [(rank, rank) for rank in (4, 3, 2, 1, 0)]
+
+
+def test_values_that_differ_by_rounding_tie(tmp_path: Path) -> None:
+    (record,) = read_assr(make_assr_folder(tmp_path, ["val"], values=[(1.0, 0.6, 0.60000002)]), "val")
+    assert [item.rank for item in record.objects] == [1, 0, 0]
+
+
+def test_an_image_called_in_capitals_is_found(tmp_path: Path) -> None:
+    root = make_assr_folder(tmp_path, ["val"])
+    (root / "images/val/val_000.jpg").rename(root / "images/val/val_000.JPG")
+    assert read_assr(root, "val")[0].file_name.endswith("val_000.JPG")
+
+
 def edit(path: Path, change: object) -> None:
     content = json.loads(path.read_text())
     change(content)  # type: ignore[operator]

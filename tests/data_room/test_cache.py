@@ -85,6 +85,29 @@ def test_a_new_time_of_an_image_is_a_change(source: DatasetSource, caplog: pytes
     assert not from_cache(source, caplog)
 
 
+def test_an_image_replaced_by_as_many_bytes_under_its_old_time_is_a_change(
+    source: DatasetSource, caplog: pytest.LogCaptureFixture
+) -> None:
+    from_cache(source, caplog)
+    path = Path(source.read()[0].file_name)
+    status, content = path.stat(), bytearray(path.read_bytes())
+    content[-1] ^= 255
+    path.write_bytes(bytes(content))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert not from_cache(source, caplog)
+
+
+def test_what_a_cache_cannot_hold_is_no_fault(
+    source: DatasetSource, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unable(records: object) -> None:
+        raise OverflowError("too large")
+
+    monkeypatch.setattr(cache_module, "_pack", unable)
+    assert source.records() == source.read()
+    assert list(folder.iterdir()) == []
+
+
 def test_options_have_caches_of_their_own(source: DatasetSource, caplog: pytest.LogCaptureFixture) -> None:
     source.records()
     other = DatasetSource("assr_train", "ASSR", "assr", "train", source.root, keep_rankless=True)

@@ -85,3 +85,14 @@ def test_truncated_files_are_one_line(tmp_path: Path, cut: int) -> None:
 def test_claims_beyond_memory_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DatasetError):
         load(tmp_path, b"\x80\x04\x8e\xff\xff\xff\xff\xff\xff\xff\x7fabc.")
+
+
+def test_numpy_values_are_refused_with_advice(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"numpy.*not plain data; write numpy values with \.item\(\)"):
+        load(tmp_path, pickle.dumps([{"rank": [np.int64(1)]}]))
+
+
+def test_a_pickle_cannot_alter_what_it_is_given(tmp_path: Path) -> None:
+    change = b"c_codecs\nencode\n(N(S'__defaults__'\n(S'utf8'\ntdtb."
+    with pytest.raises(DatasetError, match="refused or broken"):
+        load(tmp_path, change)

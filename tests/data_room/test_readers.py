@@ -11,8 +11,10 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from pycocotools import mask as mask_util
 
 from sor_ppa.data import DatasetError, ImageRecord
+from sor_ppa.data.checks import rle_fault
 from sor_ppa.data.formats import FORMATS
 from sor_ppa.data.painted import painted_objects
 from sor_ppa.data.rle import segmentation_mask
@@ -260,3 +262,98 @@ def test_painted_refuses_masks_of_other_sizes(tmp_path: Path) -> None:
 def test_painted_needs_maps(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="no painted maps"):
         read("painted", tmp_path)
+
+
+def change_first(kind: str, root: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change the first annotation of a folder."""
+    path = root / ANNOTATIONS[kind]
+    content = pickle.loads(path.read_bytes()) if kind == "irsr" else json.loads(path.read_text())
+    lists = {"coco": lambda: content["annotations"], "seqrank": lambda: content["data"][0]["annotations"]}
+    change(lists[kind]()[0] if kind in lists else content[0]["annotations"][0])
+    path.write_bytes(pickle.dumps(content) if kind == "irsr" else json.dumps(content).encode())
+
+
+RUNS_OF_NOTHING = [
+    {"size": [10, 10], "counts": [5, 3]},
+    {"size": [10, 10], "counts": "5"},
+    {"size": [10, 10], "counts": ""},
+    {"size": [10, 10], "counts": None},
+    {"size": [10, 10], "counts": [5, -3, 98]},
+    {"size": [10], "counts": [100]},
+    {"size": [10, 10], "counts": [50, 10, 40]},  # sound, but of another size than the image
+    [[1e9, 0, 5, 5, 0, 1e9]],
+    [[10**400, 0, 5, 5, 0, 9]],
+    None,
+]
+
+
+@pytest.mark.parametrize("mask", RUNS_OF_NOTHING, ids=str)
+@pytest.mark.parametrize("kind", ["irsr", "sifr", "seqrank", "coco"])
+def test_a_mask_that_cannot_be_decoded_costs_its_object_alone(
+    kind: str, mask: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = MAKERS[kind](tmp_path / "set")
+    change_first(kind, root, lambda item: item.update(segmentation=mask))
+    found = read(kind, root)
+    assert ranks(found) == [[1, 0], *(list(row) for row in DEFAULT_RANKS[1:])]
+    assert len(caplog.records) >= 1
+
+
+def test_runs_are_those_of_coco() -> None:
+    generator = np.random.default_rng(0)
+    for _ in range(100):
+        height, width = generator.integers(1, 40, 2)
+        mask = generator.random((height, width)) < generator.choice([0, 0.02, 0.5, 1])
+        flat = mask.T.reshape(-1).astype(int)
+        runs = np.diff(np.flatnonzero(np.diff(flat, prepend=0, append=2)), prepend=0).tolist()
+        encoded = mask_util.encode(np.asfortranarray(mask, dtype=np.uint8))
+        assert rle_fault(encoded) is None
+        assert rle_fault({**encoded, "counts": runs}) is None
+        assert (rle_fault({**encoded, "counts": [*runs, 1]}) or "").startswith("found runs over")
+
+
+def test_pickles_may_hold_tuples(tmp_path: Path) -> None:
+    root = make_irsr_folder(tmp_path)
+    expected = read("irsr", root)
+    change_first(
+        "irsr", root, lambda item: item.update(segmentation=tuple(tuple(p) for p in item["segmentation"]))
+    )
+    assert read("irsr", root) == expected
+
+
+@pytest.mark.parametrize("suffix", [".JPG", ".jpeg", ".png"])
+def test_names_without_a_suffix_find_other_suffixes(suffix: str, tmp_path: Path) -> None:
+    root = make_seqrank_folder(tmp_path / "set")
+    first = photographs(root)[0]
+    first.rename(first.with_suffix(suffix))
+    assert Path(read("seqrank", root)[0].file_name).name == f"train_000{suffix}"
+
+
+def test_irsr_takes_the_folder_that_holds_the_images(tmp_path: Path) -> None:
+    root = make_irsr_folder(tmp_path)
+    (root / "Images/train/rgb").rename(root / "Images/train/image")
+    (root / "Images/train/rgb").mkdir()
+    assert len(read("irsr", root)) == 5
+
+
+def test_sifr_takes_ids_that_are_text(tmp_path: Path) -> None:
+    root = make_sifr_folder(tmp_path)
+    change_json(root / ANNOTATIONS["sifr"], lambda content: content[0].update(image_id="000000001270"))
+    assert read("sifr", root)[0].image_id == 1270
+
+
+def test_coco_takes_ranks_that_are_text(tmp_path: Path) -> None:
+    root = make_coco_folder(tmp_path)
+    change_first("coco", root, lambda item: item.update(rank="2"))
+    assert ranks(read("coco", root))[0] == [2, 1, 0]
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b"9" * 5000, b"\xef\xbb\xbf[]"], ids=len)
+def test_strange_json_is_read_or_one_line(content: bytes, tmp_path: Path) -> None:
+    root = make_sifr_folder(tmp_path)
+    (root / ANNOTATIONS["sifr"]).write_bytes(content)
+    if content.endswith(b"[]"):
+        assert read("sifr", root) == []
+        return
+    with pytest.raises(DatasetError, match="not valid JSON"):
+        read("sifr", root)
