@@ -12,6 +12,7 @@ Examples:
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 from sor_ppa.data import DatasetError, register_all
@@ -49,6 +50,11 @@ def main(arguments: list[str] | None = None) -> int:
         source = source_of(args.name)
         records = source.read(keep_rankless=not args.ranked_only)
         split = args.split or source.split
+        itself = os.path.realpath(args.output) == os.path.realpath(source.path)
+        if itself and (args.to, split) == (source.kind, source.split):
+            raise DatasetError(
+                f"--output: found {args.output}, which is {args.name} itself, expected another folder"
+            )
         write_records(records, args.output, args.to, split, images=args.images, ranked_only=args.ranked_only)
     except (DatasetError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")

@@ -109,8 +109,11 @@ def _show(source: DatasetSource, output: Path, count: int, seed: int | None, ran
     if seed is not None:
         records = [records[i] for i in np.random.default_rng(seed).permutation(len(records))]
     output.mkdir(parents=True, exist_ok=True)
+    taken: Counter[str] = Counter()
     for record in records[:count]:
-        path = output / f"{Path(record.file_name).stem}.png"
+        stem = Path(record.file_name).stem
+        path = output / (f"{stem}-{taken[stem]}.png" if taken[stem] else f"{stem}.png")
+        taken[stem] += 1
         done, data = cv2.imencode(".png", _picture(record)[..., ::-1])
         if not done:
             raise DatasetError(f"{path}: picture could not be encoded")

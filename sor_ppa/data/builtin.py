@@ -153,13 +153,28 @@ class DatasetSource:
         return [to_detectron2(record) for record in self.records()]
 
 
+def _is_there(root: Path, folder: str, kind: str, split: str) -> bool:
+    """Whether a dataset has any of its annotation files."""
+    files = [*FORMATS[kind].contents(root / folder, split), *FORMATS[kind].stamps(root / folder, split)]
+    return any(os.path.isfile(file) for file in files)
+
+
 def _own_datasets(root: Path) -> dict[str, tuple[str, str, str]]:
-    """COCO files with ranks below the root: name -> (folder, format, split)."""
-    found = {}
+    """COCO files with ranks below the root: name -> (folder, format, split).
+
+    A published dataset that is there keeps its name; of two folders with one name the first has it.
+    """
+    found: dict[str, tuple[str, str, str]] = {}
     for file in sorted(root.glob("*/annotations/rank_*.json")):
         folder, split = file.parts[-3], file.stem.removeprefix("rank_")
         name = re.sub(r"[^a-z0-9_]+", "_", f"{folder}_{split}".lower())
-        if name not in BUILTIN:
+        if name in found:
+            logger.warning("%s: not registered, dataset %s is that of %s", file, name, root / found[name][0])
+        elif name in BUILTIN and _is_there(root, *BUILTIN[name]):
+            logger.warning(
+                "%s: not registered, dataset %s is that of %s", file, name, root / BUILTIN[name][0]
+            )
+        else:
             found[name] = (folder, "coco", split)
     return found
 

@@ -132,8 +132,9 @@ def _decoding_faults(records: Sequence[ImageRecord]) -> Iterable[Fault]:
 
 def _shared_images(source: DatasetSource, records: Sequence[ImageRecord]) -> Iterator[Fault]:
     """Images whose content another split of the same folder has as well."""
-    for split in SPLITS:
-        kind = FORMATS[source.kind]
+    kind = FORMATS[source.kind]
+    own = (path.stem.removeprefix("rank_") for path in (source.path / "annotations").glob("rank_*.json"))
+    for split in sorted(own) if source.kind == "coco" else SPLITS:
         if split == source.split or not any(
             Path(path).exists() for path in kind.contents(source.path, split)
         ):

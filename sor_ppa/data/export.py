@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import json
 import os
 import pickle
@@ -25,6 +26,7 @@ __all__ = ["WRITERS", "write_records"]
 
 Plain = dict[str, Any]
 _TOP_VALUE, _ASSR_RANKS = 10, 5
+_JPEG_SUFFIXES = (".jpg", ".jpeg")
 
 
 def _levels(record: ImageRecord) -> list[int | None]:
@@ -66,7 +68,7 @@ def _check_ranked(record: ImageRecord, kind: str) -> None:
 
 
 def _check_jpeg(record: ImageRecord, kind: str) -> None:
-    if Path(record.file_name).suffix != ".jpg":
+    if Path(record.file_name).suffix.lower() not in _JPEG_SUFFIXES:
         raise _refuse(record, kind, f"an image called {Path(record.file_name).name}, only *.jpg")
 
 
@@ -111,6 +113,12 @@ def _assr(records: Sequence[ImageRecord], names: Sequence[str], root: Path, spli
         stem, levels = Path(record.file_name).stem, _levels(record)
         if any(item.iscrowd for item in record.objects):
             raise _refuse(record, "ASSR", "crowds (use --ranked-only)")
+        labels = [item.label for item in record.objects if item.rank >= 0]
+        if labels and all(label is not None and 0 <= label < _ASSR_RANKS for label in labels):
+            levels = [  # values that do not begin at 1.0 come back as they were
+                None if item.rank < 0 or item.label is None else _ASSR_RANKS - 1 - item.label
+                for item in record.objects
+            ]
         if max((level for level in levels if level is not None), default=0) >= _ASSR_RANKS:
             raise _refuse(record, "ASSR", f"more than {_ASSR_RANKS} ranks")
         values = [0.5 if level is None else (_TOP_VALUE - level) / 10 for level in levels]
@@ -214,19 +222,23 @@ WRITERS: dict[str, tuple[Writer, str, bool]] = {
 """Format -> (writer, folder of the images, whether these must be called *.jpg)."""
 
 
-def _place_images(records: Sequence[ImageRecord], folder: Path, how: str) -> list[str]:
-    """Bring images into a folder; returns their names there."""
+def _place_images(records: Sequence[ImageRecord], folder: Path, how: str, jpeg: bool) -> list[str]:
+    """Bring images into a folder; returns their names there (with ``jpeg`` these end in .jpg)."""
     names: list[str] = []
     seen: dict[str, str] = {}
+    last = None
     for record in records:
         source = Path(record.file_name)
-        if seen.setdefault(source.stem, record.file_name) != record.file_name or source.name in names[-1:]:
+        if seen.setdefault(source.stem, record.file_name) != record.file_name or source.stem == last:
             raise DatasetError(f"{source}: another image of the split is called {source.stem} as well")
-        names.append(source.name)
-        target = folder / source.name
+        last = source.stem
+        names.append(f"{source.stem}.jpg" if jpeg else source.name)
+        target = folder / names[-1]
         if how == "none" or (target.exists() and target.samefile(source)):
             continue
         folder.mkdir(parents=True, exist_ok=True)
+        if target.is_file() and not target.is_symlink() and not filecmp.cmp(source, target, shallow=False):
+            raise DatasetError(f"{target}: is another image already, expected a folder without it")
         target.unlink(missing_ok=True)
         if how == "copy":
             shutil.copyfile(source, target)
@@ -281,5 +293,5 @@ def write_records(
     if jpeg:
         for record in records:
             _check_jpeg(record, kind)
-    names = _place_images(records, root / folder.format(split=split), images)
+    names = _place_images(records, root / folder.format(split=split), images, jpeg)
     writer(records, names, root, split)

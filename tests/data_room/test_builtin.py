@@ -9,7 +9,8 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from sor_ppa import add_sor_config
 from sor_ppa.data import BUILTIN, DatasetError, load_records, register_all, register_from_config
-from tests.data_room.folders import make_assr_folder
+from sor_ppa.data.builtin import source_of
+from tests.data_room.folders import make_assr_folder, make_coco_folder, make_irsr_folder
 
 
 @pytest.fixture(autouse=True)
@@ -78,3 +79,25 @@ def test_unknown_name_lists_the_known_ones() -> None:
 
 def test_every_builtin_is_registered() -> None:
     assert set(BUILTIN) <= set(DatasetCatalog.list())
+
+
+def test_own_data_takes_a_published_name_that_is_free(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_coco_folder(tmp_path / "IRSR")
+    register_all(tmp_path)
+    assert source_of("irsr_train").kind == "coco"
+    make_irsr_folder(tmp_path / "IRSR")
+    register_all(tmp_path)
+    assert source_of("irsr_train").kind == "irsr"
+    assert "rank_train.json: not registered, dataset irsr_train is that of" in caplog.text
+
+
+def test_of_two_folders_with_one_name_the_second_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_coco_folder(tmp_path / "My-Set")
+    make_coco_folder(tmp_path / "my set")
+    register_all(tmp_path)
+    assert source_of("my_set_train").folder == "My-Set"
+    assert "my set/annotations/rank_train.json: not registered" in caplog.text

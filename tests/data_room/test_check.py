@@ -206,3 +206,33 @@ def test_list_command_names_what_is_there(root: Path, capsys: pytest.CaptureFixt
     lines = {line.split()[0]: line.split()[2] for line in capsys.readouterr().out.splitlines()}
     assert lines["assr_train"] == "there"
     assert lines["irsr_train"] == "absent"
+
+
+def test_splits_of_any_name_may_share_pictures(tmp_path: Path) -> None:
+    for split in ("fold1", "fold2"):
+        make_coco_folder(tmp_path / "set", split)
+    _, faults = check_dataset(DatasetSource("set_fold1", "set", "coco", "fold1", str(tmp_path)))
+    assert sum(fault.kind == "shared-image" for fault in faults) == 5
+
+
+def test_annotations_with_one_id_are_found(tmp_path: Path) -> None:
+    make_coco_folder(tmp_path / "set")
+    edit(tmp_path / "set/annotations/rank_train.json", lambda content: content["annotations"][1].update(id=0))
+    _, faults = check_dataset(DatasetSource("set_train", "set", "coco", "train", str(tmp_path)))
+    assert [(fault.kind, fault.field) for fault in faults if fault.serious] == [("duplicate-id", "id")]
+
+
+def test_pictures_of_equal_names_are_all_shown(tmp_path: Path) -> None:
+    make_coco_folder(tmp_path / "set")
+
+    def move(content: Any) -> None:
+        for index in (0, 1):
+            folder = tmp_path / f"set/images/train/{index}"
+            folder.mkdir()
+            image = content["images"][index]
+            (folder.parent / image["file_name"]).rename(folder / "a.jpg")
+            image["file_name"] = f"{index}/a.jpg"
+
+    edit(tmp_path / "set/annotations/rank_train.json", move)
+    assert main(["show", "set_train", "--root", str(tmp_path), "--output", str(tmp_path / "out")]) == 0
+    assert len(list((tmp_path / "out").iterdir())) == 5

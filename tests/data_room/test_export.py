@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import cv2
 import numpy as np
 import pytest
 
@@ -15,6 +16,7 @@ from sor_ppa.data.export import WRITERS, write_records
 from sor_ppa.data.formats import FORMATS
 from sor_ppa.data.rle import segmentation_mask
 from tests.data_room.folders import (
+    generated_picture,
     make_assr_folder,
     make_coco_folder,
     make_irsr_folder,
@@ -105,6 +107,34 @@ def test_png_images_do_not_fit_assr(tmp_path: Path) -> None:
         write_records([record(tmp_path, name="a.png")], tmp_path / "set", "assr", "train")
 
 
+@pytest.mark.parametrize("kind", ["assr", "seqrank"])
+def test_jpeg_images_get_the_suffix_of_the_format(kind: str, tmp_path: Path) -> None:
+    image = tmp_path / "A b.JPEG"
+    cv2.imwrite(str(image), generated_picture(0, 20, 20))
+    found = ImageRecord(str(image), 20, 20, (square(0),), 0)
+    write_records([found], tmp_path / "set", kind, "train")
+    (found,) = FORMATS[kind].read(tmp_path / "set", "train")
+    assert Path(found.file_name).name == "A b.jpg"
+
+
+def test_values_that_do_not_begin_at_the_top_come_back(tmp_path: Path) -> None:
+    make_assr_folder(tmp_path / "here", ["train"], values=[(0.9, 0.7)])
+    original = FORMATS["assr"].read(tmp_path / "here", "train")
+    write_records(original, tmp_path / "coco", "coco", "train")
+    write_records(FORMATS["coco"].read(tmp_path / "coco", "train"), tmp_path / "there", "assr", "train")
+    (found,) = FORMATS["assr"].read(tmp_path / "there", "train")
+    assert [(item.rank, item.label) for item in found.objects] == [(1, 3), (0, 1)]
+
+
+def test_images_that_are_there_are_not_lost(tmp_path: Path) -> None:
+    other = tmp_path / "set/images/train/a.jpg"
+    other.parent.mkdir(parents=True)
+    other.write_bytes(b"another photograph")
+    with pytest.raises(DatasetError, match="is another image already"):
+        write_records([record(tmp_path, square(0))], tmp_path / "set", "coco", "train")
+    assert other.read_bytes() == b"another photograph"
+
+
 @pytest.mark.parametrize("kind", ["irsr", "sifr"])
 def test_ranked_only_leaves_the_others_out(kind: str, tmp_path: Path) -> None:
     make_assr_folder(tmp_path / "here", ["train"])
@@ -158,6 +188,20 @@ def test_the_tool_converts_and_the_result_is_registered(
     finally:
         register_all()
     assert len(FORMATS["sifr"].read(tmp_path / "S", "train")) == 4
+
+
+def test_the_tool_does_not_write_over_what_it_reads(
+    tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = make("irsr", tmp_path / "IRSR")
+    before = (root / "Annotations/train.pkl").read_bytes()
+    arguments = ["irsr_train", "--root", str(tmp_path), "--to", "irsr", "--output", str(root)]
+    try:
+        assert tool.main(arguments) == 1
+    finally:
+        register_all()
+    assert "is irsr_train itself" in capsys.readouterr().err
+    assert (root / "Annotations/train.pkl").read_bytes() == before
 
 
 def test_the_tool_says_what_is_wrong_in_one_line(
