@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from ..layers import DeformableConv2d
 from ..layers.iou_loss import LOC_LOSSES
+from ..layers.precision import full_precision
 from .fcos_proposals import Detections, ProposalOptions, select_proposals
 from .fcos_targets import assign_targets, fcos_losses, level_locations
 
@@ -110,8 +111,7 @@ class FCOSHead(nn.Module):
         """The last layer; in inference float32, so that mixed precision does not round scores and boxes."""
         if self.training:
             return layer(tower)
-        with torch.autocast(tower.device.type, enabled=False):
-            return layer(tower.float())
+        return full_precision(layer, tower)
 
 
 def _tower_conv(channels: int, deformable: bool) -> nn.Module:

@@ -11,6 +11,8 @@ from detectron2.layers import ROIAlign
 from torch import Tensor, nn
 from torchvision.ops import RoIPool
 
+from .precision import at_least_float32
+
 __all__ = ["PyramidROIPooler", "assign_levels_by_area", "assign_levels_by_ratio"]
 
 
@@ -110,8 +112,10 @@ class PyramidROIPooler(nn.Module):
             image_sizes: per image (height, width) without padding.
 
         Returns:
-            One (sum N_i, C, resolution, resolution) tensor per pyramid, images in order.
+            One (sum N_i, C, resolution, resolution) tensor per pyramid, images in order. Under autocast it is
+            float32: detectron2 rounds boxes to the type of the features, in float16 to quarters of a pixel.
         """
+        pyramids = [[at_least_float32(feature) for feature in pyramid] for pyramid in pyramids]
         counts = torch.tensor([len(b) for b in boxes], device=boxes[0].device)
         flat = torch.cat(list(boxes))
         index = torch.repeat_interleave(torch.arange(len(boxes), device=flat.device), counts)

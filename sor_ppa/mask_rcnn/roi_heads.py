@@ -14,6 +14,7 @@ from detectron2.modeling.roi_heads.mask_head import mask_rcnn_inference, mask_rc
 from detectron2.structures import Instances
 from torch import Tensor
 
+from ..layers.precision import at_least_float32, full_precision
 from ..ranking import (
     RankingHead,
     RankingOptions,
@@ -76,15 +77,29 @@ class MaskRCNNHeads(StandardROIHeads):
     def _pool(
         self, features: dict[str, Tensor], boxes: Sequence[Any], image_sizes: Sequence[tuple[int, int]]
     ) -> tuple[Tensor, Tensor | None]:
-        levels = [features[name] for name in self.mask_in_features]
+        levels = [at_least_float32(features[name]) for name in self.mask_in_features]
         pooled = self.mask_pooler(levels, boxes)
         if not self.sor_head.needs_maps:
             return pooled, None
         return pooled, self.mask_pooler(pyramid_maps(levels, self.strides, image_sizes, self.ranking), boxes)
 
     def detect(self, features: dict[str, Tensor], proposals: list[Instances]) -> list[Instances]:
-        """Detections of the box head from proposals, per image, in inference."""
-        return self._forward_box(features, proposals)
+        """Detections of the box head from proposals, per image, in inference.
+
+        Mixed precision rounds neither the boxes that are pooled nor the scores and boxes found.
+        """
+        levels = [at_least_float32(features[name]) for name in self.box_in_features]
+        pooled = self.box_pooler(levels, [x.proposal_boxes for x in proposals])
+        predictions = full_precision(self.box_predictor, self.box_head(pooled))
+        return self.box_predictor.inference(predictions, proposals)[0]
+
+    def _forward_box(
+        self, features: dict[str, Tensor], proposals: list[Instances]
+    ) -> dict[str, Tensor] | list[Instances]:
+        """Losses of the box head in training, detections in inference."""
+        if not self.training:
+            return self.detect(features, proposals)
+        return super()._forward_box({k: at_least_float32(v) for k, v in features.items()}, proposals)
 
     def _forward_mask(
         self, features: dict[str, Tensor], instances: list[Instances]

@@ -22,6 +22,7 @@ from detectron2.utils.registry import Registry
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..layers.precision import without_autocast
 from .decode import pad_by_image
 from .position import box_positions, quantised_cells
 
@@ -205,8 +206,9 @@ class RankingHead(nn.Module):
         # In inference always float32: objects that differ by little keep their order under mixed precision.
         if self.training:
             return self._logits(features, masks, maps, boxes, sizes, counts)
-        with torch.autocast(features.device.type, enabled=False):
-            return self._logits(features.float(), masks.float(), maps, boxes, sizes, counts)
+        dtype = self.sor.weight.dtype
+        with without_autocast(features.device):
+            return self._logits(features.to(dtype), masks.to(dtype), maps, boxes, sizes, counts)
 
     def _logits(
         self,

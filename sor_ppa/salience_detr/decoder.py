@@ -14,6 +14,7 @@ from sor_ppa.layers.boxes import inverse_sigmoid
 from sor_ppa.layers.deformable_attention import MultiScaleDeformableAttention, Shapes
 from sor_ppa.layers.onednn import Linear, linear
 from sor_ppa.layers.position_embedding import sine_embedding
+from sor_ppa.layers.precision import full_precision
 
 from .levels import Levels
 
@@ -183,8 +184,9 @@ class SalienceDecoder(nn.Module):
             box_head = self.bbox_head[index]
             if all_layers or index == last:
                 normed = self.norm(query)
-                logits.append(self.class_head[index](normed))
-                boxes.append((box_head(normed) + inverse_sigmoid(reference)).sigmoid())
+                logits.append(full_precision(self.class_head[index], normed))
+                boxes.append((full_precision(box_head, normed) + inverse_sigmoid(reference)).sigmoid())
             if index < last:
-                reference = (box_head(query) + inverse_sigmoid(reference.detach())).sigmoid()
+                offsets = full_precision(box_head, query)
+                reference = (offsets + inverse_sigmoid(reference.detach())).sigmoid()
         return torch.stack(logits), torch.stack(boxes), normed

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from sor_ppa.layers.onednn import Linear
 from sor_ppa.layers.position_embedding import sine_position_map
+from sor_ppa.layers.precision import full_precision
 
 from .decoder import MLP, SalienceDecoder, class_bias
 from .encoder import SalienceEncoder
@@ -111,17 +112,17 @@ class SalienceTransformer(nn.Module):
     def propose(self, memory: Tensor, boxes: DefaultBoxes, levels: Levels) -> Proposals:
         """Choose the queries among all tokens ``(B, S, C)``; boxes are computed for the chosen only."""
         tokens = self.project(memory, boxes)
-        logits = self.encoder_class_head(tokens)
+        logits = full_precision(self.encoder_class_head, tokens)
         index = select_proposals(
             logits.detach().amax(-1), boxes.usable, levels, self.num_queries, iou_threshold=self.nms_threshold
         )
         rows = index.unsqueeze(-1)
         chosen = tokens.gather(1, rows.expand(-1, -1, self.dim))
-        offsets = self.encoder_bbox_head(chosen) + boxes.logits.gather(1, rows.expand(-1, -1, 4))
+        offsets = full_precision(self.encoder_bbox_head, chosen)
         return Proposals(
             index=index,
             logits=logits.gather(1, rows.expand(-1, -1, logits.shape[-1])),
-            boxes=offsets.sigmoid(),
+            boxes=(offsets + boxes.logits.gather(1, rows.expand(-1, -1, 4))).sigmoid(),
         )
 
     def forward(
