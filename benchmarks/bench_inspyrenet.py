@@ -71,7 +71,7 @@ def main() -> None:
     runs: dict[str, Callable[[], object]] = {}
     if args.reference:
         sys.path.insert(0, args.reference)
-        from lib import InSPyReNet as published  # type: ignore[import-not-found]
+        from lib import InSPyReNet as published
 
         threshold = 1 if args.blend else None
         theirs = getattr(published, NAMES[args.backbone])(64, False, [384, 384], threshold=threshold)
