@@ -210,6 +210,7 @@ class MultiScaleDeformableAttention(nn.Module):
         value = value.view(b, -1, self.num_heads, self.embed_dim // self.num_heads)
         split = (b, q, self.num_heads, self.num_levels, self.num_points)
         offsets = self.sampling_offsets(query).view(*split, 2)
+        offsets = offsets.to(torch.promote_types(offsets.dtype, torch.float32))
         weights = self.attention_weights(query).view(*split[:3], -1).softmax(-1).view(split)
         anchor = reference[:, :, None, :, None]
         if reference.shape[-1] == 2:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .detr_geometry import cxcywh_to_xyxy, pairwise_giou
+from .boxes import cxcywh_to_xyxy, pairwise_giou
 
 __all__ = ["Matches", "box_cost", "focal_class_cost", "match_layers", "softmax_class_cost"]
 

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import math
-from itertools import pairwise
-from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from sor_ppa.layers.boxes import inverse_sigmoid
+from sor_ppa.layers.boxes import refine_boxes
 from sor_ppa.layers.deformable_attention import MultiScaleDeformableAttention, Shapes
+from sor_ppa.layers.mlp import MLP
 from sor_ppa.layers.onednn import Linear, linear
 from sor_ppa.layers.position_embedding import sine_embedding
 from sor_ppa.layers.precision import full_precision
 
 from .levels import Levels
 
-__all__ = ["MLP", "SalienceDecoder", "SalienceDecoderLayer", "class_bias"]
+__all__ = ["BOX_EPS", "SalienceDecoder", "SalienceDecoderLayer", "class_bias", "xavier_mlp"]
+
+#: Limit of a reference's logit (see ``inverse_sigmoid``).
+BOX_EPS = 1e-3
 
 
 def class_bias(prior: float = 0.01) -> float:
@@ -26,35 +27,13 @@ def class_bias(prior: float = 0.01) -> float:
     return -math.log((1 - prior) / prior)
 
 
-class MLP(nn.Module):
-    """Linear layers with ReLU in between.
-
-    Args:
-        in_dim: width of the input.
-        hidden_dim: width between the layers.
-        out_dim: width of the output.
-        num_layers: number of linear layers.
-    """
-
-    def __init__(self, in_dim: int, hidden_dim: int, out_dim: int, num_layers: int) -> None:
-        super().__init__()
-        widths = [in_dim, *[hidden_dim] * (num_layers - 1), out_dim]
-        layers = [Linear(a, b) for a, b in pairwise(widths)]
-        for layer in layers:
-            nn.init.xavier_uniform_(layer.weight)
-            nn.init.zeros_(layer.bias)
-        self.layers = nn.ModuleList(layers)
-
-    def zero_last(self) -> None:
-        """Start with an output of zero."""
-        last = cast(nn.Linear, self.layers[-1])
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        for layer in self.layers[:-1]:
-            x = F.relu(layer(x))
-        return self.layers[-1](x)
+def xavier_mlp(in_dim: int, hidden_dim: int, out_dim: int, num_layers: int) -> MLP:
+    """An MLP with Xavier weights and zero biases."""
+    mlp = MLP(in_dim, hidden_dim, out_dim, num_layers)
+    for layer in mlp.layers:
+        nn.init.xavier_uniform_(layer.weight)  # type: ignore[arg-type]
+        nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    return mlp
 
 
 class SalienceDecoderLayer(nn.Module):
@@ -140,9 +119,9 @@ class SalienceDecoder(nn.Module):
     def __init__(self, layers: list[SalienceDecoderLayer], dim: int, num_classes: int) -> None:
         super().__init__()
         self.layers = nn.ModuleList(layers)
-        self.ref_point_head = MLP(2 * dim, dim, dim, 2)
+        self.ref_point_head = xavier_mlp(2 * dim, dim, dim, 2)
         class_heads = [Linear(dim, num_classes) for _ in layers]
-        box_heads = [MLP(dim, dim, 4, 3) for _ in layers]
+        box_heads = [xavier_mlp(dim, dim, 4, 3) for _ in layers]
         for class_head, box_head in zip(class_heads, box_heads, strict=True):
             nn.init.constant_(class_head.bias, class_bias())
             box_head.zero_last()
@@ -185,8 +164,8 @@ class SalienceDecoder(nn.Module):
             if all_layers or index == last:
                 normed = self.norm(query)
                 logits.append(full_precision(self.class_head[index], normed))
-                boxes.append((full_precision(box_head, normed) + inverse_sigmoid(reference)).sigmoid())
+                boxes.append(refine_boxes(full_precision(box_head, normed), reference, BOX_EPS))
             if index < last:
                 offsets = full_precision(box_head, query)
-                reference = (offsets + inverse_sigmoid(reference.detach())).sigmoid()
+                reference = refine_boxes(offsets, reference.detach(), BOX_EPS)
         return torch.stack(logits), torch.stack(boxes), normed

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from sor_ppa.layers.boxes import cxcywh_to_xyxy, inverse_sigmoid, xyxy_to_cxcywh
 
+from .decoder import BOX_EPS
+
 __all__ = ["ContrastiveDenoising", "DenoisingQueries", "Noise"]
 
 
@@ -150,7 +152,7 @@ class ContrastiveDenoising(nn.Module):
         box_logits = boxes.new_zeros(len(counts), total, 4)
         return DenoisingQueries(
             content=content.index_put((image, slot), embedded),
-            box_logits=box_logits.index_put((image, slot), inverse_sigmoid(boxes)),
+            box_logits=box_logits.index_put((image, slot), inverse_sigmoid(boxes, BOX_EPS)),
             blocked=self.mask(groups, 2 * most, device),
             groups=groups,
             slots=2 * most,

@@ -12,7 +12,7 @@ from sor_ppa.layers.onednn import Linear
 from sor_ppa.layers.position_embedding import sine_position_map
 from sor_ppa.layers.precision import full_precision
 
-from .decoder import MLP, SalienceDecoder, class_bias
+from .decoder import SalienceDecoder, class_bias, xavier_mlp
 from .encoder import SalienceEncoder
 from .levels import Levels
 from .neck import RepVGGPluXNetwork
@@ -90,7 +90,7 @@ class SalienceTransformer(nn.Module):
         self.enc_output = Linear(dim, dim)
         self.enc_output_norm = nn.LayerNorm(dim)
         self.encoder_class_head = Linear(dim, num_classes)
-        self.encoder_bbox_head = MLP(dim, dim, 4, 3)
+        self.encoder_bbox_head = xavier_mlp(dim, dim, 4, 3)
         self.tgt_embed = nn.Embedding(num_queries, dim)
         nn.init.xavier_uniform_(self.enc_output.weight)
         nn.init.zeros_(self.enc_output.bias)

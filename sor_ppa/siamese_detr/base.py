@@ -12,7 +12,7 @@ from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..layers.detr_position import sine_position_map
+from ..layers.position_embedding import sine_position_map
 from .conditional import ConditionalTransformer
 from .deformable import DeformableTransformer
 from .solver import build_optimizer
@@ -210,7 +210,7 @@ class DETRBase(nn.Module):
             canvas: (height, width) they are padded to.
         """
         padding = [padding_mask(sizes, canvas, _hw(s), s.device) for s in sources]
-        positions = [sine_position_map(p, self.dim // 2) for p in padding]
+        positions = [sine_position_map(p, self.dim // 2, offset=0.0) for p in padding]
         return FeatureMaps(sources, padding, positions, any(tuple(s) != canvas for s in sizes))
 
     def extract(self, images: Sequence[Tensor]) -> tuple[FeatureMaps, list[Tensor]]:
@@ -242,7 +242,7 @@ class DETRBase(nn.Module):
         sources, paddings = zip(
             *(_join_groups(level, order) for level in zip(*projected, strict=True)), strict=True
         )
-        positions = [sine_position_map(p, self.dim // 2) for p in paddings]
+        positions = [sine_position_map(p, self.dim // 2, offset=0.0) for p in paddings]
         joined = [_join_groups(level, order)[0] for level in zip(*plain, strict=True)]
         return FeatureMaps(list(sources), list(paddings), positions), joined
 

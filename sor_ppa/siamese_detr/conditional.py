@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..layers.detr_attention import MLP, ProjectedAttention
-from ..layers.detr_position import sine_embedding
+from ..layers.mlp import MLP
+from ..layers.position_embedding import sine_embedding
+from ..layers.projected_attention import ProjectedAttention
 from .transformer import (
     Encoded,
     Encoder,

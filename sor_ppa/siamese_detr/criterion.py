@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..layers.boxes import cxcywh_to_xyxy, paired_giou
 from ..layers.detr_assignment import Matches, box_cost, focal_class_cost, match_layers, softmax_class_cost
-from ..layers.detr_geometry import cxcywh_to_xyxy, paired_giou
 
 __all__ = ["SetCriterion", "Targets", "name_by_layer"]
 

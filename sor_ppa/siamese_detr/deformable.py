@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ..layers.detr_attention import DeformableAttention
-from ..layers.detr_geometry import refine_boxes
+from ..layers.boxes import refine_boxes
+from ..layers.deformable_attention import MultiScaleDeformableAttention
 from .transformer import (
     Encoded,
     FeatureMaps,
@@ -29,7 +29,7 @@ class DeformableEncoderLayer(FeedForward):
         self, dim: int, num_heads: int, ffn_dim: int, dropout: float, num_levels: int, num_points: int
     ) -> None:
         super().__init__()
-        self.self_attn = DeformableAttention(dim, num_levels, num_heads, num_points)
+        self.self_attn = MultiScaleDeformableAttention(dim, num_levels, num_heads, num_points)
         self.add_feed_forward(dim, ffn_dim, dropout, num_norms=2)
 
     def forward(
@@ -52,7 +52,7 @@ class DeformableDecoderLayer(FeedForward):
         self, dim: int, num_heads: int, ffn_dim: int, dropout: float, num_levels: int, num_points: int
     ) -> None:
         super().__init__()
-        self.cross_attn = DeformableAttention(dim, num_levels, num_heads, num_points)
+        self.cross_attn = MultiScaleDeformableAttention(dim, num_levels, num_heads, num_points)
         self.self_attn = nn.MultiheadAttention(dim, num_heads, dropout=dropout, batch_first=True)
         self.add_feed_forward(dim, ffn_dim, dropout, num_norms=3)
 
@@ -134,7 +134,7 @@ class DeformableTransformer(nn.Module):
         self.tgt_embed = nn.Embedding(num_queries, dim)
         init_xavier(self)
         for module in self.modules():
-            if isinstance(module, DeformableAttention):
+            if isinstance(module, MultiScaleDeformableAttention):
                 module.reset_parameters()
         nn.init.zeros_(self.reference_points.bias)
         nn.init.normal_(self.level_embed)

@@ -16,8 +16,8 @@ from detectron2.utils.comm import get_world_size
 from torch import Tensor, nn
 from torchvision.ops import batched_nms
 
-from ..layers.detr_attention import MLP
-from ..layers.detr_geometry import cxcywh_to_xyxy, refine_boxes, xyxy_to_cxcywh
+from ..layers.boxes import cxcywh_to_xyxy, refine_boxes, xyxy_to_cxcywh
+from ..layers.mlp import MLP
 from .base import DETRBase, base_arguments, record_diagnostics
 from .criterion import SetCriterion, Targets, name_by_layer
 from .deformable import DeformableTransformer
@@ -117,8 +117,7 @@ class DETRDetector(DETRBase):
             nn.init.constant_(class_embed.bias, -math.log((1 - PRIOR) / PRIOR))
         bbox_embed = MLP(self.dim, self.dim, 4, 3)
         if self.transformer.has_reference:
-            nn.init.zeros_(bbox_embed.last.weight)
-            nn.init.zeros_(bbox_embed.last.bias)
+            bbox_embed.zero_last()
         self.class_embed: nn.Module = class_embed
         self.bbox_embed: nn.Module = bbox_embed
         if deformable:

@@ -7,9 +7,9 @@ from detectron2.utils.comm import get_world_size
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..layers.boxes import refine_boxes
 from ..layers.detr_assignment import Matches
-from ..layers.detr_attention import MLP
-from ..layers.detr_geometry import refine_boxes
+from ..layers.mlp import MLP
 from .criterion import SetCriterion
 
 __all__ = ["GlobalDiscriminationHead", "PredictionHead", "WorkerBatchNorm1d", "cosine_distance"]

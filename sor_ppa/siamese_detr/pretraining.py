@@ -15,8 +15,8 @@ from detectron2.utils.comm import is_main_process
 from torch import Tensor, nn
 from torchvision.ops import roi_align
 
+from ..layers.boxes import cxcywh_to_xyxy, xyxy_to_cxcywh
 from ..layers.detr_assignment import Matches
-from ..layers.detr_geometry import cxcywh_to_xyxy, xyxy_to_cxcywh
 from .base import DETRBase, base_arguments, current_iteration, record_diagnostics
 from .criterion import SetCriterion, Targets, name_by_layer
 from .deformable import DeformableTransformer

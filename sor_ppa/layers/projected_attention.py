@@ -1,0 +1,42 @@
+"""Attention on inputs that are projected already."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+__all__ = ["ProjectedAttention"]
+
+
+class ProjectedAttention(nn.Module):
+    """Multi-head attention on inputs that are projected already (Conditional DETR, section 3.3).
+
+    Args:
+        value_dim: channels of the values and of the output.
+        num_heads: attention heads.
+        dropout: dropout on the attention weights.
+    """
+
+    def __init__(self, value_dim: int, num_heads: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.dropout = dropout
+        self.out_proj = nn.Linear(value_dim, value_dim)
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, padding: Tensor | None = None) -> Tensor:
+        """Attend.
+
+        Args:
+            query: (B, Q, heads * D), channels grouped by head.
+            key: (B, S, heads * D).
+            value: (B, S, value_dim).
+            padding: (B, S) bool, true where a key must be ignored.
+
+        Returns:
+            (B, Q, value_dim).
+        """
+        q, k, v = (t.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for t in (query, key, value))
+        allowed = None if padding is None else ~padding[:, None, None, :]
+        dropout = self.dropout if self.training else 0.0
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed, dropout_p=dropout)
+        return self.out_proj(mixed.transpose(1, 2).flatten(2))
