@@ -21,7 +21,6 @@ from ..layers.mlp import MLP
 from .base import DETRBase, base_arguments, record_diagnostics
 from .criterion import SetCriterion, Targets, name_by_layer
 from .deformable import DeformableTransformer
-from .loading import build_detection_loader
 from .transformer import Encoded, FeatureMaps, TransformerOutput
 
 __all__ = ["DETRDetector", "at_original_size", "count_targets", "select_top"]
@@ -81,7 +80,6 @@ class DETRDetector(DETRBase):
         **base: of :class:`DETRBase`.
     """
 
-    build_train_loader = staticmethod(build_detection_loader)
     checkpoint_system = "conditional_detr"
 
     @configurable

@@ -1,4 +1,4 @@
-"""Data loaders: two views of unlabelled images, and detection with DETR's augmentation."""
+"""The data loader of the pre-training: two views of unlabelled images."""
 
 from __future__ import annotations
 
@@ -9,22 +9,17 @@ from typing import Any
 import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data import DatasetFromList, build_batch_data_loader
-from detectron2.data import transforms as T
 from detectron2.data.samplers import TrainingSampler
 from detectron2.utils import comm
 from torch.utils.data import Dataset
 
-from ..data.fraction import train_loader
-from ..data.mapper import RankingDatasetMapper
 from ..data.unlabelled import ProposalCache, build_proposal_cache, unlabelled_records
 from .region_proposals import make_proposer
 from .view_mapper import TwoViewMapper
 
 __all__ = [
     "ViewDataset",
-    "build_detection_loader",
     "build_pretraining_loader",
-    "detr_augmentations",
     "load_proposals",
 ]
 
@@ -108,22 +103,3 @@ def build_pretraining_loader(cfg: CfgNode) -> Any:
         aspect_ratio_grouping=False,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
     )
-
-
-def detr_augmentations(cfg: CfgNode) -> list[T.Augmentation]:
-    """DETR's training augmentation: flip, half of the time a crop at small scale, resize."""
-    resize = T.ResizeShortestEdge(
-        cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MAX_SIZE_TRAIN, cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING
-    )
-    augmentations: list[T.Augmentation] = [T.RandomFlip()] if cfg.INPUT.RANDOM_FLIP != "none" else []
-    if cfg.INPUT.CROP.ENABLED:
-        crop = T.RandomCrop(cfg.INPUT.CROP.TYPE, cfg.INPUT.CROP.SIZE)
-        small = T.ResizeShortestEdge([400, 500, 600], sample_style="choice")
-        augmentations.append(T.RandomApply(T.AugmentationList([small, crop]), prob=0.5))
-    return [*augmentations, resize]
-
-
-def build_detection_loader(cfg: CfgNode) -> Any:
-    """Batches of labelled images with :func:`detr_augmentations`."""
-    mapper = RankingDatasetMapper(cfg, is_train=True, augmentations=detr_augmentations(cfg))
-    return train_loader(cfg, mapper)
