@@ -9,7 +9,6 @@ averaged logits. So all views rank the same objects.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +27,8 @@ from .config import ConfigError
 from .ranking import decode_ranks
 
 __all__ = ["AugmentedRanker", "View", "fuse", "unresized", "with_views"]
+
+_MAX_SIDE = 65535  # of a view, in pixels
 
 
 @dataclass(frozen=True)
@@ -49,24 +50,42 @@ def views_from_config(cfg: CfgNode) -> list[View]:
     """``TEST.AUG``: ``MIN_SIZES`` where given, else ``SCALES`` of ``INPUT.MIN_SIZE_TEST``, and ``FLIP``.
 
     Raises:
-        ConfigError: no size at all, or one that is not positive.
+        ConfigError: no size at all, or one that is not positive or no size of a picture.
     """
     options = cfg.TEST.AUG
     if options.MIN_SIZES:
-        sizes = [(int(size), int(options.MAX_SIZE)) for size in options.MIN_SIZES]
-        name, given = "TEST.AUG.MIN_SIZES", options.MIN_SIZES
+        limit = cfg.TEST.AUG.MAX_SIZE
+        if limit < 1:
+            raise ConfigError(f"TEST.AUG.MAX_SIZE: found {limit}, expected 1 or more")
+        sizes = _numbers("TEST.AUG.MIN_SIZES", options.MIN_SIZES, whole=True)
+        pairs = [(int(size), limit) for size in sizes]
     else:
         base, limit = cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST
-        sizes = [(round(base * scale), round(limit * scale)) for scale in options.SCALES]
-        name, given = "TEST.AUG.SCALES", options.SCALES
         if base <= 0:
             raise ConfigError(
                 f"TEST.AUG.SCALES: found INPUT.MIN_SIZE_TEST {base}, expected a size to scale "
                 "(or TEST.AUG.MIN_SIZES)"
             )
-    if not sizes or min(min(pair) for pair in sizes) < 1:
-        raise ConfigError(f"{name}: found {tuple(given)}, expected at least one, all positive")
-    return [View(*size, flip) for size in sizes for flip in ((False, True) if options.FLIP else (False,))]
+        if limit < 1:
+            raise ConfigError(f"INPUT.MAX_SIZE_TEST: found {limit}, expected 1 or more")
+        scales = _numbers("TEST.AUG.SCALES", options.SCALES, whole=False)
+        pairs = [(round(base * scale), round(limit * scale)) for scale in scales]
+        if not all(1 <= min(pair) <= _MAX_SIDE for pair in pairs):
+            raise ConfigError(
+                f"TEST.AUG.SCALES: found {tuple(scales)}, expected 1 to {_MAX_SIDE} pixels "
+                f"of INPUT.MIN_SIZE_TEST {base} and MAX_SIZE_TEST {limit}"
+            )
+    return [View(*pair, flip) for pair in pairs for flip in ((False, True) if options.FLIP else (False,))]
+
+
+def _numbers(name: str, values: Sequence[Any], *, whole: bool) -> Sequence[Any]:
+    """The values of a key, which must be numbers above 0, at least one of them."""
+    kinds = (int,) if whole else (int, float)
+    usable = all(isinstance(v, kinds) and not isinstance(v, bool) and 0 < v < np.inf for v in values)
+    if not values or not usable:
+        kind = "whole number" if whole else "number"
+        raise ConfigError(f"{name}: found {tuple(values)}, expected at least one {kind}, all positive")
+    return values
 
 
 def unresized(cfg: CfgNode) -> CfgNode:
@@ -134,14 +153,23 @@ class AugmentedRanker(nn.Module):
         views: to look at.
         threshold: see :func:`fuse`.
         limit: see :func:`fuse`.
+        min_score: fused detections below this confidence are left out before they are ranked.
     """
 
-    def __init__(self, detector: nn.Module, views: Sequence[View], threshold: float, limit: int) -> None:
+    def __init__(
+        self,
+        detector: nn.Module,
+        views: Sequence[View],
+        threshold: float,
+        limit: int,
+        min_score: float = 0.0,
+    ) -> None:
         super().__init__()
         self.detector = detector
         self.views = list(views)
         self.threshold = threshold
         self.limit = limit
+        self.min_score = min_score
 
     @property
     def backbone(self) -> Any:
@@ -165,44 +193,51 @@ class AugmentedRanker(nn.Module):
         picture = np.ascontiguousarray(item["image"].to(torch.uint8).cpu().numpy().transpose(1, 2, 0))
         height = int(item.get("height") or picture.shape[0])
         width = int(item.get("width") or picture.shape[1])
-        groups: dict[tuple[int, int], list[tuple[int, bool]]] = defaultdict(list)
-        images = [_look(picture, view) for view in self.views]
-        for index, (image, view) in enumerate(zip(images, self.views, strict=True)):
-            groups[image.shape[-2], image.shape[-1]].append((index, view.flip))
+        groups = _look(picture, self.views)
+        count = sum(len(members) for _, members in groups)
+        if count == 1 and not groups[0][1][0]:
+            # No frame is shared: the plain answer, without the rounding of a way there and back.
+            alone = {"image": groups[0][0], "height": height, "width": width}
+            return self.detector([alone])[0]["instances"]
 
         detector: Any = self.detector
-        seen = []  # per size: features, frames (views' indices, flips, scale), detections
-        parts: list[tuple[Tensor, Tensor, Tensor, int]] = []
-        for (rows, columns), members in groups.items():
-            features, found = detector.detect([{"image": images[index]} for index, _ in members])
-            seen.append((features, members, (rows, columns)))
-            for (index, flip), instances in zip(members, found, strict=True):
+        seen = []  # per size: features, flips, size
+        parts: list[tuple[Tensor, Tensor, Tensor]] = []
+        for image, flips in groups:
+            rows, columns = image.shape[-2:]
+            features, found = detector.detect(
+                [{"image": image.flip(-1) if flip else image} for flip in flips]
+            )
+            seen.append((features, flips, (rows, columns)))
+            for flip, instances in zip(flips, found, strict=True):
                 boxes = instances.pred_boxes.tensor
                 boxes = _mirrored(boxes, columns) if flip else boxes
                 scale = boxes.new_tensor([width / columns, height / rows] * 2)
-                parts.append((boxes * scale, instances.scores, instances.pred_classes, index))
+                parts.append((boxes * scale, instances.scores, instances.pred_classes))
 
         boxes, scores, classes = fuse(
             torch.cat([part[0] for part in parts]),
             torch.cat([part[1] for part in parts]),
             torch.cat([part[2] for part in parts]),
-            torch.cat([torch.full_like(part[2], part[3]) for part in parts]),
-            len(self.views),
+            torch.cat([torch.full_like(part[2], view) for view, part in enumerate(parts)]),
+            count,
             self.threshold,
             self.limit,
         )
+        kept = scores >= self.min_score
+        boxes, scores, classes = boxes[kept], scores[kept], classes[kept]
 
         masks, mask_scores, logits = [], [], []
-        for features, members, (rows, columns) in seen:
+        for features, flips, (rows, columns) in seen:
             scaled = boxes * boxes.new_tensor([columns / width, rows / height] * 2)
             given = []
-            for _, flip in members:
+            for flip in flips:
                 instances = Instances((rows, columns))
                 instances.pred_boxes = Boxes(_mirrored(scaled, columns) if flip else scaled)
                 instances.scores, instances.pred_classes = scores, classes
                 given.append(instances)
-            for (_, flip), instances in zip(
-                members, detector.roi_heads.forward_with_given_boxes(features, given), strict=True
+            for flip, instances in zip(
+                flips, detector.roi_heads.forward_with_given_boxes(features, given), strict=True
             ):
                 masks.append(instances.pred_masks.flip(-1) if flip else instances.pred_masks)
                 mask_scores.append(instances.mask_scores)
@@ -220,17 +255,27 @@ class AugmentedRanker(nn.Module):
         return detector_postprocess(result, height, width)
 
 
-def _look(picture: np.ndarray, view: View) -> Tensor:
-    """(3, h, w) uint8 of a picture (H, W, 3) uint8, resized as detectron2's loaders do, then flipped."""
-    transform = T.ResizeShortestEdge([view.short_side] * 2, view.max_side).get_transform(picture)
-    if isinstance(transform, T.ResizeTransform):
-        # An extreme aspect would round its short side down to nothing.
-        height, width = max(transform.new_h, 1), max(transform.new_w, 1)
-        transform = T.ResizeTransform(*picture.shape[:2], height, width, transform.interp)
-    image = transform.apply_image(picture)
-    if view.flip:
-        image = image[:, ::-1]
-    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+def _look(picture: np.ndarray, views: Sequence[View]) -> list[tuple[Tensor, list[bool]]]:
+    """A picture (H, W, 3) uint8 in every size that views ask for, resized as detectron2's loaders do.
+
+    Returns:
+        Per size (3, h, w) uint8, not flipped, and whether to look at it flipped, unflipped or both. Views
+        that come out alike, such as two limited by ``max_side``, are one.
+    """
+    sizes: dict[tuple[int, int], tuple[Any, set[bool]]] = {}
+    for view in views:
+        transform = T.ResizeShortestEdge([view.short_side] * 2, view.max_side).get_transform(picture)
+        size = picture.shape[:2]
+        if isinstance(transform, T.ResizeTransform):
+            # An extreme aspect would round its short side down to nothing.
+            size = max(transform.new_h, 1), max(transform.new_w, 1)
+            transform = T.ResizeTransform(*picture.shape[:2], *size, transform.interp)
+        sizes.setdefault(size, (transform, set()))[1].add(view.flip)
+    looks = []
+    for transform, flips in sizes.values():
+        image = np.array(transform.apply_image(picture).transpose(2, 0, 1), order="C")
+        looks.append((torch.from_numpy(image), sorted(flips)))
+    return looks
 
 
 def _mirrored(boxes: Tensor, width: int) -> Tensor:
@@ -239,12 +284,13 @@ def _mirrored(boxes: Tensor, width: int) -> Tensor:
     return torch.stack([width - x2, y1, width - x1, y2], dim=1)
 
 
-def with_views(cfg: CfgNode, detector: nn.Module) -> nn.Module:
+def with_views(cfg: CfgNode, detector: nn.Module, min_score: float = 0.0) -> nn.Module:
     """The detector with the views that ``TEST.AUG`` asks for; itself where it is not enabled.
 
     Args:
         cfg: the detector's config.
         detector: built; wrapped for distributed training or not.
+        min_score: see :class:`AugmentedRanker`.
 
     Raises:
         ConfigError: an unusable setting, or a model that does not segment and rank given boxes.
@@ -267,5 +313,5 @@ def with_views(cfg: CfgNode, detector: nn.Module) -> nn.Module:
     if not 0 < options.FUSION_IOU <= 1:
         raise ConfigError(f"TEST.AUG.FUSION_IOU: found {options.FUSION_IOU}, expected above 0, at most 1")
     return AugmentedRanker(
-        inner, views_from_config(cfg), options.FUSION_IOU, cfg.TEST.DETECTIONS_PER_IMAGE
+        inner, views_from_config(cfg), options.FUSION_IOU, cfg.TEST.DETECTIONS_PER_IMAGE, min_score
     ).train(detector.training)

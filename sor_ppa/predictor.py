@@ -151,7 +151,8 @@ class SORPredictor:
         model: takes detectron2's list of input dicts and returns ``[{"instances": ...}]`` at the
             pictures' sizes; built from ``cfg`` with ``MODEL.WEIGHTS`` if left out.
         batch_size: most pictures that go through the model at once.
-        min_score: detections below this confidence are left out, and the ranks closed up.
+        min_score: detections below this confidence are left out, and the ranks closed up. With the views of
+            ``TEST.AUG`` that is decided once, by the mean confidence, before anything is ranked.
 
     Raises:
         ValueError: an unusable setting.
@@ -173,7 +174,7 @@ class SORPredictor:
             _check_weights(self.cfg.MODEL.WEIGHTS)
             model = build_model(self.cfg)
             _load_weights(cast(nn.Module, model), self.cfg.MODEL.WEIGHTS)
-            model = with_saliency(self.cfg, with_views(self.cfg, cast(nn.Module, model)))
+            model = with_saliency(self.cfg, with_views(self.cfg, cast(nn.Module, model), min_score))
             self._whole = bool(self.cfg.TEST.AUG.ENABLED)
         self.model = model
         self._resize = T.ResizeShortestEdge([cfg.INPUT.MIN_SIZE_TEST] * 2, cfg.INPUT.MAX_SIZE_TEST)
@@ -319,8 +320,14 @@ def demo_predictor(
     if not cfg.MODEL.WEIGHTS and "MODEL.WEIGHTS" not in opts[::2]:
         raise ValueError(f'{path}: MODEL.WEIGHTS names no weights (MODEL.WEIGHTS "" asks for random ones)')
     if threshold is not None:
-        cfg.MODEL.FCOS.INFERENCE_TH_TEST = threshold
-        cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = threshold
+        for node, key in (
+            (cfg.MODEL.FCOS, "INFERENCE_TH_TEST"),
+            (cfg.MODEL.ROI_HEADS, "SCORE_THRESH_TEST"),
+            (cfg.MODEL.SALIENCE_DETR, "TEST_SCORE_THRESH"),
+            (cfg.MODEL.SIAMESE_DETR, "SCORE_THRESH"),
+        ):
+            # Of several views the mean confidence decides: none may be left out for its own.
+            node[key] = min(node[key], threshold) if cfg.TEST.AUG.ENABLED else threshold
     return SORPredictor(cfg, batch_size=batch_size, min_score=threshold or 0.0)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from sor_ppa.augmented import AugmentedRanker, View, fuse, views_from_config, with_views
 from sor_ppa.config import ConfigError
-from sor_ppa.predictor import SORPredictor
+from sor_ppa.predictor import SORPredictor, demo_predictor
 from tests.centermask.test_batches import lively_model, same
 from tests.models import make_cfg
 
@@ -37,9 +37,44 @@ def row(*values: float) -> Tensor:
     return torch.tensor([values])
 
 
-def test_a_single_view_is_the_plain_answer() -> None:
+def test_a_single_view_is_exactly_the_plain_answer() -> None:
     model, image = lively_model(), picture()
-    same(answer(augmented(model, View(0, 4000, False)), image), answer(model, image.float()))
+    one = answer(augmented(model, View(0, 4000, False)), image, height=200, width=300)
+    with torch.no_grad():
+        plain = answer(model, image.float(), height=200, width=300)
+    assert len(one) > 1
+    for field in ("scores", "mask_scores", "pred_masks", "pred_ranks", "pred_rank_scores"):
+        assert torch.equal(one.get(field), plain.get(field)), field
+    assert torch.equal(one.pred_boxes.tensor, plain.pred_boxes.tensor)
+
+
+def test_views_that_come_out_alike_are_one() -> None:
+    model, image = lively_model(), picture()
+    limited = augmented(model, View(96, 128, False), View(200, 128, False))
+    same(answer(limited, image), answer(model, image.float()))
+
+
+def test_a_picture_in_a_batch_is_answered_as_alone() -> None:
+    ranker = augmented(lively_model(), View(64, 4000, False), View(96, 4000, True))
+    images = [picture(), picture(128, 64, seed=2), picture(64, 300, seed=3)]
+    for image, together in zip(images, ranker([{"image": i} for i in images]), strict=True):
+        same(together["instances"], answer(ranker, image))
+
+
+def test_the_mean_confidence_decides_which_objects_are_ranked() -> None:
+    model, image = lively_model(), picture()
+    views = [View(96, 4000, False), View(96, 4000, True)]
+    everything = answer(AugmentedRanker(model, views, 0.6, 100).eval(), image)
+    middle = float(everything.scores.median())
+    few = answer(AugmentedRanker(model, views, 0.6, 100, min_score=middle).eval(), image)
+    assert 0 < len(few) < len(everything)
+    assert torch.equal(few.scores, everything.scores[everything.scores >= middle])
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1), (3, 900)])
+def test_pictures_of_hardly_any_pixels(size: tuple[int, int]) -> None:
+    found = answer(augmented(lively_model(), View(64, 100, False), View(64, 100, True)), picture(*size))
+    assert found.pred_masks.shape[1:] == size
 
 
 def test_the_answer_for_a_mirrored_picture_is_mirrored() -> None:
@@ -115,7 +150,13 @@ def test_views_from_scales_and_from_sizes() -> None:
     ("key", "value", "message"),
     [
         ("TEST__AUG__SCALES", (), "TEST.AUG.SCALES: found ()"),
+        ("TEST__AUG__SCALES", ("a",), "TEST.AUG.SCALES: found ('a',)"),
+        ("TEST__AUG__SCALES", (float("nan"),), "TEST.AUG.SCALES: found (nan,)"),
+        ("TEST__AUG__SCALES", (1e9,), "TEST.AUG.SCALES: found (1000000000.0,), expected 1 to 65535 pixels"),
+        ("TEST__AUG__SCALES", (0.001,), "TEST.AUG.SCALES: found (0.001,), expected 1 to 65535 pixels"),
         ("TEST__AUG__MIN_SIZES", (0,), "TEST.AUG.MIN_SIZES: found (0,)"),
+        ("TEST__AUG__MIN_SIZES", (96.7,), "TEST.AUG.MIN_SIZES: found (96.7,)"),
+        ("INPUT__MAX_SIZE_TEST", 0, "INPUT.MAX_SIZE_TEST: found 0"),
         ("TEST__AUG__FUSION_IOU", 0.0, "TEST.AUG.FUSION_IOU: found 0.0"),
         ("INPUT__MIN_SIZE_TEST", 0, "INPUT.MIN_SIZE_TEST 0"),
     ],
@@ -157,3 +198,12 @@ def test_one_key_for_every_ranking_detector(config: str, options: dict[str, Any]
     assert len(result.objects) > 0
     assert result.masks.shape[1:] == (100, 150)
     assert np.isfinite(result.instances.pred_rank_scores.numpy()).all()
+
+
+@pytest.mark.parametrize(("enabled", "expected"), [("False", 0.7), ("True", 0.05)])
+def test_a_threshold_counts_for_the_mean_of_the_views(enabled: str, expected: float) -> None:
+    options = ["MODEL.WEIGHTS", "", "MODEL.FCOS.INFERENCE_TH_TEST", "0.05", "TEST.AUG.ENABLED", enabled]
+    predictor = demo_predictor(DEMO, options, threshold=0.7)
+    assert predictor.min_score == 0.7
+    assert expected == predictor.cfg.MODEL.FCOS.INFERENCE_TH_TEST
+    assert not isinstance(predictor.model, AugmentedRanker) or predictor.model.min_score == 0.7
