@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
-import stat
 from enum import Enum
-from pathlib import Path
 
 from .errors import CheckpointError, shown
+from .source import EXPECTED, Source
 
-__all__ = ["EXPECTED", "Format", "detect_format"]
+__all__ = ["Format", "detect_format"]
 
-EXPECTED = "expected safetensors, a torch .pth or a detectron2 .pkl"
 _HEAD = 512
 _LEGACY_TORCH = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
 # Pickles of protocol 0 and 1: a dict, a list, or a call.
@@ -42,35 +39,24 @@ class Format(Enum):
     PICKLE = "pickle of arrays"
 
 
-def detect_format(path: str | os.PathLike[str]) -> Format:
+def detect_format(source: Source) -> Format:
     """Tell the format of a weight file by its content.
 
     Args:
-        path: a local file.
+        source: the file.
 
     Returns:
         The format; the file is not yet known to be whole.
 
     Raises:
-        CheckpointError: if there is no such file, or it is something else.
+        CheckpointError: if it is something else.
     """
-    try:
-        mode = os.stat(path).st_mode
-    except OSError as error:
-        raise CheckpointError(f"cannot be opened ({error.strerror}), {EXPECTED}", path) from None
-    if not stat.S_ISREG(mode):
-        kind = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
-        raise CheckpointError(f"is {kind}, {EXPECTED}", path)
-    try:
-        with Path(path).open("rb") as file:
-            head = file.read(_HEAD)
-    except OSError as error:
-        raise CheckpointError(f"cannot be read ({error.strerror}), {EXPECTED}", path) from None
+    head = bytes(source.read(0, min(_HEAD, source.size)))
     if not head:
-        raise CheckpointError(f"is empty, {EXPECTED}", path)
+        raise CheckpointError(f"is empty, {EXPECTED}")
     found = _known(head)
     if found is None:
-        raise CheckpointError(f"is {_foreign(head)}, {EXPECTED}", path)
+        raise CheckpointError(f"is {_foreign(head)}, {EXPECTED}")
     return found
 
 

@@ -18,11 +18,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from .errors import CheckpointError, shown
+from .source import Source
 
 __all__ = ["Buildable", "Call", "run_pickle"]
 
-# Weight files have thousands of opcodes; a file with more than this is built to exhaust memory.
-_MAX_OPCODES = 5_000_000
+# Weight files have thousands of opcodes; a file with more than this is built to exhaust memory or patience.
+_MAX_OPCODES = 3_000_000
+# Bytes that the objects of a pickle may take beside their content, beyond twice the size of the file.
+_OBJECTS = 64 * 2**20
+_WINDOW = 2**16
 _MAX_INT_BYTES = 1024
 _KEY_TYPES = (str, int, float, bytes, type(None))
 
@@ -42,7 +46,7 @@ class Buildable:
 
 
 def run_pickle(
-    data: memoryview,
+    data: Source,
     names: Mapping[str, object],
     persistent_load: Callable[[Any], Any] | None = None,
     start: int = 0,
@@ -50,7 +54,7 @@ def run_pickle(
     """Interpret one pickle.
 
     Args:
-        data: bytes of the file (format ``B``).
+        data: the file.
         names: ``module.name`` -> what the name stands for; any other name is refused.
         persistent_load: called with each persistent id (torch writes storages this way).
         start: offset of the first opcode in ``data``.
@@ -67,12 +71,13 @@ def run_pickle(
 class _Machine:
     def __init__(
         self,
-        data: memoryview,
+        data: Source,
         names: Mapping[str, object],
         persistent_load: Callable[[Any], Any] | None,
         start: int,
     ) -> None:
         self.data = data
+        self.window, self.window_start = b"", start
         self.names = names
         self.persistent_load = persistent_load
         self.position = start
@@ -83,11 +88,17 @@ class _Machine:
         self.unfinished: dict[int, list[int]] = {}
 
     def run(self) -> tuple[Any, int]:
+        objects = _OBJECTS + 2 * self.data.size
         for _ in range(_MAX_OPCODES):
             opcode = self.take(1)[0]
             if opcode == _STOP:
-                return self.pop(), self.position
-            handler = _HANDLERS.get(opcode)
+                return self.result(), self.position
+            handler, cost = _HANDLERS.get(opcode, _UNKNOWN)
+            objects -= cost
+            if objects < 0:
+                raise CheckpointError(
+                    f"pickle of too many objects for a file of {self.data.size} bytes, expected a weight file"
+                )
             if handler is None:
                 raise CheckpointError(
                     f"pickle opcode 0x{opcode:02x} at byte {self.position - 1}, which no weight file uses"
@@ -95,31 +106,63 @@ class _Machine:
             handler(self)
         raise CheckpointError(f"pickle of more than {_MAX_OPCODES} operations, expected a weight file")
 
+    def result(self) -> Any:
+        value = self.pop()
+        if self.stack or self.marks:
+            raise CheckpointError(
+                f"damaged pickle: it ends at byte {self.position - 1} in the middle of an object"
+            )
+        return value
+
     # -- bytes
 
-    def take(self, count: int) -> memoryview:
-        end = self.position + count
-        if count < 0 or end > len(self.data):
-            raise CheckpointError(
-                f"truncated or damaged pickle: {count} bytes claimed at byte {self.position}, "
-                f"{len(self.data) - self.position} left"
-            )
-        piece = self.data[self.position : end]
-        self.position = end
-        return piece
+    def take(self, count: int) -> bytes | bytearray:
+        """The next bytes; large pieces in memory of their own (``bytearray``)."""
+        begin = self.position - self.window_start
+        end = begin + count
+        if end > len(self.window) or count < 0:
+            self.data.check(self.position, count)
+            if count > _WINDOW:
+                piece = self.data.read(self.position, count)
+                self.position += count
+                return piece
+            self.refill()
+            begin, end = 0, count
+        self.position += count
+        return self.window[begin:end]
+
+    def refill(self) -> None:
+        left = self.data.size - self.position
+        self.window, self.window_start = (
+            bytes(self.data.read(self.position, min(_WINDOW, left))),
+            self.position,
+        )
 
     def number(self, layout: str) -> Any:
         return struct.unpack(layout, self.take(struct.calcsize(layout)))[0]
 
     def line(self) -> bytes:
-        step = 256
-        for begin in range(self.position, len(self.data), step):
-            found = bytes(self.data[begin : begin + step]).find(b"\n")
-            if found >= 0:
-                text = bytes(self.data[self.position : begin + found])
-                self.position = begin + found + 1
-                return text
-        raise CheckpointError(f"truncated or damaged pickle: no line end behind byte {self.position}")
+        begin = self.position - self.window_start
+        found = self.window.find(b"\n", begin)
+        if found < 0:
+            self.refill()
+            begin, found = 0, self.window.find(b"\n")
+        if found >= 0:
+            self.position = self.window_start + found + 1
+            return self.window[begin:found]
+        # Only the arrays of protocol 0 have lines as long as this.
+        count = len(self.window)
+        pieces = [self.window]
+        while found < 0 and self.position + count < self.data.size:
+            size = min(_WINDOW, self.data.size - self.position - count)
+            piece = bytes(self.data.read(self.position + count, size))
+            found = piece.find(b"\n")
+            pieces.append(piece if found < 0 else piece[:found])
+            count += size if found < 0 else found + 1
+        if found < 0:
+            raise CheckpointError(f"truncated or damaged pickle: no line end behind byte {self.position}")
+        self.position += count
+        return b"".join(pieces)
 
     # -- stack
 
@@ -279,12 +322,7 @@ class _Machine:
             raise CheckpointError(f"pickle protocol {version}, expected 0 to 5")
 
     def frame(self) -> None:
-        length = self.number("<Q")
-        if length > len(self.data) - self.position:
-            raise CheckpointError(
-                f"truncated or damaged pickle: a frame of {length} bytes, "
-                f"{len(self.data) - self.position} left"
-            )
+        self.data.check(self.position, self.number("<Q"))
 
 
 def _int(text: bytes) -> int:
@@ -311,8 +349,17 @@ def _pairs(items: list[Any]) -> dict[Any, Any]:
 
 _STOP = ord(".")
 
-_HANDLERS: dict[int, Callable[[_Machine], None]] = {
-    opcode[0]: handler
+# About how many bytes an opcode's object takes in memory, beside its content in the file.
+_COSTS = {
+    **dict.fromkeys(b"(}])dlt\x85\x86\x87R\x81pqr\x94", 96),
+    **dict.fromkeys(b"\x8f\x91", 240),
+    **dict.fromkeys(b"ILFJMG\x8a\x8bSTUVX\x8c\x8dBC\x8e\x96", 56),
+    **dict.fromkeys(b"2Kgh", 8),
+}
+_UNKNOWN: tuple[Callable[[_Machine], None] | None, int] = (None, 0)
+
+_HANDLERS: dict[int, tuple[Callable[[_Machine], None] | None, int]] = {
+    opcode[0]: (handler, _COSTS.get(opcode[0], 8))
     for opcode, handler in {
         # structure
         b"\x80": _Machine.protocol,
@@ -350,10 +397,10 @@ _HANDLERS: dict[int, Callable[[_Machine], None]] = {
         b"X": lambda m: m.push(str(m.take(m.number("<I")), "utf-8", "surrogatepass")),
         b"\x8c": lambda m: m.push(str(m.take(m.number("<B")), "utf-8", "surrogatepass")),
         b"\x8d": lambda m: m.push(str(m.take(m.number("<Q")), "utf-8", "surrogatepass")),
-        b"B": lambda m: m.push(bytes(m.take(m.number("<I")))),
-        b"C": lambda m: m.push(bytes(m.take(m.number("<B")))),
-        b"\x8e": lambda m: m.push(bytes(m.take(m.number("<Q")))),
-        b"\x96": lambda m: m.push(bytes(m.take(m.number("<Q")))),
+        b"B": lambda m: m.push(m.take(m.number("<I"))),
+        b"C": lambda m: m.push(m.take(m.number("<B"))),
+        b"\x8e": lambda m: m.push(m.take(m.number("<Q"))),
+        b"\x96": lambda m: m.push(m.take(m.number("<Q"))),
         # containers
         b"}": lambda m: m.push({}),
         b"]": lambda m: m.push([]),

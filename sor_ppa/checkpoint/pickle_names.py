@@ -22,6 +22,8 @@ from .pickle_machine import Buildable, Call
 __all__ = ["Budget", "Storage", "StorageType", "allowed_names"]
 
 _MAX_DIMS = 32
+# Bytes above which a string of bytes is not copied again to make an array.
+_LARGE = 2**16
 _STORAGE_DTYPES = {
     "DoubleStorage": torch.float64,
     "FloatStorage": torch.float32,
@@ -206,8 +208,8 @@ def _array(data: Any, dtype: Any, shape: Any, order: Any, budget: Budget) -> tor
         raise CheckpointError(f"an array of type {shown(dtype)}, expected numbers")
     if isinstance(data, str):  # Python 2
         budget.spend(len(data), "an array")
-        data = data.encode("latin-1")
-    if not isinstance(data, bytes):
+        data = bytearray(data, "latin-1")
+    if not isinstance(data, (bytes, bytearray)):
         raise CheckpointError(f"an array made of {shown(data)}, expected bytes")
     shape = _natural_numbers(shape, "shape of an array")
     expected = math.prod(shape) * dtype.itemsize
@@ -215,7 +217,9 @@ def _array(data: Any, dtype: Any, shape: Any, order: Any, budget: Budget) -> tor
         raise CheckpointError(f"an array of shape {shown(shape)} needs {expected} bytes, found {len(data)}")
     budget.spend(expected, f"an array of shape {shown(shape)}")
     values = np.frombuffer(data, dtype).reshape(shape, order="F" if order == "F" else "C")
-    return torch.from_numpy(values.copy(order="C"))
+    # Large pieces (bytearray) belong to the file's reader alone; two arrays of one piece are tied weights.
+    owned = isinstance(data, bytearray) and values.flags["C_CONTIGUOUS"]
+    return torch.from_numpy(values if owned else values.copy(order="C"))
 
 
 class _Rebuild:
@@ -226,11 +230,11 @@ class _Rebuild:
 
     # -- plain values
 
-    def encode(self, text: str, encoding: str = "latin1") -> bytes:
+    def encode(self, text: str, encoding: str = "latin1") -> bytearray | bytes:
         if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
             raise CheckpointError(f"damaged pickle: bytes written as {shown(encoding)}, expected latin1")
         self.budget.spend(len(text), "a string")
-        return text.encode("latin-1")
+        return bytearray(text, "latin-1") if len(text) > _LARGE else text.encode("latin-1")
 
     def sequence(self, items: Any = ()) -> tuple[Any, ...]:
         if not isinstance(items, (list, tuple)):

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import struct
-import zipfile
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 
 from .errors import CheckpointError, shown
@@ -16,6 +14,7 @@ from .formats import Format, detect_format
 from .pickle_machine import run_pickle
 from .pickle_names import Budget, allowed_names
 from .safetensors_file import read_safetensors
+from .source import Source, WeightFile
 from .torch_files import read_torch_legacy, read_torch_zip
 from .unwrap import find_state_dict, strip_prefixes
 
@@ -26,7 +25,7 @@ _PICKLE_COPIES = 4
 # What the checks of damaged input can run into; anything else is an error of ours.
 _DAMAGE = (
     *(ValueError, TypeError, LookupError, ArithmeticError, AttributeError, EOFError, RecursionError),
-    *(RuntimeError, struct.error, zipfile.BadZipFile, MemoryError),
+    *(RuntimeError, struct.error, MemoryError),
 )
 
 
@@ -65,9 +64,12 @@ def read_checkpoint(path: str | os.PathLike[str], *, allow_non_finite: bool = Fa
     Raises:
         CheckpointError: in one line, if the file cannot be read, is damaged, or holds anything but weights.
     """
-    form = detect_format(path)
+    kind = "weight"
     try:
-        checkpoint = _read(path, form)
+        with WeightFile(path) as source:
+            form = detect_format(source)
+            kind = form.value
+            checkpoint = _read(source, form)
         if not allow_non_finite:
             _check_finite(checkpoint.tensors)
     except CheckpointError as error:
@@ -76,7 +78,7 @@ def read_checkpoint(path: str | os.PathLike[str], *, allow_non_finite: bool = Fa
         raise CheckpointError(f"cannot be read ({error.strerror or error})", path) from None
     except _DAMAGE as error:
         reason = f"{type(error).__name__}: {error}"
-        raise CheckpointError(f"damaged {form.value} file ({reason}), expected a whole one", path) from None
+        raise CheckpointError(f"damaged {kind} file ({reason}), expected a whole one", path) from None
     return checkpoint
 
 
@@ -85,20 +87,21 @@ def read_weights(path: str | os.PathLike[str], *, allow_non_finite: bool = False
     return read_checkpoint(path, allow_non_finite=allow_non_finite).tensors
 
 
-def _read(path: str | os.PathLike[str], form: Format) -> Checkpoint:
-    data = np.memmap(path, dtype=np.uint8, mode="r").data
+def _read(source: Source, form: Format) -> Checkpoint:
     if form is Format.SAFETENSORS:
-        tensors, metadata = read_safetensors(data)
+        tensors, metadata = read_safetensors(source)
         if not tensors:
             raise CheckpointError("holds no tensors, expected a state dict")
         tensors, rest, _ = find_state_dict(tensors)
         return Checkpoint(strip_prefixes(tensors), form, extras=rest, metadata=metadata)
     if form is Format.TORCH_ZIP:
-        loaded = read_torch_zip(path, data)
+        loaded = read_torch_zip(source)
     elif form is Format.TORCH_LEGACY:
-        loaded = read_torch_legacy(data)
+        loaded = read_torch_legacy(source)
     else:
-        loaded = run_pickle(data, allowed_names(Budget(_PICKLE_COPIES * len(data))))[0]
+        loaded, end = run_pickle(source, allowed_names(Budget(_PICKLE_COPIES * source.size)))
+        if end != source.size:
+            raise CheckpointError(f"damaged pickle: {source.size - end} bytes behind its end")
     tensors, extras, location = find_state_dict(loaded)
     return Checkpoint(strip_prefixes(tensors), form, location, extras)
 
@@ -107,9 +110,14 @@ def _check_finite(tensors: dict[str, torch.Tensor]) -> None:
     for name, tensor in tensors.items():
         if not (tensor.is_floating_point() or tensor.is_complex()):
             continue
-        finite = torch.isfinite(tensor.float() if tensor.element_size() == 1 else tensor)
-        if not finite.all():
-            count = tensor.numel() - int(finite.sum())
+        if tensor.element_size() == 1:
+            tensor = tensor.float()
+        # A sum of finite numbers may overflow, but one with a NaN or an infinity in it is never finite.
+        wide = None if tensor.is_complex() else torch.float32 if tensor.element_size() < 8 else torch.float64
+        if torch.isfinite(tensor.sum(dtype=wide)):
+            continue
+        count = tensor.numel() - int(torch.isfinite(tensor).sum())
+        if count:
             raise CheckpointError(
                 f"parameter {shown(name)} has {count} of {tensor.numel()} values NaN or infinite, "
                 "expected finite numbers"

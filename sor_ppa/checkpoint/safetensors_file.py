@@ -21,10 +21,12 @@ from typing import Any
 import torch
 
 from .errors import CheckpointError, shown
+from .source import Source
 
 __all__ = ["read_safetensors", "write_safetensors"]
 
-_MAX_HEADER = 100_000_000
+# A header has some 100 bytes a tensor; JSON takes up to thirty times its size in memory.
+_MAX_HEADER = 8 * 2**20
 _CHECKSUM = "crc32"
 _DTYPES = {
     name: getattr(torch, torch_name)
@@ -38,11 +40,11 @@ _DTYPES = {
 }
 
 
-def read_safetensors(data: memoryview) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+def read_safetensors(data: Source) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """Read a safetensors file.
 
     Args:
-        data: bytes of the file.
+        data: the file.
 
     Returns:
         Name -> tensor (in memory of its own), and the file's metadata.
@@ -50,13 +52,14 @@ def read_safetensors(data: memoryview) -> tuple[dict[str, torch.Tensor], dict[st
     Raises:
         CheckpointError: if header and size do not agree with each other or with the checksum.
     """
-    length = int.from_bytes(data[:8], "little")
-    if length > min(_MAX_HEADER, len(data) - 8):
+    length = int.from_bytes(data.read(0, 8), "little")
+    if length > min(_MAX_HEADER, data.size - 8):
         raise CheckpointError(
-            f"truncated or damaged safetensors: a header of {length} bytes, {max(len(data) - 8, 0)} are there"
+            f"truncated or damaged safetensors: a header of {length} bytes, expected at most "
+            f"{min(_MAX_HEADER, data.size - 8)}"
         )
     try:
-        header = json.loads(bytes(data[8 : 8 + length]), object_pairs_hook=_unique)
+        header = json.loads(bytes(data.read(8, length)), object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"damaged safetensors: its header is no JSON ({error})") from None
     if not isinstance(header, dict):
@@ -66,7 +69,7 @@ def read_safetensors(data: memoryview) -> tuple[dict[str, torch.Tensor], dict[st
     metadata = header.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise CheckpointError("damaged safetensors: its metadata are not strings")
-    tensors = _tensors(header, data[8 + length :])
+    tensors = _tensors(header, data, 8 + length)
     if _CHECKSUM in metadata and (found := checksum(tensors)) != metadata[_CHECKSUM]:
         raise CheckpointError(f"damaged: checksum {found}, expected {shown(metadata[_CHECKSUM])}")
     return tensors, metadata
@@ -114,8 +117,9 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return items
 
 
-def _tensors(header: Mapping[str, Any], content: memoryview) -> dict[str, torch.Tensor]:
-    entries = sorted((_entry(name, info, len(content)) for name, info in header.items()), key=lambda e: e[3:])
+def _tensors(header: Mapping[str, Any], data: Source, start: int) -> dict[str, torch.Tensor]:
+    size = data.size - start
+    entries = sorted((_entry(name, info, size) for name, info in header.items()), key=lambda e: e[3:])
     tensors = {}
     position = 0
     for name, dtype, shape, begin, end in entries:
@@ -124,12 +128,11 @@ def _tensors(header: Mapping[str, Any], content: memoryview) -> dict[str, torch.
             raise CheckpointError(
                 f"damaged safetensors: {shown(name)} {relation} (byte {begin}, expected {position})"
             )
-        raw = torch.empty(end - begin, dtype=torch.uint8)
-        raw.numpy()[:] = content[begin:end]
+        raw = data.tensor(start + begin, end - begin)
         tensors[name] = raw.view(dtype).reshape(shape) if end > begin else torch.empty(shape, dtype=dtype)
         position = end
-    if position != len(content):
-        raise CheckpointError(f"damaged safetensors: {len(content)} bytes of numbers, expected {position}")
+    if position != size:
+        raise CheckpointError(f"damaged safetensors: {size} bytes of numbers, expected {position}")
     return {name: tensors[name] for name in header}
 
 
