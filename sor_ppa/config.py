@@ -84,8 +84,17 @@ def settle_config(cfg: CfgNode) -> None:
 
     Args:
         cfg: a complete configuration.
+
+    Raises:
+        ConfigError: for a device that PyTorch does not know.
     """
-    if torch.device(cfg.MODEL.DEVICE).type == "cuda" and not torch.cuda.is_available():
+    try:
+        device = torch.device(cfg.MODEL.DEVICE)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"MODEL.DEVICE: found {cfg.MODEL.DEVICE!r}, expected such as 'cuda', 'cuda:1' or 'cpu'"
+        ) from error
+    if device.type == "cuda" and not torch.cuda.is_available():
         _log.warning("MODEL.DEVICE: found %s, but there is no such device; using the CPU", cfg.MODEL.DEVICE)
         cfg.MODEL.DEVICE = "cpu"
     if cfg.MODEL.META_ARCHITECTURE == "GeneralizedRCNN" and cfg.MODEL.ROI_HEADS.NAME in _OUR_ROI_HEADS:

@@ -34,6 +34,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from .augmented import unresized, with_views
+from .building import build_checked_model
 from .checkpoint import SORCheckpointer
 from .config import ConfigError, load_config
 from .data.builtin import DatasetSource, register_from_config
@@ -133,6 +134,17 @@ class Trainer(DefaultTrainer):
         self.start_iter, self.max_iter = 0, cfg.SOLVER.MAX_ITER
         self.cfg = cfg
         self.register_hooks(self.build_hooks())
+
+    @classmethod
+    def build_model(cls, cfg: CfgNode) -> nn.Module:
+        """The model of a configuration.
+
+        Raises:
+            ConfigError: in one line, for a setting that no model can have.
+        """
+        model = build_checked_model(cfg)
+        _log.info("Model:\n%s", model)
+        return model
 
     def state_dict(self) -> dict[str, Any]:
         return TrainerBase.state_dict(self) | {"_trainer": self._trainer.state_dict()}

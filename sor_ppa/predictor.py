@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import transforms as T
-from detectron2.modeling import build_model
 from detectron2.structures import Instances
 from numpy.typing import NDArray
 from torch import nn
 
 from .augmented import AugmentedRanker, with_views
+from .building import build_checked_model
 from .config import load_config
 from .inspyrenet.stage import SaliencyStage, with_saliency
 from .visualization import RankStyle, draw_ranked
@@ -172,7 +172,7 @@ class SORPredictor:
         self._whole = False  # whether the model resizes by itself
         if model is None:
             _check_weights(self.cfg.MODEL.WEIGHTS)
-            model = build_model(self.cfg)
+            model = build_checked_model(self.cfg)
             _load_weights(cast(nn.Module, model), self.cfg.MODEL.WEIGHTS)
             model = with_saliency(self.cfg, with_views(self.cfg, cast(nn.Module, model), min_score))
             self._whole = bool(self.cfg.TEST.AUG.ENABLED)

@@ -277,7 +277,7 @@ class _Layers(FakeModel):
 
 
 def test_weights_are_loaded(tmp_path, monkeypatch):
-    monkeypatch.setattr(sor_ppa.predictor, "build_model", lambda cfg: _Layers())
+    monkeypatch.setattr(sor_ppa.predictor, "build_checked_model", lambda cfg: _Layers())
     trained = _Layers()
     torch.save({"model": trained.state_dict()}, tmp_path / "model.pth")
     (tmp_path / "c.yaml").write_text("VERSION: 2\n")
@@ -287,7 +287,7 @@ def test_weights_are_loaded(tmp_path, monkeypatch):
 
 
 def test_weights_that_leave_parameters_random_are_reported(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(sor_ppa.predictor, "build_model", lambda cfg: _Layers())
+    monkeypatch.setattr(sor_ppa.predictor, "build_checked_model", lambda cfg: _Layers())
     state = {k: v for k, v in _Layers().state_dict().items() if k.startswith("first")}
     torch.save({"model": state}, tmp_path / "model.pth")
     (tmp_path / "c.yaml").write_text("VERSION: 2\n")

@@ -8,6 +8,8 @@ from detectron2.modeling.backbone.fpn import LastLevelP6P7
 from fvcore.nn import weight_init
 from torch import Tensor, nn
 
+from ..checks import check_features, check_least, check_norm
+
 __all__ = ["LastLevelP6", "build_fpn", "build_top_block"]
 
 
@@ -26,7 +28,14 @@ class LastLevelP6(nn.Module):
 
 
 def build_fpn(cfg: CfgNode, bottom_up: Backbone, top_block: nn.Module | None) -> FPN:
-    """The pyramid of ``MODEL.FPN`` on any backbone."""
+    """The pyramid of ``MODEL.FPN`` on any backbone.
+
+    Raises:
+        ValueError: for levels that the backbone does not give, or an unknown normalisation.
+    """
+    check_features("MODEL.FPN.IN_FEATURES", cfg.MODEL.FPN.IN_FEATURES, bottom_up.output_shape())
+    check_least(1, {"MODEL.FPN.OUT_CHANNELS": cfg.MODEL.FPN.OUT_CHANNELS})
+    check_norm("MODEL.FPN.NORM", cfg.MODEL.FPN.NORM)
     return FPN(
         bottom_up=bottom_up,
         in_features=cfg.MODEL.FPN.IN_FEATURES,

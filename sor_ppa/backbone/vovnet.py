@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import DeformConv2d
 
+from ..checks import check_features, check_norm
 from ..layers.deformable_conv import deform, offset_layer
 
 __all__ = ["VOVNET_SPECS", "VoVNet", "VoVNetSpec"]
@@ -164,7 +165,7 @@ class VoVNet(Backbone):
         modulated, deformable_groups: see ``MODEL.VOVNET`` in the config.
 
     Raises:
-        ValueError: for an unknown body or feature name.
+        ValueError: for an unknown body, feature or normalisation.
     """
 
     @configurable
@@ -187,10 +188,12 @@ class VoVNet(Backbone):
             )
         spec = VOVNET_SPECS[body]
         names = ["stem", "stage2", "stage3", "stage4", "stage5"]
-        unknown = set(out_features) - set(names)
-        if unknown:
+        check_features("MODEL.VOVNET.OUT_FEATURES", out_features, names)
+        check_norm("MODEL.VOVNET.NORM", norm)
+        if len(deformable_stages) != 4:
             raise ValueError(
-                f"MODEL.VOVNET.OUT_FEATURES: found {sorted(unknown)}, expected a subset of {names}"
+                f"MODEL.VOVNET.STAGE_WITH_DCN: found {len(deformable_stages)} values, "
+                "expected 4 (stages 2 to 5)"
             )
         self._out_features = list(out_features)
         self._out_feature_channels = dict(zip(names, (spec.stem[2], *spec.stage_channels), strict=True))

@@ -13,6 +13,7 @@ from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..checks import check_features, check_least
 from ..layers import DeformableConv2d
 from ..layers.iou_loss import LOC_LOSSES
 from ..layers.precision import full_precision
@@ -50,7 +51,7 @@ class FCOSHead(nn.Module):
         deformable: deformable convolutions in the box and shared towers.
 
     Raises:
-        ValueError: for an unknown norm.
+        ValueError: for an unknown norm, or numbers that no network can have.
     """
 
     def __init__(
@@ -67,6 +68,16 @@ class FCOSHead(nn.Module):
         super().__init__()
         if norm not in ("GN", "none", ""):
             raise ValueError(f"MODEL.FCOS.NORM: found {norm!r}, expected 'GN' or 'none'")
+        if norm == "GN" and in_channels % 32:
+            raise ValueError(
+                f"MODEL.FPN.OUT_CHANNELS: found {in_channels}, expected a multiple of 32 "
+                "(MODEL.FCOS.NORM: 'GN')"
+            )
+        if not 0 < prior < 1:
+            raise ValueError(f"MODEL.FCOS.PRIOR_PROB: found {prior}, expected between 0 and 1")
+        check_least(1, {"MODEL.FCOS.NUM_CLASSES": num_classes})
+        towers = zip(("CLS", "BOX", "SHARE"), num_convs, strict=True)
+        check_least(0, {f"MODEL.FCOS.NUM_{name}_CONVS": length for name, length in towers})
 
         def tower(length: int, deform: bool) -> nn.Sequential:
             layers: list[nn.Module] = []
@@ -159,6 +170,16 @@ class FCOS(nn.Module):
                 f"MODEL.FCOS.FPN_STRIDES: found {len(strides)} values, expected {len(in_features)} "
                 "(one for each of MODEL.FCOS.IN_FEATURES)"
             )
+        if min(strides) < 1:
+            raise ValueError(f"MODEL.FCOS.FPN_STRIDES: found {list(strides)}, expected at least 1")
+        if list(size_limits) != sorted(size_limits):
+            raise ValueError(
+                f"MODEL.FCOS.SIZES_OF_INTEREST: found {list(size_limits)}, expected rising values"
+            )
+        if radius is not None and radius <= 0:
+            raise ValueError(f"MODEL.FCOS.POS_RADIUS: found {radius}, expected above 0")
+        pre_nms = {"TRAIN": train_options.pre_nms, "TEST": test_options.pre_nms}
+        check_least(1, {f"MODEL.FCOS.PRE_NMS_TOPK_{phase}": number for phase, number in pre_nms.items()})
         if len(size_limits) != len(in_features) - 1:
             raise ValueError(
                 f"MODEL.FCOS.SIZES_OF_INTEREST: found {len(size_limits)} values, expected "
@@ -180,10 +201,12 @@ class FCOS(nn.Module):
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
         options = cfg.MODEL.FCOS
-        missing = [name for name in options.IN_FEATURES if name not in input_shape]
-        if missing:
+        check_features("MODEL.FCOS.IN_FEATURES", options.IN_FEATURES, input_shape)
+        strides = [input_shape[name].stride for name in options.IN_FEATURES]
+        if len(options.FPN_STRIDES) == len(strides) and list(options.FPN_STRIDES) != strides:
             raise ValueError(
-                f"MODEL.FCOS.IN_FEATURES: found {missing}, expected names of {sorted(input_shape)}"
+                f"MODEL.FCOS.FPN_STRIDES: found {list(options.FPN_STRIDES)}, expected {strides} "
+                f"(of {', '.join(options.IN_FEATURES)})"
             )
         channels = {input_shape[name].channels for name in options.IN_FEATURES}
         if len(channels) != 1:

@@ -11,6 +11,7 @@ from detectron2.layers import ROIAlign
 from torch import Tensor, nn
 from torchvision.ops import RoIPool
 
+from ..checks import check_least
 from .precision import at_least_float32
 
 __all__ = ["PyramidROIPooler", "assign_levels_by_area", "assign_levels_by_ratio"]
@@ -68,6 +69,8 @@ class PyramidROIPooler(nn.Module):
         self, resolution: int, strides: Sequence[int], sampling_ratio: int, pooler_type: str, criterion: str
     ) -> None:
         super().__init__()
+        check_least(1, {"MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION": resolution})
+        check_least(0, {"MODEL.ROI_MASK_HEAD.POOLER_SAMPLING_RATIO": sampling_ratio})
         levels = [round(math.log2(s)) for s in strides]
         if [2**level for level in levels] != list(strides) or levels != list(
             range(levels[0], levels[-1] + 1)
@@ -87,7 +90,8 @@ class PyramidROIPooler(nn.Module):
             poolers = [RoIPool(resolution, spatial_scale=1.0 / s) for s in strides]
         else:
             raise ValueError(
-                f"POOLER_TYPE: found {pooler_type!r}, expected 'ROIAlignV2', 'ROIAlign' or 'ROIPool'"
+                f"MODEL.ROI_MASK_HEAD.POOLER_TYPE: found {pooler_type!r}, "
+                "expected 'ROIAlignV2', 'ROIAlign' or 'ROIPool'"
             )
         self.level_poolers = nn.ModuleList(poolers)
 

@@ -9,6 +9,7 @@ import torch
 from detectron2.config import CfgNode
 from torch import Tensor
 
+from ..checks import check_least
 from .decode import DECODERS, decode_ranks
 from .head import RankingHead
 from .loss import ranking_loss
@@ -40,6 +41,12 @@ class RankingOptions:
             raise ValueError(
                 f"MODEL.SOR.DECODE: found {self.decoder!r}, expected one of {', '.join(DECODERS)}"
             )
+        if self.threshold >= 1:
+            raise ValueError(f"MODEL.SOR.RANK_THRESH: found {self.threshold}, expected below 1")
+        check_least(0, {"MODEL.SOR.LOSS_WEIGHT": self.loss_weight})
+        height, width = self.canvas
+        canvas = {"IMG_HEIGHT": height, "IMG_WIDTH": width}
+        check_least(1, {f"MODEL.SOR.TRANSFORMER.{key}": value for key, value in canvas.items()})
 
     @classmethod
     def from_config(
@@ -86,11 +93,13 @@ def pyramid_maps(
         options: for the canvas.
 
     Returns:
-        (B, 2, H_l, W_l) float32 per level.
+        (B, 2, H_l, W_l) per level, float64 beside features of float64, else float32. Boxes are rounded to
+        the precision of what is pooled, so maps that had less than the features would be sampled elsewhere.
     """
     sizes = measuring_sizes(image_sizes, options.canvas, options.divisibility, features[0].device)
     return [
-        position_maps(sizes, (f.shape[-2], f.shape[-1]), s) for f, s in zip(features, strides, strict=True)
+        position_maps(sizes, (f.shape[-2], f.shape[-1]), s).to(torch.promote_types(f.dtype, torch.float32))
+        for f, s in zip(features, strides, strict=True)
     ]
 
 

@@ -22,6 +22,7 @@ from detectron2.utils.registry import Registry
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..checks import check_least, check_registered
 from ..layers.precision import without_autocast
 from .decode import pad_by_image
 from .position import box_positions, quantised_cells
@@ -54,7 +55,7 @@ class RankingHead(nn.Module):
         cells: side of the grid for ``position="cells"``.
 
     Raises:
-        ValueError: for an unknown position, or widths that do not fit.
+        ValueError: for an unknown position, a number that is too small, or widths that do not fit.
     """
 
     @configurable
@@ -79,14 +80,27 @@ class RankingHead(nn.Module):
         super().__init__()
         if position not in POSITIONS:
             raise ValueError(f"ranking head: position {position!r}, expected one of {', '.join(POSITIONS)}")
-        if num_conv < 1:
-            raise ValueError(f"MODEL.SOR.NUM_CONV: found {num_conv}, expected at least 1")
+        numbers = {"NUM_CONV": num_conv, "NUM_RANKS": num_ranks, "CONV_DIM": conv_dim}
+        numbers |= {"DENSE_DIM": dense_dim, "OBJ_DIM": object_dim}
+        if position == "cells":
+            numbers["QUANT_NUM"] = cells
+        if interaction:
+            numbers |= {"TRANSFORMER.D_MODEL": model_dim, "TRANSFORMER.N_HEAD": num_heads}
+            numbers["TRANSFORMER.LAYERS"] = num_layers
+        check_least(1, {f"MODEL.SOR.{key}": value for key, value in numbers.items()})
         width = object_dim + (4 if position == "box" else 0)
         if interaction and width != model_dim:
             raise ValueError(
                 f"MODEL.SOR.TRANSFORMER.D_MODEL: found {model_dim}, expected {width} "
                 f"(MODEL.SOR.OBJ_DIM{' + 4 box coordinates' if position == 'box' else ''})"
             )
+        if interaction and model_dim % num_heads:
+            raise ValueError(
+                f"MODEL.SOR.TRANSFORMER.N_HEAD: found {num_heads}, expected a divisor of {model_dim} "
+                "(MODEL.SOR.TRANSFORMER.D_MODEL)"
+            )
+        if interaction and not 0 <= dropout < 1:
+            raise ValueError(f"MODEL.SOR.TRANSFORMER.DROPOUT: found {dropout}, expected 0 to below 1")
         self.position, self.interaction, self.cells = position, interaction, cells
 
         channels = in_channels + 1 + _EXTRA_CHANNELS[position]
@@ -256,7 +270,5 @@ def build_sor_head(cfg: CfgNode, input_shape: ShapeSpec) -> RankingHead:
         ValueError: for a name that is not registered.
     """
     name = cfg.MODEL.SOR.NAME
-    if name not in SOR_HEAD_REGISTRY:
-        known = ", ".join(sorted(key for key, _ in SOR_HEAD_REGISTRY))
-        raise ValueError(f"MODEL.SOR.NAME: found {name!r}, expected one of {known}")
+    check_registered("MODEL.SOR.NAME", name, SOR_HEAD_REGISTRY)
     return SOR_HEAD_REGISTRY.get(name)(cfg, input_shape)

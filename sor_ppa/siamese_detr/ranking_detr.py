@@ -15,6 +15,7 @@ from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
 
+from ..checks import check_features
 from .base import record_diagnostics
 from .detector import DETRDetector, at_original_size
 from .transformer import Encoded
@@ -61,6 +62,8 @@ class RankingDETR(DETRDetector):
         top = cfg.MODEL.SIAMESE_DETR.IN_FEATURES[-1]
         names = {name: f"p{shape.stride.bit_length() - 1}" for name, shape in shapes.items()}
         wanted = list(cfg.MODEL.ROI_HEADS.IN_FEATURES)
+        reach = [names[name] for name in shapes if shapes[name].stride <= shapes[top].stride]
+        check_features("MODEL.ROI_HEADS.IN_FEATURES", wanted, reach)
         # Levels that no head reads would be parameters without gradient.
         fine = tuple(
             name
@@ -148,7 +151,8 @@ class RankingDETR(DETRDetector):
         canvas = (int(batch.shape[-2]), int(batch.shape[-1]))
         features = self.feature_maps(self.project([maps[name] for name in self.in_features]), sizes, canvas)
         encoded = self.transformer.encode(features)
-        level = len(self.in_features) - 1
+        # the vanilla and the conditional transformer read the coarsest map alone
+        level = min(len(self.in_features), len(features.padding)) - 1
         memory = encoded.maps()[level].masked_fill(features.padding[level][:, None], 0.0)
         inputs = OrderedDict((name, maps[name]) for name in self.fine_features)
         inputs["coarsest"] = torch.cat((maps[self.in_features[-1]], memory), dim=1)
