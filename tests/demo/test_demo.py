@@ -25,7 +25,7 @@ def demo():
 @pytest.fixture
 def config(tmp_path, monkeypatch):
     """A config file; every model that is built is a fake one."""
-    monkeypatch.setattr(sor_ppa.predictor, "build_model", lambda cfg: FakeModel())
+    monkeypatch.setattr(sor_ppa.predictor, "build_checked_model", lambda cfg: FakeModel())
     path = tmp_path / "config.yaml"
     path.write_text("VERSION: 2\nINPUT: {MIN_SIZE_TEST: 32}\n")
     return str(path)
