@@ -1,4 +1,4 @@
-"""What a researcher adds from outside, each by its registered name: a ranking head, a backbone, a detector."""
+"""What a researcher adds from outside, by its registered name: a ranking head, a backbone, a detector."""
 
 from __future__ import annotations
 
