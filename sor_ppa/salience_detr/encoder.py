@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from sor_ppa.layers.deformable_attention import MultiScaleDeformableAttention, Shapes
 from sor_ppa.layers.onednn import Linear, linear
 from sor_ppa.layers.position_embedding import LearnedPositionEmbedding
+from sor_ppa.layers.precision import full_precision
 
 from .levels import Levels
 from .salience import SalienceSelection
@@ -146,7 +147,7 @@ class SalienceEncoder(nn.Module):
         for layer, count in zip(self.layers, selection.layer_counts, strict=True):
             chosen = tokens[:, :count]
             with torch.no_grad():
-                scores = class_head(chosen).amax(-1) * salience[:, :count]
+                scores = full_precision(class_head, chosen).amax(-1) * salience[:, :count]
             refined = layer(
                 chosen,
                 token_position[:, :count],

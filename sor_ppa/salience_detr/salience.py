@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sor_ppa.layers.onednn import Linear, linear
+from sor_ppa.layers.precision import without_autocast
 
 from .levels import Levels
 
@@ -128,13 +129,14 @@ class SalienceFilter(nn.Module):
         return logits
 
     def forward(self, tokens: Tensor, levels: Levels) -> SalienceSelection:
-        """Score and choose.
+        """Score and choose, in float32 also under autocast.
 
         Args:
             tokens: ``(B, S, C)``.
             levels: geometry of the batch.
         """
-        logits = self.score(tokens, levels)
+        with without_autocast(tokens.device):
+            logits = self.score(tokens, levels)
         with torch.no_grad():
             budget = level_budget(levels, self.level_ratios)
             kept_logits, kept = [], []

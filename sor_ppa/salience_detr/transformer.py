@@ -98,8 +98,12 @@ class SalienceTransformer(nn.Module):
         self.encoder_bbox_head.zero_last()
 
     def project(self, tokens: Tensor, boxes: DefaultBoxes) -> Tensor:
-        """LayerNorm(Linear(x)) of tokens ``(B, S, C)``, unusable ones zeroed before."""
-        return self.enc_output_norm(self.enc_output(tokens * boxes.usable.unsqueeze(-1)))
+        """LayerNorm(Linear(x)) of tokens ``(B, S, C)``, unusable ones zeroed before; in float32.
+
+        Tokens and queries are chosen by what comes of it: mixed precision would choose others.
+        """
+        usable = tokens * boxes.usable.unsqueeze(-1)
+        return self.enc_output_norm(full_precision(self.enc_output, usable))
 
     def position(self, levels: Levels) -> Tensor:
         """Sine position plus level embedding of every token, ``(B, S, C)``."""
