@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import tempfile
 import time
 import weakref
 from collections import OrderedDict
@@ -28,6 +29,7 @@ from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, DatasetEvalua
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
 from detectron2.utils import comm
+from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import setup_logger
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -71,9 +73,22 @@ def setup(args: argparse.Namespace) -> CfgNode:
         if name not in MetadataCatalog.list() or not MetadataCatalog.get(name).get("thing_classes"):
             raise ConfigError(f"DATASETS: found {name!r}, which is not a registered dataset")
     cfg.freeze()
+    _make_writable(cfg.OUTPUT_DIR)
     default_setup(cfg, args)
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="sor_ppa")
     return cfg
+
+
+def _make_writable(folder: str) -> None:
+    """Make the folder for results, before hours are spent on what could not be written."""
+    if not folder or not comm.is_main_process():
+        return
+    try:
+        PathManager.mkdirs(folder)
+        if "://" not in folder:
+            tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise ConfigError(f"OUTPUT_DIR: cannot write to {folder} ({error.strerror or error})") from error
 
 
 def _of_architecture(cfg: CfgNode, name: str) -> Any:
@@ -366,9 +381,13 @@ def run(args: argparse.Namespace) -> OrderedDict[str, Any] | None:
         Results per dataset or task; None in training without evaluation.
 
     Raises:
+        ConfigError: see :func:`setup`; no dataset to train or evaluate on; unusable views (``TEST.AUG``).
         DatasetError: a dataset for training or evaluation is missing or broken.
     """
     cfg = setup(args)
+    key = "TEST" if args.eval_only else "TRAIN"
+    if not cfg.DATASETS[key]:
+        raise ConfigError(f"DATASETS.{key}: found (), expected at least one dataset")
     if args.eval_only:
         return evaluate(cfg, args.resume)
     for name in cfg.DATASETS.TEST:
@@ -376,5 +395,6 @@ def run(args: argparse.Namespace) -> OrderedDict[str, Any] | None:
         if isinstance(source, (DatasetSource, SODSource)):
             source()  # what the evaluation will miss is said before the training, not after it
     trainer = Trainer(cfg)
+    with_views(cfg, trainer.model)  # what it cannot do is also said before the training
     trainer.resume_or_load(resume=args.resume)
     return trainer.train()

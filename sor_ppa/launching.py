@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -40,23 +43,44 @@ def start(
 
     Raises:
         ValueError: if several machines are asked for without an address.
+        SystemExit: the function left with a message in one of several processes: written once, then left.
     """
     if "TORCHELASTIC_RUN_ID" in os.environ or {"RANK", "WORLD_SIZE", "LOCAL_RANK"} <= os.environ.keys():
         return _under_torchrun(function, args)
     if num_processes * num_machines == 1:
         return function(*args)
-    if torch.cuda.is_available():
-        return launch(function, num_processes, num_machines, machine_rank, dist_url, args)
-    if dist_url == "auto":
-        if num_machines > 1:
-            raise ValueError("--dist-url: found 'auto', expected an address (there are several machines)")
-        dist_url = f"tcp://127.0.0.1:{_free_port()}"
-    mp.spawn(
-        _cpu_worker,
-        nprocs=num_processes,
-        args=(function, num_processes, num_machines, machine_rank, dist_url, args),
-    )
+    if dist_url == "auto" and num_machines > 1:
+        raise ValueError("--dist-url: found 'auto', expected an address (there are several machines)")
+    with tempfile.TemporaryDirectory() as folder:
+        told = (folder, function, *args)
+        try:
+            if torch.cuda.is_available():
+                return launch(_noting_exit, num_processes, num_machines, machine_rank, dist_url, told)
+            url = f"tcp://127.0.0.1:{_free_port()}" if dist_url == "auto" else dist_url
+            mp.spawn(
+                _cpu_worker,
+                nprocs=num_processes,
+                args=(_noting_exit, num_processes, num_machines, machine_rank, url, told),
+            )
+        except mp.ProcessExitedException as error:
+            # Where all processes stop for one reason it is said once, and without a traceback.
+            reasons = sorted({file.read_text() for file in Path(folder).iterdir()})
+            if not reasons:
+                raise
+            sys.stderr.write("\n".join(reasons) + "\n")
+            sys.exit(error.exit_code)
     return None
+
+
+def _noting_exit(folder: str, function: Callable[..., Any], *args: Any) -> Any:
+    """Call a function; the message with which it leaves the process goes into a file for its parent."""
+    try:
+        return function(*args)
+    except SystemExit as leaving:
+        if isinstance(leaving.code, str):
+            (Path(folder) / str(os.getpid())).write_text(leaving.code)
+            sys.exit(1)
+        raise
 
 
 def _under_torchrun(function: Callable[..., Any], args: tuple) -> Any:

@@ -94,6 +94,12 @@ def test_a_missing_test_set_is_said_before_training(datasets: Path, tmp_path: Pa
     assert not (tmp_path / "model_final.pth").exists()
 
 
+def test_unusable_views_are_said_before_training(datasets: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"TEST.AUG.SCALES"):
+        train(datasets, tmp_path, "TEST.AUG.ENABLED", "True", "TEST.AUG.SCALES", "()", "SOLVER.MAX_ITER", "1")
+    assert not (tmp_path / "model_final.pth").exists()
+
+
 def test_half_a_model_is_not_evaluated(datasets: Path, tmp_path: Path) -> None:
     state = build_model(make_cfg(DEMO)).state_dict()
     save_file({k: v for k, v in state.items() if ".sor_head." not in k}, tmp_path / "detector.safetensors")
@@ -142,6 +148,9 @@ def test_two_processes_evaluate_like_one(
         (arguments("DATASETS.TEST", "('nothing',)"), "'nothing', which is not a registered dataset"),
         (arguments("--eval-only", "DATASETS.ROOT", "/nonexistent"), "no such folder"),
         (arguments("--eval-only", "MODEL.WEIGHTS", "nowhere.pth"), "nowhere.pth"),
+        (arguments("DATASETS.TRAIN", "()"), "DATASETS.TRAIN: found (), expected at least one dataset"),
+        (arguments("--eval-only", "DATASETS.TEST", "()"), "DATASETS.TEST: found (), expected at least one"),
+        (arguments("--num-gpus", "2", "DATASETS.ROOT", "/nonexistent"), "no such folder"),
     ],
 )
 def test_mistakes_are_one_line_and_a_failure(words: list[str], message: str, tmp_path: Path) -> None:
@@ -151,6 +160,14 @@ def test_mistakes_are_one_line_and_a_failure(words: list[str], message: str, tmp
     assert last.startswith("error: ")
     assert message in last
     assert "Traceback" not in result.stderr
+    assert result.stderr.count("error: ") == 1
+
+
+def test_a_folder_that_cannot_be_written_is_said_at_once(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    options = arguments("OUTPUT_DIR", str(tmp_path / "file"))
+    with pytest.raises(ConfigError, match=r"OUTPUT_DIR: cannot write to .*/file \(Not a directory\)"):
+        run(default_argument_parser().parse_args(options))
 
 
 def test_a_broken_file_is_named(tmp_path: Path) -> None:
