@@ -121,7 +121,7 @@ def from_caffe2(tensors: Tensors) -> dict[str, torch.Tensor]:
     blobs = {name: tensor for name, tensor in tensors.items() if not name.endswith("_momentum")}
     try:
         return dict(convert_c2_detectron_names(blobs)[0])
-    except AssertionError:
+    except (AssertionError, ValueError, TypeError, LookupError, AttributeError, RuntimeError):
         raise CheckpointError(
             "two Caffe2 blobs map to one parameter, expected a model of Detectron"
         ) from None

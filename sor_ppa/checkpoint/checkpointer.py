@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -14,7 +15,7 @@ import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from torch import nn
 
-from .errors import CheckpointError
+from .errors import CheckpointError, shown
 from .match import CLASS_LAYERS, Fit, fit_to_model
 from .plain import plain_state
 from .read import Checkpoint, read_checkpoint
@@ -24,6 +25,7 @@ __all__ = ["SORCheckpointer"]
 
 _log = logging.getLogger(__name__)
 _HEURISTICS = "matching_heuristics"
+_LONGEST_TAG = 4096
 
 
 class SORCheckpointer(DetectionCheckpointer):
@@ -90,14 +92,14 @@ class SORCheckpointer(DetectionCheckpointer):
             _log.info("No weights given: the model starts from its initialisation")
             return {}
         checkpoint, fit = self._agree(path, complete)
-        self.fit = fit
         self.model.load_state_dict(dict(fit.loaded), strict=False)
+        self.fit = fit.without_numbers()
         self._log_fit(path, checkpoint, fit)
         rest = dict(checkpoint.extras)
         for key in self.checkpointables if checkpointables is None else checkpointables:
             if key in rest:
                 _log.info("Loading %s from %s", key, path)
-                self.checkpointables[key].load_state_dict(rest.pop(key))
+                self._load_state(key, rest.pop(key), path)
         return rest
 
     def resume_or_load(self, path: str, *, resume: bool = True, complete: bool = False) -> dict[str, Any]:
@@ -114,9 +116,60 @@ class SORCheckpointer(DetectionCheckpointer):
         Raises:
             CheckpointError: as ``load``; a resumed file must hold every parameter.
         """
-        if resume and self.has_checkpoint():
-            return self.load(self.get_checkpoint_file(), complete=True)
-        return self.load(path, checkpointables=[], complete=complete)
+        if not (resume and self.has_checkpoint()):
+            return self.load(path, checkpointables=[], complete=complete)
+        last = self.get_checkpoint_file()
+        rest = self.load(last, checkpointables=[], complete=True)
+        if lacking := [key for key in self.checkpointables if key not in rest]:
+            raise CheckpointError(
+                f"holds no {shown(lacking[0])}, expected a training state (to start a training with these "
+                "weights, give them as MODEL.WEIGHTS without --resume)",
+                last,
+            )
+        for key in self.checkpointables:
+            _log.info("Loading %s from %s", key, last)
+            self._load_state(key, rest.pop(key), last)
+        return rest
+
+    def get_checkpoint_file(self) -> str:
+        """The file that ``last_checkpoint`` in ``save_dir`` names.
+
+        Raises:
+            CheckpointError: if there is ``last_checkpoint`` but no such file.
+        """
+        tag = os.path.join(self.save_dir, "last_checkpoint")
+        try:
+            with self.path_manager.open(tag, "rb") as file:
+                name = file.read(_LONGEST_TAG).decode("utf-8", "replace").strip()
+        except OSError as error:
+            raise CheckpointError(
+                f"cannot be read ({error.strerror or error}), expected a file name", tag
+            ) from None
+        path = os.path.join(self.save_dir, name)
+        if not name or "\0" in name or not self.path_manager.isfile(path):
+            others = sorted(name for name in self.path_manager.ls(self.save_dir) if name.endswith(".pth"))
+            found = f"{shown(name)}, which is not there" if name else "nothing"
+            raise CheckpointError(
+                f"names {found}, expected one of {', '.join(others[-4:]) or 'no files'}", tag
+            )
+        return path
+
+    def tag_last_checkpoint(self, last_filename_basename: str) -> None:
+        """Write ``last_checkpoint``, whole or not at all."""
+        if not os.path.isdir(self.save_dir):  # a remote folder
+            super().tag_last_checkpoint(last_filename_basename)
+            return
+        tag = os.path.join(self.save_dir, "last_checkpoint")
+        _write_whole(tag, lambda file: file.write(last_filename_basename.encode()))
+
+    def _load_state(self, key: str, state: Any, path: str) -> None:
+        try:
+            self.checkpointables[key].load_state_dict(state)
+        except Exception as error:  # whatever an optimizer or a hook does with a state that is not its own
+            raise CheckpointError(
+                f"its {key} cannot be resumed ({type(error).__name__}: {error}), expected one of this model",
+                path,
+            ) from error
 
     def save(self, name: str, **kwargs: Any) -> None:
         """Save model and checkpointables as ``<name>.pth``, whole or not at all.
@@ -145,15 +198,7 @@ class SORCheckpointer(DetectionCheckpointer):
             with self.path_manager.open(target, "wb") as file:
                 torch.save(data, file)
             return
-        temporary = Path(f"{target}.part")
-        try:
-            with temporary.open("wb") as file:
-                torch.save(data, file)
-            os.replace(temporary, target)
-        except (OSError, RuntimeError) as error:
-            raise CheckpointError(f"cannot be written ({error})", target) from None
-        finally:
-            temporary.unlink(missing_ok=True)
+        _write_whole(target, lambda file: torch.save(data, file))
 
     def _load_file(self, filename: str) -> dict[str, Any]:
         """detectron2's hook, for tools that call it: the same safe reading."""
@@ -189,6 +234,8 @@ class SORCheckpointer(DetectionCheckpointer):
                 f"lacks {len(fit.incomplete)} parameters of this model ({names} ...), expected all of them",
                 path,
             )
+        if complete and fit.surplus:
+            raise CheckpointError(fit.surplus_line(), path)
         return checkpoint, fit
 
     def _local(self, path: str) -> str:
@@ -206,6 +253,8 @@ class SORCheckpointer(DetectionCheckpointer):
         )
         if fit.resized:
             _log.warning("%s", fit.resized_line())
+        if fit.surplus:
+            _log.warning("%s: %s", path, fit.surplus_line())
         if "ResNet" in fit.origin and self._strides_first():
             _log.warning(
                 "These ResNet weights need MODEL.RESNETS.STRIDE_IN_1X1 False (and RGB input), found True: "
@@ -216,6 +265,21 @@ class SORCheckpointer(DetectionCheckpointer):
         """Whether bottlenecks stride in their 1x1 convolution, as Caffe2's do and torchvision's do not."""
         convolutions = (m for name, m in self.model.named_modules() if name.endswith("res3.0.conv1"))
         return any(tuple(getattr(m, "stride", ())) == (2, 2) for m in convolutions)
+
+
+def _write_whole(target: str, write: Callable[[Any], object]) -> None:
+    """Write a file that is the old one or the new one at every moment, also after a power cut."""
+    temporary = Path(f"{target}.part")
+    try:
+        with temporary.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except (OSError, RuntimeError) as error:
+        raise CheckpointError(f"cannot be written ({error})", target) from None
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _split_query(path: str) -> tuple[str, bool]:

@@ -37,4 +37,9 @@ def convert_published(state_dict: Mapping[str, T], system: str = "sor") -> dict[
     """
     if system not in SYSTEMS:
         raise CheckpointError(f"unknown system {system!r}, expected one of {', '.join(SYSTEMS)}")
-    return import_module(f"{__package__}.{SYSTEMS[system]}").convert(state_dict)
+    try:
+        return import_module(f"{__package__}.{SYSTEMS[system]}").convert(state_dict)
+    except CheckpointError:
+        raise
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        raise CheckpointError(f"no weights of {system} ({type(error).__name__}: {error})") from None

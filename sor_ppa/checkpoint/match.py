@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -28,6 +28,12 @@ CLASS_LAYERS = re.compile(
 _CONSTANTS = re.compile(r"^pixel_(?:mean|std)$|anchor_generator\.cell_anchors")
 # Statistics that files of folded or frozen norms lack or have beside what the model needs.
 _STATISTICS = re.compile(r"\.(?:running_mean|running_var|num_batches_tracked)$")
+# A number in a name: one of a row of layers.
+_NUMBER = re.compile(r"(?<=\.)\d+\.")
+# Offsets of deformable convolutions, without which those are others.
+_OFFSETS = re.compile(r"\.conv\d?_offset\.")
+# Attributes under which training programs keep the whole network.
+_HOLDERS = ("model.", "net.", "network.", "detector.", "ema_model.")
 # A file of which less than this part fits, seen from the smaller side, belongs to another model.
 _RELATED = 0.5
 
@@ -42,6 +48,8 @@ class Fit:
         missing: parameters of the model that the file lacks.
         unused: names in the file that the model lacks.
         resized: class layers left out: name -> (shape in the file, shape in the model).
+        surplus: those of ``unused`` that lie amidst loaded layers: the file is of another network, of which
+            the model would compute only a part.
     """
 
     origin: str
@@ -49,6 +57,7 @@ class Fit:
     missing: tuple[str, ...]
     unused: tuple[str, ...]
     resized: dict[str, tuple[Shape, Shape]]
+    surplus: tuple[str, ...] = ()
 
     @property
     def incomplete(self) -> tuple[str, ...]:
@@ -61,6 +70,19 @@ class Fit:
             return ""
         layers = ", ".join(self._resized_layers())
         return f"Class layers of another size left out, they stay at initialisation: {layers}"
+
+    def surplus_line(self) -> str:
+        """One line on the layers that the model lacks; empty if there are none."""
+        if not self.surplus:
+            return ""
+        return (
+            f"of a network with more layers: {len(self.surplus)} parameters amidst others, such as "
+            f"{shown(self.surplus[0])}, have no place in the model, whose answers will be off"
+        )
+
+    def without_numbers(self) -> Fit:
+        """The same without the tensors, which would keep the file's content in memory."""
+        return replace(self, loaded={name: t.to("meta") for name, t in self.loaded.items()})
 
     def _resized_layers(self) -> dict[str, list[tuple[Shape, Shape]]]:
         layers: dict[str, list[tuple[Shape, Shape]]] = {}
@@ -122,9 +144,9 @@ def _best_fit(checkpoint: Checkpoint, model: Mapping[str, torch.Tensor], system:
     by_suffix = checkpoint.extras.get("matching_heuristics") is True or checkpoint.location == "model_state"
     fits = []
     for origin, renamed in renamings(checkpoint, system).items():
-        fits.append(_fit(origin, _with_prefix(renamed, model), model))
+        fits.append(_fit(origin, renamed, _with_prefix(renamed, model), model))
         if by_suffix or origin == "Caffe2 blobs":
-            fits.append(_fit(origin, _by_suffix(renamed, model), model))
+            fits.append(_fit(origin, renamed, _by_suffix(renamed, model), model))
     return max(fits, key=lambda fit: len(fit.loaded) + len(fit.resized))
 
 
@@ -148,13 +170,14 @@ def fit_to_model(
     Raises:
         CheckpointError: if another layer's shape differs, or less than half of the file and of the model fit.
     """
+    checkpoint = replace(checkpoint, tensors=_unwrapped(checkpoint.tensors, model))
     fit = _best_fit(checkpoint, model, system)
     clashes = {n: s for n, s in fit.resized.items() if not _is_class_layer(n, *s, class_layers)}
     found = len(fit.loaded) + len(fit.resized)
     smaller = min(len(checkpoint.tensors), len(model))
     if found < _RELATED * smaller or not fit.loaded:
-        sample = ", ".join(shown(n, 60) for n in list(checkpoint.tensors)[:2])
-        wanted = ", ".join(repr(n) for n in list(model)[:2])
+        sample = ", ".join(shown(n, 60) for n in (fit.unused or tuple(checkpoint.tensors))[:2])
+        wanted = ", ".join(repr(n) for n in (fit.missing or tuple(model))[:2])
         raise CheckpointError(
             f"other weights: {found} of {len(checkpoint.tensors)} tensors fit one of {len(model)}, "
             f"found {sample} ..., expected {wanted} ..."
@@ -165,10 +188,45 @@ def fit_to_model(
         raise CheckpointError(
             f"parameter {shown(name)}{more}: shape {shape} in the file, expected {wanted_shape}"
         )
+    for name, tensor in fit.loaded.items():
+        _check_type(name, tensor, model[name].dtype)
     return fit
 
 
-def _fit(origin: str, renamed: Mapping[str, torch.Tensor], model: Mapping[str, torch.Tensor]) -> Fit:
+def _unwrapped(
+    tensors: Mapping[str, torch.Tensor], model: Mapping[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """Take off the attribute under which a training program keeps the network (``model.`` of Lightning)."""
+    result = dict(tensors)
+    for prefix in _HOLDERS:
+        if all(n.startswith(prefix) for n in result) and not any(n.startswith(prefix) for n in model):
+            result = {name.removeprefix(prefix): tensor for name, tensor in result.items()}
+    return result
+
+
+def _check_type(name: str, tensor: torch.Tensor, wanted: torch.dtype) -> None:
+    """Raise for numbers that would become others in the model's type."""
+    if not wanted.is_floating_point:
+        return
+    if tensor.is_complex() or (tensor.ndim and not tensor.is_floating_point()):
+        raise CheckpointError(f"parameter {shown(name)}: {tensor.dtype} in the file, expected {wanted}")
+    if tensor.element_size() > wanted.itemsize:
+        lost = torch.isfinite(tensor) & ~torch.isfinite(tensor.to(wanted))
+        if lost.any():
+            value = tensor[lost][0].item()
+            raise CheckpointError(
+                f"parameter {shown(name)}: {value:.3g} in the file, more than {wanted} holds"
+            )
+
+
+def _fit(
+    origin: str,
+    before: Mapping[str, torch.Tensor],
+    renamed: Mapping[str, torch.Tensor],
+    model: Mapping[str, torch.Tensor],
+) -> Fit:
+    if len(before) != len(renamed):
+        raise CheckpointError("two parameters of the file have one name in the model, expected one each")
     loaded: dict[str, torch.Tensor] = {}
     resized: dict[str, tuple[Shape, Shape]] = {}
     for name, tensor in renamed.items():
@@ -178,13 +236,49 @@ def _fit(origin: str, renamed: Mapping[str, torch.Tensor], model: Mapping[str, t
             loaded[name] = tensor
         else:
             resized[name] = (tuple(tensor.shape), tuple(model[name].shape))
+    names = list(zip(before, renamed, strict=True))
+    unused = tuple(n for n in renamed if n not in model and not _CONSTANTS.search(n))
+    amidst = _amidst(
+        [old for old, _ in names], {old for old, new in names if new in loaded or new in resized}
+    )
     return Fit(
         origin,
         loaded,
         tuple(n for n in model if n not in loaded and n not in resized and not _CONSTANTS.search(n)),
-        tuple(n for n in renamed if n not in model and not _CONSTANTS.search(n)),
+        unused,
         resized,
+        tuple(n for old, n in names if old in amidst and n in unused),
     )
+
+
+def _amidst(names: list[str], used: set[str]) -> set[str]:
+    """Learnt parameters without a use that belong to a row of layers of which some are used.
+
+    A row are the numbered parts of one module: the blocks of a stage, the layers of an encoder. What
+    comes behind everything that is used, such as the layers before a classifier, changes nothing.
+
+    Args:
+        names: of one file, in its order.
+        used: those of them that a model takes.
+    """
+    last: dict[str, int] = {}
+    for i, name in enumerate(names):
+        if name in used:
+            last.update((prefix, i) for prefix, _ in _splits(name))
+    rows = {name[: m.start()] for name in used for m in _NUMBER.finditer(name)}
+    found = set()
+    for i, name in enumerate(names):
+        if name in used or _STATISTICS.search(name):
+            continue
+        for m in _NUMBER.finditer(name):
+            row = name[: m.start()]
+            around = ".".join(row.split(".")[:-3])
+            behind = last.get(around + "." if around else "", -1) > i
+            if behind and row in rows and name[: m.end()] not in last:
+                found.add(name)
+        if _OFFSETS.search(name) and last.get("", -1) > i:
+            found.add(name)
+    return found
 
 
 def _with_prefix(renamed: Mapping[str, torch.Tensor], model: Mapping[str, object]) -> dict[str, torch.Tensor]:

@@ -338,6 +338,8 @@ def _checked_keys(keys: list[Any]) -> list[Any]:
     for key in keys:
         if not isinstance(key, _KEY_TYPES):
             raise CheckpointError(f"a {type(key).__name__} as key in a pickle, expected a string or a number")
+        if isinstance(key, int) and not -(2**63) <= key < 2**64:  # many of one hash take forever
+            raise CheckpointError(f"{shown(key)} as key in a pickle, expected a string or a number")
     return keys
 
 

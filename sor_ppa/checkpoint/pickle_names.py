@@ -46,6 +46,19 @@ _TENSOR_DTYPES = (
 )
 
 
+# Dicts by another name, in which training programs keep their configuration; they become dicts.
+_DICTS = (
+    *("yacs.config.CfgNode", "fvcore.common.config.CfgNode", "detectron2.config.config.CfgNode"),
+    *(
+        "pytorch_lightning.utilities.parsing.AttributeDict",
+        "lightning.pytorch.utilities.parsing.AttributeDict",
+    ),
+    *("lightning_fabric.utilities.data.AttributeDict", "lightning.fabric.utilities.data.AttributeDict"),
+    *("easydict.EasyDict", "addict.addict.Dict"),
+)
+_PATHS = ("pathlib", "pathlib._local")
+
+
 class Budget:
     """How many bytes a file may still ask for; a small file must not fill the memory."""
 
@@ -105,6 +118,7 @@ def allowed_names(budget: Budget) -> Mapping[str, object]:
         "numpy.dtype": Call(_Dtype),
         "numpy.ndarray": "numpy.ndarray",
         "torch.Size": Call(rebuild.sequence),
+        "torch.torch_version.TorchVersion": Call(_text),
         "torch.device": Call(_device),
         "torch._utils._rebuild_parameter": Call(_parameter),
         "torch._utils._rebuild_tensor": Call(rebuild.tensor),
@@ -112,6 +126,10 @@ def allowed_names(budget: Budget) -> Mapping[str, object]:
         "torch._utils._rebuild_tensor_v3": Call(rebuild.tensor_with_dtype),
         "torch.storage.UntypedStorage": StorageType(torch.uint8),
     }
+    names.update(dict.fromkeys(_DICTS, Call(_empty_dict)))
+    names.update(
+        {f"{module}.{kind}Path": Call(rebuild.path) for module in _PATHS for kind in ("Posix", "Windows")}
+    )
     for core in ("numpy.core", "numpy._core"):
         names[f"{core}.multiarray._reconstruct"] = Call(rebuild.array)
         names[f"{core}.multiarray.scalar"] = Call(rebuild.scalar)
@@ -128,6 +146,12 @@ def allowed_names(budget: Budget) -> Mapping[str, object]:
 
 def _empty_dict(_factory: object = None) -> dict[Any, Any]:
     return {}
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise CheckpointError(f"damaged pickle: text made of {shown(value)}")
+    return value
 
 
 def _no_bytes() -> bytes:
@@ -244,6 +268,12 @@ class _Rebuild:
 
     def mapping(self, items: Any = ()) -> dict[Any, Any]:
         return {k: v for k, v in self.sequence(items) if isinstance(k, (str, int, float))}
+
+    def path(self, *parts: Any) -> str:
+        if not all(isinstance(part, str) for part in parts):
+            raise CheckpointError("damaged pickle: a path that is no text")
+        self.budget.spend(sum(map(len, parts)) + len(parts), "a path")
+        return "/".join(parts).replace("//", "/", 1)
 
     def counter(self, counts: Any = None) -> Counter[Any]:
         if not isinstance(counts, (dict, type(None))):

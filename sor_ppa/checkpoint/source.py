@@ -1,6 +1,6 @@
 """The bytes of a weight file, read piece by piece and never past its end.
 
-Plain reads, no memory map: a file that shrinks under a map ends the process with a signal, here it is an error.
+No memory map: a file that shrinks under one ends the process with a signal; here it is an error.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import os
 import stat
 from types import TracebackType
 
-import numpy as np
 import torch
 
 from .errors import CheckpointError
@@ -87,7 +86,7 @@ class WeightFile(Source):
         """Open.
 
         Raises:
-            CheckpointError: if there is no such file, it may not be read, or is a directory, a pipe, a device.
+            CheckpointError: if it is missing, not to be read, or a directory, a pipe, a device.
         """
         self.path = path
         try:
@@ -130,5 +129,4 @@ def _check_regular(state: os.stat_result, path: str | os.PathLike[str]) -> None:
 
 
 def _memory(content: torch.Tensor) -> memoryview:
-    array: np.ndarray = content.numpy()
-    return memoryview(array)
+    return content.numpy().data

@@ -23,11 +23,13 @@ WRAPPERS = (
         "network",
         "params",
         "weights",
+        "checkpoint",
     ),
-    *("teacher", "model_ema", "ema_state_dict", "ema", "student", "module"),
+    *("teacher", "model_ema", "state_dict_ema", "ema_state_dict", "ema", "student", "module"),
 )
 # Wrappers of torch around a whole model: DistributedDataParallel and torch.compile.
 _MODULE_PREFIXES = ("module.", "_orig_mod.")
+_AVERAGED = "n_averaged"
 _LEVELS = 4
 _LONGEST_NAME = 512
 
@@ -70,8 +72,11 @@ def find_state_dict(loaded: Any) -> tuple[dict[str, torch.Tensor], dict[str, Any
 
 
 def strip_prefixes(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Remove ``module.`` (DistributedDataParallel) and ``_orig_mod.`` where every name begins with it."""
-    result = dict(tensors)
+    """Remove ``module.`` (DistributedDataParallel) and ``_orig_mod.`` where every name begins with it.
+
+    With it goes the counter that ``torch.optim.swa_utils.AveragedModel`` puts beside ``module.``.
+    """
+    result = {name: tensor for name, tensor in tensors.items() if name != _AVERAGED or len(tensors) == 1}
     while prefix := next(
         (p for p in _MODULE_PREFIXES if result and all(n.startswith(p) for n in result)), None
     ):

@@ -196,7 +196,7 @@ def _entry(table: bytearray, position: int) -> tuple[_Member, int]:
 
 
 def _large(extra: bytearray, *values: int) -> list[int]:
-    """Sizes of more than 32 bits, which stand in an extra field of type 1, in the order of what they replace."""
+    """Values of more than 32 bits: they stand in an extra field of type 1, in the order given."""
     position, wide = 0, b""
     while position + 4 <= len(extra):
         kind, length = struct.unpack_from("<2H", extra, position)
