@@ -293,3 +293,77 @@ def test_detectron2_hook_reads_safely(tmp_path: Path) -> None:
     path.write_bytes(files.raw_pickle(print, "x"))
     with pytest.raises(CheckpointError, match=r"builtins?__?\.print"):
         SORCheckpointer(net())._load_file(str(path))
+
+
+def saved(folder: Path) -> SORCheckpointer:
+    checkpointer = SORCheckpointer(changed(net()), str(folder), part=Part({"a": 1}))
+    checkpointer.save("model_1")
+    checkpointer.save("model_2")
+    return checkpointer
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (b"model_7.pth", "names 'model_7.pth', which is not there"),
+        (b"", "names nothing"),
+        (b"\xff\xfe\0", "which is not there"),
+        (b".", "which is not there"),
+    ],
+)
+def test_a_last_checkpoint_that_names_nothing_is_one_error(
+    content: bytes, found: str, tmp_path: Path
+) -> None:
+    checkpointer = saved(tmp_path)
+    (tmp_path / "last_checkpoint").write_bytes(content)
+    with pytest.raises(CheckpointError) as caught:
+        checkpointer.resume_or_load("", resume=True)
+    assert str(caught.value).startswith(f"{tmp_path}/last_checkpoint: names ")
+    assert found in str(caught.value)
+    assert str(caught.value).endswith("expected one of model_1.pth, model_2.pth")
+
+
+def test_a_last_checkpoint_that_cannot_be_read_is_no_new_start(tmp_path: Path) -> None:
+    (tmp_path / "last_checkpoint").mkdir()
+    with pytest.raises(CheckpointError, match="last_checkpoint: cannot be read"):
+        SORCheckpointer(net(), str(tmp_path)).resume_or_load("", resume=True)
+
+
+def test_weights_alone_are_not_resumed(tmp_path: Path) -> None:
+    torch.save({"model": net().state_dict(), "iteration": 9}, tmp_path / "model.pth")
+    (tmp_path / "last_checkpoint").write_text("model.pth")
+    with pytest.raises(CheckpointError, match=r"model\.pth: holds no 'part', expected a training state"):
+        SORCheckpointer(net(), str(tmp_path), part=Part({})).resume_or_load("", resume=True)
+
+
+@pytest.mark.parametrize("state", [None, {"state": {}, "param_groups": []}, {"state": 3}, [1]])
+def test_the_state_of_another_training_is_one_error(state: Any, tmp_path: Path) -> None:
+    model = net()
+    SORCheckpointer(model, str(tmp_path), optimizer=Part(state)).save("model")
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with pytest.raises(CheckpointError, match=r"model\.pth: its optimizer cannot be resumed \("):
+        SORCheckpointer(model, str(tmp_path), optimizer=optimizer).resume_or_load("", resume=True)
+
+
+def test_the_fit_keeps_no_numbers(tmp_path: Path) -> None:
+    torch.save(net().state_dict(), tmp_path / "w.pth")
+    checkpointer = SORCheckpointer(net())
+    checkpointer.load(str(tmp_path / "w.pth"))
+    assert checkpointer.fit is not None
+    assert {t.device.type for t in checkpointer.fit.loaded.values()} == {"meta"}
+
+
+def test_another_networks_weights_are_told_and_not_evaluated(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    deeper, model = (
+        nn.Sequential(nn.Sequential(*[nn.Linear(2, 2) for _ in range(n)]), nn.Linear(2, 2)) for n in (4, 3)
+    )
+    torch.save(deeper.state_dict(), tmp_path / "w.pth")
+    SORCheckpointer(model).load(str(tmp_path / "w.pth"))
+    assert (
+        "w.pth: of a network with more layers: 2 parameters amidst others, such as '0.3.weight'"
+        in caplog.text
+    )
+    with pytest.raises(CheckpointError, match=r"w\.pth: of a network with more layers"):
+        SORCheckpointer(model).load(str(tmp_path / "w.pth"), complete=True)

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from sor_ppa.checkpoint import read_checkpoint
+from sor_ppa.checkpoint import CheckpointError, read_checkpoint
+from sor_ppa.checkpoint.source import WeightFile
 
 from . import files
 from .files import refusal
@@ -202,3 +203,43 @@ def test_unreadable_file_is_refused(tmp_path: Path) -> None:
         assert read_checkpoint(path).tensors
     else:
         assert "cannot be read (Permission denied)" in refusal(path)
+
+
+@pytest.mark.parametrize("kind", ["legacy", "pickle0", "pickle2", "pickle4"])
+def test_bytes_behind_the_end_are_refused(kind: str, tmp_path: Path) -> None:
+    path = files.write(kind, tmp_path / "w")
+    path.write_bytes(path.read_bytes() + b"x")
+    assert refusal(path).endswith("1 bytes behind its end")
+
+
+def test_a_pickle_that_stops_early_is_refused(tmp_path: Path) -> None:
+    # One flipped byte makes the end of a file of what was its middle: half of the weights would load.
+    arrays = {f"w{i}": np.ones(1) for i in range(1500)}
+    data = pickle.dumps(arrays, 2)
+    stop = data.index(b"u(") + 1
+    (tmp_path / "w").write_bytes(data[:stop] + b"." + data[stop + 1 :])
+    assert "behind its end" in refusal(tmp_path / "w")
+    (tmp_path / "w").write_bytes(b"\x80\x02}(X\x01\x00\x00\x00aN}.")
+    assert "in the middle of an object" in refusal(tmp_path / "w")
+
+
+@pytest.mark.parametrize("kind", files.FORMATS)
+@pytest.mark.parametrize("change", ["cut", "extended", "emptied"])
+def test_a_file_that_changes_while_it_is_read_is_refused(
+    kind: str, change: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = files.write(kind, tmp_path / "w")
+    fill = WeightFile.fill
+
+    def changing(source: WeightFile, target: memoryview, offset: int) -> None:
+        fill(source, target, offset)
+        size = source.size
+        os.truncate(path, {"cut": size // 2, "extended": size + 1, "emptied": 0}[change])
+
+    monkeypatch.setattr(WeightFile, "fill", changing)
+    assert "changed while it was read" in refusal(path)
+
+
+def test_a_name_that_is_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="embedded null byte"):
+        read_checkpoint(f"{tmp_path}/a\0b")

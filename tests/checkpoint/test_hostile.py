@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 import torch
 
-from sor_ppa.checkpoint import read_checkpoint
+from sor_ppa.checkpoint import pickle_machine, read_checkpoint
 
 from . import files
 from .files import refusal
@@ -279,3 +279,45 @@ def test_two_structures_are_refused(tmp_path: Path) -> None:
         archive.writestr("a/data.pkl", files.tensor_pickle())
         archive.writestr("b/data.pkl", files.tensor_pickle())
     assert "2 data.pkl, expected one" in refusal(tmp_path / "w")
+
+
+OBJECTS = {
+    "lists": b"]" * 1000,
+    "sets": b"\x8f" * 1000,
+    "marks": b"(" * 1000,
+    "memo": b"N" + b"\x94" * 1000,
+    "calls": b"ccollections\nOrderedDict\nq\x00" + b"h\x00)R" * 1000,
+    "numbers": b"](" + b"K\x01" * 10_000 + b"e",
+}
+
+
+@pytest.mark.parametrize("kind", OBJECTS)
+def test_more_objects_than_a_file_can_hold_are_refused(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pickle_machine, "_OBJECTS", 2**14)
+    (tmp_path / "w").write_bytes(b"\x80\x02" + OBJECTS[kind] + b".")
+    assert "too many objects for a file of" in refusal(tmp_path / "w")
+
+
+def test_more_operations_than_a_file_needs_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pickle_machine, "_MAX_OPCODES", 100)
+    (tmp_path / "w").write_bytes(b"\x80\x02" + b"N0" * 60 + b"N.")
+    assert "more than 100 operations" in refusal(tmp_path / "w")
+
+
+@pytest.mark.parametrize(("begin", "value", "end"), [(b"}(", b"N", b"u"), (b"\x8f(", b"", b"\x90")])
+def test_keys_of_one_hash_are_refused(begin: bytes, value: bytes, end: bytes, tmp_path: Path) -> None:
+    # Python hashes an integer to its rest by 2**61 - 1: a dict of such keys takes quadratic time.
+    keys = [b"\x8a\x0a" + (i * (2**61 - 1)).to_bytes(10, "little") + value for i in range(1, 50)]
+    (tmp_path / "w").write_bytes(b"\x80\x04" + begin + b"".join(keys) + end + b".")
+    assert "as key in a pickle" in refusal(tmp_path / "w")
+
+
+def test_paths_made_of_one_long_text_are_refused(tmp_path: Path) -> None:
+    text = b"X\x00\x10\x00\x00" + b"a" * 4096 + b"q\x00"
+    joined = b"cpathlib\nPosixPath\nq\x01h\x00h\x00\x86R" + b"h\x01h\x00h\x00\x86R" * 1000
+    (tmp_path / "w").write_bytes(b"\x80\x02](" + text + joined + b"e.")
+    assert "more than this file can hold" in refusal(tmp_path / "w")

@@ -164,3 +164,82 @@ def test_table_is_short() -> None:
         ["part", "tensors", "state"],
         ["backbone.bottom_up", "100", "loaded"],
     ]
+
+
+def rows(blocks: int, offsets: bool = False, bare: bool = False) -> dict[str, torch.Tensor]:
+    """A backbone of two stages with a number of blocks in the first, and what comes after it."""
+    names = [f"stage2.blocks.{i}.conv.weight" for i in range(blocks)]
+    names += ["stage2.blocks.0.conv_offset.weight"] if offsets else []
+    names += ["stage3.blocks.0.conv.weight", "features.0.weight"]
+    prefix = "" if bare else "backbone.bottom_up."
+    return {prefix + name: torch.ones(1) for name in names}
+
+
+@pytest.mark.parametrize("bare", [False, True])
+def test_layers_of_a_deeper_network_are_told(bare: bool) -> None:
+    fit = fit_to_model(file(rows(4, bare=bare)), rows(3))
+    assert [name.removeprefix("backbone.bottom_up.") for name in fit.surplus] == [
+        "stage2.blocks.3.conv.weight"
+    ]
+    assert "of a network with more layers: 1 parameters" in fit.surplus_line()
+
+
+@pytest.mark.parametrize("bare", [False, True])
+def test_offsets_of_deformable_convolutions_are_told(bare: bool) -> None:
+    fit = fit_to_model(file(rows(3, offsets=True, bare=bare)), rows(3))
+    assert len(fit.surplus) == 1
+    assert "conv_offset" in fit.surplus_line()
+
+
+@pytest.mark.parametrize("bare", [False, True])
+def test_layers_behind_the_last_one_do_no_harm(bare: bool) -> None:
+    tensors = rows(3, bare=bare)
+    tensors[next(reversed(tensors)).replace(".0.", ".1.")] = torch.ones(1)
+    tensors["classifier.1.weight"] = torch.ones(1)
+    fit = fit_to_model(file(tensors), rows(3))
+    assert len(fit.unused) == 2
+    assert fit.surplus == ()
+    assert fit.surplus_line() == ""
+
+
+@pytest.mark.parametrize("prefix", ["model.", "net.", "network.", "detector."])
+def test_the_attribute_of_a_training_program_is_taken_off(prefix: str) -> None:
+    fit = fit_to_model(file({prefix + n: t for n, t in model().items()}), model())
+    assert not fit.incomplete
+    assert not fit.unused
+    kept = {prefix + n: t for n, t in model().items()}
+    assert not fit_to_model(file(kept), kept).incomplete
+
+
+@pytest.mark.parametrize("dtype", ["int64", "uint8", "bool", "complex64"])
+def test_numbers_of_another_kind_are_refused(dtype: str) -> None:
+    name = "backbone.fpn_lateral3.weight"
+    tensors = {**model(), name: torch.ones(2, 2, 1, 1, dtype=getattr(torch, dtype))}
+    with pytest.raises(CheckpointError, match=rf"{name}': torch.{dtype} in the file, expected torch.float32"):
+        fit_to_model(file(tensors), model())
+
+
+def test_numbers_that_the_model_cannot_hold_are_refused() -> None:
+    name = "backbone.fpn_lateral3.weight"
+    tensors = {**model(), name: torch.full((2, 2, 1, 1), 1e300, dtype=torch.float64)}
+    with pytest.raises(CheckpointError, match=r"1e\+300 in the file, more than torch.float32 holds"):
+        fit_to_model(file(tensors), model())
+
+
+def test_a_refusal_names_what_differs() -> None:
+    tensors = {
+        n.replace("backbone.bottom_up.stem.0", "backbone.bottom_up.conv1"): t for n, t in model().items()
+    }
+    tensors |= {f"backbone.bottom_up.layer{i}.weight": torch.ones(1) for i in range(9)}
+    wanted = model() | {f"backbone.bottom_up.block{i}.weight": torch.ones(1) for i in range(9)}
+    with pytest.raises(
+        CheckpointError, match=r"found 'backbone.bottom_up.conv1.+expected 'backbone.bottom_up.stem"
+    ):
+        fit_to_model(file(tensors), wanted)
+
+
+@pytest.mark.parametrize("system", ["siamese_detr", "conditional_detr", "salience_detr", "inspyrenet"])
+def test_names_that_no_conversion_expects_are_one_error(system: str) -> None:
+    names = ["pred_head.x", "class_embed.weight", "backbone.0.body.layer1.0.bn1.weight", "module.", "a"]
+    with pytest.raises(CheckpointError):
+        fit_to_model(file({n: torch.tensor(1.0) for n in names}), model(), system)

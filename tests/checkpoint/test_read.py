@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import pickle
 from collections import Counter, OrderedDict
-from pathlib import Path
+from pathlib import Path, PosixPath
 
 import numpy as np
 import pytest
 import torch
+from yacs.config import CfgNode
 
 from sor_ppa.checkpoint import read_checkpoint, read_weights, write_safetensors
 from sor_ppa.checkpoint.formats import Format
@@ -187,3 +188,30 @@ def test_loaded_tensors_do_not_depend_on_the_file(tmp_path: Path) -> None:
         found = read_weights(path)
         path.write_bytes(b"\xff" * path.stat().st_size)
         assert_same(found, files.example())
+
+
+@pytest.mark.parametrize("size", [10, 100_000])
+@pytest.mark.parametrize("protocol", range(6))
+def test_small_and_large_arrays_are_read(size: int, protocol: int, tmp_path: Path) -> None:
+    arrays = {
+        "a": np.arange(size, dtype="f4"),
+        "f": np.asfortranarray(np.arange(2.0 * size).reshape(2, size)),
+    }
+    (tmp_path / "w").write_bytes(pickle.dumps(arrays, protocol))
+    found = read_weights(tmp_path / "w")
+    assert torch.equal(found["a"], torch.from_numpy(arrays["a"]))
+    assert torch.equal(found["f"], torch.from_numpy(np.ascontiguousarray(arrays["f"])))
+
+
+def test_averaged_models_are_read(tmp_path: Path) -> None:
+    model = torch.nn.Linear(2, 3)
+    torch.save(torch.optim.swa_utils.AveragedModel(model).state_dict(), tmp_path / "w")
+    assert_same(read_weights(tmp_path / "w"), model.state_dict())
+
+
+def test_configurations_and_paths_beside_the_weights_become_plain_values(tmp_path: Path) -> None:
+    cfg = CfgNode({"MODEL": CfgNode({"NAME": "x"})})
+    torch.save({"model": files.example(), "cfg": cfg, "out": PosixPath("/a/b")}, tmp_path / "w")
+    found = read_checkpoint(tmp_path / "w").extras
+    assert found == {"cfg": {"MODEL": {"NAME": "x"}}, "out": "/a/b"}
+    assert type(found["cfg"]) is dict
