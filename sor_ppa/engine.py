@@ -26,7 +26,7 @@ from detectron2.data import (
 from detectron2.data.samplers import InferenceSampler
 from detectron2.engine import DefaultTrainer, SimpleTrainer, TrainerBase, default_setup
 from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, DatasetEvaluators, verify_results
-from detectron2.modeling import META_ARCH_REGISTRY
+from detectron2.modeling import META_ARCH_REGISTRY, ROI_HEADS_REGISTRY
 from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
@@ -254,12 +254,15 @@ class Trainer(DefaultTrainer):
     def build_evaluator(
         cls, cfg: CfgNode, dataset_name: str, output_folder: str | None = None
     ) -> DatasetEvaluator:
-        """The evaluator of a dataset's ``evaluator_type``: ranking metrics, COCO AP, or saliency measures."""
+        """The evaluator of a dataset's ``evaluator_type``: ranking metrics, COCO AP, or saliency measures.
+
+        A detector that does not rank gets COCO AP on ranked data.
+        """
         folder = output_folder or os.path.join(cfg.OUTPUT_DIR, "inference", dataset_name)
         kind = MetadataCatalog.get(dataset_name).get("evaluator_type", "coco")
         if kind == "sod":
             return SODEvaluator(dataset_name, output_dir=folder)
-        if kind in ("coco", "pascal_voc") or not cfg.MODEL.MASK_ON:
+        if kind in ("coco", "pascal_voc") or not cfg.MODEL.MASK_ON or (kind == "sor" and not _ranks(cfg)):
             tasks = None if cfg.MODEL.MASK_ON else ("bbox",)
             return DatasetEvaluators([COCOEvaluator(dataset_name, tasks=tasks, output_dir=folder)])
         if kind == "sor":
@@ -277,12 +280,24 @@ class Trainer(DefaultTrainer):
         """
         device = next(model.parameters()).device
         _share_buffers(model)
-        model = with_saliency(cfg, with_views(cfg, model))
+        try:
+            model = with_saliency(cfg, with_views(cfg, model))
+        except (FileNotFoundError, ValueError) as error:
+            raise ConfigError(str(error)) from error
         with _autocast(device, cfg.TEST.AMP):
             results = super().test(cfg, model, evaluators)
         if comm.is_main_process():
             _log.info("Results in short:\n%s", summary(results))
         return results
+
+
+def _ranks(cfg: CfgNode) -> bool:
+    """Whether objects get ranks: detectron2's own ROI heads give none."""
+    two_stage = cfg.MODEL.META_ARCHITECTURE in ("GeneralizedRCNN", "SalientObjectRanker")
+    foreign = two_stage and ROI_HEADS_REGISTRY.get(cfg.MODEL.ROI_HEADS.NAME).__module__.startswith(
+        "detectron2."
+    )
+    return not foreign or cfg.MODEL.SOR.RANK_BY != "head"
 
 
 def _share_buffers(model: nn.Module) -> None:
@@ -304,12 +319,11 @@ def summary(results: dict[str, Any]) -> str:
     """
     if "saliency" in results and "sor" not in results:
         return "\n".join(f"  {name:24}{value:10.4f}" for name, value in results["saliency"].items())
-    if "sor" not in results:
-        named = [
-            (k, v) for k, v in results.items() if isinstance(v, dict) and ("sor" in v or "saliency" in v)
-        ]
+    if "sor" not in results and "bbox" not in results:
+        known = ("sor", "saliency", "bbox")
+        named = [(k, v) for k, v in results.items() if isinstance(v, dict) and any(n in v for n in known)]
         return "\n".join(f"{name}\n{summary(part)}" for name, part in named)
-    ranking = results["sor"]
+    ranking = results.get("sor", {})
     lines = [f"  {name:24}{ranking[name]:10.4f}" for name in ("SA-SOR", "SOR", "MAE") if name in ranking]
     lines += [f"  {name:24}{value:10.4f}" for name, value in ranking.items() if name.endswith("-shuffled")]
     if "SOR-images" in ranking:

@@ -9,15 +9,17 @@ from pathlib import Path
 
 import pytest
 from detectron2.engine import default_argument_parser
+from detectron2.evaluation import DatasetEvaluators
 from detectron2.modeling import build_model
 from safetensors.torch import save_file
 
 from sor_ppa.checkpoint import CheckpointError
 from sor_ppa.config import ConfigError, load_config
 from sor_ppa.data import DatasetError
-from sor_ppa.data.builtin import register_all
+from sor_ppa.data.builtin import register_all, register_from_config
 from sor_ppa.data.synthetic import SyntheticSpec, write_dataset
-from sor_ppa.engine import run
+from sor_ppa.engine import Trainer, run, summary
+from sor_ppa.evaluation.evaluator import SOREvaluator
 from tests.models import REPO, make_cfg
 
 DEMO = str(REPO / "configs/sor/demo.yaml")
@@ -98,6 +100,28 @@ def test_unusable_views_are_said_before_training(datasets: Path, tmp_path: Path)
     with pytest.raises(ConfigError, match=r"TEST.AUG.SCALES"):
         train(datasets, tmp_path, "TEST.AUG.ENABLED", "True", "TEST.AUG.SCALES", "()", "SOLVER.MAX_ITER", "1")
     assert not (tmp_path / "model_final.pth").exists()
+
+
+def test_a_detector_without_ranks_gets_average_precision(datasets: Path, tmp_path: Path) -> None:
+    cfg = make_cfg("configs/sor/exp/maskrcnn.yaml", DATASETS__ROOT=str(datasets), OUTPUT_DIR=str(tmp_path))
+    register_from_config(cfg)
+    assert isinstance(Trainer.build_evaluator(cfg, "synthetic_sor_test"), SOREvaluator)
+    cfg.MODEL.ROI_HEADS.NAME = "StandardROIHeads"
+    assert isinstance(Trainer.build_evaluator(cfg, "synthetic_sor_test"), DatasetEvaluators)
+    assert summary({"bbox": {"AP": 12.5, "AP50": 25.0}}).split() == [
+        "box",
+        "AP",
+        "/",
+        "AP50",
+        "12.50",
+        "/",
+        "25.00",
+    ]
+
+
+def test_what_cannot_rank_is_a_mistake_in_the_config(datasets: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"MODEL.SOR.RANK_BY: expected 'head' or 'saliency', found 'x'"):
+        train(datasets, tmp_path, "MODEL.SOR.RANK_BY", "x", flags=("--eval-only",))
 
 
 def test_half_a_model_is_not_evaluated(datasets: Path, tmp_path: Path) -> None:
