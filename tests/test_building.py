@@ -131,11 +131,10 @@ def test_an_unknown_device_is_named() -> None:
 
 def test_training_and_evaluation_refuse_by_the_same_line(tmp_path: Path) -> None:
     options = ["MODEL.SOR.NAME", "Nope", "MODEL.DEVICE", "cpu", "OUTPUT_DIR", str(tmp_path)]
-    options += ["DATASETS.TRAIN", "()", "DATASETS.TEST", "()"]
-    for flags in ([], ["--eval-only"]):
-        args = default_argument_parser().parse_args([*flags, "--config-file", str(REPO / DEMO), *options])
+    for flags, more in ((["--eval-only"], []), ([], ["DATASETS.TEST", "()"])):
+        words = [*flags, "--config-file", str(REPO / DEMO), *options, *more]
         with pytest.raises(ConfigError, match=r"MODEL\.SOR\.NAME: found 'Nope'"):
-            run(args)
+            run(default_argument_parser().parse_args(words))
 
 
 def test_a_transformer_of_one_map_takes_the_coarsest_of_several() -> None:

@@ -79,12 +79,11 @@ def convert(args: argparse.Namespace) -> str:
 
 
 def _for_model(args: argparse.Namespace, checkpoint: Checkpoint) -> tuple[dict[str, torch.Tensor], str, str]:
-    from detectron2.modeling import build_model
-
-    from sor_ppa.engine import load_config
+    from sor_ppa.building import build_checked_model
+    from sor_ppa.config import load_config
 
     cfg = load_config(args.config_file, [*args.opts, "MODEL.DEVICE", "cpu"])
-    model = build_model(cfg)
+    model = build_checked_model(cfg)
     try:
         fit = fit_to_model(checkpoint, model.state_dict(), args.system)
     except CheckpointError as error:

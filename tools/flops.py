@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.modeling import build_model
 from torch.utils.flop_counter import FlopCounterMode
 
+from sor_ppa.building import build_checked_model
 from sor_ppa.engine import ConfigError, load_config
 
 PARTS = (
@@ -39,7 +39,7 @@ def _bag(table: Sequence[int], indices: Sequence[int], *args: Any, **kwargs: Any
 
 def count(cfg: CfgNode, height: int, width: int) -> dict[str, int]:
     """Operations of every part, and ``total``, for one image of ``height`` x ``width`` pixels."""
-    model = build_model(cfg).eval().requires_grad_(False)
+    model = build_checked_model(cfg).eval().requires_grad_(False)
     image = torch.randint(0, 256, (3, height, width), dtype=torch.uint8)
     aten = torch.ops.aten
     mapping = {aten._embedding_bag: _bag, aten._embedding_bag_forward_only: _bag}
