@@ -20,10 +20,10 @@ from typing import Any
 from .errors import CheckpointError, shown
 from .source import Source
 
-__all__ = ["Buildable", "Call", "run_pickle"]
+__all__ = ["Buildable", "Call", "checked_keys", "run_pickle"]
 
 # Weight files have thousands of opcodes; a file with more than this is built to exhaust memory or patience.
-_MAX_OPCODES = 3_000_000
+_MAX_OPCODES = 2_000_000
 # Bytes that the objects of a pickle may take beside their content, beyond twice the size of the file.
 _OBJECTS = 64 * 2**20
 _WINDOW = 2**16
@@ -273,7 +273,7 @@ class _Machine:
 
     def add_all(self) -> None:
         items = self.pop_mark()
-        self.top(set).update(_checked_keys(items))
+        self.top(set).update(checked_keys(items))
 
     def tuple_of(self, count: int) -> None:
         if len(self.stack) < count:
@@ -334,7 +334,8 @@ def _int(text: bytes) -> int:
     return int(text)
 
 
-def _checked_keys(keys: list[Any]) -> list[Any]:
+def checked_keys(keys: list[Any]) -> list[Any]:
+    """The same keys of a dict or a set; raises for those that could do harm."""
     for key in keys:
         if not isinstance(key, _KEY_TYPES):
             raise CheckpointError(f"a {type(key).__name__} as key in a pickle, expected a string or a number")
@@ -346,7 +347,7 @@ def _checked_keys(keys: list[Any]) -> list[Any]:
 def _pairs(items: list[Any]) -> dict[Any, Any]:
     if len(items) % 2:
         raise CheckpointError(f"damaged pickle: {len(items)} keys and values, expected pairs")
-    return dict(zip(_checked_keys(items[::2]), items[1::2], strict=True))
+    return dict(zip(checked_keys(items[::2]), items[1::2], strict=True))
 
 
 _STOP = ord(".")
@@ -414,7 +415,7 @@ _HANDLERS: dict[int, tuple[Callable[[_Machine], None] | None, int]] = {
         b"\x85": lambda m: m.tuple_of(1),
         b"\x86": lambda m: m.tuple_of(2),
         b"\x87": lambda m: m.tuple_of(3),
-        b"\x91": lambda m: m.push(frozenset(_checked_keys(m.pop_mark()))),
+        b"\x91": lambda m: m.push(frozenset(checked_keys(m.pop_mark()))),
         b"s": _Machine.set_item,
         b"u": lambda m: m.update(m.pop_mark()),
         b"a": _Machine.append,

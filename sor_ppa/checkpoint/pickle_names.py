@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from .errors import CheckpointError, shown
-from .pickle_machine import Buildable, Call
+from .pickle_machine import Buildable, Call, checked_keys
 
 __all__ = ["Budget", "Storage", "StorageType", "allowed_names"]
 
@@ -267,7 +267,9 @@ class _Rebuild:
         return tuple(items)
 
     def mapping(self, items: Any = ()) -> dict[Any, Any]:
-        return {k: v for k, v in self.sequence(items) if isinstance(k, (str, int, float))}
+        pairs = [(k, v) for k, v in self.sequence(items) if isinstance(k, (str, int, float))]
+        checked_keys([k for k, _ in pairs])
+        return dict(pairs)
 
     def path(self, *parts: Any) -> str:
         if not all(isinstance(part, str) for part in parts):
@@ -282,7 +284,7 @@ class _Rebuild:
         return Counter(counts)
 
     def plain_set(self, items: Any = ()) -> set[Any]:
-        return {item for item in self.sequence(items) if isinstance(item, (str, int, float))}
+        return set(checked_keys([i for i in self.sequence(items) if isinstance(i, (str, int, float))]))
 
     # -- numpy
 

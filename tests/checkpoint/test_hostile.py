@@ -308,8 +308,18 @@ def test_more_operations_than_a_file_needs_are_refused(
     assert "more than 100 operations" in refusal(tmp_path / "w")
 
 
-@pytest.mark.parametrize(("begin", "value", "end"), [(b"}(", b"N", b"u"), (b"\x8f(", b"", b"\x90")])
-def test_keys_of_one_hash_are_refused(begin: bytes, value: bytes, end: bytes, tmp_path: Path) -> None:
+KEYED = {
+    "dict": (b"}(", b"N", b"u"),
+    "set": (b"\x8f(", b"", b"\x90"),
+    "frozenset": (b"(", b"", b"\x91"),
+    "call of set": (b"cbuiltins\nset\n](", b"", b"e\x85R"),
+    "call of OrderedDict": (b"ccollections\nOrderedDict\n](", b"N\x86", b"e\x85R"),
+}
+
+
+@pytest.mark.parametrize("kind", KEYED)
+def test_keys_of_one_hash_are_refused(kind: str, tmp_path: Path) -> None:
+    begin, value, end = KEYED[kind]
     # Python hashes an integer to its rest by 2**61 - 1: a dict of such keys takes quadratic time.
     keys = [b"\x8a\x0a" + (i * (2**61 - 1)).to_bytes(10, "little") + value for i in range(1, 50)]
     (tmp_path / "w").write_bytes(b"\x80\x04" + begin + b"".join(keys) + end + b".")
