@@ -333,7 +333,8 @@ def demo_predictor(
 
 def _check_weights(weights: str) -> None:
     """Raise for weights that are not there, before a model is built for them."""
-    if weights and "://" not in weights and not os.path.isfile(weights):
+    path = weights.removesuffix("?matching_heuristics=True")  # detectron2's; see SORCheckpointer
+    if weights and "://" not in weights and not os.path.isfile(path):
         raise FileNotFoundError(f'MODEL.WEIGHTS: no such file: {weights} ("" gives random weights)')
 
 
