@@ -94,7 +94,7 @@ def read_torch_legacy(data: Source) -> Any:
         dtype, name, count, view = _storage_key(key)
         if name not in storages:
             claimed.spend(count * dtype.itemsize, f"storage {shown(name)}")
-            storages[name] = Storage(torch.zeros(count * dtype.itemsize, dtype=torch.uint8), dtype)
+            storages[name] = Storage(torch.empty(count * dtype.itemsize, dtype=torch.uint8), dtype)
         whole = storages[name]
         if view is None:
             return whole
