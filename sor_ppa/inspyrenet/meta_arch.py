@@ -231,17 +231,21 @@ def load_backbone(network: InSPyReNetNetwork, path: str) -> None:
     """Load a file of encoder weights into a network; parts that only a classifier has are left out.
 
     Raises:
-        ValueError: the file does not hold this encoder.
+        CheckpointError: the file does not hold this encoder.
     """
-    from ..checkpoint import read_weights
+    from ..checkpoint import CheckpointError, read_weights
     from ..checkpoint.inspyrenet import backbone_weights
 
     weights = backbone_weights(read_weights(path))
-    outcome = network.backbone.load_state_dict(weights, strict=False)
+    try:
+        outcome = network.backbone.load_state_dict(weights, strict=False)
+    except RuntimeError as error:  # shapes
+        raise CheckpointError(f"not the weights of this encoder: {error}", path) from None
     # Norms of the side outputs are new in this encoder.
     missing = [name for name in outcome.missing_keys if not name.startswith("norm")]
     if missing or outcome.unexpected_keys:
-        raise ValueError(
-            f"{path}: not the weights of this encoder: {len(missing)} parameters missing, "
-            f"{len(outcome.unexpected_keys)} unknown (first: {(missing + outcome.unexpected_keys)[0]})"
+        raise CheckpointError(
+            f"not the weights of this encoder: {len(missing)} parameters missing, "
+            f"{len(outcome.unexpected_keys)} unknown (first: {(missing + outcome.unexpected_keys)[0]})",
+            path,
         )
