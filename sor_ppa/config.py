@@ -65,12 +65,15 @@ def load_config(path: str | os.PathLike[str], options: Sequence[str] = ()) -> Cf
         raise ConfigError(f"{where}: no such config file")
     try:
         if where:
-            cfg.merge_from_file(where)
+            cfg.merge_from_file(where, allow_unsafe=False)  # tags of YAML can run any code
         where = "command line"
         cfg.merge_from_list(list(options))
     except (KeyError, ValueError, AssertionError, yaml.YAMLError, OSError) as error:
-        reason = " ".join(str(a) for a in error.args) or type(error).__name__
-        raise ConfigError(f"{where or path}: {' '.join(reason.split())}") from error
+        # only a KeyError's text stands in quotation marks; only that of others names files
+        reason = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+        raise ConfigError(f"{where or path}: {' '.join(reason.split()) or type(error).__name__}") from error
+    except (AttributeError, TypeError) as error:
+        raise ConfigError(f"{where or path}: found no keys and values, expected a YAML mapping") from error
     settle_config(cfg)
     return cfg
 

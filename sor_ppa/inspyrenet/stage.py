@@ -220,7 +220,7 @@ def _saliency_model(cfg: CfgNode, path: str, weights: str) -> tuple[CfgNode, InS
         raise FileNotFoundError(f"MODEL.SOR.REFINER.CONFIG: no such file: {path}")
     saliency_cfg = get_cfg()
     add_sor_config(saliency_cfg)
-    saliency_cfg.merge_from_file(path)
+    saliency_cfg.merge_from_file(path, allow_unsafe=False)
     saliency_cfg.MODEL.DEVICE = cfg.MODEL.DEVICE
     model = build_model(saliency_cfg)
     if not isinstance(model, InSPyReNet):
