@@ -60,7 +60,7 @@ def convert(args: argparse.Namespace) -> str:
     """Read, rename, write; returns the table.
 
     Raises:
-        CheckpointError: if the file is refused or does not belong to the config's model.
+        CheckpointError: if the file is refused or belongs to another model than the config's.
     """
     if Path(args.output).suffix != SUFFIX:
         raise CheckpointError(f"found suffix {Path(args.output).suffix!r}, expected {SUFFIX!r}", args.output)
@@ -88,6 +88,8 @@ def _for_model(args: argparse.Namespace, checkpoint: Checkpoint) -> tuple[dict[s
         fit = fit_to_model(checkpoint, model.state_dict(), args.system)
     except CheckpointError as error:
         raise error.at(args.input) from None
+    if fit.surplus:  # the file written would no longer tell
+        raise CheckpointError(fit.surplus_line(), args.input)
     return fit.loaded, fit.table(), fit.origin
 
 

@@ -91,7 +91,10 @@ def write_safetensors(tensors: Mapping[str, torch.Tensor], path: str | os.PathLi
     owned = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
     temporary = Path(path).with_name(f".{Path(path).name}.{os.getpid()}.part")
     try:
+        temporary.touch()
+        mode = temporary.stat().st_mode  # what the user's umask says; the library writes for the owner alone
         save_file(owned, temporary, metadata={"format": "pt", _CHECKSUM: checksum(owned)})
+        temporary.chmod(mode)
         os.replace(temporary, path)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"cannot be written ({error})", path) from None

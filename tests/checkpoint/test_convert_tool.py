@@ -121,3 +121,15 @@ def test_a_part_that_is_not_there_is_named(
         tool, [str(tmp_path / "in.pth"), str(tmp_path / "o.safetensors"), "--part", "neck"], capsys
     )
     assert "found nothing below 'neck', expected a part of backbone" in found
+
+
+def test_a_deeper_network_is_one_line(
+    tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    layer = "backbone.bottom_up.stage{}.blocks.{}.layers.0.conv.weight"
+    shapes = {(2, 0): (128, 128, 3, 3), (2, 1): (128, 256, 3, 3), (3, 0): (160, 256, 3, 3)}
+    torch.save({layer.format(*at): torch.ones(shape) for at, shape in shapes.items()}, tmp_path / "in.pth")
+    arguments = [str(tmp_path / "in.pth"), str(tmp_path / "out.safetensors")]
+    message = refusal(tool, [*arguments, "--config-file", str(REPO / "configs/sor/ppa.yaml")], capsys)
+    assert "of a network with more layers: 1 parameters" in message
+    assert not (tmp_path / "out.safetensors").exists()

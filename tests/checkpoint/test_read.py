@@ -215,3 +215,9 @@ def test_configurations_and_paths_beside_the_weights_become_plain_values(tmp_pat
     found = read_checkpoint(tmp_path / "w").extras
     assert found == {"cfg": {"MODEL": {"NAME": "x"}}, "out": "/a/b"}
     assert type(found["cfg"]) is dict
+
+
+def test_safetensors_are_written_for_whom_the_umask_says(tmp_path: Path) -> None:
+    (tmp_path / "like").touch()
+    write_safetensors({"a": torch.ones(1)}, tmp_path / "w")
+    assert (tmp_path / "w").stat().st_mode == (tmp_path / "like").stat().st_mode
