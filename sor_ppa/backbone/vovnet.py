@@ -15,6 +15,8 @@ from torchvision.ops import DeformConv2d
 
 from ..checks import check_features, check_norm
 from ..layers.deformable_conv import deform, offset_layer
+from ..layers.folded_conv import FoldedConv
+from ..layers.onednn import channels_last
 
 __all__ = ["VOVNET_SPECS", "VoVNet", "VoVNetSpec"]
 
@@ -51,8 +53,11 @@ class ConvNormReLU(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(in_channels, channels, kernel, stride, kernel // 2, bias=False)
         self.norm = get_norm(norm, channels)
+        self._folded = FoldedConv()
 
     def forward(self, x: Tensor) -> Tensor:
+        if self._folded.fits(x, self.norm):
+            return self._folded(x, self.conv, self.norm)
         return F.relu_(self.norm(self.conv(x)))
 
 
@@ -251,7 +256,7 @@ class VoVNet(Backbone):
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Features of a picture (B, C, H, W): name -> (B, channels, H / stride, W / stride)."""
-        features = {"stem": self.stem(x)}
+        features = {"stem": self.stem(channels_last(x))}
         x = features["stem"]
         for name in self.stage_names:
             x = features[name] = getattr(self, name)(x)

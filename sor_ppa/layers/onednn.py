@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["Linear", "conv2d", "linear"]
+__all__ = ["Linear", "channels_last", "conv2d", "linear", "usable"]
 
 
 def _usable(x: Tensor, name: str) -> Any:
@@ -30,6 +30,19 @@ def _usable(x: Tensor, name: str) -> Any:
     ):
         return None
     return getattr(torch.ops.mkldnn, name, None)
+
+
+def usable(x: Tensor) -> bool:
+    """Whether :func:`conv2d` runs oneDNN's convolution on x: CPU inference in float32."""
+    return _usable(x, "_convolution_pointwise") is not None
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """x (B, C, h, w), laid out as oneDNN's convolutions are fastest with it where they run; else as it is.
+
+    Convolutions hand the layout on to their outputs.
+    """
+    return x.contiguous(memory_format=torch.channels_last) if usable(x) else x
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bool = False) -> Tensor:

@@ -1,0 +1,174 @@
+#!/usr/bin/env python
+"""Seconds of the full ranking model in inference, beside the published code where a checkout of it is given.
+
+Both load the same weights and answer the same pictures in turn, in processes of their own, so that a machine
+that does other work slows both alike. The published code takes pictures of one padded size, one at a time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+CONFIG = "configs/sor/ppa.yaml"
+# Mixed sizes that the published code can take: all are padded to 480 x 640.
+SIZES = [(480, 640), (470, 630), (460, 620), (480, 610), (450, 640), (480, 625), (455, 615), (475, 640)]
+
+
+def published(checkout: str, config: str, options: Sequence[str]) -> Any:
+    """The published model (a checkout's folder ``sor_ppa``) on the CPU, with random weights."""
+    sys.path.insert(0, checkout)
+
+    def stay(self: Any, *_: Any, **__: Any) -> Any:
+        return self
+
+    torch.Tensor.cuda = stay  # type: ignore[method-assign] # its position maps ask for a GPU
+    import centermask
+    from centermask.config import get_cfg
+    from detectron2.modeling import build_model
+
+    assert centermask.__file__.startswith(checkout)
+    cfg = get_cfg()
+    cfg.merge_from_file(f"{checkout}/{config}")
+    cfg.merge_from_list(["MODEL.DEVICE", "cpu", *options])
+    return build_model(cfg).eval()
+
+
+def ours(config: str, options: Sequence[str]) -> Any:
+    """Our model on the CPU, with random weights."""
+    from detectron2.modeling import build_model
+
+    from sor_ppa.config import load_config
+
+    return build_model(load_config(config, ["MODEL.DEVICE", "cpu", *options])).eval()
+
+
+def liven(model: Any) -> None:
+    """Let a model without training see objects: weights that give features of the size of trained ones."""
+    generator = torch.Generator().manual_seed(0)
+    for name, value in model.state_dict().items():
+        if value.ndim > 1 and ".cls_logits." in name:
+            value.copy_(torch.randn(value.shape, generator=generator) * 0.03)
+
+
+def pictures() -> list[dict[str, Any]]:
+    """Pictures of different sizes, smooth as photographs are."""
+    generator = torch.Generator().manual_seed(0)
+    items = []
+    for height, width in SIZES:
+        coarse = torch.rand(1, 3, 12, 16, generator=generator)
+        image = torch.nn.functional.interpolate(coarse, (height, width), mode="bicubic")[0].clamp(0, 1) * 255
+        items.append({"image": image, "height": height, "width": width})
+    return items
+
+
+def work(args: argparse.Namespace) -> None:
+    """A process that answers each line with seconds: 'one' picture, or 'all' of them."""
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    if args.worker == "published":
+        model, batch = published(args.published, args.config, args.opts), 1
+        liven(model)
+        torch.save({"model": model.state_dict()}, args.weights)
+    else:
+        from sor_ppa.checkpoint import SORCheckpointer
+
+        model, batch = ours(args.config, args.opts), args.batch
+        if Path(args.weights).exists():
+            SORCheckpointer(model).load(args.weights, checkpointables=[])
+        else:
+            liven(model)
+    items = pictures()
+    objects = 0
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    for line in sys.stdin:
+        chosen = items[:1] if line.strip() == "one" else items
+        start = time.perf_counter()
+        with torch.no_grad():
+            found = [
+                r
+                for i in range(0, len(chosen), batch)
+                for r in model([dict(c) for c in chosen[i : i + batch]])
+            ]
+        seconds = time.perf_counter() - start
+        objects = sum(len(r["instances"]) for r in found)
+        ranks = [r["instances"].pred_ranks.long().tolist() for r in found if len(r["instances"])]
+        sys.stdout.write(json.dumps({"seconds": seconds, "objects": objects, "ranks": ranks}) + "\n")
+        sys.stdout.flush()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--published", metavar="DIR", help="folder sor_ppa of a checkout of the published code"
+    )
+    parser.add_argument(
+        "--config", default=CONFIG, metavar="FILE", help="below the working folder and below DIR"
+    )
+    parser.add_argument("--runs", type=int, default=5, metavar="N", help="after one that is not counted")
+    parser.add_argument("--threads", type=int, default=2, metavar="N")
+    parser.add_argument("--batch", type=int, default=8, metavar="N", help="pictures at once (ours)")
+    parser.add_argument("--worker", choices=("published", "ours"), help=argparse.SUPPRESS)
+    parser.add_argument("--weights", default="", help=argparse.SUPPRESS)
+    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config options")
+    args = parser.parse_args(argv)
+    if args.worker:
+        work(args)
+        return 0
+
+    kinds = (["published"] if args.published else []) + ["ours"]
+    with tempfile.TemporaryDirectory() as folder:
+        flags = ["--config", args.config, "--threads", str(args.threads), "--batch", str(args.batch)]
+        flags += ["--weights", f"{folder}/weights.pth"]
+        flags += ["--published", args.published] if args.published else []
+        options = ["MODEL.WEIGHTS", "", "MODEL.FCOS.INFERENCE_TH_TEST", "0.02", *args.opts]
+        workers: dict[str, Any] = {}
+        for kind in kinds:
+            words = [sys.executable, __file__, *flags, "--worker", kind, *options]
+            workers[kind] = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            while (line := workers[kind].stdout.readline()) != "ready\n":
+                if not line:
+                    return 1
+        for task, name in (
+            ("one", "one picture, 480 x 640"),
+            ("all", f"{len(SIZES)} pictures of mixed sizes"),
+        ):
+            answers: dict[str, list[dict[str, Any]]] = {kind: [] for kind in kinds}
+            for _ in range(args.runs + 1):
+                for kind, worker in workers.items():
+                    worker.stdin.write(task + "\n")
+                    worker.stdin.flush()
+                    answers[kind].append(json.loads(worker.stdout.readline()))
+            medians = {k: statistics.median(a["seconds"] for a in v[1:]) for k, v in answers.items()}
+            best = {k: min(a["seconds"] for a in v[1:]) for k, v in answers.items()}
+            sys.stdout.write(
+                f"{name}, {answers['ours'][0]['objects']} objects, median (fastest) of {args.runs}\n"
+            )
+            for kind in kinds:
+                sys.stdout.write(f"  {kind:10}{medians[kind]:8.3f} s ({best[kind]:.3f})\n")
+            if args.published:
+                same = answers["published"][0]["ranks"] == answers["ours"][0]["ranks"]
+                ratio = medians["published"] / medians["ours"]
+                sys.stdout.write(
+                    f"  ours is {ratio:.2f} times as fast; same ranks: {'yes' if same else 'no'}\n"
+                )
+        for worker in workers.values():
+            worker.stdin.close()
+            worker.wait()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
