@@ -34,6 +34,24 @@ DETECTORS: dict[str, tuple[str, dict[str, Any]]] = {
         "configs/sor/demo.yaml",
         {"MODEL__ROI_MASK_HEAD__ASSIGN_CRITERION": "area", "MODEL__MASKIOU_ON": False, **CENTERMASK},
     ),
+    "deformable": (
+        "configs/sor/demo.yaml",
+        {
+            "MODEL__VOVNET__STAGE_WITH_DCN": (False, True, True, True),
+            "MODEL__VOVNET__WITH_MODULATED_DCN": True,
+            "MODEL__FCOS__USE_DEFORMABLE": True,
+            **CENTERMASK,
+        },
+    ),
+    "fcos-resnet": (
+        "configs/sor/demo.yaml",
+        {
+            "MODEL__BACKBONE__NAME": "build_fcos_resnet_fpn_backbone",
+            "MODEL__RESNETS__OUT_FEATURES": ["res3", "res4", "res5"],
+            "MODEL__FPN__IN_FEATURES": ["res3", "res4", "res5"],
+            **CENTERMASK,
+        },
+    ),
 }
 
 
@@ -45,6 +63,9 @@ def lively(config: str, **options: Any) -> Any:
         for module in model.modules():
             if isinstance(module, FrozenBatchNorm2d):
                 module.weight.fill_(0.5)  # without weights the activations of a deep network grow too large
+        for key, value in model.named_parameters():
+            if "offset" in key and value.dim() > 1:
+                value.normal_(std=0.02)  # they start as plain convolutions
         if hasattr(model.proposal_generator, "fcos_head"):
             head = model.proposal_generator.fcos_head
             head.cls_logits.bias.zero_()
