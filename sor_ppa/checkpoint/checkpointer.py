@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import detectron2.utils.comm as comm
@@ -24,6 +24,7 @@ from .safetensors_file import write_safetensors
 __all__ = ["SORCheckpointer"]
 
 _log = logging.getLogger(__name__)
+T = TypeVar("T")
 _HEURISTICS = "matching_heuristics"
 _LONGEST_TAG = 4096
 
@@ -91,7 +92,7 @@ class SORCheckpointer(DetectionCheckpointer):
         if not path:
             _log.info("No weights given: the model starts from its initialisation")
             return {}
-        checkpoint, fit = self._agree(path, complete)
+        checkpoint, fit = _agree(lambda: self._read_and_fit(path, complete))
         self.model.load_state_dict(dict(fit.loaded), strict=False)
         self.fit = fit.without_numbers()
         self._log_fit(path, checkpoint, fit)
@@ -118,7 +119,7 @@ class SORCheckpointer(DetectionCheckpointer):
         """
         if not (resume and self.has_checkpoint()):
             return self.load(path, checkpointables=[], complete=complete)
-        last = self.get_checkpoint_file()
+        last = _agree(self.get_checkpoint_file)
         rest = self.load(last, checkpointables=[], complete=True)
         if lacking := [key for key in self.checkpointables if key not in rest]:
             raise CheckpointError(
@@ -205,19 +206,6 @@ class SORCheckpointer(DetectionCheckpointer):
         checkpoint = read_checkpoint(filename, allow_non_finite=self.allow_non_finite)
         return {**checkpoint.extras, "model": checkpoint.tensors}
 
-    def _agree(self, path: str, complete: bool) -> tuple[Checkpoint, Fit]:
-        """Read and fit on every process; raise on all of them if one cannot."""
-        result: tuple[Checkpoint, Fit] | None = None
-        error = ""
-        try:
-            result = self._read_and_fit(path, complete)
-        except CheckpointError as caught:
-            error = str(caught)
-        errors = [e for e in comm.all_gather(error) if e]
-        if result is None or errors:
-            raise CheckpointError(error or errors[0])
-        return result
-
     def _read_and_fit(self, path: str, complete: bool) -> tuple[Checkpoint, Fit]:
         path, heuristics = _split_query(path)
         local = self._local(path)
@@ -265,6 +253,20 @@ class SORCheckpointer(DetectionCheckpointer):
         """Whether bottlenecks stride in their 1x1 convolution, as Caffe2's do and torchvision's do not."""
         convolutions = (m for name, m in self.model.named_modules() if name.endswith("res3.0.conv1"))
         return any(tuple(getattr(m, "stride", ())) == (2, 2) for m in convolutions)
+
+
+def _agree(action: Callable[[], T]) -> T:
+    """Do something on every process; raise on all of them if one cannot."""
+    result: list[T] = []
+    error = ""
+    try:
+        result.append(action())
+    except CheckpointError as caught:
+        error = str(caught)
+    errors = [e for e in comm.all_gather(error) if e]
+    if not result or errors:
+        raise CheckpointError(error or errors[0])
+    return result[0]
 
 
 def _write_whole(target: str, write: Callable[[Any], object]) -> None:

@@ -367,3 +367,12 @@ def test_another_networks_weights_are_told_and_not_evaluated(
     )
     with pytest.raises(CheckpointError, match=r"w\.pth: of a network with more layers"):
         SORCheckpointer(model).load(str(tmp_path / "w.pth"), complete=True)
+
+
+def test_every_process_stops_where_one_finds_no_last_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpointer = saved(tmp_path)
+    monkeypatch.setattr(comm, "all_gather", lambda mine: [mine, "last_checkpoint: names nothing"])
+    with pytest.raises(CheckpointError, match="^last_checkpoint: names nothing$"):
+        checkpointer.resume_or_load("", resume=True)

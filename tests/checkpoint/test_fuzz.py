@@ -121,3 +121,21 @@ def test_a_flipped_bit_anywhere_is_survived(kind: str, tmp_path: Path) -> None:
         damaged = bytearray(content)
         damaged[position] ^= 1 << position % 8
         survives(bytes(damaged), tmp_path / "w")
+
+
+@pytest.mark.parametrize("kind", ["zip", "safetensors"])
+@settings(max_examples=100, deadline=None)
+@given(data=st.data())
+def test_damage_never_changes_what_a_checksum_covers(kind: str, data: st.DataObject) -> None:
+    damaged = bytearray(whole(kind))
+    damaged[data.draw(st.integers(0, len(damaged) - 1), label="byte")] ^= 1 << data.draw(st.integers(0, 7))
+    expected = files.example()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "w"
+        path.write_bytes(damaged)
+        try:
+            found = read_checkpoint(path).tensors
+        except CheckpointError:
+            return
+    assert sorted(found) == sorted(expected)
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
