@@ -45,11 +45,11 @@ def assert_same_features(ours: nn.Module, theirs: nn.Module, names: list[str], f
     torch.save(random_statistics(theirs).state_dict(), folder / "w.pth")
     checkpointer = SORCheckpointer(Detector(ours))
     checkpointer.load(str(folder / "w.pth"), complete=True)
-    image = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(2))
-    with torch.no_grad():
-        found, expected = ours(image), get(theirs, image)
+    image = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(2)).double()
+    with torch.no_grad():  # in doubles: random weights make features of thousands, whose rounding shows
+        found, expected = ours.double()(image), get(theirs.double(), image)
     for name, tensor in zip(names, expected, strict=True):
-        torch.testing.assert_close(found[name], tensor, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(found[name], tensor, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize(
