@@ -54,6 +54,12 @@ def build_checked_model(cfg: CfgNode) -> nn.Module:
     except ValueError as error:
         _log.debug("The model cannot be built", exc_info=True)
         raise ConfigError(" ".join(str(error).split())) from error
+    except KeyError as error:
+        _log.debug("The model cannot be built", exc_info=True)
+        found = error.args[0] if error.args else ""
+        raise ConfigError(
+            f"MODEL: found {found!r}, expected what the parts of {cfg.MODEL.META_ARCHITECTURE} know"
+        ) from error
 
 
 def check_model_config(cfg: CfgNode) -> None:

@@ -119,6 +119,14 @@ def test_detector_and_roi_heads_know_the_same_classes(config: str, detector: str
         build(config, **{f"MODEL__{detector}__NUM_CLASSES": 5})
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "found"), [("RPN__IN_FEATURES", ["p9"], "'p9'"), ("RESNETS__DEPTH", 51, "51")]
+)
+def test_what_detectron2_does_not_know_is_one_line(key: str, value: Any, found: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^MODEL: found {found}, expected what the parts of \w+ know$"):
+        build(MASK_RCNN, **{f"MODEL__{key}": value})
+
+
 def test_an_embedding_without_cells_is_named() -> None:
     with pytest.raises(ConfigError, match=r"MODEL\.SOR\.QUANT_NUM: found 0, expected at least 1"):
         build(DEMO, **POSITION_CELLS, MODEL__SOR__QUANT_NUM=0)
