@@ -21,6 +21,13 @@ def parity_dir(name: str) -> Path:
     pytest.skip(f"parity fixtures not found: neither {SHARED / name} nor {COPIES / name}")
 
 
+def originals_dir(name: str) -> Path:
+    """The folder of one system's fixtures beside the project, whole; skips the test, saying so, without it."""
+    if not (SHARED / name).is_dir():
+        pytest.skip(f"original parity fixtures not found: {SHARED / name} (the copies are tested)")
+    return SHARED / name
+
+
 def deterministic() -> ModuleType:
     """The module that fills weights and makes images by rule."""
     return _deterministic

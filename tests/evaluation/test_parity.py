@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sor_ppa.evaluation import ImageScores, RankingScorer, find_variant, paint
-from tests.parity import parity_dir
+from tests.parity import originals_dir
 
 from .cases import FOLDER, cases, reference
 
@@ -75,7 +75,7 @@ def test_a_painted_map_scores_like_the_instances_it_was_painted_from(images, pai
 
 
 def test_the_copy_in_the_project_is_the_fixture():
-    folder = parity_dir("metrics")
+    folder = originals_dir("metrics")
     assert (folder / "cases.npz").read_bytes() == (FOLDER / "cases.npz").read_bytes()
     published = json.loads((folder / "reference_values.json").read_text())
     for case in cases().values():
@@ -87,7 +87,7 @@ def test_the_copy_in_the_project_is_the_fixture():
 
 
 def test_painted_maps_equal_the_stored_arrays():
-    folder = parity_dir("metrics")
+    folder = originals_dir("metrics")
     spec = importlib.util.spec_from_file_location("load_fixture", folder / "load_fixture.py")
     assert spec is not None
     assert spec.loader is not None
