@@ -22,7 +22,7 @@ def parity_dir(name: str) -> Path:
 
 
 def originals_dir(name: str) -> Path:
-    """The folder of one system's fixtures beside the project, whole; skips the test, saying so, without it."""
+    """The folder of one system's whole fixtures beside the project; skips the test, saying so, without it."""
     if not (SHARED / name).is_dir():
         pytest.skip(f"original parity fixtures not found: {SHARED / name} (the copies are tested)")
     return SHARED / name
