@@ -241,17 +241,19 @@ class AugmentedRanker(nn.Module):
             ):
                 masks.append(instances.pred_masks.flip(-1) if flip else instances.pred_masks)
                 mask_scores.append(instances.mask_scores)
-                logits.append(instances.pred_rank_logits)
+                if instances.has("pred_rank_logits"):
+                    logits.append(instances.pred_rank_logits)
 
         result = Instances((height, width))
         result.pred_boxes, result.scores, result.pred_classes = Boxes(boxes), scores, classes
         result.pred_masks = torch.stack(masks).mean(0)
         result.mask_scores = torch.stack(mask_scores).mean(0)
-        result.pred_rank_logits = torch.stack(logits).mean(0)
-        options = detector.roi_heads.ranking
-        result.pred_ranks, result.pred_rank_scores = decode_ranks(
-            result.pred_rank_logits, [len(boxes)], options.decoder, options.threshold
-        )
+        if logits:
+            result.pred_rank_logits = torch.stack(logits).mean(0)
+            options = detector.roi_heads.ranking
+            result.pred_ranks, result.pred_rank_scores = decode_ranks(
+                result.pred_rank_logits, [len(boxes)], options.decoder, options.threshold
+            )
         return detector_postprocess(result, height, width)
 
 
@@ -300,7 +302,7 @@ def with_views(cfg: CfgNode, detector: nn.Module, min_score: float = 0.0) -> nn.
         return detector
     inner: Any = detector.module if isinstance(detector, DistributedDataParallel) else detector
     heads = getattr(inner, "roi_heads", None)
-    if not hasattr(inner, "detect") or getattr(heads, "sor_head", None) is None:
+    if not hasattr(inner, "detect") or not hasattr(heads, "sor_head"):
         raise ConfigError(
             f"TEST.AUG.ENABLED: found True with MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE} and "
             f"MODEL.ROI_HEADS.NAME {cfg.MODEL.ROI_HEADS.NAME}, expected a detector that segments and ranks"

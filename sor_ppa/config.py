@@ -192,7 +192,7 @@ def _add_roi_heads(cfg: CfgNode) -> None:
 
 def _add_ranking(cfg: CfgNode) -> None:
     cfg.MODEL.SOR = CfgNode()
-    # Registered name of the ranking head.
+    # Registered name of the ranking head; "" for none: a detector without ranks, evaluated by COCO AP.
     cfg.MODEL.SOR.NAME = "SinglePredictor"
     # Number of ranks K.
     cfg.MODEL.SOR.NUM_RANKS = 5

@@ -292,12 +292,12 @@ class Trainer(DefaultTrainer):
 
 
 def _ranks(cfg: CfgNode) -> bool:
-    """Whether objects get ranks: detectron2's own ROI heads give none."""
+    """Whether objects get ranks: without a ranking head, and with detectron2's own ROI heads, none."""
     two_stage = cfg.MODEL.META_ARCHITECTURE in ("GeneralizedRCNN", "SalientObjectRanker")
     foreign = two_stage and ROI_HEADS_REGISTRY.get(cfg.MODEL.ROI_HEADS.NAME).__module__.startswith(
         "detectron2."
     )
-    return not foreign or cfg.MODEL.SOR.RANK_BY != "head"
+    return cfg.MODEL.SOR.RANK_BY != "head" or bool(cfg.MODEL.SOR.NAME and not foreign)
 
 
 def _share_buffers(model: nn.Module) -> None:

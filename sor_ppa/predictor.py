@@ -283,7 +283,8 @@ class SORPredictor:
         """The instances confident enough, the ranked ones first, from the most salient down."""
         missing = [name for name in _FIELDS if not instances.has(name)]
         if missing and missing != ["pred_masks"]:
-            raise ValueError(f"model: its instances lack {', '.join(missing)}")
+            reason = " (without MODEL.SOR.NAME nothing is ranked)" if not self.cfg.MODEL.SOR.NAME else ""
+            raise ValueError(f"model: its instances lack {', '.join(missing)}{reason}")
         # Masks of large pictures are large: only those that stay leave the device.
         instances = instances[instances.scores >= self.min_score].to(torch.device("cpu"))
         if missing:  # a detector that does not segment: its boxes stand for the objects

@@ -150,7 +150,7 @@ class CenterROIHeads(nn.Module):
             "mask_head": build_mask_head(cfg, shape),
             "maskiou_head": build_maskiou_head(cfg, shape) if cfg.MODEL.MASKIOU_ON else None,
             "maskiou_weight": cfg.MODEL.MASKIOU_LOSS_WEIGHT,
-            "ranking_head": build_sor_head(cfg, shape),
+            "ranking_head": build_sor_head(cfg, shape) if cfg.MODEL.SOR.NAME else None,
             "ranking": RankingOptions.from_config(cfg, published_threshold=0.1, divisibility=max(strides)),
             "matcher": Matcher(heads.IOU_THRESHOLDS, heads.IOU_LABELS, allow_low_quality_matches=False),
             "positive_limit": int(heads.BATCH_SIZE_PER_IMAGE * heads.POSITIVE_FRACTION),

@@ -130,7 +130,8 @@ class SaliencyStage(nn.Module):
 
     def _refine(self, image: NDArray[np.uint8], instances: Instances) -> Instances:
         assert self.refiner is not None
-        ranked = torch.nonzero(instances.pred_ranks >= 0)[:, 0]
+        every = torch.arange(len(instances), device=instances.scores.device)
+        ranked = every[instances.pred_ranks >= 0] if instances.has("pred_ranks") else every
         masks = instances.pred_masks[ranked].cpu().numpy()
         sharper = refine_masks(image, masks, self.refiner, margin=self.margin, band=self.band)
         result = Instances(instances.image_size, **instances.get_fields())

@@ -66,6 +66,11 @@ class MaskRCNNHeads(StandardROIHeads):
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
         names = cfg.MODEL.ROI_HEADS.IN_FEATURES
         check_features("MODEL.ROI_HEADS.IN_FEATURES", names, input_shape)
+        if not cfg.MODEL.SOR.NAME:
+            raise ValueError(
+                "MODEL.SOR.NAME: found '', expected a ranking head "
+                "(without one: MODEL.ROI_HEADS.NAME StandardROIHeads)"
+            )
         check_least(1, {"MODEL.ROI_HEADS.NUM_CLASSES": cfg.MODEL.ROI_HEADS.NUM_CLASSES})
         head = cfg.MODEL.ROI_MASK_HEAD
         if cfg.MODEL.MASK_ON:
