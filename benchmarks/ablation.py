@@ -265,7 +265,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("output/ablation"), help="(default: %(default)s)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
-    parser.add_argument("--count", nargs=3, default=["10000", "50", "2000"], help="train, val and test images")
+    parser.add_argument(
+        "--count", nargs=3, default=["10000", "50", "2000"], help="train, val and test images"
+    )
     parser.add_argument("--epochs", type=int, default=12, help="of the branch (default: %(default)s)")
     parser.add_argument("--joint", action="store_true", help="train detector and branch together instead")
     parser.add_argument("--workers", type=int, default=2, help="trainings at once (default: %(default)s)")
