@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-
 from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN
 from detectron2.structures import Instances
 from torch import Tensor
+
+from ..layers.same_size import same_size_groups
 
 __all__ = ["SalientObjectRanker"]
 
@@ -38,12 +38,12 @@ class SalientObjectRanker(GeneralizedRCNN):
             Per image ``{"instances": Instances}``, or ``Instances`` without post-processing.
         """
         step = max(self.backbone.size_divisibility, 1)
-        groups = defaultdict(list)
-        for i, item in enumerate(batched_inputs):
-            height, width = item["image"].shape[-2:]
-            groups[-(-height // step), -(-width // step)].append(i)
+        sizes = [
+            (-(-height // step) * step, -(-width // step) * step)
+            for height, width in (item["image"].shape[-2:] for item in batched_inputs)
+        ]
         results: list = [None] * len(batched_inputs)
-        for rows in groups.values():
+        for rows in same_size_groups(sizes, self.device):
             given = [detected_instances[i] for i in rows] if detected_instances is not None else None
             part = super().inference([batched_inputs[i] for i in rows], given, do_postprocess)
             for i, result in zip(rows, part, strict=True):

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from sor_ppa.layers.boxes import xyxy_to_cxcywh
 from sor_ppa.layers.detr_matcher import HungarianMatcher
 from sor_ppa.layers.folded_resnet import FoldedResNet
+from sor_ppa.layers.same_size import same_size_groups
 
 from .criterion import DetectionCriterion, SalienceCriterion, Targets
 from .decoder import SalienceDecoder, SalienceDecoderLayer
@@ -298,11 +299,9 @@ class SalienceDETR(nn.Module):
         images = [item["image"].to(self.device) for item in batched_inputs]
         if self.test_resize:
             images = [resize_image(image, *self.test_resize) for image in images]
-        groups: dict[tuple[int, int], list[int]] = {}
-        for index, image in enumerate(images):
-            groups.setdefault((image.shape[-2], image.shape[-1]), []).append(index)
+        sizes = [(int(image.shape[-2]), int(image.shape[-1])) for image in images]
         results: list[dict[str, Any]] = [{} for _ in images]
-        for members in groups.values():
+        for members in same_size_groups(sizes, self.device):
             batch = self.batch([images[i] for i in members])
             maps, levels = self.feature_maps(batch)
             output = self.transformer(maps, levels)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, defaultdict
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
 
 from ..checks import check_features
+from ..layers.same_size import same_size_groups
 from .base import record_diagnostics
 from .detector import DETRDetector, at_original_size
 from .transformer import Encoded
@@ -90,11 +91,9 @@ class RankingDETR(DETRDetector):
         """
         if self.training:
             return self.training_losses(batched_inputs)
-        groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
-        for index, sample in enumerate(batched_inputs):
-            groups[tuple(sample["image"].shape)].append(index)
+        sizes = [(int(s["image"].shape[-2]), int(s["image"].shape[-1])) for s in batched_inputs]
         results: list[dict[str, Any]] = [{} for _ in batched_inputs]
-        for members in groups.values():
+        for members in same_size_groups(sizes, self.device):
             chosen = [batched_inputs[i] for i in members]
             for index, result in zip(members, self.inference(chosen), strict=True):
                 results[index] = result
