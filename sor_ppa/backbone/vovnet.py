@@ -57,7 +57,7 @@ class ConvNormReLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self._folded.fits(x, self.norm):
-            return self._folded(x, self.conv, self.norm)
+            return self._folded(x, self.conv, self.norm, relu=True)
         return F.relu_(self.norm(self.conv(x)))
 
 

@@ -14,7 +14,7 @@ __all__ = ["FoldedConv"]
 
 
 class FoldedConv:
-    """Runs a convolution without bias, its ``FrozenBatchNorm2d`` and a ReLU at once; equal up to rounding.
+    """Runs a convolution without bias and its ``FrozenBatchNorm2d`` at once; equal up to rounding.
 
     The folded kernel is kept until a tensor that it comes from changes.
     """
@@ -26,10 +26,10 @@ class FoldedConv:
         """Whether the fast path may stand for the plain one."""
         return type(norm) is FrozenBatchNorm2d and usable(x)
 
-    def __call__(self, x: Tensor, conv: nn.Conv2d, norm: Any) -> Tensor:
-        """``relu(norm(conv(x)))`` for x (B, C, h, w)."""
+    def __call__(self, x: Tensor, conv: nn.Conv2d, norm: Any, relu: bool) -> Tensor:
+        """``norm(conv(x))`` for x (B, C, h, w), and a ReLU where asked for."""
         weight, bias = self._kernel(conv, norm)
-        return conv2d(x, weight, bias, conv.stride[0], int(conv.padding[0]), conv.groups, relu=True)
+        return conv2d(x, weight, bias, conv.stride[0], int(conv.padding[0]), conv.groups, relu)
 
     def _kernel(self, conv: nn.Conv2d, norm: Any) -> tuple[Tensor, Tensor]:
         sources = (conv.weight, norm.weight, norm.bias, norm.running_mean, norm.running_var)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from detectron2.modeling.backbone.resnet import BasicStem, BottleneckBlock, ResN
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .onednn import conv2d
+from .folded_conv import FoldedConv
 
 __all__ = ["FoldedResNet"]
 
@@ -26,7 +27,7 @@ class FoldedResNet:
 
     def __init__(self, backbone: nn.Module) -> None:
         self._fits = _fits(backbone)
-        self._folded: dict[nn.Module, tuple[tuple[int, ...], Tensor, Tensor]] = {}
+        self._folded: defaultdict[nn.Module, FoldedConv] = defaultdict(FoldedConv)
 
     def __call__(self, backbone: Any, x: Tensor) -> dict[str, Tensor]:
         """The maps of ``backbone`` for images ``(B, 3, H, W)``."""
@@ -50,22 +51,7 @@ class FoldedResNet:
         return self._conv(block.conv3, y).add_(shortcut).relu_()
 
     def _conv(self, conv: Any, x: Tensor, relu: bool = False) -> Tensor:
-        weight, bias = self._kernel(conv)
-        return conv2d(x, weight, bias, conv.stride[0], conv.padding[0], conv.groups, relu)
-
-    def _kernel(self, conv: Any) -> tuple[Tensor, Tensor]:
-        norm = conv.norm
-        sources = (conv.weight, norm.weight, norm.bias, norm.running_mean, norm.running_var)
-        known = not any(source.is_inference() for source in sources)
-        state = tuple(n for s in sources for n in (s.data_ptr(), s._version)) if known else ()
-        kept = self._folded.get(conv)
-        if kept is not None and known and kept[0] == state:
-            return kept[1], kept[2]
-        scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
-        weight = (conv.weight * scale.view(-1, 1, 1, 1)).contiguous(memory_format=torch.channels_last)
-        bias = norm.bias - norm.running_mean * scale
-        self._folded[conv] = (state, weight, bias)
-        return weight, bias
+        return self._folded[conv](x, conv, conv.norm, relu)
 
 
 def _fits(backbone: Any) -> bool:
