@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import Tensor, nn
 
-__all__ = ["at_least_float32", "full_precision", "without_autocast"]
+__all__ = ["at_least_float32", "full_precision"]
 
 
 def at_least_float32(x: Tensor) -> Tensor:
     """``x``, in float32 where autocast made it float16 or bfloat16."""
     mixed = x.dtype in (torch.float16, torch.bfloat16) and torch.is_autocast_enabled(x.device.type)
     return x.float() if mixed else x
-
-
-@contextmanager
-def without_autocast(device: torch.device) -> Iterator[None]:
-    """No mixed precision on ``device`` within this context."""
-    with torch.autocast(device.type, enabled=False):
-        yield
 
 
 def full_precision(layer: nn.Module, x: Tensor) -> Tensor:
@@ -33,5 +23,5 @@ def full_precision(layer: nn.Module, x: Tensor) -> Tensor:
         layer: with parameters.
         x: what the layer takes.
     """
-    with without_autocast(x.device):
+    with torch.autocast(x.device.type, enabled=False):
         return layer(x.to(next(layer.parameters()).dtype))

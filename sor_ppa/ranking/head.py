@@ -23,7 +23,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..checks import check_least, check_registered
-from ..layers.precision import without_autocast
 from .decode import pad_by_image
 from .position import box_positions, quantised_cells
 
@@ -221,7 +220,7 @@ class RankingHead(nn.Module):
         if self.training:
             return self._logits(features, masks, maps, boxes, sizes, counts)
         dtype = self.sor.weight.dtype
-        with without_autocast(features.device):
+        with torch.autocast(features.device.type, enabled=False):
             return self._logits(features.to(dtype), masks.to(dtype), maps, boxes, sizes, counts)
 
     def _logits(

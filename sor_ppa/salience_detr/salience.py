@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sor_ppa.layers.onednn import Linear, linear
-from sor_ppa.layers.precision import without_autocast
 
 from .levels import Levels
 
@@ -135,7 +134,7 @@ class SalienceFilter(nn.Module):
             tokens: ``(B, S, C)``.
             levels: geometry of the batch.
         """
-        with without_autocast(tokens.device):
+        with torch.autocast(tokens.device.type, enabled=False):
             logits = self.score(tokens, levels)
         with torch.no_grad():
             budget = level_budget(levels, self.level_ratios)
