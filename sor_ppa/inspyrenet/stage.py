@@ -211,18 +211,14 @@ def with_saliency(cfg: CfgNode, detector: nn.Module) -> nn.Module:
 
 def _saliency_model(cfg: CfgNode, path: str, weights: str) -> tuple[CfgNode, InSPyReNet]:
     """A saliency model from its config file, on the detector's device, ready for inference."""
-    from detectron2.config import get_cfg
     from detectron2.modeling import build_model
 
     from ..checkpoint import SORCheckpointer
-    from ..config import add_sor_config
+    from ..config import load_config
 
     if not os.path.isfile(path):
         raise FileNotFoundError(f"MODEL.SOR.REFINER.CONFIG: no such file: {path}")
-    saliency_cfg = get_cfg()
-    add_sor_config(saliency_cfg)
-    saliency_cfg.merge_from_file(path, allow_unsafe=False)
-    saliency_cfg.MODEL.DEVICE = cfg.MODEL.DEVICE
+    saliency_cfg = load_config(path, ["MODEL.DEVICE", cfg.MODEL.DEVICE])
     model = build_model(saliency_cfg)
     if not isinstance(model, InSPyReNet):
         raise ValueError(f"{path}: expected MODEL.META_ARCHITECTURE InSPyReNet, found {type(model).__name__}")
