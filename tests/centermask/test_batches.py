@@ -22,14 +22,19 @@ def lively_model(config: str = "configs/sor/demo.yaml", **overrides: object) -> 
         config, MODEL__FCOS__INFERENCE_TH_TEST=0.3, MODEL__FCOS__POST_NMS_TOPK_TEST=12, **overrides
     )
     model = build_model(cfg).eval()
-    head = model.proposal_generator.fcos_head
+    see_objects(model.proposal_generator.fcos_head)
     with torch.no_grad():
-        head.cls_logits.bias.zero_()
-        head.cls_logits.weight.mul_(20)
-        head.bbox_pred.bias.fill_(3.0)
         model.roi_heads.sor_head.sor.weight.mul_(50)
         model.roi_heads.mask_head.predictor.weight.mul_(200)
     return model
+
+
+@torch.no_grad()
+def see_objects(head: Any) -> None:
+    """Let an FCOS head with random weights find objects of different confidence."""
+    head.cls_logits.bias.zero_()
+    head.cls_logits.weight.mul_(20)
+    head.bbox_pred.bias.fill_(3.0)
 
 
 def images(sizes: list[tuple[int, int]]) -> list[dict]:

@@ -12,7 +12,7 @@ from detectron2.structures import BitMasks, Boxes, Instances
 from detectron2.utils.events import EventStorage
 
 from sor_ppa.ranking import SOR_HEAD_REGISTRY
-from tests.centermask.test_batches import SIZES, images
+from tests.centermask.test_batches import SIZES, images, see_objects
 from tests.models import make_cfg
 
 CENTERMASK = {"MODEL__FCOS__INFERENCE_TH_TEST": 0.3, "MODEL__FCOS__POST_NMS_TOPK_TEST": 12}
@@ -67,10 +67,7 @@ def lively(config: str, **options: Any) -> Any:
             if "offset" in key and value.dim() > 1:
                 value.normal_(std=0.02)  # they start as plain convolutions
         if hasattr(model.proposal_generator, "fcos_head"):
-            head = model.proposal_generator.fcos_head
-            head.cls_logits.bias.zero_()
-            head.cls_logits.weight.mul_(20)
-            head.bbox_pred.bias.fill_(3.0)
+            see_objects(model.proposal_generator.fcos_head)
         model.roi_heads.sor_head.sor.weight.mul_(50)
         model.roi_heads.mask_head.predictor.weight.mul_(20)
     return model
