@@ -10,7 +10,7 @@ import pytest
 from tests import deterministic as _deterministic
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared" / "parity"
-COPIES = Path(__file__).resolve().parent / "data"
+COPIES = Path(__file__).resolve().parent / "fixtures"
 
 
 def parity_dir(name: str) -> Path:

@@ -1,8 +1,7 @@
 """Siamese DETR (CVPR 2023): pre-training without labels, and the detectors that start from it."""
 
-from .config import add_siamese_detr_config
 from .detector import DETRDetector
 from .pretraining import SiameseDETR
 from .ranking_detr import RankingDETR
 
-__all__ = ["DETRDetector", "RankingDETR", "SiameseDETR", "add_siamese_detr_config"]
+__all__ = ["DETRDetector", "RankingDETR", "SiameseDETR"]

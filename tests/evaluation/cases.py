@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sor_ppa.evaluation import ImageScores
 
-FOLDER = Path(__file__).resolve().parents[1] / "data" / "metrics"
+FOLDER = Path(__file__).resolve().parents[1] / "fixtures" / "metrics"
 STATUS = {"s": "skipped", "n": "nan_as_0", "e": "error"}
 
 

@@ -17,7 +17,7 @@ from sor_ppa.checkpoint import convert_published
 from tests.deterministic import fill_state_dict
 from tests.models import as_input, make_cfg
 
-DATA = Path(__file__).resolve().parents[1] / "data" / "mask_rcnn"
+DATA = Path(__file__).resolve().parents[1] / "fixtures" / "mask_rcnn"
 CASE: dict[str, Any] = json.loads((DATA / "manifest.json").read_text())
 
 

@@ -13,7 +13,7 @@ from detectron2.config import CfgNode, get_cfg
 from detectron2.modeling import build_model
 
 from sor_ppa.checkpoint.siamese_detr import convert
-from sor_ppa.siamese_detr import add_siamese_detr_config
+from sor_ppa.config.siamese_detr import add_siamese_detr_config
 from tests.parity import deterministic, parity_dir
 
 

@@ -1,6 +1,6 @@
 """The deformable pre-training against losses of the published code, run beside this one.
 
-The inputs are those of the conditional fixture with jitter; ``tests/data/siamese_detr`` holds the
+The inputs are those of the conditional fixture with jitter; ``tests/fixtures/siamese_detr`` holds the
 published parameter names and losses, recorded with the reference's plain PyTorch attention.
 """
 
@@ -18,7 +18,7 @@ from sor_ppa.checkpoint.siamese_detr import convert
 from .published import fixture, make_cfg
 from .test_pretraining_parity import make_batch, make_noise
 
-DATA = Path(__file__).parents[1] / "data" / "siamese_detr"
+DATA = Path(__file__).parents[1] / "fixtures" / "siamese_detr"
 VARIANTS = {"ms": (["res3", "res4", "res5"], 4), "ss": (["res5"], 1)}
 
 

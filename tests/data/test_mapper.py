@@ -14,7 +14,7 @@ from pycocotools import mask as mask_util
 
 from sor_ppa import add_sor_config
 from sor_ppa.data import DatasetError, RankingDatasetMapper, read_assr, to_detectron2
-from tests.data_room.folders import generated_picture, make_assr_folder
+from tests.data.folders import generated_picture, make_assr_folder
 
 
 def config(**keys: Any) -> CfgNode:

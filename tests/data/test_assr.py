@@ -11,7 +11,7 @@ import pytest
 from sor_ppa.data import DatasetError, read_assr, to_detectron2
 from sor_ppa.data.assr import assr_label
 from sor_ppa.data.faults import FaultSink
-from tests.data_room.folders import make_assr_folder
+from tests.data.folders import make_assr_folder
 from tests.parity import parity_dir
 
 

@@ -10,7 +10,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from sor_ppa import add_sor_config
 from sor_ppa.data import BUILTIN, DatasetError, load_records, register_all, register_from_config
 from sor_ppa.data.builtin import source_of
-from tests.data_room.folders import make_assr_folder, make_coco_folder, make_irsr_folder
+from tests.data.folders import make_assr_folder, make_coco_folder, make_irsr_folder
 
 
 @pytest.fixture(autouse=True)

@@ -25,7 +25,7 @@ from sor_ppa.data.augment import (
     large_scale_jitter,
     merged_ranks,
 )
-from tests.data_room.folders import generated_picture
+from tests.data.folders import generated_picture
 
 HEIGHT, WIDTH = 60, 90
 

@@ -18,7 +18,7 @@ from sor_ppa.data.checks import rle_fault
 from sor_ppa.data.formats import FORMATS
 from sor_ppa.data.painted import painted_objects
 from sor_ppa.data.rle import segmentation_mask
-from tests.data_room.folders import (
+from tests.data.folders import (
     DEFAULT_RANKS,
     make_coco_folder,
     make_irsr_folder,

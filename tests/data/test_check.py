@@ -14,7 +14,7 @@ from sor_ppa.data import register_all
 from sor_ppa.data.__main__ import main
 from sor_ppa.data.builtin import DatasetSource
 from sor_ppa.data.check import check_dataset
-from tests.data_room.folders import make_assr_folder, make_coco_folder, make_irsr_folder, make_painted_folder
+from tests.data.folders import make_assr_folder, make_coco_folder, make_irsr_folder, make_painted_folder
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ import pytest
 from sor_ppa.data import cache as cache_module
 from sor_ppa.data.builtin import DatasetSource
 from sor_ppa.data.formats import FORMATS
-from tests.data_room.folders import make_assr_folder, make_coco_folder, make_irsr_folder, make_painted_folder
+from tests.data.folders import make_assr_folder, make_coco_folder, make_irsr_folder, make_painted_folder
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from detectron2.data import build_detection_train_loader, get_detection_dataset_
 
 from sor_ppa import add_sor_config
 from sor_ppa.data import RankingDatasetMapper, register_all, register_from_config
-from tests.data_room.folders import make_assr_folder, make_coco_folder, make_irsr_folder
+from tests.data.folders import make_assr_folder, make_coco_folder, make_irsr_folder
 
 
 @pytest.fixture

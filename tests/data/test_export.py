@@ -15,7 +15,7 @@ from sor_ppa.data import DatasetError, ImageRecord, ObjectRecord, register_all
 from sor_ppa.data.export import WRITERS, write_records
 from sor_ppa.data.formats import FORMATS
 from sor_ppa.data.rle import segmentation_mask
-from tests.data_room.folders import (
+from tests.data.folders import (
     generated_picture,
     make_assr_folder,
     make_coco_folder,
