@@ -46,8 +46,8 @@ version = "{version}"
 description = "FAIR's object detection and segmentation library, 0.6, without compiled code"
 requires-python = ">=3.10"
 dependencies = [
-    "Pillow>=7.1", "cloudpickle", "fvcore<0.1.6,>=0.1.5", "hydra-core>=1.1", "iopath<0.2,>=0.1.7", "matplotlib",
-    "numpy", "omegaconf<2.4,>=2.1", "pycocotools>=2.0.2", "tabulate", "tensorboard", "termcolor>=1.1",
+    "Pillow>=7.1", "cloudpickle", "fvcore<0.1.6,>=0.1.5", "hydra-core>=1.1", "iopath<0.2,>=0.1.7",
+    "matplotlib", "numpy", "omegaconf<2.4,>=2.1", "pycocotools>=2.0.2", "tabulate", "tensorboard", "termcolor>=1.1",
     "tqdm>4.29.0", "yacs>=0.1.8",
 ]
 
@@ -91,7 +91,7 @@ def build_wheel(sdist: Path, directory: Path) -> Path:
         raise BuildError(f"{sdist}: expected SHA-256 {SHA256}, found {found}")
     with tempfile.TemporaryDirectory() as scratch:
         with tarfile.open(sdist) as archive:  # its content is pinned by the hash
-            archive.extractall(scratch, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
+            archive.extractall(scratch)
         source = Path(scratch) / SDIST
         for origin, target in PROJECTS.items():
             shutil.move(source / origin, source / "detectron2" / target)
@@ -128,9 +128,7 @@ def _run(options: argparse.Namespace) -> None:
     if version is not None and not options.wheel_dir:
         outdated = "+pure." in version and version != wheel_version()
         if not options.force and not outdated:
-            _say(
-                f"detectron2 {version or '(without version)'} is installed: left as it is (--force replaces it)"
-            )
+            _say(f"detectron2 {version} is installed: left as it is (--force replaces it)")
             return
         if not version:
             raise BuildError("detectron2: expected an installation by pip, found a folder; remove it first")
