@@ -47,7 +47,8 @@ description = "FAIR's object detection and segmentation library, 0.6, without co
 requires-python = ">=3.10"
 dependencies = [
     "Pillow>=7.1", "cloudpickle", "fvcore<0.1.6,>=0.1.5", "hydra-core>=1.1", "iopath<0.2,>=0.1.7",
-    "matplotlib", "numpy", "omegaconf<2.4,>=2.1", "pycocotools>=2.0.2", "tabulate", "tensorboard", "termcolor>=1.1",
+    "matplotlib", "numpy", "omegaconf<2.4,>=2.1", "pycocotools>=2.0.2", "tabulate", "tensorboard",
+    "termcolor>=1.1",
     "tqdm>4.29.0", "yacs>=0.1.8",
 ]
 
