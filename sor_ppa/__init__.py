@@ -17,7 +17,7 @@ from . import (  # noqa: E402
     salience_detr,
     siamese_detr,
 )
-from .config import add_sor_config  # noqa: E402
+from .config import add_sor_config, get_config_file  # noqa: E402
 
 __version__ = "0.1.0"
 
@@ -27,6 +27,7 @@ __all__ = [
     "backbone",
     "centermask",
     "data",
+    "get_config_file",
     "inspyrenet",
     "mask_rcnn",
     "salience_detr",
