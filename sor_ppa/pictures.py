@@ -53,5 +53,7 @@ def to_bgr(picture: Any, channel_order: ChannelOrder = "bgr", name: str = "pictu
     array = np.asarray(array)
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not array.size:
         kinds = "a path, a PIL image, a uint8 array (H, W, 3) or a uint8 tensor (3, H, W)"
-        raise ValueError(f"{name}: expected {kinds}, found {type(picture).__name__} {array.dtype} {array.shape}")
+        raise ValueError(
+            f"{name}: expected {kinds}, found {type(picture).__name__} {array.dtype} {array.shape}"
+        )
     return array if channel_order == "bgr" else np.ascontiguousarray(array[:, :, ::-1])

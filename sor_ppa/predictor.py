@@ -7,7 +7,6 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
-from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
@@ -38,7 +37,7 @@ class SORPredictor:
 
     Pictures are resized as detectron2's ``DefaultPredictor`` does (``INPUT.MIN_SIZE_TEST``,
     ``MAX_SIZE_TEST``, ``FORMAT``). Only pictures of one padded size share a batch, so the result for a
-    picture does not depend on the others. Several threads may use one predictor; they take turns at the model.
+    picture does not depend on the others. Threads may share a predictor; they take turns at the model.
 
     Example::
 

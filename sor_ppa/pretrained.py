@@ -10,7 +10,7 @@ import yaml
 from detectron2.config import CfgNode, get_cfg
 
 from . import checkpoint
-from .config import ConfigError, add_sor_config, load_config, settle_config
+from .config import ConfigError, add_sor_config, get_config_file, load_config, settle_config
 
 __all__ = ["find_pretrained"]
 
@@ -36,9 +36,8 @@ def find_pretrained(
     """
     name = os.fspath(source)
     if name == CONTRAST:
-        return load_config(config or _config_file("contrast/contrast.yaml"), options), ()
+        return load_config(config or get_config_file("contrast/contrast.yaml"), options), ()
     path = Path(name) if os.path.isfile(name) else _from_zoo(name)
-    # TODO(merge): import both names at the top once the checkpoint package has them.
     read_info = getattr(checkpoint, "read_checkpoint_info", None)
     info = read_info(os.fspath(path)) if read_info is not None else None
     names = tuple(info.class_names) if info is not None else ()
@@ -60,11 +59,6 @@ def _from_zoo(name: str) -> Path:
             f"{name}: expected a weight file or {CONTRAST!r}, found no such file"
         ) from None
     return Path(resolve(name))
-
-
-def _config_file(name: str) -> str:
-    # TODO(merge): use sor_ppa.get_config_file, which also finds configs in an installed package.
-    return str(Path(__file__).resolve().parents[1] / "configs" / name)
 
 
 def _parse_config(text: str, name: str, options: Sequence[str]) -> CfgNode:

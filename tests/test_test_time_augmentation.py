@@ -9,9 +9,9 @@ import pytest
 import torch
 from detectron2.layers import FrozenBatchNorm2d
 from detectron2.structures import Instances
+from sor_ppa.augmented import AugmentedRanker, View, fuse, views_from_config, with_views
 from torch import Tensor, nn
 
-from sor_ppa.augmented import AugmentedRanker, View, fuse, views_from_config, with_views
 from sor_ppa.config import ConfigError
 from sor_ppa.predictor import SORPredictor, demo_predictor
 from tests.centermask.test_batches import lively_model, same

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 from detectron2.structures import Boxes, Instances
+from sor_ppa.inspyrenet.stage import SaliencyStage, mean_saliency, rank_by_saliency, with_saliency
 from torch import nn
 
 from sor_ppa.evaluation.boundary import boundary_accuracy
 from sor_ppa.inspyrenet.refine import ColorRefiner, NetworkRefiner, refine_masks, signed_distance
-from sor_ppa.inspyrenet.stage import SaliencyStage, mean_saliency, rank_by_saliency, with_saliency
 
 from .test_meta_arch import config, model  # noqa: F401  (a fixture)
 
