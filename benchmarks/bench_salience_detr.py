@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     cfg.MODEL.SALIENCE_DETR.TEST_RESIZE = []
     torch.manual_seed(0)
-    model = tune_for_inference(build_model(cfg))
+    model: Any = tune_for_inference(build_model(cfg))
     image = torch.randint(0, 256, (3, *args.size), dtype=torch.uint8).to(model.device)
     medians = measure(model, image, args.runs, _clock(model.device, args.process_time))
     height, width = args.size

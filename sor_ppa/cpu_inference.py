@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import Any
 
 import torch
 from detectron2.layers import Conv2d, FrozenBatchNorm2d
@@ -66,7 +67,8 @@ def _pairs(module: nn.Module) -> Iterator[tuple[str, str]]:
 
 
 def _fold(module: nn.Module, conv_name: str, norm_name: str) -> None:
-    conv, norm = module.get_submodule(conv_name), module.get_submodule(norm_name)
+    conv: nn.Module = module.get_submodule(conv_name)
+    norm: Any = module.get_submodule(norm_name)
     if type(norm) not in _NORMS or norm.running_mean is None or not isinstance(conv, nn.Conv2d):
         return
     conv.weight, conv.bias = fuse_conv_bn_weights(

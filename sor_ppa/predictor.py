@@ -133,7 +133,9 @@ class SORPredictor:
         return cls(load_config(path, opts), batch_size=batch_size, min_score=min_score)
 
     @overload
-    def __call__(self, pictures: Picture, *, channel_order: ChannelOrder = ...) -> RankedImage: ...
+    def __call__(  # type: ignore[overload-overlap]  # a path is an iterable of text, too
+        self, pictures: Picture, *, channel_order: ChannelOrder = ...
+    ) -> RankedImage: ...
 
     @overload
     def __call__(
