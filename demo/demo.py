@@ -157,9 +157,8 @@ def saliency(args: argparse.Namespace) -> int:
             return 2
         cfg = load_config(args.config_file, args.opts)
         if not cfg.MODEL.WEIGHTS and "MODEL.WEIGHTS" not in args.opts[::2]:
-            raise ValueError(
-                f'{args.config_file}: MODEL.WEIGHTS: expected a weight file ("" for random weights), found none'
-            )
+            expected = 'a weight file ("" for random weights)'
+            raise ValueError(f"{args.config_file}: MODEL.WEIGHTS: expected {expected}, found none")
         summary = run_saliency(SaliencyPredictor(cfg, mode=args.mode), pictures, videos, output)
     except (OSError, ValueError) as error:
         sys.stderr.write(f"{error}\n")
