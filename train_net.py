@@ -16,7 +16,7 @@ from sor_ppa.launching import start
 
 
 def main(args: argparse.Namespace) -> None:
-    """One process: a mistake of the user's is one line, whatever the number of processes."""
+    """Run one process; leave with a one-line message for errors in configuration, data or weights."""
     try:
         run(args)
     except (CheckpointError, ConfigError, DatasetError) as error:

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
-"""Rank the salient objects of photographs: drawings, saliency maps and JSON files into a folder.
+"""Rank the salient objects of pictures; write drawings, saliency maps and JSON files into a folder.
 
-With --task saliency: the saliency map of photographs and videos, cut-outs and other backgrounds.
+With --task saliency: write saliency maps, cut-outs or pictures with another background, also of videos.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ CONFIG_KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)*")
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line; ``opts`` holds the config options wherever they stood."""
+    """Parse the command line; ``opts`` holds the config options wherever they stand."""
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--task", choices=("ranking", "saliency"), default="ranking", help="what to do")
+    parser.add_argument("--task", choices=("ranking", "saliency"), default="ranking", help="default: ranking")
     parser.add_argument(
         "--config-file", metavar="FILE", help=f"model config (default: {', '.join(CONFIGS.values())})"
     )
@@ -42,27 +42,29 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--confidence-threshold",
         type=float,
         metavar="P",
-        help="leave out detections below this score, before ranking (default: the config's thresholds)",
+        help="ignore detections below this score (default: the thresholds of the config)",
     )
     parser.add_argument(
         "--batch-size", type=int, default=4, metavar="N", help="pictures at once (default: 4)"
     )
-    parser.add_argument("--format", choices=("jpg", "png"), default="jpg", help="of the drawings")
-    parser.add_argument("--masks", choices=("rle", "polygons"), default="rle", help="in the JSON files")
+    parser.add_argument("--format", choices=("jpg", "png"), default="jpg", help="file format of the drawings")
+    parser.add_argument(
+        "--masks", choices=("rle", "polygons"), default="rle", help="format of masks in the JSON files"
+    )
     parser.add_argument("--scores", action="store_true", help="write confidences below the badges")
     parser.add_argument(
         "--salience-maps",
         action="store_true",
-        help="also a sheet with the detections beside the model's foreground maps (Salience-DETR)",
+        help="also write a sheet of the model's foreground maps (Salience-DETR)",
     )
-    parser.add_argument("--legend", action="store_true", help="draw a legend of the ranks' colours")
+    parser.add_argument("--legend", action="store_true", help="draw a legend of the ranks' colors")
     group = parser.add_argument_group("task saliency")
     group.add_argument(
         "--type",
         nargs="+",
         default=["map"],
         metavar="TYPE",
-        help="outputs: map, rgba, green, white, blur, overlay, a colour r,g,b, a background picture",
+        help="outputs: map, rgba, green, white, blur, overlay, a color r,g,b, a background picture",
     )
     group.add_argument("--threshold", type=float, metavar="P", help="hard masks instead of soft edges")
     group.add_argument("--reverse", action="store_true", help="keep the background instead")
@@ -97,7 +99,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def _split(values: Sequence[str]) -> tuple[list[str], list[str]]:
-    """``--input a b KEY VALUE`` swallows the options, and so does ``--type``: they start at the first key."""
+    """Split the values of ``--input`` or ``--type`` from the config options behind them."""
     for i, value in enumerate(values):
         if "." in value and CONFIG_KEY.fullmatch(value) and not os.path.exists(value):
             return list(values[:i]), list(values[i:])
@@ -105,7 +107,7 @@ def _split(values: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run; 0 where every input was ranked, 1 where some were not, 2 where nothing could be done."""
+    """Run; return 0 if every input was ranked, 1 if some were not, 2 if nothing could be done."""
     args = parse(argv)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     if args.task == "saliency":
@@ -139,7 +141,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def saliency(args: argparse.Namespace) -> int:
-    """Run ``--task saliency``; returns as :func:`main`."""
+    """Run ``--task saliency``; return as :func:`main`."""
     from sor_ppa.config import load_config
     from sor_ppa.inspyrenet.predictor import SaliencyPredictor
     from sor_ppa.inspyrenet.run import SaliencyOutput, find_media, run_saliency
@@ -155,7 +157,8 @@ def saliency(args: argparse.Namespace) -> int:
             return 2
         cfg = load_config(args.config_file, args.opts)
         if not cfg.MODEL.WEIGHTS and "MODEL.WEIGHTS" not in args.opts[::2]:
-            raise ValueError(f'{args.config_file}: MODEL.WEIGHTS names no weights ("" asks for random ones)')
+            expected = 'a weight file ("" for random weights)'
+            raise ValueError(f"{args.config_file}: MODEL.WEIGHTS: expected {expected}, found none")
         summary = run_saliency(SaliencyPredictor(cfg, mode=args.mode), pictures, videos, output)
     except (OSError, ValueError) as error:
         sys.stderr.write(f"{error}\n")

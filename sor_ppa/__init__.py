@@ -3,6 +3,8 @@
 Importing this package registers its models and datasets with detectron2.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from ._requirements import check_requirements
 
 check_requirements()
@@ -19,9 +21,13 @@ from . import (  # noqa: E402
 )
 from .config import add_sor_config, get_config_file  # noqa: E402
 
+if TYPE_CHECKING:
+    from .predictor import SORPredictor
+
 __version__ = "0.1.0"
 
 __all__ = [
+    "SORPredictor",
     "__version__",
     "add_sor_config",
     "backbone",
@@ -33,3 +39,12 @@ __all__ = [
     "salience_detr",
     "siamese_detr",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the predictor when it is first used."""
+    if name == "SORPredictor":
+        from .predictor import SORPredictor
+
+        return SORPredictor
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""Starting one or more processes: detectron2's launcher, torchrun, and gloo on CPUs."""
+"""Starting training processes by detectron2's launcher, torchrun, or gloo on CPUs."""
 
 from __future__ import annotations
 
@@ -27,43 +27,43 @@ def start(
     dist_url: str = "auto",
     args: tuple = (),
 ) -> Any:
-    """Run a function in as many processes as asked for.
+    """Run a function in several processes.
 
-    Under ``torchrun`` the environment decides. Otherwise, with GPUs, detectron2's ``launch``;
-    without, the same number of CPU processes that talk by gloo.
+    Under ``torchrun`` the environment says how many. Otherwise detectron2's ``launch`` starts GPU processes, or,
+    without a GPU, this function starts CPU processes that communicate by gloo.
 
     Args:
         function: called with ``args`` in every process.
         num_processes: on each machine.
-        num_machines, machine_rank, dist_url: as ``detectron2.engine.launch`` takes them.
+        num_machines, machine_rank, dist_url: as for ``detectron2.engine.launch``.
         args: of the function.
 
     Returns:
-        What the function returns, where it ran in this process; None where it ran in others.
+        The result of the function if it ran in this process, else None.
 
     Raises:
-        ValueError: if several machines are asked for without an address.
-        SystemExit: the function left with a message in one of several processes: written once, then left.
+        ValueError: several machines without an address.
+        SystemExit: the function exited with a message in a child process; it is printed once.
     """
     if "TORCHELASTIC_RUN_ID" in os.environ or {"RANK", "WORLD_SIZE", "LOCAL_RANK"} <= os.environ.keys():
         return _under_torchrun(function, args)
     if num_processes * num_machines == 1:
         return function(*args)
     if dist_url == "auto" and num_machines > 1:
-        raise ValueError("--dist-url: found 'auto', expected an address (there are several machines)")
+        raise ValueError("--dist-url: expected an address for several machines, found 'auto'")
     with tempfile.TemporaryDirectory() as folder:
-        told = (folder, function, *args)
+        arguments = (folder, function, *args)
         try:
             if torch.cuda.is_available():
-                return launch(_noting_exit, num_processes, num_machines, machine_rank, dist_url, told)
+                return launch(_record_exit, num_processes, num_machines, machine_rank, dist_url, arguments)
             url = f"tcp://127.0.0.1:{_free_port()}" if dist_url == "auto" else dist_url
             mp.spawn(
                 _cpu_worker,
                 nprocs=num_processes,
-                args=(_noting_exit, num_processes, num_machines, machine_rank, url, told),
+                args=(_record_exit, num_processes, num_machines, machine_rank, url, arguments),
             )
         except mp.ProcessExitedException as error:
-            # Where all processes stop for one reason it is said once, and without a traceback.
+            # All processes usually stop for the same reason: print it once, without a traceback.
             reasons = sorted({file.read_text() for file in Path(folder).iterdir()})
             if not reasons:
                 raise
@@ -72,8 +72,8 @@ def start(
     return None
 
 
-def _noting_exit(folder: str, function: Callable[..., Any], *args: Any) -> Any:
-    """Call a function; the message with which it leaves the process goes into a file for its parent."""
+def _record_exit(folder: str, function: Callable[..., Any], *args: Any) -> Any:
+    """Call a function; write the message with which it exits into a file for the parent process."""
     try:
         return function(*args)
     except SystemExit as leaving:
@@ -120,7 +120,7 @@ def _cpu_worker(
 
 
 def _form_local_groups(size: int) -> None:
-    """Tell detectron2 which processes share a machine (it has no public call for it in v0.6)."""
+    """Tell detectron2 which processes share a machine; v0.6 has no public function for it."""
     if hasattr(comm, "create_local_process_group"):
         comm.create_local_process_group(size)
         return

@@ -2,11 +2,10 @@
 
 from .mapper import SODDatasetMapper
 from .meta_arch import InSPyReNet
-from .solver import build_inspyrenet_lr_scheduler, build_inspyrenet_optimizer
+from .solver import build_inspyrenet_optimizer
 
 __all__ = [
     "InSPyReNet",
     "SODDatasetMapper",
-    "build_inspyrenet_lr_scheduler",
     "build_inspyrenet_optimizer",
 ]

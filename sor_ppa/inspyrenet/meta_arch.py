@@ -8,18 +8,15 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode, configurable
-from detectron2.data import build_detection_train_loader
 from detectron2.modeling import META_ARCH_REGISTRY
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LRScheduler
 
 from .blending import predict_blended
 from .layers import resize
 from .losses import pyramid_losses
-from .mapper import SODDatasetMapper
 from .network import InSPyReNetNetwork, build_encoder
 from .preprocess import dynamic_size, resize_image
-from .solver import build_inspyrenet_lr_scheduler, build_inspyrenet_optimizer
+from .solver import build_inspyrenet_optimizer
 
 __all__ = ["InSPyReNet"]
 
@@ -114,21 +111,6 @@ class InSPyReNet(nn.Module):
     def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         """The published optimiser, for the trainer."""
         return build_inspyrenet_optimizer(cfg, model)
-
-    @staticmethod
-    def build_lr_scheduler(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> LRScheduler:
-        """The published schedule, for the trainer."""
-        return build_inspyrenet_lr_scheduler(cfg, optimizer)
-
-    @staticmethod
-    def build_train_loader(cfg: CfgNode) -> Any:
-        """Batches of augmented images with their masks, for the trainer."""
-        return build_detection_train_loader(cfg, mapper=SODDatasetMapper(cfg, is_train=True))
-
-    @staticmethod
-    def build_test_mapper(cfg: CfgNode) -> SODDatasetMapper:
-        """What reads an image for evaluation, for the trainer."""
-        return SODDatasetMapper(cfg, is_train=False)
 
     @property
     def device(self) -> torch.device:

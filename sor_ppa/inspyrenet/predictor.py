@@ -14,8 +14,8 @@ from detectron2.modeling import build_model
 from numpy.typing import NDArray
 
 from ..checkpoint import SORCheckpointer
+from ..cpu_inference import tune_for_inference
 from ..visualization.files import read_image
-from .layers import channels_last, fold_batch_norm
 from .meta_arch import InSPyReNet
 
 __all__ = ["MODES", "SaliencyPredictor"]
@@ -48,8 +48,7 @@ class SaliencyPredictor:
         if cfg.INPUT.FORMAT not in ("RGB", "BGR"):
             raise ValueError(f"INPUT.FORMAT: expected RGB or BGR, found {cfg.INPUT.FORMAT!r}")
         model = _build(cfg) if model is None else copy.deepcopy(model)
-        model.eval()
-        channels_last(fold_batch_norm(model.network))
+        tune_for_inference(model)
         if mode == "speed":
             model.dynamic, model.threshold = False, 0
         self.model = model

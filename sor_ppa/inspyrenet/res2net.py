@@ -12,8 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import fold_conv, pointwise_conv
-
 __all__ = ["Res2Net50", "Res2NetBlock"]
 
 BASE_WIDTH = 26
@@ -32,6 +30,12 @@ class Res2NetBlock(nn.Module):
         first: the first block of a stage: groups are convolved independently, and the shortcut pools and
             projects.
     """
+
+    conv_norm_pairs = (
+        ("conv1", "bn1"),
+        ("conv3", "bn3"),
+        *((f"convs.{group}", f"bns.{group}") for group in range(SCALE - 1)),
+    )
 
     def __init__(
         self, in_channels: int, planes: int, *, stride: int = 1, dilation: int = 1, first: bool = False
@@ -61,7 +65,7 @@ class Res2NetBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_channels, H, W) -> (B, 4 * planes, ceil(H / stride), ceil(W / stride))."""
-        hidden = F.relu_(self.bn1(pointwise_conv(x, self.conv1.weight, self.conv1.bias)))
+        hidden = F.relu_(self.bn1(self.conv1(x)))
         *groups, last = hidden.split(self.width, dim=1)
         outputs: list[Tensor] = []
         for group, conv, norm in zip(groups, self.convs, self.bns, strict=True):
@@ -69,29 +73,17 @@ class Res2NetBlock(nn.Module):
                 group = group + outputs[-1]
             outputs.append(F.relu_(norm(conv(group))))
         outputs.append(self.pool(last) if self.first else last)
-        out = self.bn3(pointwise_conv(torch.cat(outputs, 1), self.conv3.weight, self.conv3.bias))
+        out = self.bn3(self.conv3(torch.cat(outputs, 1)))
         if self.downsample is not None:
-            pool, project, norm = self.downsample
-            assert isinstance(project, nn.Conv2d)
-            x = norm(pointwise_conv(pool(x), project.weight, project.bias))
+            x = self.downsample(x)
         return F.relu_(out.add_(x))
-
-    def fold_batch_norm(self) -> None:
-        """Fold the block's BatchNorms into its convolutions, in place."""
-        pairs = [(self.conv1, self.bn1), (self.conv3, self.bn3), *zip(self.convs, self.bns, strict=True)]
-        for conv, norm in pairs:
-            fold_conv(conv, norm)  # type: ignore[arg-type]
-        self.bn1 = self.bn3 = nn.Identity()
-        self.bns = nn.ModuleList(nn.Identity() for _ in self.bns)
-        if self.downsample is not None:
-            fold_conv(self.downsample[1], self.downsample[2])  # type: ignore[arg-type]
-            self.downsample[2] = nn.Identity()
 
 
 class Res2Net50(nn.Module):
     """The encoder: five feature maps of 64, 256, 512, 1024 and 2048 channels, strides 4, 4, 8, 16, 32."""
 
     out_channels = (64, 256, 512, 1024, 2048)
+    conv_norm_pairs = (("conv1.6", "bn1"),)
 
     def __init__(self) -> None:
         super().__init__()
@@ -120,14 +112,6 @@ class Res2Net50(nn.Module):
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             features.append(stage(features[-1]))
         return features
-
-    def fold_batch_norm(self) -> None:
-        """Fold the stem's BatchNorms into its convolutions, in place (the blocks fold their own)."""
-        for conv, norm in ((0, 1), (3, 4)):
-            fold_conv(self.conv1[conv], self.conv1[norm])  # type: ignore[arg-type]
-            self.conv1[norm] = nn.Identity()
-        fold_conv(self.conv1[6], self.bn1)  # type: ignore[arg-type]
-        self.bn1 = nn.Identity()
 
 
 def _stage(in_channels: int, planes: int, stride: int, dilations: Sequence[int]) -> nn.Sequential:

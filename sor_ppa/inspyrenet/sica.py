@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import ConvBlock, pointwise_conv, resize
+from .layers import ConvBlock, resize
 
 __all__ = ["ContextAttention", "Tile", "tiles"]
 
@@ -238,7 +238,7 @@ class ContextAttention(nn.Module):
         """Attend to the regions and refine, (B, C, H, W) -> (B, channels, H, W), (B, 1, H, W)."""
         query = self.conv_query(x)
         similarity = [
-            pointwise_conv(part[None], self.scale * keys.t()[:, :, None, None])
+            F.conv2d(part[None], self.scale * keys.t()[:, :, None, None])
             for part, keys in zip(query, key, strict=True)
         ]
         weights = torch.cat(similarity).softmax(1)

@@ -14,8 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import linear
-
 __all__ = ["Swin", "relative_position_index", "shift_mask"]
 
 
@@ -77,7 +75,7 @@ class WindowAttention(nn.Module):
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """(B, windows, N, C) -> same; ``mask`` (windows, N, N) is added to the logits."""
         batch, windows, length, dim = x.shape
-        qkv = linear(x, self.qkv.weight, self.qkv.bias)
+        qkv = self.qkv(x)
         qkv = qkv.view(batch * windows, length, 3, self.heads, dim // self.heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)
         bias = self.relative_position_bias_table[self.relative_position_index]  # (N, N, heads)
@@ -87,7 +85,7 @@ class WindowAttention(nn.Module):
         bias = bias.to(query.dtype).expand(batch * windows, -1, -1, -1)
         out = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
         out = out.transpose(1, 2).reshape(batch, windows, length, dim)
-        return linear(out, self.proj.weight, self.proj.bias)
+        return self.proj(out)
 
 
 class Mlp(nn.Module):
@@ -100,8 +98,8 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., dim) -> (..., dim)."""
-        hidden = F.gelu(linear(x, self.fc1.weight, self.fc1.bias))
-        return linear(hidden, self.fc2.weight, self.fc2.bias)
+        hidden = F.gelu(self.fc1(x))
+        return self.fc2(hidden)
 
 
 class SwinBlock(nn.Module):
@@ -149,7 +147,7 @@ class PatchMerging(nn.Module):
         """(B, H, W, C) -> (B, ceil(H / 2), ceil(W / 2), 2C)."""
         x = F.pad(x, (0, 0, 0, x.shape[2] % 2, 0, x.shape[1] % 2))
         corners = [x[:, row::2, column::2] for column in (0, 1) for row in (0, 1)]
-        return linear(self.norm(torch.cat(corners, -1)), self.reduction.weight)
+        return self.reduction(self.norm(torch.cat(corners, -1)))
 
 
 class SwinStage(nn.Module):

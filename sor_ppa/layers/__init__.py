@@ -1,4 +1,4 @@
-"""Tensor maths that several models share."""
+"""Layers and tensor functions that several models share."""
 
 from .deformable_conv import DeformableConv2d
 from .distributed import mean_over_processes

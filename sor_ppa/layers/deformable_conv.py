@@ -9,7 +9,7 @@ __all__ = ["DeformableConv2d", "deform", "offset_layer"]
 
 
 def offset_layer(in_channels: int, modulated: bool, groups: int = 1) -> nn.Conv2d:
-    """What learns where nine taps go: 18 channels of offsets a group, then 9 of weights if ``modulated``."""
+    """Return the layer that predicts 18 offsets per group for 3x3 taps, and 9 weights if ``modulated``."""
     layer = nn.Conv2d(in_channels, (27 if modulated else 18) * groups, 3, padding=1)
     nn.init.zeros_(layer.weight)
     assert layer.bias is not None
@@ -18,7 +18,7 @@ def offset_layer(in_channels: int, modulated: bool, groups: int = 1) -> nn.Conv2
 
 
 def deform(x: Tensor, offset: nn.Module, conv: DeformConv2d, groups: int = 1) -> Tensor:
-    """Convolve (B, C, H, W) with moved and, where ``offset`` gives weights as well, weighted taps."""
+    """Convolve (B, C, H, W) at the offsets, and with the tap weights if any, that ``offset`` predicts."""
     moved = offset(x)
     count = 18 * groups
     if moved.shape[1] == count:
@@ -27,11 +27,11 @@ def deform(x: Tensor, offset: nn.Module, conv: DeformConv2d, groups: int = 1) ->
 
 
 class DeformableConv2d(nn.Module):
-    """3x3 convolution whose taps move by learnt offsets (Dai et al., ICCV 2017; Zhu et al., CVPR 2019).
+    """3x3 convolution with learned offsets of its taps (Dai et al., ICCV 2017; Zhu et al., CVPR 2019).
 
     Args:
         in_channels, out_channels: C and D.
-        modulated: also learn a weight per tap (v2).
+        modulated: also learn a weight per tap (version 2).
         groups: of the offsets.
         bias: of the convolution itself.
     """

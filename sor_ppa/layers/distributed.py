@@ -1,4 +1,4 @@
-"""Counts that belong to the whole batch, wherever its images are."""
+"""Averages over the processes of distributed training."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ __all__ = ["mean_over_processes"]
 
 
 def mean_over_processes(value: Tensor) -> Tensor:
-    """The mean of a tensor over all processes; the tensor itself where there is one.
+    """Return the mean of a tensor over all processes; the tensor itself if there is one process.
 
-    Distributed training averages gradients over processes. A loss that each process divides by
-    this mean of its count, not by its own count, has the gradient of the whole batch in one process.
+    Distributed training averages gradients over processes. If each process divides its loss by this mean of
+    the counts instead of its own count, the gradient is that of the whole batch in one process.
     """
     if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
         return value

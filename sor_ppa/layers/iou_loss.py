@@ -1,4 +1,4 @@
-"""Losses between boxes given as distances from one location to the four sides."""
+"""IoU losses for boxes given as distances from a location to their four sides."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ LOC_LOSSES = ("iou", "linear_iou", "giou")
 def distance_iou_loss(
     pred: Tensor, target: Tensor, weight: Tensor | None = None, kind: str = "giou"
 ) -> Tensor:
-    """IoU losses of UnitBox and FCOS, with the generalised IoU of Rezatofighi et al.
+    """Return the IoU loss of UnitBox and FCOS, or that of the generalized IoU (Rezatofighi et al.).
 
-    Each row holds the distances (left, top, right, bottom) of one location. The IoU is
-    smoothed by one unit of area in numerator and denominator; the enclosing-box term of
-    the generalised IoU is not.
+    Each row holds the distances (left, top, right, bottom) of one location. One unit of area is added to
+    numerator and denominator of the IoU, but not to the enclosing-box term of the generalized IoU.
 
     Args:
         pred, target: (N, 4) non-negative distances in one common unit.
@@ -26,12 +25,8 @@ def distance_iou_loss(
 
     Returns:
         Scalar: the weighted sum over rows.
-
-    Raises:
-        ValueError: for an unknown ``kind``.
     """
-    if kind not in LOC_LOSSES:
-        raise ValueError(f"box loss: unknown kind {kind!r}, expected one of {', '.join(LOC_LOSSES)}")
+    assert kind in LOC_LOSSES, kind
     pred_area = (pred[:, 0] + pred[:, 2]) * (pred[:, 1] + pred[:, 3])
     target_area = (target[:, 0] + target[:, 2]) * (target[:, 1] + target[:, 3])
     inner, outer = torch.minimum(pred, target), torch.maximum(pred, target)

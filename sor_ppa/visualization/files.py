@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-__all__ = ["Fault", "ImageReadError", "expand_inputs", "read_image", "result_names"]
+__all__ = ["Fault", "ImageReadError", "expand_inputs", "read_image", "result_names", "to_rgb"]
 
 # What a folder's pictures end in; a file named outright may end in anything.
 _EXTENSIONS: Final = frozenset(
@@ -61,7 +61,7 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     try:
         with Image.open(name) as picture:
             picture.load()
-            rgb = _to_rgb(_upright(picture))
+            rgb = to_rgb(_upright(picture))
     except FileNotFoundError:
         raise ImageReadError(f"{name}: no such file") from None
     except Image.UnidentifiedImageError:
@@ -79,7 +79,7 @@ def _upright(picture: Image.Image) -> Image.Image:
         return picture
 
 
-def _to_rgb(picture: Image.Image) -> NDArray[np.uint8]:
+def to_rgb(picture: Image.Image) -> NDArray[np.uint8]:
     if picture.mode.startswith("I;16"):
         return _grey((np.asarray(picture).astype(np.uint16) >> 8).astype(np.uint8))
     if picture.mode == "I":

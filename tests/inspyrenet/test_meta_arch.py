@@ -11,7 +11,8 @@ from detectron2.config import CfgNode, get_cfg
 from detectron2.modeling import build_model
 
 from sor_ppa import add_sor_config
-from sor_ppa.inspyrenet import InSPyReNet, build_inspyrenet_lr_scheduler, build_inspyrenet_optimizer
+from sor_ppa.inspyrenet import InSPyReNet, build_inspyrenet_optimizer
+from sor_ppa.solver import build_lr_scheduler
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "inspyrenet"
 
@@ -150,7 +151,7 @@ def test_the_decoder_learns_ten_times_as_fast_as_the_encoder(model: InSPyReNet) 
     encoder, rest = optimizer.param_groups
     assert (encoder["lr"], rest["lr"]) == (1e-5, pytest.approx(1e-4))
     assert len(encoder["params"]) == len(list(model.network.backbone.parameters()))
-    schedule = build_inspyrenet_lr_scheduler(cfg, optimizer)
+    schedule = build_lr_scheduler(cfg, optimizer)
     assert schedule.get_last_lr() == pytest.approx([1e-6, 1e-5])
 
 

@@ -25,7 +25,7 @@ from sor_ppa.inspyrenet.pyramid import (
 )
 from sor_ppa.inspyrenet.res2net import Res2NetBlock
 from sor_ppa.inspyrenet.sica import ContextAttention
-from sor_ppa.inspyrenet.solver import WarmupPolynomialLR
+from sor_ppa.solver import WarmupPolynomialLR
 
 from .fixtures import arrays, fill, manifest
 
