@@ -114,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from sor_ppa.visualization import RankStyle
     from sor_ppa.visualization.annotate import Output, annotate
     from sor_ppa.visualization.files import expand_inputs
-    from sor_ppa.visualization.salience import write_salience_sheets
+    from sor_ppa.visualization.heatmap import write_salience_sheets
 
     files, faults = expand_inputs(args.input)
     for fault in faults:

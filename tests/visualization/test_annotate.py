@@ -28,7 +28,7 @@ def _save(path, size=(48, 36), seed=0):
     return path
 
 
-def test_three_files_a_picture(tmp_path, predictor):
+def test_each_picture_gets_three_files(tmp_path, predictor):
     files = [_save(tmp_path / f"p{i}.png", (40 + 7 * i, 30), i) for i in range(5)]
     summary = annotate(predictor, files, Output(tmp_path / "out" / "deep"), batch_size=2, progress=False)
     assert (summary.images, summary.objects, summary.ranked, summary.unreadable) == (5, 15, 10, 0)
@@ -72,7 +72,7 @@ def test_unreadable_files_are_logged_and_the_rest_goes_on(tmp_path, predictor, c
     assert sorted(p.name for p in (tmp_path / "out").glob("*.json")) == ["a.json", "z.json"]
 
 
-def test_pictures_of_one_name_are_all_kept(tmp_path, predictor):
+def test_pictures_with_the_same_name_are_all_written(tmp_path, predictor):
     files = [_save(tmp_path / "x" / "cat.png", seed=1), _save(tmp_path / "y" / "cat.png", seed=2)]
     annotate(predictor, files, Output(tmp_path / "out", "png", "polygons", True), progress=False)
     names = sorted(p.name for p in (tmp_path / "out").iterdir())
@@ -81,7 +81,7 @@ def test_pictures_of_one_name_are_all_kept(tmp_path, predictor):
 
 def test_an_input_is_never_overwritten(tmp_path, predictor):
     files = [_save(tmp_path / "a.png"), _save(tmp_path / "a_saliency.png")]
-    with pytest.raises(ValueError, match=r"a_saliency\.png: would be overwritten"):
+    with pytest.raises(ValueError, match=r"a_saliency\.png: is an input and would be overwritten"):
         annotate(predictor, files, Output(tmp_path), progress=False)
 
 
