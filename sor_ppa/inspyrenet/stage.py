@@ -13,9 +13,9 @@ from detectron2.structures import Boxes, Instances
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ..cpu_inference import tune_for_inference
 from ..data.masks import mask_box
 from ..visualization.files import read_image
-from .layers import channels_last, fold_batch_norm
 from .meta_arch import InSPyReNet
 from .preprocess import resize_image
 from .refine import ColorRefiner, MaskRefiner, NetworkRefiner, refine_masks
@@ -226,6 +226,5 @@ def _saliency_model(cfg: CfgNode, path: str, weights: str) -> tuple[CfgNode, InS
     if not weights:
         raise ValueError("MODEL.SOR.REFINER.WEIGHTS: expected the weights of the saliency model, found none")
     SORCheckpointer(model).load(weights)
-    model.eval().requires_grad_(False)
-    channels_last(fold_batch_norm(model.network))
+    tune_for_inference(model)
     return saliency_cfg, model

@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from sor_ppa.inspyrenet.predictor import SaliencyPredictor
 from sor_ppa.inspyrenet.run import SaliencyOutput, find_media, run_saliency
@@ -16,7 +17,7 @@ from .test_meta_arch import config, model  # noqa: F401  (a fixture)
 
 
 def brightness(image: np.ndarray) -> np.ndarray:
-    """A stand-in for a model."""
+    """Stand in for a model."""
     return image.mean(2).astype(np.float32) / 255
 
 
@@ -77,7 +78,7 @@ def test_pictures_and_videos_are_found_in_a_folder(tmp_path: Path) -> None:
     assert len(faults) == 1
 
 
-def test_an_unreadable_file_costs_only_itself(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_skipped(tmp_path: Path) -> None:
     bad = tmp_path / "bad.jpg"
     bad.write_bytes(b"nothing")
     broken = tmp_path / "broken.mp4"
@@ -98,7 +99,7 @@ def test_a_cut_out_of_a_video_is_refused(tmp_path: Path) -> None:
 def test_an_input_is_not_overwritten(tmp_path: Path) -> None:
     picture = write_picture(tmp_path / "a.png")
     clash = write_picture(tmp_path / "a_map.png")
-    with pytest.raises(ValueError, match="would overwrite an input"):
+    with pytest.raises(ValueError, match="is an input and would be overwritten"):
         run_saliency(brightness, [picture, clash], [], SaliencyOutput(tmp_path), progress=False)
 
 
@@ -111,7 +112,7 @@ def test_an_input_is_not_overwritten(tmp_path: Path) -> None:
         ({"extension": "gif"}, "format: expected one of jpg, png, webp, found 'gif'"),
     ],
 )
-def test_unusable_choices_are_named(tmp_path: Path, options: dict, message: str) -> None:
+def test_invalid_choices_are_named(tmp_path: Path, options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         SaliencyOutput(tmp_path, **options)
 
@@ -132,9 +133,7 @@ def test_the_predictor_answers_at_the_size_of_the_picture(model, mode: str) -> N
     assert saliency.max() <= 1
 
 
-def test_folding_changes_no_answer(model) -> None:  # noqa: F811
-    import torch
-
+def test_tuning_does_not_change_the_map(model) -> None:  # noqa: F811
     image = np.random.default_rng(0).integers(0, 256, (100, 140, 3)).astype(np.uint8)
     rgb = torch.from_numpy(image[:, :, ::-1].transpose(2, 0, 1).copy())
     expected = model([{"image": rgb}])[0]["saliency"].numpy()
@@ -142,7 +141,7 @@ def test_folding_changes_no_answer(model) -> None:  # noqa: F811
     assert np.abs(found - expected).mean() < 1e-4
 
 
-def test_what_is_no_picture_or_mode_is_refused(model) -> None:  # noqa: F811
+def test_invalid_pictures_and_modes_are_refused(model) -> None:  # noqa: F811
     with pytest.raises(ValueError, match="mode: expected one of quality, speed, found 'fast'"):
         SaliencyPredictor(config(), model=model, mode="fast")
     with pytest.raises(ValueError, match=r"expected uint8 \(H, W, 3\) BGR or a path"):
