@@ -2,30 +2,54 @@
 # make demo    data, training, evaluation and pictures on the synthetic benchmark
 # make test    the tests, without the slow ones; make test-slow runs those
 # make lint    ruff and mypy; make format repairs what ruff can
+# make pin     resolve requirements/pinned.txt anew (needs uv)
 #
 # PYTHON=python3.12 chooses the interpreter, JOBS=4 the number of test processes, ARGS="-k ranks" goes to pytest
 # (or to the demo).
 
 SHELL := /bin/sh
-PYTHON_GIVEN := $(if $(filter command environment override,$(firstword $(origin PYTHON))),--explicit)
 PYTHON ?= python3
 JOBS ?= 2
 ARGS ?=
 VENV := .venv/bin/python
-LINTED := setup.py train_net.py sor_ppa tools demo tests benchmarks
+PIP := $(VENV) -m pip --disable-pip-version-check install --root-user-action=ignore
+LINTED := train_net.py sor_ppa tools demo tests benchmarks
+# the editable install holds the path of the checkout, so a moved checkout installs it again
+PACKAGE := .venv/.package-$(firstword $(shell pwd | cksum))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint format clean clean-venv
+.PHONY: help setup demo test test-slow lint format pin clean clean-venv
+.DELETE_ON_ERROR:
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
 
-setup:
-	@command -v "$(PYTHON)" >/dev/null || { echo "setup: $(PYTHON) not found; install Python 3.10 or later" \
-		"(Debian and Ubuntu: sudo apt-get install python3 python3-venv) or name one: make setup PYTHON=..."; exit 1; }
-	@"$(PYTHON)" -c 'import sys; v = sys.version_info; v >= (3, 10) or sys.exit("setup: $(PYTHON) is Python %d.%d, " \
-		"sor_ppa needs 3.10 or later; name one: make setup PYTHON=python3.11" % v[:2])'
-	@"$(PYTHON)" tools/setup_env.py $(PYTHON_GIVEN)
+# A .venv that is a link is somebody's own environment and is used as it is.
+setup: $(if $(shell test -L .venv && echo link),,$(PACKAGE))
+
+.venv/.created:
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+		echo "setup: expected Python 3.10 or later, found none at '$(PYTHON)'; name one: make setup PYTHON=..."; exit 1; }
+	@echo "[1/4] virtual environment"
+	@"$(PYTHON)" -m venv --clear .venv || { \
+		echo "setup: $(PYTHON) has no venv module (Debian, Ubuntu: sudo apt-get install python3-venv)"; exit 1; }
+	@touch $@
+
+.venv/.pinned: requirements/pinned.txt | .venv/.created
+	@echo "[2/4] torch and the other libraries (the first time: 2.9 GB to download, some minutes)"
+	@$(PIP) --no-deps --require-hashes -r requirements/pinned.txt
+	@touch $@
+
+.venv/.detectron2: tools/install_detectron2.py tools/detectron2_edits.py .venv/.pinned
+	@echo "[3/4] detectron2"
+	@PIP_NO_DEPS=1 $(VENV) tools/install_detectron2.py
+	@touch $@
+
+$(PACKAGE): pyproject.toml .venv/.detectron2
+	@echo "[4/4] sor_ppa itself (editable)"
+	@$(PIP) -q --no-deps --no-build-isolation -e .
+	@$(VENV) -c "import sor_ppa"
+	@touch $@
 
 demo: setup
 	@$(VENV) tools/run_demo.py $(ARGS)
@@ -37,13 +61,17 @@ test-slow: setup
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(VENV) -m pytest -n $(JOBS) -m slow $(ARGS)
 
 lint: setup
-	@$(VENV) -m ruff check $(wildcard $(LINTED))
-	@$(VENV) -m ruff format --check $(wildcard $(LINTED))
+	@$(VENV) -m ruff check $(LINTED)
+	@$(VENV) -m ruff format --check $(LINTED)
 	@$(VENV) -m mypy
 
 format: setup
-	@$(VENV) -m ruff check --fix $(wildcard $(LINTED))
-	@$(VENV) -m ruff format $(wildcard $(LINTED))
+	@$(VENV) -m ruff check --fix $(LINTED)
+	@$(VENV) -m ruff format $(LINTED)
+
+pin:
+	uv pip compile requirements/pinned.in pyproject.toml --all-extras --override requirements/overrides.txt \
+		--universal --python-version 3.10 --generate-hashes --no-annotate --no-header -o requirements/pinned.txt
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -17,9 +17,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from sor_ppa.inspyrenet.blending import predict_blended
-from sor_ppa.inspyrenet.layers import channels_last, fold_batch_norm
-from sor_ppa.inspyrenet.network import InSPyReNetNetwork, build_encoder
+from sor_ppa.cpu_inference import tune_for_inference
+from sor_ppa.inspyrenet.network import InSPyReNetNetwork, build_encoder, predict_blended
 
 NAMES = {"res2net50": "InSPyReNet_Res2Net50", "swin_b": "InSPyReNet_SwinB"}
 
@@ -78,7 +77,7 @@ def main() -> None:
         theirs.load_state_dict(network.state_dict(), strict=False)
         theirs.eval()
         runs["published"] = lambda: theirs({"image": high, "image_resized": low})["pred"]
-    fast = channels_last(fold_batch_norm(network))
+    fast = tune_for_inference(network)
 
     def ours() -> Tensor:
         if not args.blend:

@@ -82,12 +82,14 @@ def work(args: argparse.Namespace) -> None:
         torch.save({"model": model.state_dict()}, args.weights)
     else:
         from sor_ppa.checkpoint import SORCheckpointer
+        from sor_ppa.cpu_inference import tune_for_inference
 
         model, batch = ours(args.config, args.opts), args.batch
         if Path(args.weights).exists():
             SORCheckpointer(model).load(args.weights, checkpointables=[])
         else:
             liven(model)
+        tune_for_inference(model)
     items = pictures()
     objects = 0
     sys.stdout.write("ready\n")

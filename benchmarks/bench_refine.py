@@ -25,7 +25,7 @@ from sor_ppa.engine import Trainer
 from sor_ppa.evaluation import SOREvaluator
 from sor_ppa.evaluation.boundary import boundary_accuracy
 from sor_ppa.evaluation.ground_truth import truth_from_dict
-from sor_ppa.inspyrenet.stage import with_saliency
+from sor_ppa.saliency_refinement import with_saliency
 
 Masks = NDArray[np.bool_]
 
@@ -73,7 +73,7 @@ def main() -> None:
             before = model(batch)
             for item, result in zip(batch, before, strict=True):
                 start = time.perf_counter()
-                after = [{"instances": stage._finish(item, result["instances"])}]
+                after = [{"instances": stage.refine(item, result["instances"])}]
                 seconds += time.perf_counter() - start
                 objects += int((result["instances"].pred_ranks >= 0).sum())
                 evaluators["before"].process([item], [result])

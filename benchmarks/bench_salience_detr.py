@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from detectron2.modeling import build_model
 
-from sor_ppa.engine import ConfigError, load_config
+from sor_ppa.config import ConfigError, load_config
+from sor_ppa.cpu_inference import tune_for_inference
 
 
 def _clock(device: torch.device, process: bool) -> Callable[[], float]:
@@ -81,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     cfg.MODEL.SALIENCE_DETR.TEST_RESIZE = []
     torch.manual_seed(0)
-    model = build_model(cfg).eval()
+    model = tune_for_inference(build_model(cfg))
     image = torch.randint(0, 256, (3, *args.size), dtype=torch.uint8).to(model.device)
     medians = measure(model, image, args.runs, _clock(model.device, args.process_time))
     height, width = args.size

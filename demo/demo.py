@@ -141,8 +141,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def saliency(args: argparse.Namespace) -> int:
     """Run ``--task saliency``; returns as :func:`main`."""
     from sor_ppa.config import load_config
-    from sor_ppa.inspyrenet.predictor import SaliencyPredictor
     from sor_ppa.inspyrenet.run import SaliencyOutput, find_media, run_saliency
+    from sor_ppa.saliency_predictor import SaliencyPredictor
 
     try:
         kinds = tuple(dict.fromkeys(args.type))

@@ -3,6 +3,8 @@
 Importing this package registers its models and datasets with detectron2.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from ._requirements import check_requirements
 
 check_requirements()
@@ -17,18 +19,32 @@ from . import (  # noqa: E402
     salience_detr,
     siamese_detr,
 )
-from .config import add_sor_config  # noqa: E402
+from .config import add_sor_config, get_config_file  # noqa: E402
+
+if TYPE_CHECKING:
+    from .predictor import SORPredictor
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "SORPredictor",
     "__version__",
     "add_sor_config",
     "backbone",
     "centermask",
     "data",
+    "get_config_file",
     "inspyrenet",
     "mask_rcnn",
     "salience_detr",
     "siamese_detr",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the predictor when it is first used."""
+    if name == "SORPredictor":
+        from .predictor import SORPredictor
+
+        return SORPredictor
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

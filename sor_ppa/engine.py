@@ -9,8 +9,7 @@ import tempfile
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -26,8 +25,6 @@ from detectron2.data import (
 from detectron2.data.samplers import InferenceSampler
 from detectron2.engine import DefaultTrainer, SimpleTrainer, TrainerBase, default_setup
 from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, DatasetEvaluators, verify_results
-from detectron2.modeling import META_ARCH_REGISTRY, ROI_HEADS_REGISTRY
-from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import setup_logger
@@ -35,10 +32,11 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
-from .augmented import unresized, with_views
+from . import checkpoint
 from .building import build_checked_model
 from .checkpoint import SORCheckpointer
 from .config import ConfigError, load_config
+from .cpu_inference import tune_for_inference
 from .data.builtin import DatasetSource, register_from_config
 from .data.fraction import train_loader
 from .data.mapper import RankingDatasetMapper
@@ -46,15 +44,24 @@ from .data.sod import SODSource, register_sod_from_config
 from .data.unlabelled import register_folders
 from .evaluation.evaluator import SOREvaluator
 from .evaluation.sod_evaluator import SODEvaluator
-from .inspyrenet.stage import with_saliency
+from .inference_model import gives_ranks, wrap_for_inference
+from .inspyrenet.mapper import SODDatasetMapper
+from .siamese_detr.loading import build_pretraining_loader
+from .solver import build_lr_scheduler, build_optimizer
+from .test_time_augmentation import unresized, with_views
 
-__all__ = ["ConfigError", "Trainer", "evaluate", "load_config", "run", "setup", "summary"]
+__all__ = ["MAPPERS", "TRAIN_LOADERS", "Trainer", "evaluate", "run", "setup", "summary"]
 
 _log = logging.getLogger(__name__)
 
+#: Dataset mapper of each meta-architecture, called with (cfg, is_train=...); others get RankingDatasetMapper.
+MAPPERS: dict[str, Callable[..., Any]] = {"InSPyReNet": SODDatasetMapper}
+#: Training loader of meta-architectures that do not read one image at a time, called with (cfg).
+TRAIN_LOADERS: dict[str, Callable[[CfgNode], Any]] = {"SiameseDETR": build_pretraining_loader}
+
 
 def setup(args: argparse.Namespace) -> CfgNode:
-    """Configuration, datasets, logging and seed of a run.
+    """Set up configuration, datasets, logging and seed of a run.
 
     Args:
         args: of detectron2's ``default_argument_parser``.
@@ -71,7 +78,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
     register_folders(cfg.DATASETS.TRAIN)
     for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
         if name not in MetadataCatalog.list() or not MetadataCatalog.get(name).get("thing_classes"):
-            raise ConfigError(f"DATASETS: found {name!r}, which is not a registered dataset")
+            raise ConfigError(f"DATASETS: expected names of registered datasets, found {name!r}")
     cfg.freeze()
     _make_writable(cfg.OUTPUT_DIR)
     default_setup(cfg, args)
@@ -80,7 +87,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
 
 
 def _make_writable(folder: str) -> None:
-    """Make the folder for results, before hours are spent on what could not be written."""
+    """Create the folder for results; raise if it cannot be written."""
     if not folder or not comm.is_main_process():
         return
     try:
@@ -91,18 +98,13 @@ def _make_writable(folder: str) -> None:
         raise ConfigError(f"OUTPUT_DIR: cannot write to {folder} ({error.strerror or error})") from error
 
 
-def _of_architecture(cfg: CfgNode, name: str) -> Any:
-    """What the meta-architecture brings under a name instead of the trainer's own; None if nothing."""
-    return getattr(META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE), name, None)
-
-
 class AutocastTrainer(SimpleTrainer):
-    """Mixed precision on any device: bfloat16 on a CPU, float16 with scaled gradients on a GPU."""
+    """Train in mixed precision: bfloat16 on a CPU, float16 with scaled gradients on a GPU."""
 
     def __init__(self, model: nn.Module, data_loader: Any, optimizer: torch.optim.Optimizer) -> None:
         super().__init__(model, data_loader, optimizer)
         self.device_type = next(model.parameters()).device.type
-        self.dtype = torch.bfloat16 if self.device_type == "cpu" else torch.float16
+        self.dtype = _half_precision(self.device_type)
         self.grad_scaler = torch.amp.GradScaler(self.device_type, enabled=self.dtype == torch.float16)
 
     def run_step(self) -> None:
@@ -127,10 +129,10 @@ class AutocastTrainer(SimpleTrainer):
 
 
 class Trainer(DefaultTrainer):
-    """detectron2's trainer on any device, with our data, checkpoints and metrics.
+    """detectron2's trainer with the data, checkpoints and metrics of this package.
 
-    ``DefaultTrainer`` wires distributed training to GPUs; this one also runs on CPUs (gloo), and
-    saves the optimizer with every version of detectron2.
+    ``DefaultTrainer`` trains on several GPUs; this one also on several CPU processes (gloo). It saves the
+    optimizer with every version of detectron2.
     """
 
     def __init__(self, cfg: CfgNode) -> None:
@@ -145,14 +147,16 @@ class Trainer(DefaultTrainer):
         kind = AutocastTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer
         self._trainer = kind(model, data_loader, optimizer)
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
-        self.checkpointer = SORCheckpointer(model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
+        self.checkpointer = SORCheckpointer(
+            model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self), **_checkpoint_info(cfg)
+        )
         self.start_iter, self.max_iter = 0, cfg.SOLVER.MAX_ITER
         self.cfg = cfg
         self.register_hooks(self.build_hooks())
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
-        """The model of a configuration.
+        """Build the model of a configuration.
 
         Raises:
             ConfigError: in one line, for a setting that no model can have.
@@ -170,10 +174,10 @@ class Trainer(DefaultTrainer):
             self._trainer.load_state_dict(state_dict["_trainer"])
 
     def train(self) -> OrderedDict[str, Any] | None:
-        """Train to the end.
+        """Train up to ``SOLVER.MAX_ITER``.
 
         Returns:
-            The last evaluation's results on the main process; None elsewhere or without one.
+            Results of the last evaluation; None on other processes than the main one, or without evaluation.
         """
         TrainerBase.train(self, self.start_iter, self.max_iter)
         results = getattr(self, "_last_eval_results", None)
@@ -184,64 +188,25 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
-        """SGD or AdamW (``SOLVER.OPTIMIZER``).
-
-        A model with a method ``parameter_groups(cfg)`` decides what learns at which rate; others get
-        detectron2's groups. A meta-architecture with a ``build_optimizer(cfg, model)`` of its own has
-        its way.
-        """
-        if own := _of_architecture(cfg, "build_optimizer"):
-            return own(cfg, model)
-        groups: Any = getattr(model, "parameter_groups", None)
-        if groups is not None:
-            params = groups(cfg)
-        else:
-            params = get_default_optimizer_params(
-                model,
-                base_lr=cfg.SOLVER.BASE_LR,
-                weight_decay_norm=cfg.SOLVER.WEIGHT_DECAY_NORM,
-                bias_lr_factor=cfg.SOLVER.BIAS_LR_FACTOR,
-                weight_decay_bias=cfg.SOLVER.WEIGHT_DECAY_BIAS,
-            )
-        common = {"lr": cfg.SOLVER.BASE_LR, "weight_decay": cfg.SOLVER.WEIGHT_DECAY}
-        name = cfg.SOLVER.OPTIMIZER
-        if name == "SGD":
-            momentum = {"momentum": cfg.SOLVER.MOMENTUM, "nesterov": cfg.SOLVER.NESTEROV}
-            return _clipping(cfg, torch.optim.SGD)(params, **common, **momentum)
-        if name == "AdamW":
-            return _clipping(cfg, torch.optim.AdamW)(params, **common)
-        raise ConfigError(f"SOLVER.OPTIMIZER: found {name!r}, expected 'SGD' or 'AdamW'")
+        """See :func:`sor_ppa.solver.build_optimizer`."""
+        return build_optimizer(cfg, model)
 
     @classmethod
     def build_lr_scheduler(cls, cfg: CfgNode, optimizer: torch.optim.Optimizer) -> Any:
-        """detectron2's schedules.
-
-        A meta-architecture with a ``build_lr_scheduler(cfg, optimizer)`` of its own has its way.
-        """
-        if own := _of_architecture(cfg, "build_lr_scheduler"):
-            return own(cfg, optimizer)
-        return super().build_lr_scheduler(cfg, optimizer)
+        """See :func:`sor_ppa.solver.build_lr_scheduler`."""
+        return build_lr_scheduler(cfg, optimizer)
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> Any:
-        """Batches of augmented images with ranked objects.
-
-        A meta-architecture with a ``build_train_loader(cfg)`` of its own has its way.
-        """
-        if own := _of_architecture(cfg, "build_train_loader"):
-            return own(cfg)
-        return train_loader(cfg, RankingDatasetMapper(cfg, is_train=True))
+        """Return batches of augmented training images; see ``TRAIN_LOADERS`` and ``MAPPERS``."""
+        own = TRAIN_LOADERS.get(cfg.MODEL.META_ARCHITECTURE)
+        return own(cfg) if own else train_loader(cfg, _mapper(cfg, is_train=True))
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> DataLoader:
-        """Batches of ``TEST.IMS_PER_BATCH`` images; every process gets its share, none twice.
-
-        A meta-architecture with a ``build_test_mapper(cfg)`` of its own has its way with each image.
-        """
+        """Return batches of ``TEST.IMS_PER_BATCH`` images; each image goes to one process."""
         dicts = get_detection_dataset_dicts(dataset_name, filter_empty=False)
-        own = _of_architecture(cfg, "build_test_mapper")
-        mapper = own(cfg) if own else RankingDatasetMapper(unresized(cfg), is_train=False)
-        dataset = MapDataset(DatasetFromList(dicts), mapper)
+        dataset = MapDataset(DatasetFromList(dicts), _mapper(cfg, is_train=False))
         return DataLoader(
             dataset,
             batch_size=cfg.TEST.IMS_PER_BATCH,
@@ -254,21 +219,25 @@ class Trainer(DefaultTrainer):
     def build_evaluator(
         cls, cfg: CfgNode, dataset_name: str, output_folder: str | None = None
     ) -> DatasetEvaluator:
-        """The evaluator of a dataset's ``evaluator_type``: ranking metrics, COCO AP, or saliency measures.
+        """Return the evaluator for a dataset: ranking metrics, COCO AP, or saliency measures.
 
-        A detector that does not rank gets COCO AP on ranked data.
+        The dataset's ``evaluator_type`` decides. A detector without ranks gets COCO AP.
         """
         folder = output_folder or os.path.join(cfg.OUTPUT_DIR, "inference", dataset_name)
         kind = MetadataCatalog.get(dataset_name).get("evaluator_type", "coco")
         if kind == "sod":
             return SODEvaluator(dataset_name, output_dir=folder)
-        if kind in ("coco", "pascal_voc") or not cfg.MODEL.MASK_ON or (kind == "sor" and not _ranks(cfg)):
+        if (
+            kind in ("coco", "pascal_voc")
+            or not cfg.MODEL.MASK_ON
+            or (kind == "sor" and not gives_ranks(cfg))
+        ):
             tasks = None if cfg.MODEL.MASK_ON else ("bbox",)
             return DatasetEvaluators([COCOEvaluator(dataset_name, tasks=tasks, output_dir=folder)])
         if kind == "sor":
             return SOREvaluator(dataset_name, output_dir=folder, rank_field=cfg.TEST.RANK_FIELD)
         known = "'sor', 'coco', 'pascal_voc' or 'sod'"
-        raise ConfigError(f"dataset {dataset_name}: found evaluator_type {kind!r}, expected {known}")
+        raise ConfigError(f"dataset {dataset_name}: evaluator_type: expected {known}, found {kind!r}")
 
     @classmethod
     def test(
@@ -276,35 +245,44 @@ class Trainer(DefaultTrainer):
     ) -> OrderedDict[str, Any]:
         """Evaluate on every dataset of ``DATASETS.TEST``; see detectron2's ``DefaultTrainer.test``.
 
-        With the views of ``TEST.AUG``, and with what ``MODEL.SOR.REFINE`` and ``RANK_BY`` ask for.
+        The model is wrapped as ``TEST.AUG``, ``MODEL.SOR.REFINE`` and ``RANK_BY`` say.
         """
         device = next(model.parameters()).device
         _share_buffers(model)
-        try:
-            model = with_saliency(cfg, with_views(cfg, model))
-        except (FileNotFoundError, ValueError) as error:
-            raise ConfigError(str(error)) from error
-        with _autocast(device, cfg.TEST.AMP):
+        model = wrap_for_inference(cfg, model)
+        with torch.autocast(device.type, dtype=_half_precision(device.type), enabled=cfg.TEST.AMP):
             results = super().test(cfg, model, evaluators)
         if comm.is_main_process():
             _log.info("Results in short:\n%s", summary(results))
         return results
 
 
-def _ranks(cfg: CfgNode) -> bool:
-    """Whether objects get ranks: without a ranking head, and with detectron2's own ROI heads, none."""
-    two_stage = cfg.MODEL.META_ARCHITECTURE in ("GeneralizedRCNN", "SalientObjectRanker")
-    foreign = two_stage and ROI_HEADS_REGISTRY.get(cfg.MODEL.ROI_HEADS.NAME).__module__.startswith(
-        "detectron2."
-    )
-    return cfg.MODEL.SOR.RANK_BY != "head" or bool(cfg.MODEL.SOR.NAME and not foreign)
+def _mapper(cfg: CfgNode, *, is_train: bool) -> Any:
+    """Return the dataset mapper of the meta-architecture."""
+    own = MAPPERS.get(cfg.MODEL.META_ARCHITECTURE)
+    if own is not None:
+        return own(cfg, is_train=is_train)
+    return RankingDatasetMapper(cfg if is_train else unresized(cfg), is_train=is_train)
+
+
+def _checkpoint_info(cfg: CfgNode) -> dict[str, Any]:
+    """Return the checkpointer's argument ``info``: what its files say about configuration and classes."""
+    info: Any = getattr(checkpoint, "CheckpointInfo", None)
+    if info is None:
+        return {}
+    name = next(iter(cfg.DATASETS.TRAIN), "")
+    return {"info": info(cfg.dump(), tuple(MetadataCatalog.get(name).get("thing_classes", ())))}
+
+
+def _half_precision(device_type: str) -> torch.dtype:
+    """Return bfloat16 for a CPU, float16 for a GPU."""
+    return torch.bfloat16 if device_type == "cpu" else torch.float16
 
 
 def _share_buffers(model: nn.Module) -> None:
-    """Give every process the buffers of the first, which are those that checkpoints hold.
+    """Copy the buffers of the first process, which are those in checkpoints, to all others.
 
-    Running statistics of batch normalisation differ between processes in training; an evaluation
-    that shares out the images must not depend on which process has which.
+    The running statistics of batch normalization differ between processes in training.
     """
     if comm.get_world_size() > 1:
         for buffer in model.buffers():
@@ -312,7 +290,7 @@ def _share_buffers(model: nn.Module) -> None:
 
 
 def summary(results: dict[str, Any]) -> str:
-    """The numbers that papers on salient object ranking report, a line each.
+    """Format the numbers that papers on salient object ranking report, one per line.
 
     Args:
         results: of :meth:`Trainer.test`, for one dataset or by dataset.
@@ -334,33 +312,8 @@ def summary(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _clipping(cfg: CfgNode, kind: type[torch.optim.Optimizer]) -> Any:
-    """An optimizer that clips gradients before its step as ``SOLVER.CLIP_GRADIENTS`` says.
-
-    To detectron2's types comes "full_model": the norm over all parameters together.
-    """
-    options = cfg.SOLVER.CLIP_GRADIENTS
-    if not options.ENABLED or options.CLIP_TYPE != "full_model":
-        return maybe_add_gradient_clipping(cfg, kind)
-
-    class FullModelClipping(kind):  # type: ignore[valid-type,misc]
-        def step(self, closure: Any = None) -> Any:
-            params = [p for group in self.param_groups for p in group["params"]]
-            torch.nn.utils.clip_grad_norm_(params, options.CLIP_VALUE, options.NORM_TYPE)
-            return super().step(closure)
-
-    return FullModelClipping
-
-
-@contextmanager
-def _autocast(device: torch.device, enabled: bool) -> Iterator[None]:
-    dtype = torch.bfloat16 if device.type == "cpu" else torch.float16
-    with torch.autocast(device.type, dtype=dtype, enabled=enabled):
-        yield
-
-
 def _distribute(model: nn.Module) -> nn.Module:
-    """The model in DistributedDataParallel where there is more than one process."""
+    """Wrap the model in DistributedDataParallel if there are several processes."""
     if comm.get_world_size() == 1:
         return model
     device = next(model.parameters()).device
@@ -377,16 +330,16 @@ def evaluate(cfg: CfgNode, resume: bool = False) -> OrderedDict[str, Any]:
     model = Trainer.build_model(cfg)
     checkpointer = SORCheckpointer(model, save_dir=cfg.OUTPUT_DIR)
     checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume, complete=cfg.MODEL.SOR.RANK_BY == "head")
-    if not cfg.MODEL.WEIGHTS and checkpointer.fit is None:
+    if checkpointer.fit is None and getattr(model, "needs_weights", True):
         _log.warning("MODEL.WEIGHTS is empty: the model keeps its random weights, its scores mean nothing")
-    results = Trainer.test(cfg, model)
+    results = Trainer.test(cfg, tune_for_inference(model))
     if comm.is_main_process():
         verify_results(cfg, results)
     return results
 
 
 def run(args: argparse.Namespace) -> OrderedDict[str, Any] | None:
-    """Train or, with ``--eval-only``, evaluate: what one process of ``train_net.py`` does.
+    """Train, or evaluate with ``--eval-only``; one process of ``train_net.py``.
 
     Args:
         args: of detectron2's ``default_argument_parser``.
@@ -395,20 +348,20 @@ def run(args: argparse.Namespace) -> OrderedDict[str, Any] | None:
         Results per dataset or task; None in training without evaluation.
 
     Raises:
-        ConfigError: see :func:`setup`; no dataset to train or evaluate on; unusable views (``TEST.AUG``).
+        ConfigError: see :func:`setup`; no dataset to train or evaluate on; a model without ``TEST.AUG``.
         DatasetError: a dataset for training or evaluation is missing or broken.
     """
     cfg = setup(args)
     key = "TEST" if args.eval_only else "TRAIN"
     if not cfg.DATASETS[key]:
-        raise ConfigError(f"DATASETS.{key}: found (), expected at least one dataset")
+        raise ConfigError(f"DATASETS.{key}: expected at least one dataset, found ()")
     if args.eval_only:
         return evaluate(cfg, args.resume)
     for name in cfg.DATASETS.TEST:
         source = DatasetCatalog.data.get(name)
         if isinstance(source, (DatasetSource, SODSource)):
-            source()  # what the evaluation will miss is said before the training, not after it
+            source()  # fail before the training if the evaluation cannot read its data
     trainer = Trainer(cfg)
-    with_views(cfg, trainer.model)  # what it cannot do is also said before the training
+    with_views(cfg, trainer.model)  # fail early if test-time augmentation is unsupported
     trainer.resume_or_load(resume=args.resume)
     return trainer.train()

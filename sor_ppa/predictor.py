@@ -1,166 +1,73 @@
-"""Pictures in, ranked objects out: the one class that demos, notebooks and exporters use."""
+"""Predicting ranked objects: one class for notebooks, commands and exporters."""
 
 from __future__ import annotations
 
-import logging
 import os
+import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, cast
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, overload
 
 import numpy as np
 import torch
 from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
 from detectron2.data import transforms as T
 from detectron2.structures import Instances
 from numpy.typing import NDArray
 from torch import nn
 
-from .augmented import AugmentedRanker, with_views
-from .building import build_checked_model
 from .config import load_config
-from .inspyrenet.stage import SaliencyStage, with_saliency
-from .visualization import RankStyle, draw_ranked
-from .visualization.files import read_image
+from .inference_model import build_inference_model, check_gives_objects
+from .pictures import ChannelOrder, Picture, is_picture, to_bgr
+from .pretrained import find_pretrained
+from .results import RankedImage, RankedObject
 
 __all__ = ["RankedImage", "RankedObject", "SORPredictor"]
 
-logger = logging.getLogger(__name__)
-
-Picture = NDArray[np.uint8] | str | os.PathLike[str]
 Model = Callable[[list[dict[str, Any]]], Sequence[dict[str, Any]]]
 
-_FIELDS = ("pred_boxes", "scores", "pred_masks", "pred_ranks", "pred_rank_scores")
-
-
-@dataclass(frozen=True, eq=False)
-class RankedObject:
-    """One object of a picture.
-
-    Attributes:
-        rank: 1 = most salient, dense; None where the model gave no rank.
-        rank_score: orders every object of the picture, ranked or not; higher = more salient.
-        score: confidence of the detection, in [0, 1].
-        box: left, top, right, bottom in pixels of the picture.
-        mask: (H, W) bool, at the size of the picture.
-    """
-
-    rank: int | None
-    rank_score: float
-    score: float
-    box: tuple[float, float, float, float]
-    mask: NDArray[np.bool_]
-
-    def to_json(self, masks: Literal["rle", "polygons"] = "rle") -> dict[str, Any]:
-        """What ``json.dump`` takes.
-
-        Args:
-            masks: "rle" (COCO's compressed run lengths, exact) or "polygons" (COCO's, along the
-                edges of the pixels).
-        """
-        return {
-            "rank": self.rank,
-            "rank_score": _number(self.rank_score),
-            "score": _number(self.score),
-            "box": [round(v, 2) for v in self.box],
-            "area": int(np.count_nonzero(self.mask)),
-            "segmentation": _rle(self.mask) if masks == "rle" else _polygons(self.mask),
-        }
-
-
-@dataclass(frozen=True, eq=False)
-class RankedImage:
-    """The ranked objects of one picture.
-
-    Attributes:
-        file: where the picture came from; None for an array.
-        height: of the picture in pixels.
-        width: of the picture in pixels.
-        objects: ranked ones first, rank 1 leading, then the others by ``rank_score``.
-        instances: detectron2's ``Instances`` of the same objects in the same order, on the CPU.
-    """
-
-    file: str | None
-    height: int
-    width: int
-    objects: tuple[RankedObject, ...]
-    instances: Instances
-
-    @property
-    def masks(self) -> NDArray[np.bool_]:
-        """(N, H, W) bool, in the order of ``objects``."""
-        return self.instances.pred_masks.numpy()
-
-    @property
-    def ranks(self) -> NDArray[np.int64]:
-        """(N,) ranks in the order of ``objects``: 1 = most salient, 0 = not ranked."""
-        return np.array([o.rank or 0 for o in self.objects], np.int64)
-
-    def saliency_map(self, painter: str = "assr") -> NDArray[np.uint8]:
-        """The grey map of the ranked objects, as the literature paints it.
-
-        Args:
-            painter: a rule of ``sor_ppa.evaluation.PAINTERS``; "assr" gives the five most
-                salient objects 255, 229, 204, 178 and 153.
-
-        Returns:
-            (H, W) uint8, 0 = background.
-        """
-        from .evaluation import paint
-
-        ranks = self.ranks
-        ranked = ranks > 0
-        return paint(self.masks[ranked], -ranks[ranked].astype(np.float64), painter=painter)
-
-    def draw(
-        self, image_bgr: NDArray[np.uint8], *, scores: bool = False, style: RankStyle | None = None
-    ) -> NDArray[np.uint8]:
-        """The picture with masks, outlines and rank badges.
-
-        Args:
-            image_bgr: (H, W, 3) uint8, the picture that was given.
-            scores: write the detections' confidences below the badges.
-            style: how to draw.
-
-        Returns:
-            (H, W, 3) uint8 RGB.
-        """
-        notes = [o.score for o in self.objects] if scores else None
-        return draw_ranked(image_bgr[:, :, ::-1], self.masks, self.ranks, scores=notes, style=style)
-
-    def to_json(self, masks: Literal["rle", "polygons"] = "rle") -> dict[str, Any]:
-        """What ``json.dump`` takes: file, sizes, and the objects with ``"rank": 1`` first."""
-        return {
-            "file": self.file,
-            "height": self.height,
-            "width": self.width,
-            "objects": [o.to_json(masks) for o in self.objects],
-        }
+# Pictures are read this many batches ahead, so that those of one size share a batch.
+_BATCHES_AHEAD = 4
 
 
 class SORPredictor:
-    """A trained model with everything around it: reading, resizing, batching, post-processing.
+    """A ranking model with everything around it: reading, resizing, batching, post-processing.
 
-    A picture is resized as detectron2's ``DefaultPredictor`` does (``INPUT.MIN_SIZE_TEST``,
-    ``MAX_SIZE_TEST``, ``FORMAT``). Only pictures of one padded size share a batch, so that none
-    is padded for the sake of another and the answer for a picture does not depend on the others.
+    Pictures are resized as detectron2's ``DefaultPredictor`` does (``INPUT.MIN_SIZE_TEST``,
+    ``MAX_SIZE_TEST``, ``FORMAT``). Only pictures of one padded size share a batch, so the result for a
+    picture does not depend on the others. Threads may share a predictor; they take turns at the model.
+
+    Example::
+
+        predictor = SORPredictor.from_pretrained("model_final.pth")
+        result = predictor("photo.jpg")
+        print(result.objects[0])  # the most salient one
 
     Args:
-        cfg: a config with the keys of ``add_sor_config``; it is copied.
-        model: takes detectron2's list of input dicts and returns ``[{"instances": ...}]`` at the
-            pictures' sizes; built from ``cfg`` with ``MODEL.WEIGHTS`` if left out.
-        batch_size: most pictures that go through the model at once.
-        min_score: detections below this confidence are left out, and the ranks closed up. With the views of
-            ``TEST.AUG`` that is decided once, by the mean confidence, before anything is ranked.
+        cfg: a configuration with the keys of ``add_sor_config``; it is copied.
+        model: takes detectron2's list of input dicts and returns ``[{"instances": ...}]`` at the sizes of the
+            pictures; default: the model of ``cfg`` with ``MODEL.WEIGHTS``.
+        batch_size: pictures that go through the model at once, at most.
+        min_score: detections of a lower confidence are left out, and ranks have no gaps. With the views of
+            ``TEST.AUG``, the mean confidence decides, before ranking.
+        class_names: of the classes in order; default: those of the first training dataset, if known.
 
     Raises:
-        ValueError: an unusable setting.
-        FileNotFoundError: ``MODEL.WEIGHTS`` names a file that is not there.
+        ConfigError: an unusable setting, or a model that detects no objects or gives no ranks.
+        FileNotFoundError: ``MODEL.WEIGHTS`` names a file that does not exist.
+        CheckpointError: the weights do not fit the model.
     """
 
     def __init__(
-        self, cfg: CfgNode, *, model: Model | None = None, batch_size: int = 4, min_score: float = 0.0
+        self,
+        cfg: CfgNode,
+        *,
+        model: Model | None = None,
+        batch_size: int = 4,
+        min_score: float = 0.0,
+        class_names: Sequence[str] = (),
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size: expected 1 or more, found {batch_size}")
@@ -169,15 +76,42 @@ class SORPredictor:
         self.cfg = cfg.clone()
         self.batch_size = batch_size
         self.min_score = min_score
-        self._whole = False  # whether the model resizes by itself
+        self.class_names = tuple(class_names) or _class_names(cfg)
         if model is None:
-            _check_weights(self.cfg.MODEL.WEIGHTS)
-            model = build_checked_model(self.cfg)
-            _load_weights(cast(nn.Module, model), self.cfg.MODEL.WEIGHTS)
-            model = with_saliency(self.cfg, with_views(self.cfg, cast(nn.Module, model), min_score))
-            self._whole = bool(self.cfg.TEST.AUG.ENABLED)
+            check_gives_objects(self.cfg)
+            model = build_inference_model(self.cfg, min_score=min_score)
+        if isinstance(model, nn.Module):
+            model.eval()
         self.model = model
+        self._lock = threading.Lock()
         self._resize = T.ResizeShortestEdge([cfg.INPUT.MIN_SIZE_TEST] * 2, cfg.INPUT.MAX_SIZE_TEST)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | os.PathLike[str],
+        *,
+        config: str | os.PathLike[str] | None = None,
+        options: Sequence[str] = (),
+        batch_size: int = 4,
+        min_score: float = 0.0,
+    ) -> SORPredictor:
+        """Return a predictor for a weight file or a named model.
+
+        Args:
+            source: a checkpoint that was written by this package, which holds its configuration; any weight
+                file, with ``config``; the name of a model of the zoo; or "contrast", the ranker without
+                weights.
+            config: YAML file, instead of the configuration in the checkpoint.
+            options: ``KEY VALUE`` overrides of the configuration.
+            batch_size, min_score: see the class.
+
+        Raises:
+            FileNotFoundError: no such file, nor a model of this name.
+            ValueError: a file without a configuration and no ``config``; see also the class.
+        """
+        cfg, names = find_pretrained(source, config, options)
+        return cls(cfg, batch_size=batch_size, min_score=min_score, class_names=names)
 
     @classmethod
     def from_config_file(
@@ -188,81 +122,118 @@ class SORPredictor:
         batch_size: int = 4,
         min_score: float = 0.0,
     ) -> SORPredictor:
-        """A predictor from a YAML file and ``KEY VALUE`` overrides.
+        """Return a predictor for a YAML file and ``KEY VALUE`` overrides.
 
-        Where the config asks for a GPU and there is none, the model runs on the CPU, with a warning.
+        If the config asks for a GPU and there is none, the model runs on the CPU, with a warning.
 
         Raises:
-            FileNotFoundError: the weights are not there.
-            ConfigError: a config that is not there, or an override that cannot be applied.
+            ConfigError: no such config, or an override that cannot be applied; see also the class.
+            FileNotFoundError: the weights do not exist.
         """
         return cls(load_config(path, opts), batch_size=batch_size, min_score=min_score)
 
-    def __call__(self, images: Sequence[Picture]) -> list[RankedImage]:
-        """Rank the objects of pictures.
+    @overload
+    def __call__(self, pictures: Picture, *, channel_order: ChannelOrder = ...) -> RankedImage: ...
+
+    @overload
+    def __call__(
+        self, pictures: Iterable[Picture], *, channel_order: ChannelOrder = ...
+    ) -> list[RankedImage]: ...
+
+    def __call__(
+        self, pictures: Picture | Iterable[Picture], *, channel_order: ChannelOrder = "bgr"
+    ) -> RankedImage | list[RankedImage]:
+        """Rank the objects of one or more pictures.
 
         Args:
-            images: each (H, W, 3) uint8 BGR, as ``cv2.imread`` gives it, or the path of a file.
+            pictures: one picture, or an iterable of pictures. A picture is a path, a PIL image of any mode, a
+                uint8 array (H, W, 3), or a uint8 tensor (3, H, W) or (H, W, 3).
+            channel_order: of arrays and tensors: "bgr", as OpenCV and detectron2 have it, or "rgb".
 
         Returns:
-            One result a picture, in the same order.
+            The result for one picture, or a list of results in the order of the pictures.
 
         Raises:
-            ValueError: something that is no picture; unreadable files raise its subclass
-                ``ImageReadError``.
+            ImageReadError: a file that cannot be read; a ``ValueError``.
+            ValueError: something that is no picture.
         """
-        if isinstance(images, (str, os.PathLike)) or getattr(images, "ndim", 4) == 3:
-            raise ValueError("images: expected a sequence of pictures, found a single one")
-        files = [os.fspath(p) if isinstance(p, (str, os.PathLike)) else None for p in images]
-        pictures = [_picture(i, p) for i, p in enumerate(images)]
-        inputs = [self._input(p, self._whole) for p in pictures]
-        results: list[RankedImage | None] = [None] * len(inputs)
-        for rows in self._batches(inputs):
-            for i, instances in zip(rows, self._predict([inputs[i] for i in rows]), strict=True):
-                results[i] = _ranked(files[i], inputs[i]["height"], inputs[i]["width"], instances)
-        return cast(list[RankedImage], results)
+        if is_picture(pictures):
+            return next(self._run([(None, pictures)], channel_order))
+        return list(self.stream(pictures, channel_order=channel_order))  # type: ignore[arg-type]
 
-    def _input(self, picture: NDArray[np.uint8], whole: bool = False) -> dict[str, Any]:
-        """detectron2's input dict: the picture (resized, unless ``whole``), and the size of the answer."""
-        height, width = picture.shape[:2]
-        if self.cfg.INPUT.FORMAT == "RGB":
-            picture = picture[:, :, ::-1]
-        transform = T.NoOpTransform() if whole else self._resize.get_transform(picture)
-        if isinstance(transform, T.ResizeTransform):
-            # An extreme aspect would round its short side down to nothing.
-            new_height, new_width = max(transform.new_h, 1), max(transform.new_w, 1)
-            transform = T.ResizeTransform(height, width, new_height, new_width, transform.interp)
-        resized = transform.apply_image(np.ascontiguousarray(picture))
-        tensor = torch.as_tensor(np.ascontiguousarray(resized.transpose(2, 0, 1), dtype=np.float32))
-        item = {"image": tensor, "height": height, "width": width}
-        if isinstance(self.model, SaliencyStage):
-            rgb = picture if self.cfg.INPUT.FORMAT == "RGB" else picture[:, :, ::-1]
-            item["original"] = torch.from_numpy(np.ascontiguousarray(rgb.transpose(2, 0, 1)))
-        return item
+    def stream(
+        self, pictures: Iterable[Picture], *, channel_order: ChannelOrder = "bgr"
+    ) -> Iterator[RankedImage]:
+        """Yield results one after another, in the order of the pictures.
 
-    def salience_maps(self, image: Picture) -> list[NDArray[np.float32]]:
-        """The foreground probabilities by which a model chooses where to look, map by map.
+        A few batches of pictures are read at a time, so any number of them takes the same memory.
 
         Args:
-            image: (H, W, 3) uint8 BGR, or the path of a file.
+            pictures, channel_order: as for calling the predictor.
+        """
+        numbered: Iterator[tuple[int | None, Any]] = enumerate(pictures)
+        while chunk := list(islice(numbered, _BATCHES_AHEAD * self.batch_size)):
+            yield from self._run(chunk, channel_order)
+
+    def salience_maps(
+        self, picture: Picture, *, channel_order: ChannelOrder = "bgr"
+    ) -> list[NDArray[np.float32]]:
+        """Return the foreground probabilities by which Salience-DETR selects tokens.
+
+        Args:
+            picture, channel_order: as for calling the predictor.
 
         Returns:
-            (h, w) in [0, 1] for every feature map of the model, finest first.
+            (h, w) in [0, 1] for each feature map of the model, finest first.
 
         Raises:
             ValueError: a model without such maps, or something that is no picture.
         """
-        model: Any = self.model
-        while isinstance(model, (SaliencyStage, AugmentedRanker)):
-            model = model.detector
-        give: Any = getattr(model, "salience_maps", None)
-        if give is None:
-            raise ValueError(f"{type(model).__name__} has no salience maps (Salience-DETR has)")
-        item = self._input(_picture(0, image))
-        return [part.float().cpu().numpy() for part in give(item["image"])]
+        maps: Any = getattr(self.model, "salience_maps", None)
+        if maps is None:
+            raise ValueError(
+                f"MODEL.META_ARCHITECTURE: expected a model with salience maps (Salience-DETR), "
+                f"found {self.cfg.MODEL.META_ARCHITECTURE}"
+            )
+        item = self._input(to_bgr(picture, channel_order), resize=True)
+        with self._lock:
+            return [part.float().cpu().numpy() for part in maps(item["image"])]
 
-    def _batches(self, inputs: Sequence[dict[str, Any]]) -> Iterable[list[int]]:
-        """Rows of ``inputs`` in batches of one padded size each."""
+    def _run(
+        self, numbered: Sequence[tuple[int | None, Any]], channel_order: ChannelOrder
+    ) -> Iterator[RankedImage]:
+        pictures = []
+        for number, picture in numbered:
+            name = "picture" if number is None else f"pictures[{number}]"
+            pictures.append(to_bgr(picture, channel_order, name))
+        resize = not getattr(self.model, "resizes_images", False)
+        inputs = [self._input(picture, resize) for picture in pictures]
+        found: dict[int, Instances] = {}
+        for rows in self._batches(inputs):
+            found.update(zip(rows, self._predict([inputs[i] for i in rows]), strict=True))
+        for i, ((_, given), picture) in enumerate(zip(numbered, pictures, strict=True)):
+            file = os.fspath(given) if isinstance(given, (str, os.PathLike)) else None
+            yield self._result(file, picture, found.pop(i))
+
+    def _input(self, picture: NDArray[np.uint8], resize: bool) -> dict[str, Any]:
+        """Return detectron2's input dict: the picture, and the size of the result."""
+        height, width = picture.shape[:2]
+        rgb = picture[:, :, ::-1]
+        image = rgb if self.cfg.INPUT.FORMAT == "RGB" else picture
+        transform = self._resize.get_transform(image) if resize else T.NoOpTransform()
+        if isinstance(transform, T.ResizeTransform):
+            # Extreme aspect ratios would round the short side to 0.
+            new_height, new_width = max(transform.new_h, 1), max(transform.new_w, 1)
+            transform = T.ResizeTransform(height, width, new_height, new_width, transform.interp)
+        resized = transform.apply_image(np.ascontiguousarray(image))
+        tensor = torch.as_tensor(np.ascontiguousarray(resized.transpose(2, 0, 1), dtype=np.float32))
+        item = {"image": tensor, "height": height, "width": width}
+        if getattr(self.model, "needs_original", False):
+            item["original"] = torch.from_numpy(np.ascontiguousarray(rgb.transpose(2, 0, 1)))
+        return item
+
+    def _batches(self, inputs: Sequence[dict[str, Any]]) -> Iterator[list[int]]:
+        """Yield rows of ``inputs`` that share a padded size, ``batch_size`` at most."""
         groups: dict[tuple[int, int], list[int]] = defaultdict(list)
         for i, item in enumerate(inputs):
             groups[_padded_size(self.model, *item["image"].shape[-2:])].append(i)
@@ -272,29 +243,57 @@ class SORPredictor:
 
     @torch.no_grad()
     def _predict(self, inputs: list[dict[str, Any]]) -> list[Instances]:
-        if isinstance(self.model, nn.Module):
-            self.model.eval()
-        outputs = self.model(inputs)
+        with self._lock:
+            outputs = self.model(inputs)
         if len(outputs) != len(inputs):
             raise ValueError(f"model: expected {len(inputs)} outputs, found {len(outputs)}")
-        return [self._kept(output["instances"]) for output in outputs]
+        return [self._sorted(output["instances"]) for output in outputs]
 
-    def _kept(self, instances: Instances) -> Instances:
-        """The instances confident enough, the ranked ones first, from the most salient down."""
-        missing = [name for name in _FIELDS if not instances.has(name)]
-        if missing and missing != ["pred_masks"]:
-            reason = " (without MODEL.SOR.NAME nothing is ranked)" if not self.cfg.MODEL.SOR.NAME else ""
-            raise ValueError(f"model: its instances lack {', '.join(missing)}{reason}")
-        # Masks of large pictures are large: only those that stay leave the device.
+    def _sorted(self, instances: Instances) -> Instances:
+        """Return the confident instances on the CPU, ranked ones first, most salient first."""
+        required = ("pred_boxes", "scores", "pred_ranks", "pred_rank_scores")
+        if missing := [name for name in required if not instances.has(name)]:
+            raise ValueError(f"model: expected instances with {', '.join(required)}, found no {missing[0]}")
+        # Large masks stay on the device unless they are needed.
         instances = instances[instances.scores >= self.min_score].to(torch.device("cpu"))
-        if missing:  # a detector that does not segment: its boxes stand for the objects
+        if not instances.has("pred_masks"):  # a detector that does not segment
             instances.pred_masks = _box_masks(instances)
         ranks = instances.pred_ranks.numpy()
         rank_scores = instances.pred_rank_scores.numpy()
-        scores = instances.scores.numpy()
-        # All that have no rank are alike; among them, and between equal ranks, the rank score decides.
-        order = np.lexsort((-scores, -rank_scores, -np.maximum(ranks, -1)))
+        # All unranked objects are equal; between equal ranks, the rank score decides.
+        order = np.lexsort((-instances.scores.numpy(), -rank_scores, -np.maximum(ranks, -1)))
         return instances[torch.as_tensor(order)]
+
+    def _result(self, file: str | None, picture: NDArray[np.uint8], instances: Instances) -> RankedImage:
+        height, width = picture.shape[:2]
+        masks = instances.pred_masks.numpy()
+        if masks.shape[1:] != (height, width):
+            raise ValueError(f"model: expected masks of {height} x {width} pixels, found shape {masks.shape}")
+        ranked = int((instances.pred_ranks >= 0).sum())
+        zeros = torch.zeros(len(instances), dtype=torch.int64)
+        classes = (instances.pred_classes if instances.has("pred_classes") else zeros).tolist()
+        columns = zip(
+            instances.pred_rank_scores.tolist(),
+            instances.scores.tolist(),
+            instances.pred_boxes.tensor.tolist(),
+            masks,
+            classes,
+            strict=True,
+        )
+        names = dict(enumerate(self.class_names))
+        objects = tuple(
+            RankedObject(
+                i + 1 if i < ranked else None,
+                rank_score,
+                score,
+                tuple(box),
+                mask,
+                number,
+                names.get(number, str(number)),
+            )
+            for i, (rank_score, score, box, mask, number) in enumerate(columns)
+        )
+        return RankedImage(file, height, width, objects, instances, picture)
 
 
 def demo_predictor(
@@ -304,22 +303,22 @@ def demo_predictor(
     batch_size: int = 4,
     threshold: float | None = None,
 ) -> SORPredictor:
-    """A predictor for a command line, which takes random weights only from somebody who asks for them.
+    """Return a predictor for a command line, where random weights must be asked for.
 
     Args:
         path: YAML file.
         opts: ``KEY VALUE`` overrides.
-        batch_size: most pictures at once.
-        threshold: confidence below which a detection counts neither in the ranking nor in the
-            result; None leaves it to the config.
+        batch_size: see :class:`SORPredictor`.
+        threshold: detections of a lower confidence are neither ranked nor in the result; None: the
+            thresholds of the config.
 
     Raises:
-        FileNotFoundError: the config or the weights are not there.
-        ValueError: an override that cannot be applied, or no weights named.
+        FileNotFoundError: the weights do not exist.
+        ValueError: no such config, an override that cannot be applied, or no weights given.
     """
     cfg = load_config(path, opts)
     if not cfg.MODEL.WEIGHTS and "MODEL.WEIGHTS" not in opts[::2]:
-        raise ValueError(f'{path}: MODEL.WEIGHTS names no weights (MODEL.WEIGHTS "" asks for random ones)')
+        raise ValueError(f'{path}: MODEL.WEIGHTS: expected a weight file ("" for random weights), found none')
     if threshold is not None:
         for node, key in (
             (cfg.MODEL.FCOS, "INFERENCE_TH_TEST"),
@@ -327,47 +326,19 @@ def demo_predictor(
             (cfg.MODEL.SALIENCE_DETR, "TEST_SCORE_THRESH"),
             (cfg.MODEL.SIAMESE_DETR, "SCORE_THRESH"),
         ):
-            # Of several views the mean confidence decides: none may be left out for its own.
+            # With several views the mean confidence decides, so single views keep lower ones.
             node[key] = min(node[key], threshold) if cfg.TEST.AUG.ENABLED else threshold
     return SORPredictor(cfg, batch_size=batch_size, min_score=threshold or 0.0)
 
 
-def _check_weights(weights: str) -> None:
-    """Raise for weights that are not there, before a model is built for them."""
-    path = weights.removesuffix("?matching_heuristics=True")  # detectron2's; see SORCheckpointer
-    if weights and "://" not in weights and not os.path.isfile(path):
-        raise FileNotFoundError(f'MODEL.WEIGHTS: no such file: {weights} ("" gives random weights)')
-
-
-def _load_weights(model: nn.Module, weights: str) -> None:
-    """Load ``MODEL.WEIGHTS``; an empty name leaves the model as it was initialised."""
-    if not weights:
-        logger.warning("MODEL.WEIGHTS is empty: the model keeps its random weights, its answers mean nothing")
-        return
-    from .checkpoint import SORCheckpointer
-
-    checkpointer = SORCheckpointer(model)
-    checkpointer.load(weights, checkpointables=[])
-    left = list(checkpointer.fit.incomplete) if checkpointer.fit is not None else []
-    if left:
-        logger.warning(
-            "%s lacks %d parameters of this model (%s ...): they stay random, and so may its answers",
-            *(weights, len(left), ", ".join(left[:2])),
-        )
-
-
-def _picture(index: int, picture: Picture) -> NDArray[np.uint8]:
-    if isinstance(picture, (str, os.PathLike)):
-        return read_image(picture)
-    array = np.asarray(picture)
-    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not array.size:
-        found = f"{array.dtype} {array.shape}"
-        raise ValueError(f"images[{index}]: expected uint8 (H, W, 3) BGR or a path, found {found}")
-    return array
+def _class_names(cfg: CfgNode) -> tuple[str, ...]:
+    """Return the class names of the first training dataset, if it is registered."""
+    name = next(iter(cfg.DATASETS.TRAIN), "")
+    return tuple(MetadataCatalog.get(name).get("thing_classes", ())) if name in MetadataCatalog.list() else ()
 
 
 def _padded_size(model: Any, height: int, width: int) -> tuple[int, int]:
-    """Size to which the model pads a picture that it is given alone."""
+    """Return the size to which the model pads a single picture."""
     backbone = getattr(model, "backbone", None)
     constraints = getattr(backbone, "padding_constraints", None) or {}
     square = int(constraints.get("square_size", 0))
@@ -377,48 +348,10 @@ def _padded_size(model: Any, height: int, width: int) -> tuple[int, int]:
     return -(-height // step) * step, -(-width // step) * step
 
 
-def _ranked(file: str | None, height: int, width: int, instances: Instances) -> RankedImage:
-    """Results as people read them: rank 1 for the first of the ranked, and so on without gaps."""
-    masks = instances.pred_masks.numpy()
-    if masks.shape[1:] != (height, width):
-        raise ValueError(f"model: expected masks of {height} x {width} pixels, found shape {masks.shape}")
-    ranked = int((instances.pred_ranks >= 0).sum())
-    columns = zip(
-        instances.pred_rank_scores.tolist(),
-        instances.scores.tolist(),
-        instances.pred_boxes.tensor.tolist(),
-        masks,
-        strict=True,
-    )
-    objects = tuple(
-        RankedObject(i + 1 if i < ranked else None, rank_score, score, tuple(box), mask)
-        for i, (rank_score, score, box, mask) in enumerate(columns)
-    )
-    return RankedImage(file, height, width, objects, instances)
-
-
 def _box_masks(instances: Instances) -> torch.Tensor:
-    """(N, H, W) bool, True where the centre of a pixel lies in the box."""
+    """(N, H, W) bool, true where the center of a pixel lies in the box."""
     height, width = instances.image_size
     left, top, right, bottom = instances.pred_boxes.tensor[:, :, None].unbind(1)
     x, y = torch.arange(width) + 0.5, torch.arange(height) + 0.5
     columns, rows = (x >= left) & (x < right), (y >= top) & (y < bottom)
     return rows[:, :, None] & columns[:, None]
-
-
-def _number(value: float) -> float | None:
-    """JSON knows no NaN and no infinity."""
-    return round(value, 6) if np.isfinite(value) else None
-
-
-def _rle(mask: NDArray[np.bool_]) -> dict[str, Any]:
-    from pycocotools import mask as mask_util
-
-    code = mask_util.encode(np.asfortranarray(mask, dtype=np.uint8))
-    return {"size": [int(v) for v in code["size"]], "counts": code["counts"].decode("ascii")}
-
-
-def _polygons(mask: NDArray[np.bool_]) -> list[list[float]]:
-    from .data.masks import mask_to_polygons
-
-    return mask_to_polygons(mask)

@@ -2,9 +2,31 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import torch
+from detectron2.config import CfgNode, get_cfg
 from detectron2.structures import Boxes, Instances
+from numpy.typing import NDArray
 from torch import nn
+
+from sor_ppa import add_sor_config
+
+
+def fake_config(**changes: Any) -> CfgNode:
+    """A config that resizes to small pictures; ``changes`` are keys of ``INPUT``."""
+    cfg = get_cfg()
+    add_sor_config(cfg)
+    cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST = 64, 100
+    for key, value in changes.items():
+        setattr(cfg.INPUT, key, value)
+    return cfg
+
+
+def picture(height: int = 60, width: int = 80, seed: int = 0) -> NDArray[np.uint8]:
+    """A picture (H, W, 3) of noise."""
+    return np.random.default_rng(seed).integers(100, 256, (height, width, 3), dtype=np.uint8)
 
 
 class FakeModel(nn.Module):

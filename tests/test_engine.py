@@ -96,12 +96,6 @@ def test_a_missing_test_set_is_said_before_training(datasets: Path, tmp_path: Pa
     assert not (tmp_path / "model_final.pth").exists()
 
 
-def test_unusable_views_are_said_before_training(datasets: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"TEST.AUG.SCALES"):
-        train(datasets, tmp_path, "TEST.AUG.ENABLED", "True", "TEST.AUG.SCALES", "()", "SOLVER.MAX_ITER", "1")
-    assert not (tmp_path / "model_final.pth").exists()
-
-
 def test_a_detector_without_ranks_gets_average_precision(datasets: Path, tmp_path: Path) -> None:
     cfg = make_cfg("configs/sor/exp/maskrcnn.yaml", DATASETS__ROOT=str(datasets), OUTPUT_DIR=str(tmp_path))
     register_from_config(cfg)
@@ -117,11 +111,6 @@ def test_a_detector_without_ranks_gets_average_precision(datasets: Path, tmp_pat
         "/",
         "25.00",
     ]
-
-
-def test_what_cannot_rank_is_a_mistake_in_the_config(datasets: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"MODEL.SOR.RANK_BY: expected 'head' or 'saliency', found 'x'"):
-        train(datasets, tmp_path, "MODEL.SOR.RANK_BY", "x", flags=("--eval-only",))
 
 
 def test_half_a_model_is_not_evaluated(datasets: Path, tmp_path: Path) -> None:
@@ -169,11 +158,17 @@ def test_two_processes_evaluate_like_one(
     [
         (["--config-file", "nowhere.yaml"], "nowhere.yaml: no such config file"),
         (arguments("MODEL.NO_SUCH_KEY", "1"), "command line: Non-existent key: MODEL.NO_SUCH_KEY"),
-        (arguments("DATASETS.TEST", "('nothing',)"), "'nothing', which is not a registered dataset"),
+        (
+            arguments("DATASETS.TEST", "('nothing',)"),
+            "expected names of registered datasets, found",
+        ),
         (arguments("--eval-only", "DATASETS.ROOT", "/nonexistent"), "no such folder"),
         (arguments("--eval-only", "MODEL.WEIGHTS", "nowhere.pth"), "nowhere.pth"),
-        (arguments("DATASETS.TRAIN", "()"), "DATASETS.TRAIN: found (), expected at least one dataset"),
-        (arguments("--eval-only", "DATASETS.TEST", "()"), "DATASETS.TEST: found (), expected at least one"),
+        (arguments("DATASETS.TRAIN", "()"), "DATASETS.TRAIN: expected at least one dataset"),
+        (
+            arguments("--eval-only", "DATASETS.TEST", "()"),
+            "DATASETS.TEST: expected at least one dataset",
+        ),
         (arguments("--num-gpus", "2", "DATASETS.ROOT", "/nonexistent"), "no such folder"),
     ],
 )

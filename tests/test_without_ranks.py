@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from detectron2.engine import default_argument_parser
@@ -18,7 +17,6 @@ from sor_ppa.config import ConfigError
 from sor_ppa.data.builtin import register_all
 from sor_ppa.data.synthetic import SyntheticSpec, write_dataset
 from sor_ppa.engine import run
-from sor_ppa.predictor import SORPredictor
 from tests.centermask.test_batches import images
 from tests.models import REPO, make_cfg
 
@@ -78,6 +76,3 @@ def test_a_detector_of_80_classes_loads_whole_and_answers_alike(tmp_path: Path) 
 def test_what_must_rank_says_what_is_missing() -> None:
     with pytest.raises(ConfigError, match=r"MODEL\.SOR\.NAME: found '', expected a ranking head"):
         build_checked_model(make_cfg("configs/sor/exp/maskrcnn.yaml", MODEL__SOR__NAME=""))
-    predictor = SORPredictor(make_cfg(DEMO, MODEL__SOR__NAME=""))
-    with pytest.raises(ValueError, match=r"lack pred_ranks, pred_rank_scores \(without MODEL\.SOR\.NAME"):
-        predictor([np.zeros((64, 64, 3), np.uint8)])

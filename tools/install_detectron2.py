@@ -1,152 +1,111 @@
 """Install detectron2 where only a package index can be reached, or upstream's from git.
 
-    python tools/install_detectron2.py              # 0.6 in pure Python, unless a detectron2 is there already
-    python tools/install_detectron2.py --from-git   # upstream, compiled here: needs git and a C++ compiler
+    python tools/install_detectron2.py              # 0.6 in pure Python, unless a detectron2 is installed
+    python tools/install_detectron2.py --from-git   # upstream's, compiled: needs git and a C++ compiler
 
-Upstream publishes no package. The index project pb1-detectron2 is the source of upstream's tag v0.6 without
-its C++ code: this tool fetches that archive, pinned by hash, applies a short list of checked edits
-(`detectron2_wheel/edits.py`) and installs the resulting wheel under detectron2's own name.
+detectron2 is on no package index. The index project pb1-detectron2 is the source of upstream's tag v0.6
+without its C++ code. This tool lets pip download that archive, checks its SHA-256, applies the edits of
+`detectron2_edits.py` and installs the result under detectron2's own name. torch must be installed already.
 """
 
 import argparse
+import hashlib
 import importlib.metadata
 import importlib.util
-import os
 import shutil
-import site
 import subprocess
 import sys
-import sysconfig
+import tarfile
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
-from detectron2_wheel import BuildError
-from detectron2_wheel.package_index import fetch, read_settings
-from detectron2_wheel.wheel import SDIST_PROJECT, SDIST_VERSION, build_wheel, check_sdist, wheel_version
+from detectron2_edits import ADDITIONS, EDITS, BuildError, apply_edits
 
-UPSTREAM = "https://github.com/facebookresearch/detectron2.git"
+UPSTREAM = "git+https://github.com/facebookresearch/detectron2.git"
+SDIST = "pb1-detectron2-0.6"
+SHA256 = "5d2e9e51e523ec72f6a31cca04b0a515492e9514b773a3d134cedc0677170b29"
+
+# Upstream installs these folders of the archive as packages below detectron2.projects.
+PROJECTS = {
+    "projects/PointRend/point_rend": "projects/point_rend",
+    "projects/DeepLab/deeplab": "projects/deeplab",
+    "projects/Panoptic-DeepLab/panoptic_deeplab": "projects/panoptic_deeplab",
+}
+
+# Upstream's list without what only caffe2 (future, pydot) and one config printer (black) use, with room for
+# current releases of iopath. torch and torchvision are left to the environment, as upstream does.
+PYPROJECT = """\
+[build-system]
+requires = ["setuptools"]
+build-backend = "setuptools.build_meta"
+
+[project]
+name = "detectron2"
+version = "{version}"
+description = "FAIR's object detection and segmentation library, 0.6, without compiled code"
+requires-python = ">=3.10"
+dependencies = [
+    "Pillow>=7.1", "cloudpickle", "fvcore<0.1.6,>=0.1.5", "hydra-core>=1.1", "iopath<0.2,>=0.1.7",
+    "matplotlib", "numpy", "omegaconf<2.4,>=2.1", "pycocotools>=2.0.2", "tabulate", "tensorboard",
+    "termcolor>=1.1",
+    "tqdm>4.29.0", "yacs>=0.1.8",
+]
+
+[tool.setuptools]
+packages = {{ find = {{ include = ["detectron2*"], namespaces = false }} }}
+package-data = {{ detectron2 = ["model_zoo/configs/**/*.yaml", "model_zoo/configs/**/*.py"] }}
+"""
 
 
-class Installed(NamedTuple):
-    """The detectron2 of this interpreter.
-
-    Attributes:
-        version: as its metadata says; None where there is a folder but no metadata.
-        folder: where it lies.
-    """
-
-    version: str | None
-    folder: Path
-
-    @property
-    def outdated(self) -> bool:
-        """Whether an earlier state of this tool made it."""
-        return bool(self.version and "+pure." in self.version and self.version != wheel_version())
+def wheel_version() -> str:
+    """Return upstream's version with a label that changes whenever the edits change."""
+    content = repr((SHA256, list(EDITS.items()), list(ADDITIONS.items()), PROJECTS, PYPROJECT))
+    return f"0.6+pure.e{hashlib.sha256(content.encode()).hexdigest()[:8]}"
 
 
-def find_installed() -> Installed | None:
-    """The detectron2 that `import detectron2` would give here, without importing it."""
-    importlib.invalidate_caches()
-    spec = importlib.util.find_spec("detectron2")
-    if spec is None:
+def installed_version() -> str | None:
+    """Return the version of the detectron2 in this environment; None without one, "" without metadata."""
+    if importlib.util.find_spec("detectron2") is None:
         return None
-    folders = spec.submodule_search_locations or []
-    folder = Path(spec.origin).parent if spec.origin else Path(next(iter(folders), "."))
     try:
-        return Installed(importlib.metadata.version("detectron2"), folder)
+        return importlib.metadata.version("detectron2")
     except importlib.metadata.PackageNotFoundError:
-        return Installed(None, folder)
+        return ""
 
 
-def get_sdist(given: Path | None, cache: Path) -> bytes:
-    """The pinned source archive: the given file, the cached one, or fetched from the index and cached.
-
-    Raises:
-        BuildError: it cannot be read, cannot be fetched, or is not the pinned one.
-    """
-    if given:
-        try:
-            data = given.read_bytes()
-        except OSError as error:
-            raise BuildError(f"cannot read {given}: {error.strerror or error}") from error
-        check_sdist(data, str(given))
-        return data
-    cached = cache / f"{SDIST_PROJECT}-{SDIST_VERSION}.tar.gz"
-    try:
-        data = cached.read_bytes()
-        check_sdist(data, str(cached))
-        return data
-    except (OSError, BuildError):
-        data = fetch(SDIST_PROJECT, SDIST_VERSION, check_sdist, read_settings())
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        partial = cached.with_suffix(f".{os.getpid()}.partial")
-        partial.write_bytes(data)
-        partial.replace(cached)
-    except OSError:
-        pass  # a cache that cannot be written costs a download next time, nothing else
-    return data
-
-
-def build_upstream(url: str, directory: Path) -> Path:
-    """Compile upstream's detectron2 against the torch of this interpreter.
+def build_wheel(sdist: Path, directory: Path) -> Path:
+    """Build the wheel from the source archive.
 
     Args:
-        url: git address or local checkout, with an optional @revision.
-        directory: where the wheel goes.
+        sdist: the archive.
+        directory: folder for the wheel; created if absent.
+
+    Returns:
+        The wheel.
 
     Raises:
-        BuildError: a tool is missing, or the build failed.
+        BuildError: the archive is not the pinned one, an edit does not apply, or pip failed.
     """
-    for module, remedy in (
-        ("torch", "install torch and torchvision first"),
-        ("setuptools", "run: python -m pip install 'setuptools<82' wheel"),
-        ("wheel", "run: python -m pip install 'setuptools<82' wheel"),
-    ):
-        if importlib.util.find_spec(module) is None:
-            raise BuildError(f"compiling detectron2 needs {module} in this environment: {remedy}")
-    for command, package in (("git", "git"), (os.environ.get("CXX") or "c++", "build-essential")):
-        if shutil.which(command) is None:
-            raise BuildError(
-                f"compiling detectron2 needs {command}, not found (Debian, Ubuntu: apt-get install {package})"
-            )
-    directory.mkdir(parents=True, exist_ok=True)
-    before = set(directory.glob("detectron2-*.whl"))
-    _say(f"compiling {url}: about 10 minutes on two cores")
-    _pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(directory), _git_requirement(url))
-    made = set(directory.glob("detectron2-*.whl")) - before or before
-    return max(made, key=lambda path: path.stat().st_mtime)
-
-
-def install_wheel(wheel: Path, replace: bool) -> None:
-    """Install a wheel and what it requires; `replace` also where this very version is installed.
-
-    Raises:
-        BuildError: nothing can be written there, or pip failed.
-    """
-    target = Path(sysconfig.get_path("purelib"))
-    if not os.access(target, os.W_OK) and not site.ENABLE_USER_SITE:
-        raise BuildError(f"cannot write {target}: no permission; use a virtual environment")
-    # Named by version, not by path, so that pip's records do not point to a scratch folder.
-    name, version = wheel.name.split("-")[:2]
-    _pip("install", "--quiet", "--find-links", str(wheel.parent), f"{name}=={version}")
-    if replace:
-        _pip(
-            "install",
-            "--quiet",
-            "--no-deps",
-            "--force-reinstall",
-            "--no-index",
-            "--find-links",
-            str(wheel.parent),
-            name,
-        )
+    found = hashlib.sha256(sdist.read_bytes()).hexdigest()
+    if found != SHA256:
+        raise BuildError(f"{sdist}: expected SHA-256 {SHA256}, found {found}")
+    with tempfile.TemporaryDirectory() as scratch:
+        with tarfile.open(sdist) as archive:  # its content is pinned by the hash
+            archive.extractall(scratch)
+        source = Path(scratch) / SDIST
+        for origin, target in PROJECTS.items():
+            shutil.move(source / origin, source / "detectron2" / target)
+        apply_edits(source / "detectron2")
+        for name in ("setup.py", "setup.cfg"):
+            (source / name).unlink(missing_ok=True)
+        (source / "pyproject.toml").write_text(PYPROJECT.format(version=wheel_version()))
+        _pip("wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(directory), str(source))
+    return directory / f"detectron2-{wheel_version()}-py3-none-any.whl"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the tool; returns the exit status."""
+    """Run the tool and return its exit status."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -155,75 +114,62 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--from-git", nargs="?", const=UPSTREAM, metavar="URL", help=f"build upstream's instead ({UPSTREAM})"
     )
     parser.add_argument("--wheel-dir", type=Path, metavar="DIR", help="write the wheel here, install nothing")
-    parser.add_argument("--sdist", type=Path, metavar="FILE", help="source archive you fetched yourself")
-    parser.add_argument(
-        "--cache-dir",
-        type=Path,
-        metavar="DIR",
-        default=Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sor_ppa",
-        help="keeps the fetched archive (default: %(default)s)",
-    )
+    parser.add_argument("--sdist", type=Path, metavar="FILE", help="source archive that you downloaded")
     options = parser.parse_args(arguments)
     try:
         _run(options)
-    except BuildError as error:
+    except (BuildError, OSError) as error:
         sys.stderr.write(f"install_detectron2: {error}\n")
         return 1
     return 0
 
 
 def _run(options: argparse.Namespace) -> None:
-    installed = find_installed()
-    if installed and not options.wheel_dir:
-        name = f"detectron2 {installed.version or 'without version'} in {installed.folder}"
-        if not options.force and not installed.outdated:
-            _say(f"{name}: left as it is (--force replaces it)")
+    version = installed_version()
+    if version is not None and not options.wheel_dir:
+        outdated = "+pure." in version and version != wheel_version()
+        if not options.force and not outdated:
+            _say(f"detectron2 {version} is installed: left as it is (--force replaces it)")
             return
-        if installed.version is None:
-            raise BuildError(
-                f"{name}: not installed by pip, so it cannot be replaced; remove that folder first"
-            )
-        _say(f"{name}: to be replaced")
+        if not version:
+            raise BuildError("detectron2: expected an installation by pip, found a folder; remove it first")
+    if importlib.util.find_spec("torch") is None:
+        raise BuildError("torch: expected to be installed before detectron2, found none")
     with tempfile.TemporaryDirectory() as scratch:
         directory = options.wheel_dir or Path(scratch)
         if options.from_git:
-            wheel = build_upstream(options.from_git, directory)
+            _pip("wheel", "--no-deps", "--no-build-isolation", "-w", str(directory), options.from_git)
         else:
-            wheel = build_wheel(get_sdist(options.sdist, options.cache_dir), directory)
+            sdist = options.sdist or _download(Path(scratch))
+            build_wheel(sdist, directory)
+        wheel = max(directory.glob("detectron2-*.whl"), key=lambda path: path.stat().st_mtime)
         if options.wheel_dir:
             _say(f"wrote {wheel}")
             return
-        install_wheel(wheel, replace=bool(installed))
-    done = find_installed()
-    if done is None or done.version is None:
-        raise BuildError("pip reported success, but detectron2 cannot be found in this environment")
-    _say(f"detectron2 {done.version} installed in {done.folder}")
-    if options.from_git and importlib.util.find_spec("pkg_resources") is None:
-        _say("upstream's model zoo imports pkg_resources: python -m pip install 'setuptools<82'")
+        # by version, not by path, so that pip's records do not point to a scratch folder
+        pinned = f"detectron2=={wheel.name.split('-')[1]}"
+        _pip("install", "-q", "--find-links", str(directory), pinned)
+        if version is not None:
+            _pip("install", "-q", "--no-deps", "--force-reinstall", "--find-links", str(directory), pinned)
+    importlib.invalidate_caches()
+    _say(f"detectron2 {installed_version()} is installed")
 
 
-def _git_requirement(url: str) -> str:
-    """What pip takes: a source folder as it is, anything else as a git address."""
-    folder = Path(url)
-    if url.startswith("git+") or (folder / "setup.py").is_file():
-        return url
-    return f"git+{folder.resolve().as_uri() if folder.is_dir() else url}"
+def _download(directory: Path) -> Path:
+    """Download the source archive with pip's settings; its setup script needs torch."""
+    options = ("--no-deps", "--no-build-isolation", "--no-binary", ":all:", "-d", str(directory))
+    _pip("download", "-q", *options, "pb1-detectron2==0.6")
+    return next(directory.glob("*.tar.gz"))
 
 
 def _pip(*arguments: str) -> None:
-    if importlib.util.find_spec("pip") is None:
-        raise BuildError(
-            f"{sys.executable} has no pip: run {sys.executable} -m ensurepip, or use --wheel-dir"
-        )
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments]
-    done = subprocess.run(command, check=False)
-    if done.returncode:
-        raise BuildError(f"pip {arguments[0]} failed, see above (exit status {done.returncode})")
+    if subprocess.run(command, check=False).returncode:
+        raise BuildError(f"pip {arguments[0]} failed, see above")
 
 
 def _say(text: str) -> None:
     sys.stdout.write(f"install_detectron2: {text}\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

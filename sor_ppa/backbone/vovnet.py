@@ -15,8 +15,6 @@ from torchvision.ops import DeformConv2d
 
 from ..checks import check_features, check_norm
 from ..layers.deformable_conv import deform, offset_layer
-from ..layers.folded_conv import FoldedConv
-from ..layers.onednn import channels_last
 
 __all__ = ["VOVNET_SPECS", "VoVNet", "VoVNetSpec"]
 
@@ -46,32 +44,25 @@ VOVNET_SPECS = {
 }
 
 
-class ConvNormReLU(nn.Module):
-    """Convolution without bias, normalisation, ReLU."""
+class ConvNormReLU(nn.Sequential):
+    """Convolution without bias, normalization, ReLU."""
 
     def __init__(self, in_channels: int, channels: int, norm: str, kernel: int = 3, stride: int = 1) -> None:
         super().__init__()
         self.conv = nn.Conv2d(in_channels, channels, kernel, stride, kernel // 2, bias=False)
         self.norm = get_norm(norm, channels)
-        self._folded = FoldedConv()
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self._folded.fits(x, self.norm):
-            return self._folded(x, self.conv, self.norm, relu=True)
-        return F.relu_(self.norm(self.conv(x)))
+        self.relu = nn.ReLU(inplace=True)
 
 
-class DepthwiseConvNormReLU(nn.Module):
-    """3x3 depthwise and 1x1 pointwise convolution, normalisation, ReLU."""
+class DepthwiseConvNormReLU(nn.Sequential):
+    """3x3 depthwise and 1x1 pointwise convolution, normalization, ReLU."""
 
     def __init__(self, in_channels: int, channels: int, norm: str, stride: int = 1) -> None:
         super().__init__()
         self.depthwise = nn.Conv2d(in_channels, channels, 3, stride, 1, groups=channels, bias=False)
         self.pointwise = nn.Conv2d(channels, channels, 1, bias=False)
         self.norm = get_norm(norm, channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.relu_(self.norm(self.pointwise(self.depthwise(x))))
+        self.relu = nn.ReLU(inplace=True)
 
 
 class DeformableConvNormReLU(nn.Module):
@@ -256,7 +247,7 @@ class VoVNet(Backbone):
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Features of a picture (B, C, H, W): name -> (B, channels, H / stride, W / stride)."""
-        features = {"stem": self.stem(channels_last(x))}
+        features = {"stem": self.stem(x)}
         x = features["stem"]
         for name in self.stage_names:
             x = features[name] = getattr(self, name)(x)

@@ -6,7 +6,7 @@ from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN
 from detectron2.structures import Instances
 from torch import Tensor
 
-from ..layers.same_size import same_size_groups
+from ..layers.batching import same_size_groups
 
 __all__ = ["SalientObjectRanker"]
 

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from ..checks import check_features, check_least, check_registered
 from ..layers import PyramidROIPooler
-from ..layers.onednn import channels_last
 from ..ranking import (
     RankingHead,
     RankingOptions,
@@ -193,7 +192,7 @@ class CenterROIHeads(nn.Module):
         if self.sor_head is not None and self.sor_head.needs_maps:
             pyramids.append(pyramid_maps(levels, self.strides, image_sizes, self.ranking))
         pooled = self.mask_pooler(pyramids, boxes, image_sizes)
-        return channels_last(pooled[0]), pooled[1] if len(pooled) > 1 else None
+        return pooled[0], pooled[1] if len(pooled) > 1 else None
 
     def losses(
         self, features: dict[str, Tensor], proposals: list[Instances], targets: list[Instances]

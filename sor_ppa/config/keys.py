@@ -209,8 +209,9 @@ def _add_data(cfg: CfgNode) -> None:
 
 
 def _add_training(cfg: CfgNode) -> None:
-    # [new] "SGD" (detectron2's) or "AdamW". Beside detectron2's types of gradient clipping,
+    # [new] "SGD" (detectron2's), "Adam" or "AdamW". Beside detectron2's types of gradient clipping,
     # SOLVER.CLIP_GRADIENTS.CLIP_TYPE may be "full_model": the norm over all parameters.
+    # SOLVER.LR_SCHEDULER_NAME may also be "WarmupPolynomialLR" (MODEL.INSPYRENET.LR_POWER, LR_MINIMUM).
     cfg.SOLVER.OPTIMIZER = "SGD"
     # [new] "default" (detectron2's) or "detr": flip, and resize with or without a crop before.
     cfg.INPUT.AUGMENTATION = "default"

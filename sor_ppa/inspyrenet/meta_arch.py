@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from detectron2.config import CfgNode, configurable
-from detectron2.data import build_detection_train_loader
 from detectron2.modeling import META_ARCH_REGISTRY
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR
 
 from ..layers.batching import same_size_groups
 from .layers import resize
 from .losses import pyramid_losses
-from .mapper import SODDatasetMapper
 from .network import InSPyReNetNetwork, build_encoder, predict_blended
 from .preprocess import dynamic_size, resize_image
 
@@ -105,33 +102,6 @@ class InSPyReNet(nn.Module):
         rate = cfg.SOLVER.BASE_LR
         groups = [(encoder, rate), (rest, rate * cfg.MODEL.INSPYRENET.DECODER_LR_FACTOR)]
         return [{"params": parameters, "lr": lr} for parameters, lr in groups if parameters]
-
-    @staticmethod
-    def build_lr_scheduler(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> LambdaLR:
-        """Return the published schedule: the smaller of a linear warm-up from 0.1 and a polynomial decay."""
-        node, solver = cfg.MODEL.INSPYRENET, cfg.SOLVER
-
-        def factor(base: float) -> Callable[[int], float]:
-            least = node.LR_MINIMUM / base
-
-            def at(step: int) -> float:
-                decay = max(1 - step / solver.MAX_ITER, 0.0) ** node.LR_POWER
-                warmup = 0.1 + 0.9 * min(step / max(solver.WARMUP_ITERS, 1), 1.0)
-                return min((1 - least) * decay + least, warmup)
-
-            return at
-
-        return LambdaLR(optimizer, [factor(group["lr"]) for group in optimizer.param_groups])
-
-    @staticmethod
-    def build_train_loader(cfg: CfgNode) -> Any:
-        """Return batches of augmented images with their masks, for the trainer."""
-        return build_detection_train_loader(cfg, mapper=SODDatasetMapper(cfg, is_train=True))
-
-    @staticmethod
-    def build_test_mapper(cfg: CfgNode) -> SODDatasetMapper:
-        """Return the mapper of evaluation images, for the trainer."""
-        return SODDatasetMapper(cfg, is_train=False)
 
     @property
     def device(self) -> torch.device:

@@ -13,10 +13,9 @@ from detectron2.modeling.backbone import Backbone
 from detectron2.structures import Boxes, Instances
 from torch import Tensor, nn
 
+from sor_ppa.layers.batching import same_size_groups
 from sor_ppa.layers.boxes import xyxy_to_cxcywh
 from sor_ppa.layers.detr_matcher import HungarianMatcher
-from sor_ppa.layers.folded_resnet import FoldedResNet
-from sor_ppa.layers.same_size import same_size_groups
 
 from .criterion import DetectionCriterion, SalienceCriterion, Targets
 from .decoder import SalienceDecoder, SalienceDecoderLayer
@@ -132,7 +131,6 @@ class SalienceDETR(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone = backbone
-        self._folded = FoldedResNet(backbone)
         self.in_features = list(in_features)
         self.neck = neck
         self.transformer = transformer
@@ -231,13 +229,11 @@ class SalienceDETR(nn.Module):
         normalised = [(image.to(self.device) - self.pixel_mean) / self.pixel_std for image in images]
         sizes = [(int(image.shape[-2]), int(image.shape[-1])) for image in normalised]
         padded = pad_batch(normalised, self.size_divisibility)
-        if padded.device.type == "cpu" and not self.training:
-            padded = padded.contiguous(memory_format=torch.channels_last)
         return Batch(images=padded, sizes=sizes)
 
     def feature_maps(self, batch: Batch) -> tuple[list[Tensor], Levels]:
         """Maps ``(B, C, h, w)`` of one width, finest first, and their geometry."""
-        maps = self._folded(self.backbone, batch.images)
+        maps = self.backbone(batch.images)
         maps = self.neck([maps[name] for name in self.in_features])
         height, width = batch.images.shape[-2:]
         levels = build_levels(batch.sizes, (height, width), [m.shape[-2:] for m in maps], self.device)

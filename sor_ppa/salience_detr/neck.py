@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-from sor_ppa.layers.onednn import conv2d
 
 __all__ = ["ChannelMapper", "RepVGGPluXBlock", "RepVGGPluXNetwork"]
 
@@ -54,10 +52,7 @@ class ChannelMapper(nn.Module):
 
 
 class ConvNorm(nn.Sequential):
-    """Convolution without bias, BatchNorm and an activation.
-
-    Outside training the normalisation is folded into the kernel, which halves the memory traffic.
-    """
+    """Convolution without bias, BatchNorm and SiLU."""
 
     def __init__(
         self,
@@ -66,7 +61,7 @@ class ConvNorm(nn.Sequential):
         kernel_size: int,
         stride: int = 1,
         groups: int = 1,
-        activation: Callable[[], nn.Module] | None = nn.SiLU,
+        activation: bool = True,
     ) -> None:
         conv = nn.Conv2d(
             in_channels,
@@ -78,26 +73,7 @@ class ConvNorm(nn.Sequential):
             bias=False,
         )
         nn.init.kaiming_uniform_(conv.weight, a=1)
-        super().__init__(conv, nn.BatchNorm2d(out_channels))
-        self.padding = kernel_size // 2
-        self.activation = None if activation is None else activation()
-
-    def folded(self) -> tuple[Tensor, Tensor]:
-        """Kernel and bias of the convolution with its normalisation."""
-        conv, norm = cast(nn.Conv2d, self[0]), cast(nn.BatchNorm2d, self[1])
-        assert norm.running_var is not None
-        assert norm.running_mean is not None
-        scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
-        return conv.weight * scale.view(-1, 1, 1, 1), norm.bias - norm.running_mean * scale
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.training or torch.is_grad_enabled():
-            x = self[1](self[0](x))
-        else:
-            conv = cast(nn.Conv2d, self[0])
-            weight, bias = self.folded()
-            x = conv2d(x, weight, bias, conv.stride[0], self.padding, conv.groups)
-        return x if self.activation is None else self.activation(x)
+        super().__init__(conv, nn.BatchNorm2d(out_channels), nn.SiLU() if activation else nn.Identity())
 
 
 class ContextGate(nn.Module):
@@ -129,8 +105,6 @@ class ContextGate(nn.Module):
 class RepVGGPluXBlock(nn.Module):
     """Grouped 3x3 and 1x1 branches, SiLU, context gate and a residual (Salience-DETR, figure 5).
 
-    Outside training both branches and their normalisations are one 3x3 convolution.
-
     Args:
         channels: channels in and out.
         groups: groups of both convolutions.
@@ -138,20 +112,26 @@ class RepVGGPluXBlock(nn.Module):
 
     def __init__(self, channels: int, groups: int = 4) -> None:
         super().__init__()
-        self.groups = groups
-        self.conv1 = ConvNorm(channels, channels, 3, groups=groups, activation=None)
-        self.conv2 = ConvNorm(channels, channels, 1, groups=groups, activation=None)
+        self.conv1 = ConvNorm(channels, channels, 3, groups=groups, activation=False)
+        self.conv2: nn.Module | None = ConvNorm(channels, channels, 1, groups=groups, activation=False)
         self.se_module = ContextGate(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.training or torch.is_grad_enabled():
-            y = self.conv1(x) + self.conv2(x)
-        else:
-            weight, bias = self.conv1.folded()
-            point_weight, point_bias = self.conv2.folded()
-            kernel = weight + F.pad(point_weight, (1, 1, 1, 1))
-            y = conv2d(x, kernel, bias + point_bias, padding=1, groups=self.groups)
+        y = self.conv1(x)
+        if self.conv2 is not None:
+            y = y + self.conv2(x)
         return self.se_module(F.silu(y)) + x
+
+    def reparameterize(self) -> None:
+        """Merge the branches, whose normalizations are folded, into one 3x3 convolution, in place."""
+        if self.conv2 is None:
+            return
+        conv, point = cast(nn.Conv2d, self.conv1[0]), cast(nn.Conv2d, cast(ConvNorm, self.conv2)[0])
+        assert conv.bias is not None
+        assert point.bias is not None
+        conv.weight.add_(F.pad(point.weight, (1, 1, 1, 1)))
+        conv.bias.add_(point.bias)
+        self.conv2 = None
 
 
 class CSPLayer(nn.Module):
@@ -186,8 +166,6 @@ class RepVGGPluXNetwork(nn.Module):
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Maps ``(B, C, h, w)``, finest first, to maps of the same shapes."""
-        if not torch.is_grad_enabled() and maps[0].device.type == "cpu":
-            maps = [x.clone(memory_format=torch.channels_last) for x in maps]
         lateral = list(maps)
         for level in range(len(maps) - 1, 0, -1):
             lateral[level] = self.lateral_convs[level - 1](lateral[level])

@@ -21,7 +21,6 @@ from .base import DETRBase, base_arguments, current_iteration, record_diagnostic
 from .criterion import SetCriterion, Targets, name_by_layer
 from .deformable import DeformableTransformer
 from .heads import GlobalDiscriminationHead, PredictionHead
-from .loading import build_pretraining_loader
 from .pictures import draw_views, save_picture
 from .transformer import Encoded, FeatureMaps, TransformerOutput
 
@@ -118,7 +117,6 @@ class SiameseDETR(DETRBase):
         **base: of :class:`DETRBase`.
     """
 
-    build_train_loader = staticmethod(build_pretraining_loader)
     checkpoint_system = "siamese_detr"
 
     @configurable

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
 
 from ..checks import check_features
-from ..layers.same_size import same_size_groups
+from ..layers.batching import same_size_groups
 from .base import record_diagnostics
 from .detector import DETRDetector, at_original_size
 from .transformer import Encoded

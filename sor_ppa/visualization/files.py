@@ -23,6 +23,7 @@ __all__ = [
     "expand_inputs",
     "read_image",
     "result_names",
+    "to_rgb",
     "write_image",
 ]
 
@@ -74,7 +75,7 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     try:
         with Image.open(name) as picture:
             picture.load()
-            rgb = _to_rgb(_upright(picture))
+            rgb = to_rgb(_upright(picture))
     except Image.UnidentifiedImageError:
         raise ImageReadError(f"{name}: not a picture in a known format") from None
     except Exception as error:  # decoders raise many types for damaged files
@@ -90,7 +91,8 @@ def _upright(picture: Image.Image) -> Image.Image:
         return picture
 
 
-def _to_rgb(picture: Image.Image) -> NDArray[np.uint8]:
+def to_rgb(picture: Image.Image) -> NDArray[np.uint8]:
+    """Return a Pillow image of any mode as (H, W, 3) uint8 RGB; see :func:`read_image`."""
     if picture.mode.startswith("I") or picture.mode == "F":
         values = np.nan_to_num(np.asarray(picture).astype(np.float32))
         # Pillow opens 16-bit files in mode "I" or "I;16"; floats are in [0, 1] or in [0, 255].

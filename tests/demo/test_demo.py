@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import sor_ppa.predictor
+import sor_ppa.inference_model
 from tests.fake_model import FakeModel
 
 SCRIPT = Path(__file__).resolve().parents[2] / "demo" / "demo.py"
@@ -25,9 +25,12 @@ def demo():
 @pytest.fixture
 def config(tmp_path, monkeypatch):
     """A config file; every model that is built is a fake one."""
-    monkeypatch.setattr(sor_ppa.predictor, "build_checked_model", lambda cfg: FakeModel())
+    monkeypatch.setattr(sor_ppa.inference_model, "build_checked_model", lambda cfg: FakeModel())
     path = tmp_path / "config.yaml"
-    path.write_text("VERSION: 2\nINPUT: {MIN_SIZE_TEST: 32}\n")
+    path.write_text(
+        "VERSION: 2\nINPUT: {MIN_SIZE_TEST: 32}\n"
+        "MODEL: {META_ARCHITECTURE: SalientObjectRanker, ROI_HEADS: {NAME: CenterROIHeads}}\n"
+    )
     return str(path)
 
 
@@ -120,7 +123,7 @@ def test_the_threshold_takes_detections_away(demo, config, photos, tmp_path):
         (["--config-file", "missing.yaml"], "missing.yaml: no such config file"),
         (["MODEL.WEIGHTS", "missing.pth"], "MODEL.WEIGHTS: no such file: missing.pth"),
         (["MODEL.NO_SUCH_KEY", "1"], "MODEL.NO_SUCH_KEY"),
-        ([], "MODEL.WEIGHTS names no weights"),
+        ([], "MODEL.WEIGHTS: expected a weight file"),
     ],
 )
 def test_what_stops_the_run_is_one_line(demo, config, photos, tmp_path, capsys, words, message):

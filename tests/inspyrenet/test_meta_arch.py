@@ -11,8 +11,8 @@ from detectron2.config import CfgNode, get_cfg
 from detectron2.modeling import build_model
 
 from sor_ppa import add_sor_config
-from sor_ppa.engine import Trainer
 from sor_ppa.inspyrenet import InSPyReNet
+from sor_ppa.solver import build_lr_scheduler, build_optimizer
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "inspyrenet"
 
@@ -117,7 +117,7 @@ def test_training_lowers_the_loss_and_reaches_every_parameter() -> None:
     mask = torch.zeros(1, 64, 64)
     mask[:, 16:48, 20:44] = 1
     batch = [{"image": picture(64, 64, seed), "saliency": mask} for seed in range(2)]
-    optimizer = Trainer.build_optimizer(cfg, model)
+    optimizer = build_optimizer(cfg, model)
     totals = []
     for _ in range(6):
         losses = model(batch)
@@ -133,9 +133,9 @@ def test_training_lowers_the_loss_and_reaches_every_parameter() -> None:
 
 def test_the_decoder_learns_ten_times_as_fast_as_the_encoder(model: InSPyReNet) -> None:
     cfg = config()
-    optimizer = Trainer.build_optimizer(cfg, model)
+    optimizer = build_optimizer(cfg, model)
     encoder, rest = optimizer.param_groups
     assert (encoder["lr"], rest["lr"]) == (1e-5, pytest.approx(1e-4))
     assert len(encoder["params"]) == len(list(model.network.backbone.parameters()))
-    schedule = Trainer.build_lr_scheduler(cfg, optimizer)
+    schedule = build_lr_scheduler(cfg, optimizer)
     assert schedule.get_last_lr() == pytest.approx([1e-6, 1e-5])

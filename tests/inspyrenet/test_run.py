@@ -7,13 +7,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import torch
 
-from sor_ppa.inspyrenet.predictor import SaliencyPredictor
 from sor_ppa.inspyrenet.run import SaliencyOutput, find_media, run_saliency
 from sor_ppa.visualization.files import ImageReadError
-
-from .test_meta_arch import config, model  # noqa: F401  (a fixture)
 
 
 def brightness(image: np.ndarray) -> np.ndarray:
@@ -120,34 +116,3 @@ def test_invalid_choices_are_named(tmp_path: Path, options: dict, message: str) 
 def test_a_missing_background_is_named(tmp_path: Path) -> None:
     with pytest.raises(ImageReadError, match=r"beach\.png: no such file"):
         SaliencyOutput(tmp_path, (str(tmp_path / "beach.png"),))
-
-
-@pytest.mark.parametrize("mode", ["quality", "speed"])
-def test_the_predictor_answers_at_the_size_of_the_picture(model, mode: str) -> None:  # noqa: F811
-    predictor = SaliencyPredictor(config(), model=model, mode=mode)
-    image = np.random.default_rng(0).integers(0, 256, (123, 181, 3)).astype(np.uint8)
-    saliency = predictor(image)
-    assert saliency.shape == (123, 181)
-    assert saliency.dtype == np.float32
-    assert saliency.min() >= 0
-    assert saliency.max() <= 1
-
-
-def test_tuning_does_not_change_the_map(model) -> None:  # noqa: F811
-    image = np.random.default_rng(0).integers(0, 256, (100, 140, 3)).astype(np.uint8)
-    rgb = torch.from_numpy(image[:, :, ::-1].transpose(2, 0, 1).copy())
-    expected = model([{"image": rgb}])[0]["saliency"].numpy()
-    found = SaliencyPredictor(config(), model=model)(image)
-    assert np.abs(found - expected).mean() < 1e-4
-
-
-def test_invalid_pictures_and_modes_are_refused(model) -> None:  # noqa: F811
-    with pytest.raises(ValueError, match="mode: expected one of quality, speed, found 'fast'"):
-        SaliencyPredictor(config(), model=model, mode="fast")
-    with pytest.raises(ValueError, match=r"expected uint8 \(H, W, 3\) BGR or a path"):
-        SaliencyPredictor(config(), model=model)(np.zeros((3, 3)))
-
-
-def test_missing_weights_are_named() -> None:
-    with pytest.raises(FileNotFoundError, match=r"MODEL\.WEIGHTS: no such file: nowhere\.pth"):
-        SaliencyPredictor(config("base", "MODEL.WEIGHTS", "nowhere.pth"))

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.optim import SGD
 
 from sor_ppa import add_sor_config
-from sor_ppa.inspyrenet import InSPyReNet
 from sor_ppa.inspyrenet.context import AxialBranch, ContextDecoder, ContextEncoder
 from sor_ppa.inspyrenet.layers import AxisAttention
 from sor_ppa.inspyrenet.losses import iou_loss, weighted_bce
@@ -29,6 +28,7 @@ from sor_ppa.inspyrenet.pyramid import (
     transition_mask,
 )
 from sor_ppa.inspyrenet.sica import ContextAttention
+from sor_ppa.solver import build_lr_scheduler
 
 from .fixtures import arrays, fill, manifest
 
@@ -146,10 +146,11 @@ def test_learning_rate_schedule() -> None:
     entry = manifest()["units"]["units"]["polylr"]
     cfg = get_cfg()
     add_sor_config(cfg)
+    cfg.SOLVER.LR_SCHEDULER_NAME = "WarmupPolynomialLR"
     cfg.SOLVER.MAX_ITER, cfg.SOLVER.WARMUP_ITERS = entry["max_iteration"], entry["warmup_iteration"]
     cfg.MODEL.INSPYRENET.LR_POWER, cfg.MODEL.INSPYRENET.LR_MINIMUM = entry["gamma"], entry["minimum_lr"]
     groups = [{"params": [nn.Parameter(torch.zeros(1))], "lr": rate} for rate in entry["base_lr"]]
-    schedule = InSPyReNet.build_lr_scheduler(cfg, SGD(groups, lr=1.0))
+    schedule = build_lr_scheduler(cfg, SGD(groups, lr=1.0))
     for step, rates in entry["lr_at_step"].items():
         schedule.last_epoch = int(step)
         np.testing.assert_allclose(schedule.get_lr(), rates, rtol=1e-9)

@@ -1,4 +1,4 @@
-"""Which images of a batch go through a network together."""
+"""Grouping the images of a batch by size."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ import torch
 
 __all__ = ["CPU_PIXELS", "same_size_groups"]
 
-#: Pixels that go through a network at once on a CPU: with more, the maps leave its caches and every image
+#: Pixels that a CPU computes at once. With more, feature maps no longer fit into its caches and each image
 #: takes longer.
 CPU_PIXELS = 400_000
 
 
 def same_size_groups(sizes: Sequence[tuple[int, int]], device: torch.device) -> list[list[int]]:
-    """Images of one size together, on a CPU no more than it computes fastest.
+    """Group images of one size; on a CPU, split the groups to at most ``CPU_PIXELS`` each.
 
     Args:
-        sizes: (height, width) of each image as the network gets it, in pixels.
-        device: that computes.
+        sizes: (height, width) of each network input, in pixels.
+        device: where the network runs.
 
     Returns:
-        Groups of positions in ``sizes``; every position is in one of them.
+        Groups of positions in ``sizes``; every position is in exactly one.
     """
     groups: dict[tuple[int, int], list[int]] = {}
     for index, size in enumerate(sizes):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from sor_ppa.layers.same_size import CPU_PIXELS, same_size_groups
+from sor_ppa.layers.batching import CPU_PIXELS, same_size_groups
 
 SIZES = [(64, 96), (480, 640), (64, 96), (480, 640), (2000, 3000), (96, 64), (2000, 3000)]
 

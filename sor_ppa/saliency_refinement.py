@@ -1,4 +1,4 @@
-"""What saliency adds behind a detector: sharper masks, and ranks by mean saliency."""
+"""Refinement of a detector's results by saliency: sharper masks, and ranks by mean saliency."""
 
 from __future__ import annotations
 
@@ -13,18 +13,22 @@ from detectron2.structures import Boxes, Instances
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..cpu_inference import tune_for_inference
-from ..data.masks import mask_box
-from ..visualization.files import read_image
-from .meta_arch import InSPyReNet
-from .preprocess import resize_image
-from .refine import ColorRefiner, MaskRefiner, NetworkRefiner, refine_masks
+from .building import build_checked_model
+from .checkpoint import SORCheckpointer
+from .config import ConfigError, load_config
+from .cpu_inference import tune_for_inference
+from .data.masks import mask_box
+from .detector_wrapper import DetectorWrapper
+from .inspyrenet import InSPyReNet
+from .inspyrenet.preprocess import resize_image
+from .inspyrenet.refine import ColorRefiner, MaskRefiner, NetworkRefiner, refine_masks
+from .visualization.files import read_image
 
-__all__ = ["SaliencyStage", "mean_saliency", "rank_by_saliency", "with_saliency"]
+__all__ = ["SaliencyRefinement", "mean_saliency", "rank_by_saliency", "with_saliency"]
 
 
 def mean_saliency(masks: Tensor, saliency: Tensor) -> Tensor:
-    """Mean of a saliency map under each mask.
+    """Return the mean of a saliency map under each mask.
 
     Args:
         masks: (N, H, W) bool.
@@ -38,10 +42,10 @@ def mean_saliency(masks: Tensor, saliency: Tensor) -> Tensor:
 
 
 def rank_by_saliency(instances: Instances, saliency: Tensor, score_threshold: float = 0.0) -> Instances:
-    """The post-processing baseline: instances ranked by the mean saliency under their masks.
+    """Rank instances by the mean saliency under their masks.
 
-    This is what the PPA paper (ICCV 2021, section 1) argues against: a saliency map and an instance
-    segmentation made independently and joined afterwards.
+    This is the baseline that the PPA paper (ICCV 2021, section 1) compares to: a saliency map and an instance
+    segmentation that are predicted independently.
 
     Args:
         instances: of one image, with ``pred_masks`` (N, H, W) and ``scores``.
@@ -49,8 +53,8 @@ def rank_by_saliency(instances: Instances, saliency: Tensor, score_threshold: fl
         score_threshold: detections below it get no rank.
 
     Returns:
-        The instances with ``pred_rank_scores`` (N,), the mean saliency, and ``pred_ranks`` (N,) int64,
-        0 for the least salient, one more for each that is more salient, -1 = not ranked.
+        The instances with ``pred_rank_scores`` (N,), the mean saliency, and ``pred_ranks`` (N,) int64 from 0
+        for the least salient upward, -1 = not ranked.
     """
     scores = mean_saliency(instances.pred_masks, saliency)
     ranked = instances.scores >= score_threshold
@@ -65,21 +69,23 @@ def rank_by_saliency(instances: Instances, saliency: Tensor, score_threshold: fl
     return result
 
 
-class SaliencyStage(nn.Module):
-    """A detector, and what saliency makes of its answers. Takes and returns what the detector does.
+class SaliencyRefinement(DetectorWrapper):
+    """A detector whose masks or ranks are refined by saliency; inputs and outputs are those of the detector.
 
-    The picture at full resolution comes from ``original`` (3, H, W) uint8 RGB of an input, else from its
-    ``file_name``, else from ``image`` enlarged.
+    The image at full resolution is read from ``original`` (3, H, W) uint8 RGB of an input, else from its
+    ``file_name``, else it is ``image`` resized.
 
     Args:
-        detector: returns ``{"instances": ...}`` at the pictures' sizes.
+        detector: returns ``{"instances": ...}`` at the size of the images.
         refiner: sharpens the masks of ranked objects; None: masks stay.
         saliency: a saliency model for ranks by mean saliency; None: ranks stay.
         image_format: channel order of ``image``, "RGB" or "BGR".
         saliency_format: channel order that ``saliency`` takes.
-        margin: see :func:`refine_masks`; so is ``band``.
-        band: half width of what may change.
+        margin, band: see :func:`refine_masks`.
     """
+
+    #: inputs should have ``original``
+    needs_original = True
 
     def __init__(
         self,
@@ -92,8 +98,7 @@ class SaliencyStage(nn.Module):
         margin: float = 0.15,
         band: float = 0.1,
     ) -> None:
-        super().__init__()
-        self.detector = detector
+        super().__init__(detector)
         self.saliency = saliency
         self.refiner = refiner
         self.image_format = image_format
@@ -101,22 +106,18 @@ class SaliencyStage(nn.Module):
         self.margin = margin
         self.band = band
 
-    @property
-    def backbone(self) -> Any:
-        """The detector's backbone, which says how pictures are padded."""
-        return getattr(self.detector, "backbone", None)
-
     def forward(self, batched_inputs: Sequence[dict[str, Any]]) -> Any:
-        """The detector's losses in training; its answers with sharper masks or other ranks in inference."""
+        """Return the refined results of the detector; in training, its losses."""
         results = self.detector(batched_inputs)
         if self.training:
             return results
         for item, result in zip(batched_inputs, results, strict=True):
-            result["instances"] = self._finish(item, result["instances"])
+            result["instances"] = self.refine(item, result["instances"])
         return results
 
     @torch.no_grad()
-    def _finish(self, item: dict[str, Any], instances: Instances) -> Instances:
+    def refine(self, item: dict[str, Any], instances: Instances) -> Instances:
+        """Refine the instances that the detector found in an input."""
         image = self._picture(item, instances.image_size)
         if self.saliency is not None:
             pixels = image if self.saliency_format == "RGB" else image[:, :, ::-1]
@@ -125,10 +126,10 @@ class SaliencyStage(nn.Module):
             map_ = answer["saliency"].to(instances.scores.device)
             instances = rank_by_saliency(instances, map_)
         if self.refiner is not None and len(instances):
-            instances = self._refine(image, instances)
+            instances = self._sharpen(image, instances)
         return instances
 
-    def _refine(self, image: NDArray[np.uint8], instances: Instances) -> Instances:
+    def _sharpen(self, image: NDArray[np.uint8], instances: Instances) -> Instances:
         assert self.refiner is not None
         every = torch.arange(len(instances), device=instances.scores.device)
         ranked = every[instances.pred_ranks >= 0] if instances.has("pred_ranks") else every
@@ -141,14 +142,14 @@ class SaliencyStage(nn.Module):
         for row, mask in zip(ranked.tolist(), sharper, strict=True):
             box = mask_box(mask)
             if box is not None:
-                # The mask may have grown beyond the box; the box keeps what the detector saw beside it.
+                # The mask may have grown beyond the box.
                 tight = boxes.new_tensor(box)
                 boxes[row] = torch.cat([boxes[row, :2].minimum(tight[:2]), boxes[row, 2:].maximum(tight[2:])])
         result.pred_boxes = Boxes(boxes)
         return result
 
     def _picture(self, item: dict[str, Any], size: tuple[int, int]) -> NDArray[np.uint8]:
-        """The picture at the size of the answer, (H, W, 3) uint8 RGB."""
+        """Return the image at the size of the result, (H, W, 3) uint8 RGB."""
         if "original" in item:
             image = item["original"].cpu().numpy().transpose(1, 2, 0)
         elif "file_name" in item and os.path.isfile(item["file_name"]):
@@ -159,72 +160,57 @@ class SaliencyStage(nn.Module):
                 image = image[:, :, ::-1]
         if image.shape[:2] != tuple(size):
             name = item.get("file_name", "image")
-            raise ValueError(f"{name}: expected the size of the answer, {size}, found {image.shape[:2]}")
+            raise ValueError(f"{name}: expected the size of the result, {size}, found {image.shape[:2]}")
         return np.ascontiguousarray(image)
 
 
 def with_saliency(cfg: CfgNode, detector: nn.Module) -> nn.Module:
-    """The detector with what ``MODEL.SOR.REFINE`` and ``MODEL.SOR.RANK_BY`` ask for; itself if nothing.
+    """Wrap a detector as ``MODEL.SOR.REFINE`` and ``RANK_BY`` say; return it unchanged if neither does.
 
-    Call it after the detector's weights are loaded, for inference only.
+    For inference only; load the weights of the detector before.
 
     Args:
         cfg: the detector's config.
-        detector: built and loaded.
+        detector: with its weights.
 
     Raises:
-        ValueError: an unusable setting.
-        FileNotFoundError: a config or weight file that is not there.
+        ConfigError: the saliency model of ``MODEL.SOR.REFINER`` is missing or of the wrong kind.
     """
     by_saliency = cfg.MODEL.SOR.RANK_BY == "saliency"
-    if cfg.MODEL.SOR.RANK_BY not in ("head", "saliency"):
-        raise ValueError(f"MODEL.SOR.RANK_BY: expected 'head' or 'saliency', found {cfg.MODEL.SOR.RANK_BY!r}")
     if not cfg.MODEL.SOR.REFINE and not by_saliency:
         return detector
     node = cfg.MODEL.SOR.REFINER
-    saliency_cfg, saliency = None, None
-    if node.CONFIG:
-        saliency_cfg, saliency = _saliency_model(cfg, node.CONFIG, node.WEIGHTS)
-    elif by_saliency:
-        raise ValueError("MODEL.SOR.REFINER.CONFIG: expected the config of a saliency model, found none")
+    by_network = cfg.MODEL.SOR.REFINE and node.METHOD == "network"
+    saliency, saliency_format = None, "RGB"
+    if by_saliency or by_network:
+        saliency, saliency_format = _saliency_model(cfg, node.CONFIG, node.WEIGHTS)
     refiner: MaskRefiner | None = None
     if cfg.MODEL.SOR.REFINE:
-        by_network = saliency is not None and node.METHOD == "network"
-        if node.METHOD not in ("color", "network"):
-            raise ValueError(
-                f"MODEL.SOR.REFINER.METHOD: expected 'color' or 'network', found {node.METHOD!r}"
-            )
-        if node.METHOD == "network" and saliency is None:
-            raise ValueError("MODEL.SOR.REFINER.CONFIG: expected the config of a saliency model, found none")
-        refiner = NetworkRefiner(saliency) if by_network and saliency is not None else ColorRefiner()
-    stage = SaliencyStage(
+        refiner = ColorRefiner()
+        if by_network:
+            assert saliency is not None
+            refiner = NetworkRefiner(saliency)
+    return SaliencyRefinement(
         detector,
         refiner=refiner,
         saliency=saliency if by_saliency else None,
         image_format=cfg.INPUT.FORMAT,
-        saliency_format="RGB" if saliency_cfg is None else saliency_cfg.INPUT.FORMAT,
+        saliency_format=saliency_format,
         margin=node.MARGIN,
         band=node.BAND,
-    )
-    return stage.eval()
+    ).eval()
 
 
-def _saliency_model(cfg: CfgNode, path: str, weights: str) -> tuple[CfgNode, InSPyReNet]:
-    """A saliency model from its config file, on the detector's device, ready for inference."""
-    from detectron2.modeling import build_model
-
-    from ..checkpoint import SORCheckpointer
-    from ..config import load_config
-
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f"MODEL.SOR.REFINER.CONFIG: no such file: {path}")
+def _saliency_model(cfg: CfgNode, path: str, weights: str) -> tuple[InSPyReNet, str]:
+    """Return a saliency model, tuned for inference on the detector's device, and its channel order."""
     saliency_cfg = load_config(path, ["MODEL.DEVICE", cfg.MODEL.DEVICE])
-    model = build_model(saliency_cfg)
+    model = build_checked_model(saliency_cfg)
     if not isinstance(model, InSPyReNet):
-        raise ValueError(f"{path}: expected MODEL.META_ARCHITECTURE InSPyReNet, found {type(model).__name__}")
+        found = saliency_cfg.MODEL.META_ARCHITECTURE
+        raise ConfigError(f"{path}: MODEL.META_ARCHITECTURE: expected InSPyReNet, found {found}")
     weights = weights or saliency_cfg.MODEL.WEIGHTS
     if not weights:
-        raise ValueError("MODEL.SOR.REFINER.WEIGHTS: expected the weights of the saliency model, found none")
+        raise ConfigError("MODEL.SOR.REFINER.WEIGHTS: expected the weights of the saliency model, found none")
     SORCheckpointer(model).load(weights)
     tune_for_inference(model)
-    return saliency_cfg, model
+    return model, saliency_cfg.INPUT.FORMAT

@@ -1,10 +1,10 @@
-"""Test-time augmentation: one answer for a picture from several resized and flipped views of it.
+"""Test-time augmentation: one result for an image from several resized and flipped views of it.
 
-Each view is detected apart. Detections of one object in several views become one: box and confidence are
-averaged (weighted boxes fusion, Solovyev et al. 2021), and what less than half of the views see is dropped.
-The fused boxes then go to the mask and ranking heads of every view, on features computed before; mask
-probabilities, mask scores and rank logits of an object are averaged, and ranks are decoded once, from the
-averaged logits. So all views rank the same objects.
+Each view is detected separately. Detections of one object in several views are fused: boxes and confidences
+are averaged (weighted boxes fusion, Solovyev et al. 2021), and objects that fewer than half of the views see
+are dropped. The fused boxes then go to the mask and ranking heads of every view, on the features computed
+before. Mask probabilities, mask scores and rank logits of an object are averaged, and ranks are decoded once,
+from the averaged logits, so all views rank the same objects.
 """
 
 from __future__ import annotations
@@ -24,21 +24,20 @@ from torch.nn.parallel import DistributedDataParallel
 from torchvision.ops import batched_nms
 
 from .config import ConfigError
+from .detector_wrapper import DetectorWrapper
 from .ranking import decode_ranks
 
-__all__ = ["AugmentedRanker", "View", "fuse", "unresized", "with_views"]
-
-_MAX_SIDE = 65535  # of a view, in pixels
+__all__ = ["AugmentedRanker", "View", "fuse", "unresized", "views_from_config", "with_views"]
 
 
 @dataclass(frozen=True)
 class View:
-    """One way to look at a picture.
+    """A resized and possibly flipped copy of an image.
 
     Attributes:
-        short_side: that the picture is resized to, in pixels; 0 leaves its size.
-        max_side: that its long side may have.
-        flip: left and right exchanged.
+        short_side: of the copy, in pixels; 0 keeps the size of the image.
+        max_side: limit of the long side, in pixels.
+        flip: flip horizontally.
     """
 
     short_side: int
@@ -47,49 +46,24 @@ class View:
 
 
 def views_from_config(cfg: CfgNode) -> list[View]:
-    """``TEST.AUG``: ``MIN_SIZES`` where given, else ``SCALES`` of ``INPUT.MIN_SIZE_TEST``, and ``FLIP``.
+    """Return the views of ``TEST.AUG``.
 
-    Raises:
-        ConfigError: no size at all, or one that is not positive or no size of a picture.
+    Their short sides are ``MIN_SIZES`` where given, else ``SCALES`` times ``INPUT.MIN_SIZE_TEST``; with
+    ``FLIP`` each also comes flipped.
     """
     options = cfg.TEST.AUG
     if options.MIN_SIZES:
-        limit = cfg.TEST.AUG.MAX_SIZE
-        if limit < 1:
-            raise ConfigError(f"TEST.AUG.MAX_SIZE: found {limit}, expected 1 or more")
-        sizes = _numbers("TEST.AUG.MIN_SIZES", options.MIN_SIZES, whole=True)
-        pairs = [(int(size), limit) for size in sizes]
+        pairs = [(size, options.MAX_SIZE) for size in options.MIN_SIZES]
     else:
         base, limit = cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST
-        if base <= 0:
-            raise ConfigError(
-                f"TEST.AUG.SCALES: found INPUT.MIN_SIZE_TEST {base}, expected a size to scale "
-                "(or TEST.AUG.MIN_SIZES)"
-            )
-        if limit < 1:
-            raise ConfigError(f"INPUT.MAX_SIZE_TEST: found {limit}, expected 1 or more")
-        scales = _numbers("TEST.AUG.SCALES", options.SCALES, whole=False)
-        pairs = [(round(base * scale), round(limit * scale)) for scale in scales]
-        if not all(1 <= min(pair) <= _MAX_SIDE for pair in pairs):
-            raise ConfigError(
-                f"TEST.AUG.SCALES: found {tuple(scales)}, expected 1 to {_MAX_SIDE} pixels "
-                f"of INPUT.MIN_SIZE_TEST {base} and MAX_SIZE_TEST {limit}"
-            )
+        pairs = [(round(base * scale), round(limit * scale)) for scale in options.SCALES]
+    assert pairs
+    assert all(min(pair) > 0 for pair in pairs)
     return [View(*pair, flip) for pair in pairs for flip in ((False, True) if options.FLIP else (False,))]
 
 
-def _numbers(name: str, values: Sequence[Any], *, whole: bool) -> Sequence[Any]:
-    """The values of a key, which must be numbers above 0, at least one of them."""
-    kinds = (int,) if whole else (int, float)
-    usable = all(isinstance(v, kinds) and not isinstance(v, bool) and 0 < v < np.inf for v in values)
-    if not values or not usable:
-        kind = "whole number" if whole else "number"
-        raise ConfigError(f"{name}: found {tuple(values)}, expected at least one {kind}, all positive")
-    return values
-
-
 def unresized(cfg: CfgNode) -> CfgNode:
-    """The config by which pictures reach the views as they are, where ``TEST.AUG.ENABLED``."""
+    """Return a config whose mappers do not resize for testing if ``TEST.AUG.ENABLED``, else ``cfg``."""
     if not cfg.TEST.AUG.ENABLED:
         return cfg
     cfg = cfg.clone()
@@ -101,20 +75,20 @@ def unresized(cfg: CfgNode) -> CfgNode:
 def fuse(
     boxes: Tensor, scores: Tensor, classes: Tensor, view: Tensor, views: int, threshold: float, limit: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Detections of one picture in several views, joined by overlap.
+    """Fuse the detections of one image in several views by overlap.
 
-    The detections that survive non-maximum suppression found the clusters; every detection joins the one
-    that it overlaps most. A cluster's box is the mean of its boxes, weighted by confidence; its
-    confidence the mean over all views of the view's best, 0 where a view has none.
+    Each detection that survives non-maximum suppression starts a cluster; every other detection joins the
+    cluster that it overlaps most. The box of a cluster is the mean of its boxes, weighted by confidence. Its
+    confidence is the mean over all views of the best score in the view, 0 where a view has no detection.
 
     Args:
-        boxes: (N, 4) XYXY in coordinates of the picture.
+        boxes: (N, 4) XYXY in pixels of the image.
         scores: (N,).
         classes: (N,) int64.
-        view: (N,) int64, which view each comes from.
-        views: how many there are.
+        view: (N,) int64, the view that each comes from.
+        views: number of views.
         threshold: IoU from which two detections are one object.
-        limit: clusters to keep, the most confident; 0 keeps all.
+        limit: keep so many clusters, the most confident; 0 keeps all.
 
     Returns:
         boxes (M, 4), scores (M,) and classes (M,) of the clusters that at least half of the views see, most
@@ -144,17 +118,19 @@ def fuse(
     return mean[kept] / weight[kept, None].clamp(min=1e-12), confidence[kept], classes[founders][kept]
 
 
-class AugmentedRanker(nn.Module):
-    """A detector that looks at several views of every picture; takes and returns what the detector does.
+class AugmentedRanker(DetectorWrapper):
+    """A detector applied to several views of each image; inputs and outputs are those of the detector.
 
     Args:
-        detector: with ``detect(inputs)``, which gives the features and detections of images of one padded
-            size, and ``roi_heads`` with ``forward_with_given_boxes`` and ``ranking``.
-        views: to look at.
-        threshold: see :func:`fuse`.
-        limit: see :func:`fuse`.
-        min_score: fused detections below this confidence are left out before they are ranked.
+        detector: has ``detect(inputs)``, which returns features and detections of images of one padded size,
+            and ``roi_heads`` with ``forward_with_given_boxes`` and ``ranking``.
+        views: of each image.
+        threshold, limit: see :func:`fuse`.
+        min_score: fused detections below this confidence are dropped before ranking.
     """
+
+    #: images are to be given in their own size
+    resizes_images = True
 
     def __init__(
         self,
@@ -164,28 +140,22 @@ class AugmentedRanker(nn.Module):
         limit: int,
         min_score: float = 0.0,
     ) -> None:
-        super().__init__()
-        self.detector = detector
+        super().__init__(detector)
         self.views = list(views)
         self.threshold = threshold
         self.limit = limit
         self.min_score = min_score
 
-    @property
-    def backbone(self) -> Any:
-        """The detector's backbone, which says how pictures are padded."""
-        return self.detector.backbone
-
     @torch.no_grad()
     def forward(self, batched_inputs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Ranked objects of pictures.
+        """Rank the objects of images.
 
         Args:
-            batched_inputs: per picture ``image`` (3, H, W) with values of uint8, not resized, and
-                optionally ``height`` and ``width`` of the answer.
+            batched_inputs: per image ``image`` (3, H, W) with values of uint8, not resized, and
+                optionally ``height`` and ``width`` of the result.
 
         Returns:
-            Per picture ``{"instances": Instances}`` at the size of the answer.
+            Per image ``{"instances": Instances}`` at the size of the result.
         """
         return [{"instances": self._one(item)} for item in batched_inputs]
 
@@ -193,10 +163,10 @@ class AugmentedRanker(nn.Module):
         picture = np.ascontiguousarray(item["image"].to(torch.uint8).cpu().numpy().transpose(1, 2, 0))
         height = int(item.get("height") or picture.shape[0])
         width = int(item.get("width") or picture.shape[1])
-        groups = _look(picture, self.views)
+        groups = _resized_views(picture, self.views)
         count = sum(len(members) for _, members in groups)
         if count == 1 and not groups[0][1][0]:
-            # No frame is shared: the plain answer, without the rounding of a way there and back.
+            # Exactly the result without augmentation, not rounded by scaling boxes back and forth.
             alone = {"image": groups[0][0], "height": height, "width": width}
             return self.detector([alone])[0]["instances"]
 
@@ -257,19 +227,19 @@ class AugmentedRanker(nn.Module):
         return detector_postprocess(result, height, width)
 
 
-def _look(picture: np.ndarray, views: Sequence[View]) -> list[tuple[Tensor, list[bool]]]:
-    """A picture (H, W, 3) uint8 in every size that views ask for, resized as detectron2's loaders do.
+def _resized_views(picture: np.ndarray, views: Sequence[View]) -> list[tuple[Tensor, list[bool]]]:
+    """Resize an image (H, W, 3) uint8 for all views, as detectron2's loaders do.
 
     Returns:
-        Per size (3, h, w) uint8, not flipped, and whether to look at it flipped, unflipped or both. Views
-        that come out alike, such as two limited by ``max_side``, are one.
+        Per size (3, h, w) uint8, not flipped, and the ``flip`` values of its views. Equal views, such as two
+        that ``max_side`` limits to one size, count once.
     """
     sizes: dict[tuple[int, int], tuple[Any, set[bool]]] = {}
     for view in views:
         transform = T.ResizeShortestEdge([view.short_side] * 2, view.max_side).get_transform(picture)
         size = picture.shape[:2]
         if isinstance(transform, T.ResizeTransform):
-            # An extreme aspect would round its short side down to nothing.
+            # Extreme aspect ratios would round the short side to 0.
             size = max(transform.new_h, 1), max(transform.new_w, 1)
             transform = T.ResizeTransform(*picture.shape[:2], *size, transform.interp)
         sizes.setdefault(size, (transform, set()))[1].add(view.flip)
@@ -281,39 +251,32 @@ def _look(picture: np.ndarray, views: Sequence[View]) -> list[tuple[Tensor, list
 
 
 def _mirrored(boxes: Tensor, width: int) -> Tensor:
-    """(N, 4) XYXY boxes of an image of that width with left and right exchanged."""
+    """Flip (N, 4) XYXY boxes of an image of that width horizontally."""
     x1, y1, x2, y2 = boxes.unbind(1)
     return torch.stack([width - x2, y1, width - x1, y2], dim=1)
 
 
 def with_views(cfg: CfgNode, detector: nn.Module, min_score: float = 0.0) -> nn.Module:
-    """The detector with the views that ``TEST.AUG`` asks for; itself where it is not enabled.
+    """Wrap a detector for the views of ``TEST.AUG``; return it unchanged if that is not enabled.
 
     Args:
         cfg: the detector's config.
-        detector: built; wrapped for distributed training or not.
+        detector: wrapped for distributed training or not.
         min_score: see :class:`AugmentedRanker`.
 
     Raises:
-        ConfigError: an unusable setting, or a model that does not segment and rank given boxes.
+        ConfigError: the model cannot segment and rank given boxes.
     """
     options = cfg.TEST.AUG
     if not options.ENABLED:
         return detector
     inner: Any = detector.module if isinstance(detector, DistributedDataParallel) else detector
-    heads = getattr(inner, "roi_heads", None)
-    if not hasattr(inner, "detect") or not hasattr(heads, "sor_head"):
+    if not hasattr(inner, "detect") or not hasattr(getattr(inner, "roi_heads", None), "sor_head"):
         raise ConfigError(
-            f"TEST.AUG.ENABLED: found True with MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE} and "
-            f"MODEL.ROI_HEADS.NAME {cfg.MODEL.ROI_HEADS.NAME}, expected a detector that segments and ranks"
+            f"TEST.AUG.ENABLED: expected False for MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE} "
+            f"with MODEL.ROI_HEADS.NAME {cfg.MODEL.ROI_HEADS.NAME}, which does not segment and rank given "
+            "boxes, found True"
         )
-    if cfg.MODEL.SALIENCE_DETR.TEST_RESIZE and cfg.MODEL.META_ARCHITECTURE == "RankingSalienceDETR":
-        raise ConfigError(
-            f"TEST.AUG.ENABLED: found True with MODEL.SALIENCE_DETR.TEST_RESIZE "
-            f"{list(cfg.MODEL.SALIENCE_DETR.TEST_RESIZE)}, expected [] (views have sizes of their own)"
-        )
-    if not 0 < options.FUSION_IOU <= 1:
-        raise ConfigError(f"TEST.AUG.FUSION_IOU: found {options.FUSION_IOU}, expected above 0, at most 1")
     return AugmentedRanker(
         inner, views_from_config(cfg), options.FUSION_IOU, cfg.TEST.DETECTIONS_PER_IMAGE, min_score
     ).train(detector.training)

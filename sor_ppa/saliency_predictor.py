@@ -5,17 +5,18 @@ from __future__ import annotations
 import copy
 import logging
 import os
+from typing import Any
 
 import numpy as np
 import torch
 from detectron2.config import CfgNode
-from detectron2.modeling import build_model
 from numpy.typing import NDArray
 
-from ..checkpoint import SORCheckpointer
-from ..cpu_inference import tune_for_inference
-from ..visualization.files import read_image
-from .meta_arch import InSPyReNet
+from .building import build_checked_model
+from .checkpoint import SORCheckpointer
+from .cpu_inference import tune_for_inference
+from .inspyrenet import InSPyReNet
+from .pictures import Picture, to_bgr
 
 __all__ = ["MODES", "SaliencyPredictor"]
 
@@ -50,11 +51,11 @@ class SaliencyPredictor:
         self._bgr = cfg.INPUT.FORMAT == "BGR"
         self._bfloat16 = mode == "speed" and _fast_bfloat16(self.model.device)
 
-    def __call__(self, picture: NDArray[np.uint8] | str | os.PathLike[str]) -> NDArray[np.float32]:
+    def __call__(self, picture: Picture) -> NDArray[np.float32]:
         """Return the saliency map of a picture.
 
         Args:
-            picture: (H, W, 3) uint8 BGR, as from ``cv2.imread``, or the path of a file.
+            picture: see :func:`to_bgr`; arrays are BGR, as from ``cv2.imread``.
 
         Returns:
             (H, W) in [0, 1].
@@ -62,10 +63,7 @@ class SaliencyPredictor:
         Raises:
             ValueError: not a picture.
         """
-        image = read_image(picture) if isinstance(picture, (str, os.PathLike)) else np.asarray(picture)
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-            found = f"{image.dtype} {image.shape}"
-            raise ValueError(f"picture: expected uint8 (H, W, 3) BGR or a path, found {found}")
+        image = to_bgr(picture)
         image = image if self._bgr else image[:, :, ::-1]
         tensor = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
         with (
@@ -76,11 +74,11 @@ class SaliencyPredictor:
         return result["saliency"].float().cpu().numpy()
 
 
-def _load(cfg: CfgNode) -> InSPyReNet:
+def _load(cfg: CfgNode) -> Any:
     weights = cfg.MODEL.WEIGHTS
     if weights and "://" not in weights and not os.path.isfile(weights):
         raise FileNotFoundError(f'MODEL.WEIGHTS: no such file: {weights} ("" gives random weights)')
-    model = build_model(cfg)
+    model = build_checked_model(cfg)
     if weights:
         SORCheckpointer(model).load(weights)
     else:

@@ -1,14 +1,17 @@
-"""What detectron2 0.6 needs to run on current numpy, Pillow, Python and torch, without compiled code.
+"""Edits that let detectron2 0.6 run on current numpy, Pillow, Python and torch, without compiled code.
 
-Every edit names a file of the `detectron2` package, the exact text that must be there, what takes its place
-and how often it must occur, so an archive with other contents is refused instead of half changed.
+Every edit names a file of the `detectron2` package, the text that must be there, its replacement and the
+number of occurrences. A source archive with other contents is refused before anything is written.
 """
 
 import re
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import NamedTuple
 
-from detectron2_wheel import BuildError
+
+class BuildError(Exception):
+    """A wheel that cannot be built; one line for the user."""
 
 
 class Edit(NamedTuple):
@@ -197,47 +200,40 @@ _C = _Uncompiled()
 ''',
 }
 
-NOTICE = "\n# Changed from the published file by sor_ppa's tools/install_detectron2.py; see its METADATA.\n"
+NOTICE = "\n# Changed from the published file by sor_ppa's tools/install_detectron2.py.\n"
 
 
 def apply_edits(
-    files: Mapping[str, bytes],
+    package: Path,
     edits: Mapping[str, Iterable[Edit]] = EDITS,
     additions: Mapping[str, str] = ADDITIONS,
-) -> dict[str, bytes]:
-    """The files of the package after every edit.
+) -> None:
+    """Edit the files of a package in place and end each changed file with a notice.
 
     Args:
-        files: path relative to the `detectron2` package -> contents.
+        package: the `detectron2` folder.
         edits: reason -> substitutions, applied in order.
-        additions: path -> text of new files.
-
-    Returns:
-        All files, edited ones closing with a line that says so.
+        additions: path relative to the package -> text of a new file.
 
     Raises:
-        BuildError: a file is missing, the text of an edit does not occur as often as it must, or an
-            addition is already there.
+        BuildError: a file is missing, or the text of an edit does not occur as often as expected. Nothing
+            is written then.
     """
-    result = dict(files)
-    changed: dict[str, str] = {}
-    for reason, group in edits.items():
-        for edit in group:
-            if edit.path not in result:
-                raise BuildError(f"detectron2/{edit.path}: not in the source archive, expected for: {reason}")
-            text = changed[edit.path] if edit.path in changed else result[edit.path].decode("utf-8")
-            text, found = _whole(edit.old).subn(lambda _, new=edit.new: new, text)  # type: ignore[misc]
-            if found != edit.times:
-                raise BuildError(
-                    f"detectron2/{edit.path}: {edit.old.strip()!r} found {found} times, expected {edit.times}"
-                )
-            changed[edit.path] = text
-    result.update({path: (text + NOTICE).encode("utf-8") for path, text in changed.items()})
-    for path, text in additions.items():
-        if path in result:
-            raise BuildError(f"detectron2/{path}: already in the source archive, expected absent")
-        result[path] = text.encode("utf-8")
-    return result
+    changed: dict[Path, str] = {}
+    for edit in (edit for group in edits.values() for edit in group):
+        path = package / edit.path
+        if not path.is_file():
+            raise BuildError(f"detectron2/{edit.path}: expected in the source archive, found no such file")
+        text = changed[path] if path in changed else path.read_text("utf-8")
+        changed[path], found = _whole(edit.old).subn(lambda _, new=edit.new: new, text)  # type: ignore[misc]
+        if found != edit.times:
+            raise BuildError(
+                f"detectron2/{edit.path}: expected {edit.old.strip()!r} {edit.times} times, found {found}"
+            )
+    for path, text in changed.items():
+        path.write_text(text + NOTICE, "utf-8")
+    for name, text in additions.items():
+        (package / name).write_text(text, "utf-8")
 
 
 def _whole(old: str) -> re.Pattern[str]:

@@ -1,0 +1,75 @@
+"""Finding the configuration and weights that a user names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+from detectron2.config import CfgNode, get_cfg
+
+from . import checkpoint
+from .config import ConfigError, add_sor_config, get_config_file, load_config, settle_config
+
+__all__ = ["find_pretrained"]
+
+CONTRAST = "contrast"
+
+
+def find_pretrained(
+    source: str | os.PathLike[str],
+    config: str | os.PathLike[str] | None = None,
+    options: Sequence[str] = (),
+) -> tuple[CfgNode, tuple[str, ...]]:
+    """Return the configuration, with ``MODEL.WEIGHTS``, and the class names (maybe none) of a model.
+
+    Args:
+        source: a weight file, the name of a model of the zoo, or "contrast".
+        config: YAML file, instead of the configuration in the weight file.
+        options: ``KEY VALUE`` overrides.
+
+    Raises:
+        FileNotFoundError: no such file, nor a model of this name.
+        ConfigError: no configuration in the file and none given, or one that cannot be used.
+        CheckpointError: the file cannot be read.
+    """
+    name = os.fspath(source)
+    if name == CONTRAST:
+        return load_config(config or get_config_file("contrast/contrast.yaml"), options), ()
+    path = Path(name) if os.path.isfile(name) else _from_zoo(name)
+    read_info = getattr(checkpoint, "read_checkpoint_info", None)
+    info = read_info(os.fspath(path)) if read_info is not None else None
+    names = tuple(info.class_names) if info is not None else ()
+    overrides = ["MODEL.WEIGHTS", os.fspath(path), *options]
+    if config is not None:
+        return load_config(config, overrides), names
+    if info is None:
+        raise ConfigError(
+            f"{name}: expected a checkpoint with its configuration inside, found weights alone (give config=)"
+        )
+    return _parse_config(info.config, name, overrides), names
+
+
+def _from_zoo(name: str) -> Path:
+    try:
+        from .zoo import resolve  # type: ignore[import-not-found,unused-ignore]
+    except ImportError:
+        raise FileNotFoundError(
+            f"{name}: expected a weight file or {CONTRAST!r}, found no such file"
+        ) from None
+    return Path(resolve(name))
+
+
+def _parse_config(text: str, name: str, options: Sequence[str]) -> CfgNode:
+    """Return the configuration of a checkpoint, with overrides; ``name`` is for errors."""
+    cfg = get_cfg()
+    add_sor_config(cfg)
+    try:
+        cfg.merge_from_other_cfg(CfgNode(yaml.safe_load(text)))
+        cfg.merge_from_list(list(options))
+    except (KeyError, ValueError, AssertionError, AttributeError, TypeError, yaml.YAMLError) as error:
+        reason = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+        raise ConfigError(f"{name}: its configuration: {' '.join(reason.split())}") from error
+    settle_config(cfg)
+    return cfg

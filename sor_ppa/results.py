@@ -1,0 +1,215 @@
+"""The ranked objects of an image, as :class:`sor_ppa.SORPredictor` returns them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from detectron2.structures import Instances
+from numpy.typing import NDArray
+from pycocotools import mask as mask_util
+
+from .data.masks import mask_to_polygons
+from .evaluation import paint
+from .visualization import RankStyle, draw_ranked
+
+__all__ = ["RankedImage", "RankedObject"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class RankedObject:
+    """One object of an image.
+
+    Attributes:
+        rank: 1 = most salient, without gaps; None if the model gave no rank.
+        rank_score: orders all objects of the image, ranked or not; higher = more salient.
+        score: confidence of the detection, in [0, 1].
+        box: left, top, right, bottom in pixels of the image.
+        mask: (H, W) bool, at the size of the image.
+        class_id: number of the class, from 0.
+        class_name: name of the class; its number as text if the model has no names.
+    """
+
+    rank: int | None
+    rank_score: float
+    score: float
+    box: tuple[float, float, float, float]
+    mask: NDArray[np.bool_]
+    class_id: int = 0
+    class_name: str = "0"
+
+    def __repr__(self) -> str:
+        box = ", ".join(f"{side:.0f}" for side in self.box)
+        return f"RankedObject(rank={self.rank}, {self.class_name}, score={self.score:.2f}, box=({box}))"
+
+    def to_json(self, masks: Literal["rle", "polygons"] = "rle") -> dict[str, Any]:
+        """Return what ``json.dump`` takes.
+
+        Args:
+            masks: "rle" (COCO's compressed run lengths, exact) or "polygons" (COCO's, along the
+                edges of the pixels).
+        """
+        return {
+            "rank": self.rank,
+            "rank_score": _finite(self.rank_score),
+            "score": _finite(self.score),
+            "class": self.class_name,
+            "box": [round(v, 2) for v in self.box],
+            "area": int(np.count_nonzero(self.mask)),
+            "segmentation": _rle(self.mask) if masks == "rle" else mask_to_polygons(self.mask),
+        }
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class RankedImage:
+    """The ranked objects of one image.
+
+    Attributes:
+        file: path of the image; None if it was no file.
+        height, width: of the image in pixels.
+        objects: ranked ones first, from rank 1 on, then the others by ``rank_score``.
+        instances: detectron2's ``Instances`` of the same objects in the same order, on the CPU.
+        image_bgr: (H, W, 3) uint8, the image itself.
+    """
+
+    file: str | None
+    height: int
+    width: int
+    objects: tuple[RankedObject, ...]
+    instances: Instances
+    image_bgr: NDArray[np.uint8] = field(repr=False)
+
+    def __repr__(self) -> str:
+        ranked = sum(o.rank is not None for o in self.objects)
+        size = f"{self.height} x {self.width}"
+        return f"RankedImage({self.file or 'array'}, {size}, {len(self.objects)} objects, {ranked} ranked)"
+
+    @property
+    def masks(self) -> NDArray[np.bool_]:
+        """(N, H, W) bool, in the order of ``objects``."""
+        return self.instances.pred_masks.numpy()
+
+    @property
+    def ranks(self) -> NDArray[np.int64]:
+        """(N,) ranks in the order of ``objects``: 1 = most salient, 0 = not ranked."""
+        return np.array([o.rank or 0 for o in self.objects], np.int64)
+
+    def saliency_map(self, painter: str = "assr") -> NDArray[np.uint8]:
+        """Paint the ranked objects into a gray map.
+
+        Args:
+            painter: a rule of ``sor_ppa.evaluation.PAINTERS``. "assr" paints the five most salient
+                objects with 255, 229, 204, 178 and 153.
+
+        Returns:
+            (H, W) uint8, 0 = background.
+        """
+        ranks = self.ranks
+        ranked = ranks > 0
+        return paint(self.masks[ranked], -ranks[ranked].astype(np.float64), painter=painter)
+
+    def draw(
+        self,
+        image_bgr: NDArray[np.uint8] | None = None,
+        *,
+        scores: bool = False,
+        style: RankStyle | None = None,
+    ) -> NDArray[np.uint8]:
+        """Draw masks, outlines and rank badges on the image.
+
+        Args:
+            image_bgr: (H, W, 3) uint8 to draw on instead of the image itself.
+            scores: write the confidences below the badges.
+            style: how to draw.
+
+        Returns:
+            (H, W, 3) uint8 RGB.
+        """
+        image = self.image_bgr if image_bgr is None else image_bgr
+        notes = [o.score for o in self.objects] if scores else None
+        return draw_ranked(image[:, :, ::-1], self.masks, self.ranks, scores=notes, style=style)
+
+    def to_json(self, masks: Literal["rle", "polygons"] = "rle") -> dict[str, Any]:
+        """Return what ``json.dump`` takes: file, sizes, and the objects with rank 1 first.
+
+        Args:
+            masks: as for :meth:`RankedObject.to_json`.
+        """
+        return {
+            "file": self.file,
+            "height": self.height,
+            "width": self.width,
+            "objects": [o.to_json(masks) for o in self.objects],
+        }
+
+    def to_coco(self, image_id: int, category_id: int | Sequence[int] = 1) -> list[dict[str, Any]]:
+        """Return COCO annotations of the ranked objects.
+
+        ``rank`` is 1 for the most salient object, so the file that they go into needs
+        ``"info": {"rank_order": "lower is more salient"}`` to be read as a dataset of this package.
+
+        Args:
+            image_id: of the image.
+            category_id: of all objects, or of each class in the order of its number.
+
+        Returns:
+            One dict per ranked object, without ``id``, which must be unique in the file.
+        """
+        annotations = []
+        for found in self.objects:
+            if found.rank is None:
+                continue
+            left, top, right, bottom = found.box
+            category = category_id if isinstance(category_id, int) else category_id[found.class_id]
+            annotations.append(
+                {
+                    "image_id": image_id,
+                    "category_id": category,
+                    "segmentation": _rle(found.mask),
+                    "bbox": [round(v, 2) for v in (left, top, right - left, bottom - top)],
+                    "area": int(np.count_nonzero(found.mask)),
+                    "iscrowd": 0,
+                    "score": _finite(found.score),
+                    "rank": found.rank,
+                }
+            )
+        return annotations
+
+    def to_supervision(self) -> Any:
+        """Return ``supervision.Detections``.
+
+        Its ``data`` holds ``rank`` (0 = not ranked), ``rank_score`` and ``class_name``.
+
+        Raises:
+            ImportError: the package supervision is not installed.
+        """
+        try:
+            import supervision
+        except ImportError:
+            raise ImportError(
+                "RankedImage.to_supervision: expected the package supervision, found none "
+                "(pip install supervision)"
+            ) from None
+        return supervision.Detections(
+            xyxy=self.instances.pred_boxes.tensor.numpy(),
+            mask=self.masks,
+            confidence=self.instances.scores.numpy(),
+            class_id=np.array([o.class_id for o in self.objects], np.int64),
+            data={
+                "rank": self.ranks,
+                "rank_score": np.array([o.rank_score for o in self.objects], np.float32),
+                "class_name": np.array([o.class_name for o in self.objects], dtype=np.str_),
+            },
+        )
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no NaN and no infinity."""
+    return round(value, 6) if np.isfinite(value) else None
+
+
+def _rle(mask: NDArray[np.bool_]) -> dict[str, Any]:
+    code = mask_util.encode(np.asfortranarray(mask, dtype=np.uint8))
+    return {"size": [int(v) for v in code["size"]], "counts": code["counts"].decode("ascii")}
