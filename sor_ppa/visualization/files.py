@@ -7,6 +7,7 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import cv2
@@ -210,32 +211,25 @@ def _read_list(path: Path, suffixes: Sequence[str]) -> Iterator[Path | Fault]:
 def result_names(files: Sequence[Path]) -> list[str]:
     """Return a name for the results of each picture: its stem, longer only if several files share it.
 
-    Files with the same stem get as many parent folders in front as needed (``a_cat``, ``b_cat``), then the
+    Files with the same stem get the folders below their common one in front (``a_cat``, ``b_cat``), then the
     suffix, then a number. Upper and lower case count as equal, as on some file systems.
     """
+    paths = [Path(os.path.abspath(file)) for file in files]
     groups: dict[str, list[int]] = defaultdict(list)
-    for i, file in enumerate(files):
-        groups[file.stem.lower()].append(i)
-    names = [""] * len(files)
+    for i, path in enumerate(paths):
+        groups[path.stem.lower()].append(i)
+    names: dict[int, str] = {}
     taken: set[str] = set()
     # Unique stems come first: they keep their names.
     for group in sorted(groups.values(), key=len):
-        for i, name in zip(group, _distinct_names([files[i] for i in group]), strict=True):
-            number, names[i] = 2, name
-            while names[i].lower() in taken:
-                number, names[i] = number + 1, f"{name}_{number}"
+        siblings = Counter(paths[i].parent for i in group)
+        common = os.path.commonpath(list(siblings))
+        for i in group:
+            path = paths[i]
+            name = "_".join([*path.parent.relative_to(common).parts, path.stem])
+            if siblings[path.parent] > 1:
+                name += f"_{path.suffix.lstrip('.')}"
+            numbered = (name if n == 1 else f"{name}_{n}" for n in count(1))
+            names[i] = next(candidate for candidate in numbered if candidate.lower() not in taken)
             taken.add(names[i].lower())
-    return names
-
-
-def _distinct_names(files: Sequence[Path]) -> list[str]:
-    """Return the shortest names that distinguish files of one stem."""
-    paths = [Path(os.path.abspath(f)) for f in files]
-    siblings = Counter(p.parent for p in paths)
-    ends = [f"{p.stem}_{p.suffix.lstrip('.')}" if siblings[p.parent] > 1 else p.stem for p in paths]
-    folders = [p.parts[1:-1] for p in paths]
-    for depth in range(int(len(siblings) > 1), max(len(f) for f in folders) + 1):
-        names = ["_".join([*f[max(len(f) - depth, 0) :], end]) for f, end in zip(folders, ends, strict=True)]
-        if len({name.lower() for name in names}) == len(names):
-            break
-    return names
+    return [names[i] for i in range(len(files))]
