@@ -59,7 +59,7 @@ RESULT = "inference/synthetic_sor_test"
 
 
 def say(text: str) -> None:
-    """Print a line at once."""
+    """Print a line immediately."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 

@@ -35,7 +35,7 @@ MIN_VARIANCE = 1e-3
 
 
 class MaskRefiner(Protocol):
-    """Refines the edge of one mask."""
+    """A function that refines the edge of one mask."""
 
     def __call__(self, image: Image, mask: Mask, band: float) -> Mask:
         """
@@ -94,8 +94,7 @@ def signed_distance(mask: Mask) -> NDArray[np.float32]:
 
 
 class ColorRefiner:
-    """Classifies pixels by the colors of the certain inside and outside (Fisher's linear discriminant,
-    locally).
+    """Classifies pixels by the colors of the certain inside and outside (a local Fisher discriminant).
 
     Around each pixel of the band, the mean colors of both sides and their common covariance are estimated
     from the pixels outside the band. The log-likelihood ratio of the two Gaussians and a prior from the
@@ -133,7 +132,7 @@ class ColorRefiner:
 def _log_likelihood_ratio(
     colors: NDArray[np.float32], inside: Mask, outside: Mask, wanted: Mask, side: int
 ) -> NDArray[np.float32]:
-    """Log p(color | inside) / p(color | outside) with local Gaussians of one covariance, (H, W).
+    """Return log p(color | inside) / p(color | outside) with local Gaussians of one covariance, (H, W).
 
     Zero where it is not wanted, and where the window does not contain both sides.
     """

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..visualization.files import (
     IMAGE_SUFFIXES,
-    Fault,
+    BadInput,
     ImageReadError,
     check_not_inputs,
     expand_inputs,
@@ -106,7 +106,7 @@ class SaliencySummary:
         )
 
 
-def find_media(inputs: Sequence[str]) -> tuple[list[Path], list[Path], list[Fault]]:
+def find_media(inputs: Sequence[str]) -> tuple[list[Path], list[Path], list[BadInput]]:
     """Return the files that a user names: files, folders, globs and ``.txt`` lists, in any mix.
 
     Returns:

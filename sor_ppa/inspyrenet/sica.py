@@ -97,7 +97,7 @@ class ContextAttention(nn.Module):
     Args:
         in_channels: channels of the features.
         channels: channels inside and out.
-        grid: side (height, width) of the grid on which regions are summarised.
+        grid: side (height, width) of the grid on which regions are summarized.
         with_laplacian: regions of the coarser Laplacian map join those of the saliency map (K = 5, not 3).
     """
 

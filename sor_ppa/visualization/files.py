@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 from ..atomic import atomic_write
 
 __all__ = [
-    "Fault",
+    "BadInput",
     "ImageReadError",
     "check_not_inputs",
     "expand_inputs",
@@ -39,7 +39,7 @@ class ImageReadError(ValueError):
 
 
 @dataclass(frozen=True)
-class Fault:
+class BadInput:
     """An input that cannot be used.
 
     Attributes:
@@ -138,7 +138,7 @@ def check_not_inputs(targets: Iterable[Path], inputs: Iterable[Path]) -> None:
 
 def expand_inputs(
     inputs: Iterable[str | os.PathLike[str]], suffixes: Sequence[str] = IMAGE_SUFFIXES
-) -> tuple[list[Path], list[Fault]]:
+) -> tuple[list[Path], list[BadInput]]:
     """Return the files that a user names, each once, in the given order.
 
     Args:
@@ -151,38 +151,38 @@ def expand_inputs(
         The files, and the inputs that cannot be used.
     """
     files: dict[str, Path] = {}
-    faults: list[Fault] = []
+    faults: list[BadInput] = []
     for item in inputs:
         for found in _expand(Path(item), Path(), suffixes, lists=True):
-            if isinstance(found, Fault):
+            if isinstance(found, BadInput):
                 faults.append(found)
             else:
                 files.setdefault(os.path.abspath(found), found)
     return list(files.values()), faults
 
 
-def _expand(path: Path, folder: Path, suffixes: Sequence[str], *, lists: bool) -> Iterator[Path | Fault]:
+def _expand(path: Path, folder: Path, suffixes: Sequence[str], *, lists: bool) -> Iterator[Path | BadInput]:
     name = str(path)
     place = next((p for p in (folder / path, path) if p.exists()), None)
     if place is None:
         matches = _glob(folder / path, suffixes) or _glob(path, suffixes)
         yield from matches
         if not matches:
-            yield Fault(name, "no picture matches" if glob.has_magic(name) else "no such file or folder")
+            yield BadInput(name, "no picture matches" if glob.has_magic(name) else "no such file or folder")
     elif place.is_dir():
         entries = sorted(p for p in place.iterdir() if p.suffix.lower() in suffixes and not p.is_dir())
         for entry in entries:
-            yield entry if entry.is_file() else Fault(str(entry), "not a regular file")
+            yield entry if entry.is_file() else BadInput(str(entry), "not a regular file")
         if not entries:
-            yield Fault(name, f"no pictures in this folder (to include subfolders: {path / '**'})")
+            yield BadInput(name, f"no pictures in this folder (to include subfolders: {path / '**'})")
     elif not place.is_file():
-        yield Fault(name, "not a regular file")
+        yield BadInput(name, "not a regular file")
     elif place.suffix.lower() != ".txt":
         yield place
     elif lists:
         yield from _read_list(place, suffixes)
     else:
-        yield Fault(name, "a list inside a list")
+        yield BadInput(name, "a list inside a list")
 
 
 def _glob(pattern: Path, suffixes: Sequence[str]) -> list[Path]:
@@ -194,18 +194,18 @@ def _glob(pattern: Path, suffixes: Sequence[str]) -> list[Path]:
     return [p for p in matches if p.is_file() and (any_file or p.suffix.lower() in suffixes)]
 
 
-def _read_list(path: Path, suffixes: Sequence[str]) -> Iterator[Path | Fault]:
+def _read_list(path: Path, suffixes: Sequence[str]) -> Iterator[Path | BadInput]:
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        yield Fault(str(path), f"cannot be read as a list ({error})")
+        yield BadInput(str(path), f"cannot be read as a list ({error})")
         return
     items = [line for line in lines if line and not line.startswith("#")]
     if not items:
-        yield Fault(str(path), "names no picture")
+        yield BadInput(str(path), "names no picture")
     for item in items:
         for found in _expand(Path(item), path.parent, suffixes, lists=False):
-            yield Fault(f"{path}: {found.name}", found.reason) if isinstance(found, Fault) else found
+            yield (BadInput(f"{path}: {found.name}", found.reason) if isinstance(found, BadInput) else found)
 
 
 def result_names(files: Sequence[Path]) -> list[str]:

@@ -31,7 +31,7 @@ def passes() -> tuple[InSPyReNetNetwork, Tensor, SaliencyPyramid, SaliencyPyrami
 
 
 def agreeing(found: Tensor, data: Any, name: str, tolerance: float) -> float:
-    """Fraction of the recorded samples that agree; one flipped band pixel moves its neighbours."""
+    """Fraction of the recorded samples that agree; one flipped band pixel moves its neighbors."""
     flat = found.flatten().double()
     index = torch.linspace(0, flat.numel() - 1, data[name].size).round().long()
     error = np.abs(flat[index].numpy() - data[name])

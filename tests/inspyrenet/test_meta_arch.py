@@ -58,17 +58,16 @@ def test_the_published_models_have_the_published_parameter_count(name: str, para
 
 
 @pytest.mark.parametrize("size", [(64, 64), (97, 141), (301, 223), (20, 500), (9, 13)])
-def test_the_map_has_the_size_of_the_image(model: InSPyReNet, size: tuple[int, int]) -> None:
-    (result,) = model([{"image": picture(*size)}])
+def test_the_map_has_the_size_of_the_image_or_the_wanted_one(
+    model: InSPyReNet, size: tuple[int, int]
+) -> None:
+    image = picture(*size)
+    result, other = model([{"image": image}, {"image": image, "height": 50, "width": 75}])
     saliency = result["saliency"]
+    assert other["saliency"].shape == (50, 75)
     assert saliency.shape == size
     assert saliency.dtype == torch.float32
     assert 0 <= saliency.min() <= saliency.max() <= 1
-
-
-def test_the_map_has_the_wanted_size(model: InSPyReNet) -> None:
-    (result,) = model([{"image": picture(64, 96), "height": 50, "width": 75}])
-    assert result["saliency"].shape == (50, 75)
 
 
 def test_maps_do_not_depend_on_the_batch(model: InSPyReNet) -> None:

@@ -13,7 +13,7 @@ from sor_ppa.visualization.files import ImageReadError
 
 
 def brightness(image: np.ndarray) -> np.ndarray:
-    """Stand in for a model."""
+    """Compute a made-up saliency map."""
     return image.mean(2).astype(np.float32) / 255
 
 
@@ -50,8 +50,8 @@ def test_every_kind_of_a_picture_is_written(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [f"cat_{name}" for name in names]
     rgba = cv2.imread(str(tmp_path / "out" / "cat_rgba.png"), cv2.IMREAD_UNCHANGED)
     assert rgba.shape == (30, 40, 4)
-    grey = cv2.imread(str(tmp_path / "out" / "cat_map.png"), cv2.IMREAD_UNCHANGED)
-    assert grey.shape == (30, 40)
+    gray = cv2.imread(str(tmp_path / "out" / "cat_map.png"), cv2.IMREAD_UNCHANGED)
+    assert gray.shape == (30, 40)
 
 
 def test_a_video_keeps_its_frames_and_size(tmp_path: Path) -> None:

@@ -37,10 +37,10 @@ def test_each_picture_gets_three_files(tmp_path, predictor):
         folder = tmp_path / "out" / "deep"
         with (
             Image.open(folder / f"p{i}_ranked.jpg") as drawn,
-            Image.open(folder / f"p{i}_saliency.png") as grey,
+            Image.open(folder / f"p{i}_saliency.png") as gray,
         ):
-            assert drawn.size == grey.size == size
-            assert grey.mode == "L"
+            assert drawn.size == gray.size == size
+            assert gray.mode == "L"
         content = json.loads((folder / f"p{i}.json").read_text())
         assert content["file"] == str(file)
         assert [o["rank"] for o in content["objects"]] == [1, 2, None]
@@ -94,9 +94,3 @@ def test_pictures_too_long_for_jpeg_become_png(tmp_path, predictor):
 def test_no_pictures(tmp_path, predictor):
     summary = annotate(predictor, [], Output(tmp_path / "out"), progress=False)
     assert str(summary) == "0 images, 0 objects (0 ranked)"
-
-
-def test_a_folder_that_cannot_be_made(tmp_path, predictor):
-    (tmp_path / "out").write_text("a file")
-    with pytest.raises(OSError, match="out"):
-        annotate(predictor, [_save(tmp_path / "a.png")], Output(tmp_path / "out"), progress=False)

@@ -136,11 +136,11 @@ def test_specks_do_not_cover_the_object():
 
 
 def test_grayscale_pictures():
-    grey = _image()[:, :, 0]
+    gray = _image()[:, :, 0]
     masks = _boxes(120, 160, (20, 20, 100, 90))
-    expected = draw_ranked(np.repeat(grey[..., None], 3, axis=2), masks, [1])
-    np.testing.assert_array_equal(draw_ranked(grey, masks, [1]), expected)
-    np.testing.assert_array_equal(draw_ranked(grey[..., None], masks, [1]), expected)
+    expected = draw_ranked(np.repeat(gray[..., None], 3, axis=2), masks, [1])
+    np.testing.assert_array_equal(draw_ranked(gray, masks, [1]), expected)
+    np.testing.assert_array_equal(draw_ranked(gray[..., None], masks, [1]), expected)
 
 
 def test_hundreds_of_objects():

@@ -52,10 +52,6 @@ def test_a_long_label_is_shortened_to_the_sheet():
     assert sheet[:, -4:].min() > 200
 
 
-def test_without_rows_only_the_headings_are_drawn():
-    assert contact_sheet([], ["Input"], width=300).shape[0] > 0
-
-
 @pytest.mark.parametrize(
     ("rows", "titles", "labels", "message"),
     [
