@@ -1,12 +1,12 @@
 #!/usr/bin/env python
-"""The ablation of the PPA paper on the synthetic benchmark: what the parts of the ranking branch contribute.
+"""Run the ablation of the PPA paper on the synthetic benchmark: the contribution of each part of the ranker.
 
-Trains one detector without ranking. On what it detects in the training images, every variant of the ranking
-branch (``configs/sor/ablation``) is trained with every seed on one schedule, the detector staying as it is:
-all variants rank the same objects, so only the branch makes a difference. The held-out images then go through
-the whole model. What is there already is not done again, so an interrupted run goes on where it stopped.
+Trains one detector without ranking. Every variant of the ranking branch (``configs/sor/ablation``) is then
+trained with every seed on the detections of this fixed detector in the training images. All variants rank the
+same objects, so differences come from the branch only. The whole model is evaluated on the held-out images.
+Finished steps are not repeated, so an interrupted run can be continued.
 
-``--joint`` trains detector and branch together instead, by ``train_net.py``.
+``--joint`` trains detector and branch together instead, with ``train_net.py``.
 
 Example:
     python benchmarks/ablation.py --seeds 1 2 3 --workers 2
@@ -51,7 +51,7 @@ VARIANTS = {
     "only_pos": "position maps, no interaction",
     "only_attention": "interaction, no position",
     "xywh": "interaction, box coordinates",
-    "pos_quant": "interaction, quantised position",
+    "pos_quant": "interaction, quantized position",
     "ppa": "interaction, position maps: PPA",
 }
 FULL = "ppa"
@@ -59,16 +59,16 @@ RESULT = "inference/synthetic_sor_test"
 
 
 def say(text: str) -> None:
-    """A line for the reader."""
+    """Print a line immediately."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
 
 def run(command: list[str], log: Path, threads: int) -> None:
-    """Run a command of the project; its output goes to ``log``.
+    """Run a command of the project and write its output to ``log``.
 
     Raises:
-        SystemExit: if it fails, with its last lines.
+        SystemExit: the command fails; the message holds its last lines.
     """
     say(f"    python {' '.join(command)}")
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -83,7 +83,7 @@ def run(command: list[str], log: Path, threads: int) -> None:
 
 
 def train_net(config: str, output: Path, data: Path, options: list[str], threads: int) -> None:
-    """``train_net.py`` into ``output``, unless its scores are there."""
+    """Run ``train_net.py`` with results in ``output``, unless its scores exist."""
     if (output / RESULT / "sor_metrics.json").exists():
         return
     command = ["train_net.py", "--config-file", f"{CONFIGS}/{config}.yaml", *options]
@@ -92,7 +92,7 @@ def train_net(config: str, output: Path, data: Path, options: list[str], threads
 
 
 def without_ranking(source: Path, target: Path) -> None:
-    """A detector's weights without the ranking head, which every variant draws afresh."""
+    """Save the weights of a detector without its ranking head, which every variant initializes randomly."""
     state = torch.load(source, map_location="cpu", weights_only=True)["model"]
     kept = {k: torch.as_tensor(v).contiguous() for k, v in state.items() if ".sor_head." not in k}
     assert len(kept) < len(state), f"{source}: found no ranking head to leave out"
@@ -101,7 +101,7 @@ def without_ranking(source: Path, target: Path) -> None:
 
 @torch.no_grad()
 def describe(weights: Path, data: Path, target: Path) -> None:
-    """What the ranking branch sees of the training images, pooled once: the detections that are objects.
+    """Compute the inputs of the ranking branch for the training images: the detections that match objects.
 
     Writes tensors of N objects in the order of their images: ``features`` (N, C, R, R) and ``masks``
     (N, 1, 2R, 2R) float16, ``maps`` (N, 2, R, R) and ``boxes`` (N, 4) float32, ``ranks`` (N,) int64; and per
@@ -140,16 +140,16 @@ def describe(weights: Path, data: Path, target: Path) -> None:
 
 
 def train_branch(cfg: CfgNode, seen: dict[str, Tensor], seed: int, epochs: int) -> dict[str, Tensor]:
-    """Train a fresh ranking head on described objects.
+    """Train a new ranking head on described objects.
 
     Args:
         cfg: of the variant.
         seen: of :func:`describe`.
         seed: of the initial weights and the order of the images.
-        epochs: passes over the images, 32 a step; the rate follows half a cosine from 5e-4.
+        epochs: passes over the images, 32 per step; the learning rate follows half a cosine from 5e-4.
 
     Returns:
-        Parameters of the head.
+        The parameters of the head.
     """
     torch.manual_seed(seed)
     channels, side = seen["features"].shape[1:3]
@@ -194,7 +194,7 @@ def train_branch(cfg: CfgNode, seen: dict[str, Tensor], seed: int, epochs: int) 
 
 
 def one_branch(name: str, seed: int, epochs: int, root: Path) -> None:
-    """Train a variant's branch and write the whole model: a process of its own."""
+    """Train the branch of a variant and write the whole model; runs in a separate process."""
     cfg = load_config(REPO / CONFIGS / f"{name}.yaml", ["SEED", str(seed)])
     branch = train_branch(cfg, load_file(root / "described.safetensors"), seed, epochs)
     output = root / f"{name}_{seed}"
@@ -202,7 +202,7 @@ def one_branch(name: str, seed: int, epochs: int, root: Path) -> None:
 
 
 def scores(output: Path) -> dict[str, float]:
-    """The held-out scores of a run."""
+    """Return the held-out scores of a run."""
     results = json.loads((output / RESULT / "sor_metrics.json").read_text())["results"]
     return {
         "SA-SOR": results["sor"]["SA-SOR"],
@@ -212,16 +212,16 @@ def scores(output: Path) -> dict[str, float]:
 
 
 def per_image(output: Path, column: str) -> dict[str, float]:
-    """A score of every image that has one."""
+    """Return a score of every image that has one."""
     with (output / RESULT / "sor_per_image.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     return {r["file_name"]: float(r[column]) for r in rows if r[f"{column} status"] == "counted"}
 
 
 def compare(full: list[Path], other: list[Path], column: str) -> tuple[float, float]:
-    """Mean advantage of ``full`` over ``other`` and its standard error, over images.
+    """Return the mean advantage of ``full`` over ``other`` and its standard error, over images.
 
-    Each image counts with its mean over the seeds.
+    The score of an image is its mean over the seeds.
     """
     tables = [[per_image(output, column) for output in outputs] for outputs in (full, other)]
     images = set.intersection(*(set(table) for group in tables for table in group))
@@ -230,12 +230,12 @@ def compare(full: list[Path], other: list[Path], column: str) -> tuple[float, fl
 
 
 def folder(root: Path, name: str, seed: int, joint: bool) -> Path:
-    """Where a run's results are."""
+    """Return the folder of a run's results."""
     return root / ("joint" if joint else "") / f"{name}_{seed}"
 
 
 def table(root: Path, variants: list[str], seeds: list[int], joint: bool) -> str:
-    """Markdown: mean and standard deviation over the seeds, and the advantage of the full method."""
+    """Return Markdown: mean and standard deviation over the seeds, and the advantage of the full method."""
     titles = ["SA-SOR", "SOR", "mask AP50"]
     lines = ["| ranking branch | config | " + " | ".join(titles) + " | PPA ahead in SA-SOR | in SOR |"]
     lines.append("|---|---|" + "---|" * (len(titles) + 2))
@@ -260,7 +260,7 @@ def table(root: Path, variants: list[str], seeds: list[int], joint: bool) -> str
 
 
 def main() -> None:
-    """Make, train, compare."""
+    """Create the data, train, compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--output", type=Path, default=Path("output/ablation"), help="(default: %(default)s)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
@@ -268,9 +268,9 @@ def main() -> None:
     parser.add_argument(
         "--count", nargs=3, default=["10000", "50", "2000"], help="train, val and test images"
     )
-    parser.add_argument("--epochs", type=int, default=12, help="of the branch (default: %(default)s)")
+    parser.add_argument("--epochs", type=int, default=12, help="epochs of the branch (default: %(default)s)")
     parser.add_argument("--joint", action="store_true", help="train detector and branch together instead")
-    parser.add_argument("--workers", type=int, default=2, help="trainings at once (default: %(default)s)")
+    parser.add_argument("--workers", type=int, default=2, help="parallel trainings (default: %(default)s)")
     parser.add_argument("--branch", nargs=2, metavar=("VARIANT", "SEED"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     root, start = args.output.resolve(), time.monotonic()
@@ -288,8 +288,8 @@ def main() -> None:
     settings = {"count": args.count, "epochs": args.epochs}
     note = root / "settings.json"
     if note.exists() and json.loads(note.read_text()) != settings:
-        found, wanted = note.read_text(), json.dumps(settings)
-        sys.exit(f"error: {root}: made with {found}, asked for {wanted}; name another --output")
+        expected, found = json.dumps(settings), note.read_text()
+        sys.exit(f"error: {note}: expected {expected}, found {found}; choose another --output")
     root.mkdir(parents=True, exist_ok=True)
     note.write_text(json.dumps(settings))
     make = ["tools/make_synthetic.py", "--output", str(data / "synthetic_sor"), "--count", *args.count]
@@ -298,7 +298,7 @@ def main() -> None:
     if not weights.exists():
         without_ranking(root / "detector" / "model_final.pth", weights)
     if not args.joint and not described.exists():
-        say("    describing what the detector sees in the training images")
+        say("    computing the inputs of the ranking branch")
         describe(weights, data, described)
 
     def one(job: tuple[int, str]) -> None:

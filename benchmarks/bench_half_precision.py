@@ -1,8 +1,8 @@
 #!/usr/bin/env python
-"""Whether half precision keeps the ranks, and what it saves: ``TEST.AMP`` against float32 on a dataset.
+"""Compare ranks and speed of half precision (``TEST.AMP``) and float32 on a dataset.
 
-An object of one answer and one of the other are the same where their boxes overlap by IoU 0.5 or more, each
-with its best. An image keeps its ranks where both answers have the same objects in the same order.
+Two objects match if each has its largest box IoU with the other, and this IoU is at least 0.5. The ranks of
+an image are kept if both results have the same objects in the same order.
 
 Example:
     python benchmarks/bench_half_precision.py --config-file configs/sor/demo.yaml \\
@@ -28,13 +28,13 @@ from sor_ppa.engine import Trainer
 
 
 def order(instances: Instances) -> torch.Tensor:
-    """Rows of the ranked objects, the most salient first."""
+    """Return the rows of the ranked objects, the most salient first."""
     ranked = torch.nonzero(instances.pred_ranks >= 0)[:, 0]
     return ranked[instances.pred_ranks[ranked].argsort(descending=True, stable=True)]
 
 
 def same_ranks(full: Instances, half: Instances) -> tuple[bool, bool]:
-    """Whether both answers have the same objects, and whether those that both have stand in one order."""
+    """Return whether both results have the same objects, and whether the shared ones have the same order."""
     a, b = full[order(full)], half[order(half)]
     if len(a) == 0 or len(b) == 0:
         return len(a) == len(b), True
@@ -45,8 +45,8 @@ def same_ranks(full: Instances, half: Instances) -> tuple[bool, bool]:
     return len(a) == len(b) and bool(found.all()), bool((places.diff() > 0).all())
 
 
-def answers(model: Any, batches: Iterable[Any], dtype: torch.dtype | None) -> tuple[list[Instances], float]:
-    """Answers for all images, and seconds in the model."""
+def predict(model: Any, batches: Iterable[Any], dtype: torch.dtype | None) -> tuple[list[Instances], float]:
+    """Return the results of all images, and the seconds in the model."""
     results, seconds = [], 0.0
     device = next(model.parameters()).device.type
     for batch in batches:
@@ -59,7 +59,7 @@ def answers(model: Any, batches: Iterable[Any], dtype: torch.dtype | None) -> tu
 
 
 def main() -> None:
-    """Compare."""
+    """Print the comparison."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--config-file", default="configs/sor/demo.yaml")
     parser.add_argument("opts", nargs="*", help="KEY VALUE pairs")
@@ -69,11 +69,11 @@ def main() -> None:
     model = build_model(cfg).eval()
     SORCheckpointer(model).load(cfg.MODEL.WEIGHTS)
     batches = list(Trainer.build_test_loader(cfg, cfg.DATASETS.TEST[0]))
-    answers(model, batches[:1], None)
-    full, seconds = answers(model, batches, None)
+    predict(model, batches[:1], None)  # warm up
+    full, seconds = predict(model, batches, None)
     sys.stdout.write(f"{len(full)} images, {cfg.MODEL.DEVICE}, {torch.get_num_threads()} threads\n")
     for dtype in (torch.float16, torch.bfloat16):
-        half, took = answers(model, batches, dtype)
+        half, took = predict(model, batches, dtype)
         pairs = [same_ranks(a, b) for a, b in zip(full, half, strict=True)]
         kept = sum(objects and ranks for objects, ranks in pairs) / len(pairs)
         objects, ranks = (sum(column) / len(pairs) for column in zip(*pairs, strict=True))

@@ -1,9 +1,8 @@
 #!/usr/bin/env python
-"""Time and memory of InSPyReNet inference, ours beside the published code.
+"""Measure time and memory of InSPyReNet inference, ours and optionally the published code's.
 
-The published code is not part of this project: give its checkout with ``--reference`` (it also needs the
-packages kornia and easydict). Without it, only ours is measured. Both get the same weights and input, the
-runs alternate, and the fastest of ``--repeats`` counts.
+``--reference`` names a checkout of the published code (it also needs the packages kornia and easydict). Both
+get the same weights and input, the runs alternate, and the fastest of ``--repeats`` is reported.
 """
 
 from __future__ import annotations
@@ -18,16 +17,15 @@ import torch
 from torch import Tensor
 
 from sor_ppa.cpu_inference import tune_for_inference
-from sor_ppa.inspyrenet.blending import predict_blended
-from sor_ppa.inspyrenet.network import InSPyReNetNetwork, build_encoder
+from sor_ppa.inspyrenet.network import InSPyReNetNetwork, build_encoder, predict_blended
 
 NAMES = {"res2net50": "InSPyReNet_Res2Net50", "swin_b": "InSPyReNet_SwinB"}
 
 
 def spread_attention(network: InSPyReNetNetwork, images: Tensor) -> None:
-    """Scale the saliency heads of a random network so that its maps have edges, as trained ones do.
+    """Scale the saliency heads of a random network so that its maps have edges, as those of a trained one.
 
-    The share of an image near edges decides how much of a high-resolution pass is left out.
+    The share of an image near edges decides how many tiles of a high-resolution pass are skipped.
     """
     with torch.no_grad():
         for name in ("attention2", "attention1", "attention0"):
@@ -38,20 +36,20 @@ def spread_attention(network: InSPyReNetNetwork, images: Tensor) -> None:
 
 
 def measure(runs: dict[str, Callable[[], object]], repeats: int) -> dict[str, tuple[float, float]]:
-    """Best (CPU seconds, wall seconds) of each run, taken in turn."""
+    """Return the best (CPU seconds, wall seconds) of each run; runs alternate."""
     best = {name: (float("inf"), float("inf")) for name in runs}
     for turn in range(repeats + 1):
         for name, run in runs.items():
             cpu, wall = time.process_time(), time.perf_counter()
             run()
             found = time.process_time() - cpu, time.perf_counter() - wall
-            if turn:  # the first one warms up
+            if turn:  # the first turn is a warm-up
                 best[name] = min(best[name][0], found[0]), min(best[name][1], found[1])
     return best
 
 
 def main() -> None:
-    """Run."""
+    """Print the measurements."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--reference", help="checkout of the published code")
     parser.add_argument("--backbone", choices=sorted(NAMES), default="res2net50")

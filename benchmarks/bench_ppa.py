@@ -1,8 +1,8 @@
 #!/usr/bin/env python
-"""Seconds of the full ranking model in inference, beside the published code where a checkout of it is given.
+"""Measure inference of the full ranking model, ours and optionally the published code's.
 
-Both load the same weights and answer the same pictures in turn, in processes of their own, so that a machine
-that does other work slows both alike. The published code takes pictures of one padded size, one at a time.
+Both load the same weights and process the same pictures alternately, in separate processes, so that other
+load on the machine affects both equally. The published code takes one picture at a time.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from typing import Any
 import torch
 
 CONFIG = "configs/sor/ppa.yaml"
-# Mixed sizes that the published code can take: all are padded to 480 x 640.
+# Mixed sizes that the published code supports: all are padded to 480 x 640.
 SIZES = [(480, 640), (470, 630), (460, 620), (480, 610), (450, 640), (480, 625), (455, 615), (475, 640)]
 
 
 def published(checkout: str, config: str, options: Sequence[str]) -> Any:
-    """The published model (a checkout's folder ``sor_ppa``) on the CPU, with random weights."""
+    """Return the published model (folder ``sor_ppa`` of a checkout) on the CPU, with random weights."""
     sys.path.insert(0, checkout)
 
-    def stay(self: Any, *_: Any, **__: Any) -> Any:
+    def keep_device(self: Any, *_: Any, **__: Any) -> Any:
         return self
 
-    torch.Tensor.cuda = stay  # type: ignore[method-assign] # its position maps ask for a GPU
+    torch.Tensor.cuda = keep_device  # type: ignore[method-assign] # its position maps call .cuda()
     import centermask
     from centermask.config import get_cfg
     from detectron2.modeling import build_model
@@ -45,7 +45,7 @@ def published(checkout: str, config: str, options: Sequence[str]) -> Any:
 
 
 def ours(config: str, options: Sequence[str]) -> Any:
-    """Our model on the CPU, with random weights."""
+    """Return our model on the CPU, with random weights."""
     from detectron2.modeling import build_model
 
     from sor_ppa.config import load_config
@@ -53,8 +53,8 @@ def ours(config: str, options: Sequence[str]) -> Any:
     return build_model(load_config(config, ["MODEL.DEVICE", "cpu", *options])).eval()
 
 
-def liven(model: Any) -> None:
-    """Let a model without training see objects: weights that give features of the size of trained ones."""
+def add_detections(model: Any) -> None:
+    """Give the classifier of an untrained model weights of a usual size, so that it detects objects."""
     generator = torch.Generator().manual_seed(0)
     for name, value in model.state_dict().items():
         if value.ndim > 1 and ".cls_logits." in name:
@@ -62,7 +62,7 @@ def liven(model: Any) -> None:
 
 
 def pictures() -> list[dict[str, Any]]:
-    """Pictures of different sizes, smooth as photographs are."""
+    """Return smooth random pictures of different sizes."""
     generator = torch.Generator().manual_seed(0)
     items = []
     for height, width in SIZES:
@@ -73,12 +73,12 @@ def pictures() -> list[dict[str, Any]]:
 
 
 def work(args: argparse.Namespace) -> None:
-    """A process that answers each line with seconds: 'one' picture, or 'all' of them."""
+    """Run a worker process: for each input line ('one' picture or 'all') print the seconds as JSON."""
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     if args.worker == "published":
         model, batch = published(args.published, args.config, args.opts), 1
-        liven(model)
+        add_detections(model)
         torch.save({"model": model.state_dict()}, args.weights)
     else:
         from sor_ppa.checkpoint import SORCheckpointer
@@ -88,7 +88,7 @@ def work(args: argparse.Namespace) -> None:
         if Path(args.weights).exists():
             SORCheckpointer(model).load(args.weights, checkpointables=[])
         else:
-            liven(model)
+            add_detections(model)
         tune_for_inference(model)
     items = pictures()
     objects = 0

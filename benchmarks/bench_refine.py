@@ -1,8 +1,8 @@
 #!/usr/bin/env python
-"""Boundary quality (mBA), mask AP and ranking before and after ``MODEL.SOR.REFINE``, on a ranking dataset.
+"""Measure boundary quality (mBA), mask AP and ranking before and after ``MODEL.SOR.REFINE`` on a dataset.
 
-mBA is the mean over the ground-truth objects that a mask covers with an IoU of 0.5 or more, on the crop of
-the object with a margin; the same objects count before and after.
+mBA is the mean over the ground-truth objects that a mask covers with an IoU of at least 0.5, on the crop of
+the object with a margin; the same objects are used before and after.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ Masks = NDArray[np.bool_]
 
 
 def overlaps(truth: Masks, found: Masks) -> NDArray[np.float64]:
-    """IoU of each true with each found mask, (G, N)."""
+    """Return the IoU of each true with each found mask, (G, N)."""
     a, b = (masks.reshape(len(masks), -1).astype(np.float32) for masks in (truth, found))
     both = a @ b.T
     return both / np.maximum(a.sum(1)[:, None] + b.sum(1)[None] - both, 1)
 
 
 def boundary(truth: Masks, found: Masks) -> float | None:
-    """mBA of one object on its crop."""
+    """Return the mBA of one object on its crop."""
     box = mask_box(truth)
     assert box is not None
     margin = [(box[2 + axis] - box[axis]) // 5 for axis in range(2)]
@@ -48,11 +48,11 @@ def boundary(truth: Masks, found: Masks) -> float | None:
 
 
 def main() -> None:
-    """Run."""
+    """Print the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--config-file", required=True)
     parser.add_argument("--dataset", default="synthetic_sor_test")
-    parser.add_argument("--images", type=int, default=0, help="the first so many (default: all)")
+    parser.add_argument("--images", type=int, default=0, help="use only the first images (default: all)")
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE")
     args = parser.parse_args()
     cfg = load_config(args.config_file, ["MODEL.SOR.REFINE", "True", *args.opts])
@@ -98,7 +98,7 @@ def main() -> None:
         sys.stdout.write(f"{name:7s} mBA {mba:.4f} ({count} objects)  mask AP {segm['AP']:.2f} ")
         sys.stdout.write(f"AP50 {segm['AP50']:.2f} AP75 {segm['AP75']:.2f}  ")
         sys.stdout.write(f"SA-SOR {sor['SA-SOR']:.4f} MAE {sor['MAE']:.4f}\n")
-    sys.stdout.write(f"{seconds / max(objects, 1):.3f} s a ranked object\n")
+    sys.stdout.write(f"{seconds / max(objects, 1):.3f} s per ranked object\n")
 
 
 if __name__ == "__main__":

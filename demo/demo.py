@@ -116,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from sor_ppa.visualization import RankStyle
     from sor_ppa.visualization.annotate import Output, annotate
     from sor_ppa.visualization.files import expand_inputs
-    from sor_ppa.visualization.salience import write_salience_sheets
+    from sor_ppa.visualization.heatmap import write_salience_sheets
 
     files, faults = expand_inputs(args.input)
     for fault in faults:
@@ -143,8 +143,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def saliency(args: argparse.Namespace) -> int:
     """Run ``--task saliency``; return as :func:`main`."""
     from sor_ppa.config import load_config
-    from sor_ppa.inspyrenet.predictor import SaliencyPredictor
     from sor_ppa.inspyrenet.run import SaliencyOutput, find_media, run_saliency
+    from sor_ppa.saliency_predictor import SaliencyPredictor
 
     try:
         kinds = tuple(dict.fromkeys(args.type))

@@ -1,11 +1,6 @@
-"""InSPyReNet (ACCV 2022): salient object detection at any resolution, and what ranking makes of it."""
+"""InSPyReNet (ACCV 2022): salient object detection at any resolution, and its use for ranking."""
 
 from .mapper import SODDatasetMapper
 from .meta_arch import InSPyReNet
-from .solver import build_inspyrenet_optimizer
 
-__all__ = [
-    "InSPyReNet",
-    "SODDatasetMapper",
-    "build_inspyrenet_optimizer",
-]
+__all__ = ["InSPyReNet", "SODDatasetMapper"]

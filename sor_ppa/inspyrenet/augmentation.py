@@ -1,8 +1,4 @@
-"""The published training augmentation of InSPyReNet, on Pillow images.
-
-Everything works on an image (RGB) and its mask (grey) together. Random numbers come from the generator
-given, so that a seed repeats a sample.
-"""
+"""The published training augmentation of InSPyReNet, on pairs of Pillow images: RGB image and gray mask."""
 
 from __future__ import annotations
 
@@ -17,7 +13,7 @@ Pair = tuple[Image.Image, Image.Image]
 
 
 def resize_pair(pair: Pair, size: int) -> Pair:
-    """To ``size`` squared: the image bilinear with antialiasing, the mask by nearest neighbour."""
+    """Resize to ``size`` squared: the image bilinear with antialiasing, the mask by nearest neighbor."""
     image, mask = pair
     return (
         image.resize((size, size), Image.Resampling.BILINEAR),
@@ -26,18 +22,18 @@ def resize_pair(pair: Pair, size: int) -> Pair:
 
 
 def scale_and_crop(pair: Pair, scale: float) -> Pair:
-    """Scale (bicubic, the mask as well, which softens it), then crop the centre or add a black border."""
+    """Scale both (bicubic, which softens the mask), then crop the center or add a black border."""
+    width, height = pair[0].size
+    size = (round(width * scale), round(height * scale))
+    return _centered([image.resize(size, Image.Resampling.BICUBIC) for image in pair], width, height)
 
-    def one(image: Image.Image) -> Image.Image:
-        width, height = image.size
-        scaled = image.resize((round(width * scale), round(height * scale)), Image.Resampling.BICUBIC)
-        left, top = (scaled.width - width) // 2, (scaled.height - height) // 2
-        right, bottom = (scaled.width + width) // 2, (scaled.height + height) // 2
-        border = -min(0, left, top)
-        scaled = ImageOps.expand(scaled, border=border)
-        return scaled.crop((left + border, top + border, right + border, bottom + border))
 
-    return one(pair[0]), one(pair[1])
+def _centered(pair: Sequence[Image.Image], width: int, height: int) -> Pair:
+    """Crop the center of both images; a black border fills what is missing."""
+    left, top = (pair[0].width - width) // 2, (pair[0].height - height) // 2
+    right, bottom = (pair[0].width + width) // 2, (pair[0].height + height) // 2
+    image, mask = (image.crop((left, top, right, bottom)) for image in pair)
+    return image, mask
 
 
 def flip(pair: Pair) -> Pair:
@@ -46,20 +42,12 @@ def flip(pair: Pair) -> Pair:
 
 
 def rotate(pair: Pair, degrees: int) -> Pair:
-    """Rotate about the centre by nearest neighbour, keep the size, fill with black."""
-
-    def one(image: Image.Image) -> Image.Image:
-        width, height = image.size
-        turned = image.rotate(degrees % 360, expand=True)
-        left, top = (turned.width - width) // 2, (turned.height - height) // 2
-        right, bottom = (turned.width + width) // 2, (turned.height + height) // 2
-        return turned.crop((left, top, right, bottom))
-
-    return one(pair[0]), one(pair[1])
+    """Rotate both about the center by nearest neighbor, keep the size, fill with black."""
+    return _centered([image.rotate(degrees % 360, expand=True) for image in pair], *pair[0].size)
 
 
 def enhance(image: Image.Image, generator: np.random.RandomState) -> Image.Image:
-    """Contrast, brightness and sharpness in random order, each half the time, by 1 to 1.1."""
+    """Change contrast, brightness and sharpness in random order, each with probability 0.5, by 1 to 1.1."""
     methods = [ImageEnhance.Contrast, ImageEnhance.Brightness, ImageEnhance.Sharpness]
     for index in generator.permutation(len(methods)):
         if generator.random_sample() > 0.5:
@@ -75,14 +63,14 @@ def augment(
     scale_range: Sequence[float] = (0.75, 1.25),
     rotation_range: Sequence[int] = (-10, 10),
 ) -> Pair:
-    """Resize, then scale, flip and rotate, each half the time, then enhance the image.
+    """Resize, then scale, flip and rotate, each with probability 0.5, then enhance the image.
 
     Args:
-        pair: image (RGB) and mask (grey) of one size.
-        size: side in pixels of the result.
+        pair: image (RGB) and mask (gray) of one size.
+        size: side of the result in pixels.
         generator: source of random numbers.
         scale_range: smallest and largest scale.
-        rotation_range: whole degrees, the end excluded.
+        rotation_range: in whole degrees, the end excluded.
 
     Returns:
         Image and mask, ``size`` squared.

@@ -15,8 +15,8 @@ class AxialBranch(nn.Module):
     """One receptive field: separable convolution, attention along both axes, dilated convolution.
 
     Args:
-        in_channels: channels in.
-        channels: channels out.
+        in_channels: input channels.
+        channels: output channels.
         reach: side of the separable kernel and dilation of the last one.
     """
 
@@ -39,8 +39,8 @@ class ContextEncoder(nn.Module):
     """PAA-e: a 1x1 branch and three axial branches of reach 3, 5 and 7, merged, with a residual.
 
     Args:
-        in_channels: channels in.
-        channels: channels out.
+        in_channels: input channels.
+        channels: output channels.
     """
 
     def __init__(self, in_channels: int, channels: int) -> None:
@@ -59,7 +59,7 @@ class ContextEncoder(nn.Module):
 
 
 class ContextDecoder(nn.Module):
-    """PAA-d: merges the three coarse contexts into a feature map and the coarsest saliency map.
+    """PAA-d: merge the three coarse contexts into a feature map and the coarsest saliency map.
 
     Args:
         in_channels: channels of the concatenated contexts.
@@ -77,10 +77,7 @@ class ContextDecoder(nn.Module):
         self.Wattn = AxisAttention(channels, "w")
 
     def forward(self, contexts: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Merge.
-
-        Args:
-            contexts: (B, C, H_i, W_i), finest first.
+        """Merge contexts (B, C, H_i, W_i), finest first.
 
         Returns:
             The feature map (B, channels, H, W) and saliency logits (B, 1, H, W) at the finest size.

@@ -1,4 +1,4 @@
-"""Colours of a cut-out's edge without the old background."""
+"""Edge colors of a cut-out without the old background."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BIG_SWEEPS = 2
 
 
 def estimate_foreground(image: Tensor, alpha: Tensor) -> Tensor:
-    """The colours F of image = alpha F + (1 - alpha) B, both F and B as smooth as alpha allows.
+    """Estimate the colors F of image = alpha F + (1 - alpha) B, with F and B as smooth as alpha allows.
 
     Multi-level foreground estimation: Germer, Uelwer, Conrad, Harmeling, "Fast Multi-Level Foreground
     Estimation" (ICPR 2020), eq. 2 to 6, with red-black sweeps (half of the pixels at a time).
@@ -31,26 +31,22 @@ def estimate_foreground(image: Tensor, alpha: Tensor) -> Tensor:
     """
     height, width = alpha.shape
     inside, outside = alpha > 0.9, alpha < 0.1
-    front = (image * inside).sum((1, 2)) / (inside.sum() + 1e-5)
-    back = (image * outside).sum((1, 2)) / (outside.sum() + 1e-5)
-    # Foreground and background are solved for together: (2, 3, h, w).
-    layers = torch.stack([front, back])[:, :, None, None].clamp(0, 1)
+    means = [(image * side).sum((1, 2)) / (side.sum() + 1e-5) for side in (inside, outside)]
+    # Foreground and background are solved together: (2, 3, h, w).
+    layers = torch.stack(means)[:, :, None, None].clamp(0, 1)
     levels = max(math.ceil(math.log2(max(height, width, 2))), 1)
     for level in range(levels + 1):
         size = (round(height ** (level / levels)), round(width ** (level / levels)))
-        layers = F.interpolate(layers, size, mode="nearest")
-        small = max(size) <= SMALL_SIDE
-        layers = _sweep(
-            layers,
-            F.interpolate(image[None], size, mode="nearest"),
-            F.interpolate(alpha[None, None], size, mode="nearest")[0, 0],
-            SMALL_SWEEPS if small else BIG_SWEEPS,
+        layers, small_image, small_alpha = (
+            F.interpolate(x, size, mode="nearest") for x in (layers, image[None], alpha[None, None])
         )
+        sweeps = SMALL_SWEEPS if max(size) <= SMALL_SIDE else BIG_SWEEPS
+        layers = _sweep(layers, small_image, small_alpha[0, 0], sweeps)
     return layers[0]
 
 
-def _neighbours(x: Tensor) -> list[Tensor]:
-    """The four neighbours of each pixel, borders repeated; (..., H, W) each."""
+def _neighbors(x: Tensor) -> list[Tensor]:
+    """Return the four neighbors of each pixel, borders repeated; (..., H, W) each."""
     left, right = torch.cat([x[..., :1], x[..., :-1]], -1), torch.cat([x[..., 1:], x[..., -1:]], -1)
     up = torch.cat([x[..., :1, :], x[..., :-1, :]], -2)
     down = torch.cat([x[..., 1:, :], x[..., -1:, :]], -2)
@@ -58,8 +54,8 @@ def _neighbours(x: Tensor) -> list[Tensor]:
 
 
 def _sweep(layers: Tensor, image: Tensor, alpha: Tensor, sweeps: int) -> Tensor:
-    """Solve the 2x2 system of each pixel with its neighbours fixed, ``sweeps`` times."""
-    weights = [REGULARIZATION + (alpha - other).abs() for other in _neighbours(alpha)]
+    """Solve the 2x2 system of each pixel with its neighbors fixed, ``sweeps`` times."""
+    weights = [REGULARIZATION + (alpha - other).abs() for other in _neighbors(alpha)]
     total = weights[0] + weights[1] + weights[2] + weights[3]
     shares = torch.stack([alpha, 1 - alpha])  # (2, H, W)
     diagonal = shares.square() + total
@@ -72,7 +68,7 @@ def _sweep(layers: Tensor, image: Tensor, alpha: Tensor, sweeps: int) -> Tensor:
     for _ in range(sweeps):
         for parity in (odd, ~odd):
             right = data.clone()
-            for weight, other in zip(weights, _neighbours(layers), strict=True):
+            for weight, other in zip(weights, _neighbors(layers), strict=True):
                 right.addcmul_(weight, other)
             solved = (diagonal.flip(0)[:, None] * right - cross * right.flip(0)) / determinant
             layers = torch.where(parity, solved.clamp(0, 1), layers)

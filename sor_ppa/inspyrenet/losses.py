@@ -17,7 +17,7 @@ WINDOW = 31
 
 
 def weighted_bce(logits: Tensor, target: Tensor) -> Tensor:
-    """Binary cross entropy, up to six times heavier near edges; the mean over pixels.
+    """Return the mean binary cross entropy, in which pixels near edges have up to six times the weight.
 
     Args:
         logits: (B, 1, H, W).
@@ -25,11 +25,11 @@ def weighted_bce(logits: Tensor, target: Tensor) -> Tensor:
     """
     around = F.avg_pool2d(target, WINDOW, stride=1, padding=WINDOW // 2)
     weight = 1 + 5 * (around - target).abs()
-    return (weight * F.binary_cross_entropy_with_logits(logits, target, reduction="none")).mean()
+    return F.binary_cross_entropy_with_logits(logits, target, weight)
 
 
 def iou_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """One minus the (smoothed) intersection over union of each pixel, the mean over pixels.
+    """Return one minus the (smoothed) intersection over union of each pixel, the mean over pixels.
 
     Args:
         logits: (B, 1, H, W).
@@ -41,7 +41,7 @@ def iou_loss(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def pyramid_losses(pyramid: SaliencyPyramid, mask: Tensor) -> dict[str, Tensor]:
-    """Losses of all levels; their sum is the training loss.
+    """Compute the losses of all levels; their sum is the training loss.
 
     Args:
         pyramid: of the network, in training mode.
@@ -49,15 +49,11 @@ def pyramid_losses(pyramid: SaliencyPyramid, mask: Tensor) -> dict[str, Tensor]:
 
     Returns:
         ``loss_bce{i}`` and ``loss_iou{i}`` for levels 3 ... 0, ``loss_consistency{i}`` for 3 ... 1.
-
-    Raises:
-        ValueError: the mask does not have the images' size.
     """
     size = mask.shape[-2:]
     d0 = pyramid.saliency[-1]
-    excess = [full - side for full, side in zip(d0.shape[-2:], size, strict=True)]
-    if mask.shape[0] != d0.shape[0] or min(excess) < 0 or max(excess) > 7:
-        raise ValueError(f"mask: expected about {tuple(d0.shape)}, found {tuple(mask.shape)}")
+    assert len(mask) == len(d0)
+    assert all(0 <= full - side < 8 for full, side in zip(d0.shape[-2:], size, strict=True))
     targets = [mask]
     for _ in range(3):
         targets.append(reduce(targets[-1]))

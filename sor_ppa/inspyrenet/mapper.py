@@ -1,4 +1,4 @@
-"""From a dataset dict of a salient object detection set to what InSPyReNet takes."""
+"""From a dataset dict of a salient object detection set to the input of InSPyReNet."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 from detectron2.config import CfgNode, configurable
-from detectron2.data import detection_utils as utils
 from PIL import Image
 from torch import Tensor
 
 from ..data.faults import DatasetError
 from ..data.sod import read_mask
+from ..visualization.files import read_image
 from .augmentation import augment
 from .preprocess import dynamic_size, resize_image
 
@@ -21,10 +21,10 @@ __all__ = ["SODDatasetMapper"]
 
 
 class SODDatasetMapper:
-    """Reads image and mask; augments in training, resizes in inference.
+    """Read image and mask; augment in training, resize in inference.
 
     Training: ``image`` uint8 (3, S, S) and ``saliency`` float32 (1, S, S) in [0, 1]. Inference: ``image``
-    uint8 (3, H, W) at the size of the network and, where the model blends, ``image_lr`` (3, S, S).
+    uint8 (3, H, W) at the size of the network and, if the model blends, ``image_lr`` (3, S, S).
     """
 
     @configurable
@@ -43,19 +43,15 @@ class SODDatasetMapper:
         """
         Args:
             is_train: augment and add the mask.
-            image_format: "RGB" or "BGR": the order of the channels in ``image``.
+            image_format: order of the channels in ``image``, "RGB" or "BGR".
             base_size: S in pixels.
-            dynamic: see :class:`InSPyReNet`; so are ``max_short_side`` and ``threshold``.
-            max_short_side: in pixels.
-            threshold: in pixels.
-            scale_range: of :func:`augment`; so is ``rotation_range``.
-            rotation_range: in degrees.
-
-        Raises:
-            ValueError: an unknown image format.
+            dynamic: see :class:`InSPyReNet`.
+            max_short_side: see :class:`InSPyReNet`.
+            threshold: see :class:`InSPyReNet`.
+            scale_range: see :func:`augment`.
+            rotation_range: see :func:`augment`.
         """
-        if image_format not in ("RGB", "BGR"):
-            raise ValueError(f"INPUT.FORMAT: expected 'RGB' or 'BGR', found {image_format!r}")
+        assert image_format in ("RGB", "BGR")
         self.is_train = is_train
         self.image_format = image_format
         self.base_size = base_size
@@ -67,7 +63,7 @@ class SODDatasetMapper:
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
-        """Arguments from a config."""
+        """Return the arguments from a config."""
         node = cfg.MODEL.INSPYRENET
         return {
             "is_train": is_train,
@@ -81,60 +77,45 @@ class SODDatasetMapper:
         }
 
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
-        """
+        """Return the model's input beside the given entries, as described in the class.
+
         Args:
             dataset_dict: ``file_name, mask_file_name, image_id, height, width``; it is not changed.
 
-        Returns:
-            The model's input, as the class says, beside the given entries.
-
         Raises:
-            DatasetError: an image or a mask cannot be read, or their sizes differ.
+            ImageReadError: the image cannot be read.
+            DatasetError: the mask cannot be read, or its size differs from the image's.
         """
         output = dict(dataset_dict)
-        image = _read_image(output["file_name"])
-        output.setdefault("height", image.shape[0])
-        output.setdefault("width", image.shape[1])
-        if self.is_train:
-            mask = read_mask(output["mask_file_name"])
-            if mask.shape != image.shape[:2]:
-                raise DatasetError(
-                    f"{output['mask_file_name']}: found {mask.shape[0]} x {mask.shape[1]} pixels, expected "
-                    f"the size of {output['file_name']}, {image.shape[0]} x {image.shape[1]}"
-                )
-            # detectron2 seeds numpy's global generator in every worker.
-            generator = np.random.RandomState(np.random.randint(2**31))
-            pair = augment(
-                (Image.fromarray(image), Image.fromarray(mask)),
-                self.base_size,
-                generator,
-                scale_range=self.scale_range,
-                rotation_range=self.rotation_range,
-            )
-            output["image"] = self._tensor(np.array(pair[0]))
-            output["saliency"] = torch.from_numpy(np.array(pair[1], np.float32) / 255)[None]
+        image = read_image(output["file_name"])[:, :, ::-1]
+        height, width = image.shape[:2]
+        output.setdefault("height", height)
+        output.setdefault("width", width)
+        if not self.is_train:
+            tensor = self._tensor(image)
+            base = (self.base_size, self.base_size)
+            if self.threshold:
+                output["image_lr"] = resize_image(tensor, base)
+            size = dynamic_size(height, width, self.max_short_side) if self.dynamic else base
+            output["image"] = resize_image(tensor, size)
             return output
 
-        tensor = self._tensor(image)
-        base = (self.base_size, self.base_size)
-        height, width = image.shape[:2]
-        size = dynamic_size(height, width, self.max_short_side) if self.dynamic else base
-        if self.threshold:
-            output["image_lr"] = resize_image(tensor, base)
-        output["image"] = resize_image(tensor, size)
+        mask = read_mask(output["mask_file_name"])
+        if mask.shape != (height, width):
+            found, expected = f"{mask.shape[0]} x {mask.shape[1]} pixels", f"{height} x {width}"
+            raise DatasetError(f"{output['mask_file_name']}: expected the image's {expected}, found {found}")
+        pair = augment(
+            (Image.fromarray(np.ascontiguousarray(image)), Image.fromarray(mask)),
+            self.base_size,
+            # detectron2 seeds NumPy's global generator in every worker.
+            np.random.RandomState(np.random.randint(2**31)),
+            scale_range=self.scale_range,
+            rotation_range=self.rotation_range,
+        )
+        output["image"] = self._tensor(np.array(pair[0]))
+        output["saliency"] = torch.from_numpy(np.array(pair[1], np.float32) / 255)[None]
         return output
 
     def _tensor(self, image: np.ndarray) -> Tensor:
-        if self.image_format == "BGR":
-            image = image[:, :, ::-1]
+        image = image if self.image_format == "RGB" else image[:, :, ::-1]
         return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
-
-
-def _read_image(path: str) -> np.ndarray:
-    """(H, W, 3) uint8 RGB, upright."""
-    try:
-        return utils.read_image(path, format="RGB")
-    except FileNotFoundError:
-        raise DatasetError(f"{path}: no such image") from None
-    except Exception as error:
-        raise DatasetError(f"{path}: not a readable image ({error})") from error

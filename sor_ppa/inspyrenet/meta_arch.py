@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,12 +10,11 @@ from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY
 from torch import Tensor, nn
 
-from .blending import predict_blended
+from ..layers.batching import same_size_groups
 from .layers import resize
 from .losses import pyramid_losses
-from .network import InSPyReNetNetwork, build_encoder
+from .network import InSPyReNetNetwork, build_encoder, predict_blended
 from .preprocess import dynamic_size, resize_image
-from .solver import build_inspyrenet_optimizer
 
 __all__ = ["InSPyReNet"]
 
@@ -25,12 +23,11 @@ __all__ = ["InSPyReNet"]
 class InSPyReNet(nn.Module):
     """Salient object detection at any resolution.
 
-    Inputs are detectron2's list of dicts. Training: ``image`` (3, H, W), 0 ... 255 in ``INPUT.FORMAT``
-    order, and ``saliency`` (1, H, W) in [0, 1], all of one size. Inference: ``image`` at any size, and
-    optionally ``height`` and ``width`` of the answer. An image is resized by the configured rule; where
-    the mapper has done that already it also gives ``image_lr``, the image at ``BASE_SIZE`` squared.
-    Answers are ``{"saliency": (height, width) float32 in [0, 1]}``, and no answer depends on its
-    neighbours in the batch.
+    Inputs are detectron2's list of dicts. Training: ``image`` (3, H, W), 0 ... 255 in ``INPUT.FORMAT`` order,
+    and ``saliency`` (1, H, W) in [0, 1], all of one size. Inference: ``image`` of any size, and optionally
+    the ``height`` and ``width`` of the result. The model resizes an image as configured; a mapper that has
+    done so already also gives ``image_lr``, the image at ``BASE_SIZE`` squared. Each result is
+    ``{"saliency": (height, width) float32 in [0, 1]}``; results do not depend on other images of the batch.
     """
 
     checkpoint_system = "inspyrenet"
@@ -55,13 +52,14 @@ class InSPyReNet(nn.Module):
             network: the network.
             pixel_mean: of each channel, 0 ... 255.
             pixel_std: of each channel.
-            base_size: side in pixels of static and low-resolution inputs.
+            base_size: side in pixels of static and low-resolution inputs, a multiple of 32.
             dynamic: resize by :func:`dynamic_size`; False: to ``base_size`` squared.
             max_short_side: limit of the dynamic rule in pixels.
-            threshold: blend where both sides exceed it, in pixels; 0: a single pass always.
+            threshold: blend if both sides exceed it, in pixels; 0: always a single pass.
             normalize: stretch each map to [0, 1].
         """
         super().__init__()
+        assert base_size % 32 == 0
         self.network = network
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), persistent=False)
@@ -73,21 +71,10 @@ class InSPyReNet(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
-        """Arguments from ``MODEL.INSPYRENET`` and ``MODEL.PIXEL_*``.
-
-        Raises:
-            ValueError: a choice that does not exist.
-        """
+        """Return the arguments from ``MODEL.INSPYRENET`` and ``MODEL.PIXEL_*``."""
         node = cfg.MODEL.INSPYRENET
-        for key, choices in (("RESIZE", ("static", "dynamic")), ("NORM", ("BN", "SyncBN"))):
-            if node[key] not in choices:
-                expected = " or ".join(map(repr, choices))
-                raise ValueError(f"MODEL.INSPYRENET.{key}: expected {expected}, found {node[key]!r}")
-        if node.BASE_SIZE <= 0 or node.BASE_SIZE % 32:
-            raise ValueError(f"MODEL.INSPYRENET.BASE_SIZE: expected a multiple of 32, found {node.BASE_SIZE}")
-        encoder = build_encoder(node.BACKBONE)
-        network = InSPyReNetNetwork(
-            encoder,
+        network: nn.Module = InSPyReNetNetwork(
+            build_encoder(node.BACKBONE),
             depth=node.DEPTH,
             base_size=(node.BASE_SIZE, node.BASE_SIZE),
             tile=None if node.TILE < 0 else node.TILE,
@@ -107,55 +94,43 @@ class InSPyReNet(nn.Module):
             "normalize": node.NORMALIZE,
         }
 
-    @staticmethod
-    def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
-        """The published optimiser, for the trainer."""
-        return build_inspyrenet_optimizer(cfg, model)
+    def parameter_groups(self, cfg: CfgNode) -> list[dict[str, Any]]:
+        """Return the encoder at ``SOLVER.BASE_LR``, the rest at ``DECODER_LR_FACTOR`` times that rate."""
+        encoder = [p for p in self.network.backbone.parameters() if p.requires_grad]
+        known = {id(parameter) for parameter in encoder}
+        rest = [p for p in self.parameters() if p.requires_grad and id(p) not in known]
+        rate = cfg.SOLVER.BASE_LR
+        groups = [(encoder, rate), (rest, rate * cfg.MODEL.INSPYRENET.DECODER_LR_FACTOR)]
+        return [{"params": parameters, "lr": lr} for parameters, lr in groups if parameters]
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
+        """The device of the network."""
         return self.pixel_mean.device
 
-    def network_size(self, height: int, width: int) -> tuple[int, int]:
-        """The size (height, width) at which an image of this size enters the network."""
-        if not self.dynamic:
-            return self.base_size, self.base_size
-        return dynamic_size(height, width, self.max_short_side)
-
     def forward(self, batched_inputs: Sequence[dict[str, Any]]) -> Any:
-        """Losses in training, saliency maps in inference; see the class."""
-        if self.training:
-            return self.losses(batched_inputs)
-        return self.inference(batched_inputs)
+        """Return losses in training, saliency maps in inference; see the class."""
+        return self.losses(batched_inputs) if self.training else self.inference(batched_inputs)
 
     def losses(self, batched_inputs: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
-        """Losses of a batch of images of one size.
-
-        Raises:
-            ValueError: images without a mask.
-        """
-        for item in batched_inputs:
-            if "saliency" not in item:
-                name = item.get("file_name", "image")
-                raise ValueError(f"{name}: field saliency: found none, expected a mask (1, H, W) in training")
-        images = torch.stack([self._normalised(item["image"]) for item in batched_inputs])
+        """Compute the losses of a batch of images of one size."""
+        images = self._stack([item["image"] for item in batched_inputs])
         masks = torch.stack([item["saliency"].to(self.device, torch.float32) for item in batched_inputs])
         return pyramid_losses(self.network(images), masks)
 
     @torch.no_grad()
     def inference(self, batched_inputs: Sequence[dict[str, Any]]) -> list[dict[str, Tensor]]:
-        """Saliency maps; images that enter the network at one size share a pass."""
-        groups: dict[tuple[Any, ...], list[int]] = defaultdict(list)
+        """Compute saliency maps; images with the same network size share a pass."""
         passes = [self._passes(item) for item in batched_inputs]
-        for index, (high, low) in enumerate(passes):
-            groups[tuple(high.shape), low is None].append(index)
         maps: dict[int, Tensor] = {}
-        for rows in groups.values():
-            high = torch.stack([self._normalised(passes[row][0]) for row in rows])
-            lows = [low for row in rows if (low := passes[row][1]) is not None]
-            low = torch.stack([self._normalised(image) for image in lows]) if lows else None
-            maps.update(zip(rows, self.predict(high, low), strict=True))
+        for blend in (False, True):
+            chosen = [index for index, (_, low) in enumerate(passes) if (low is not None) == blend]
+            sizes = [(passes[index][0].shape[-2], passes[index][0].shape[-1]) for index in chosen]
+            for group in same_size_groups(sizes, self.device):
+                rows = [chosen[position] for position in group]
+                high, low = zip(*(passes[row] for row in rows), strict=True)
+                images, small = self._stack(high), self._stack(low) if blend else None
+                maps.update(zip(rows, self.predict(images, small), strict=True))
         results = []
         for index, item in enumerate(batched_inputs):
             height = int(item.get("height", item["image"].shape[-2]))
@@ -165,11 +140,11 @@ class InSPyReNet(nn.Module):
         return results
 
     def predict(self, images: Tensor, low: Tensor | None = None) -> Tensor:
-        """Saliency of network inputs.
+        """Compute the saliency of network inputs.
 
         Args:
-            images: (B, 3, H, W), normalised.
-            low: (B, 3, base_size, base_size), normalised, the same images; given: blend.
+            images: (B, 3, H, W), normalized.
+            low: (B, 3, base_size, base_size), normalized, the same images; if given, blend.
 
         Returns:
             (B, 1, h, w) in [0, 1], h x w about H x W.
@@ -186,31 +161,30 @@ class InSPyReNet(nn.Module):
         return (probability - least) / (most - least + 1e-8)
 
     def _passes(self, item: dict[str, Any]) -> tuple[Tensor, Tensor | None]:
-        """The image of the main pass and, where a blend is due, that of the low-resolution pass."""
+        """Return the image of the main pass and, for a blend, that of the low-resolution pass."""
         image = item["image"]
-        if image.ndim != 3 or image.shape[0] != 3 or 0 in image.shape:
-            raise ValueError(
-                f"{item.get('file_name', 'image')}: expected shape (3, H, W), found {tuple(image.shape)}"
-            )
-        size = self.network_size(
-            int(item.get("height", image.shape[-2])), int(item.get("width", image.shape[-1]))
-        )
+        assert image.ndim == 3
+        assert image.shape[0] == 3
         base = (self.base_size, self.base_size)
-        low = item.get("image_lr")
+        size = base
+        if self.dynamic:
+            height, width = item.get("height", image.shape[-2]), item.get("width", image.shape[-1])
+            size = dynamic_size(int(height), int(width), self.max_short_side)
         if not self.threshold:
             return resize_image(image, size), None
-        if low is None:
-            low = resize_image(image, base)
-        if min(size) <= self.threshold:
-            return low, None
-        return resize_image(image, size), low
+        low = item["image_lr"] if "image_lr" in item else resize_image(image, base)
+        return (low, None) if min(size) <= self.threshold else (resize_image(image, size), low)
 
-    def _normalised(self, image: Tensor) -> Tensor:
+    def _stack(self, images: Sequence[Tensor]) -> Tensor:
+        return torch.stack([self.normalized(image) for image in images])
+
+    def normalized(self, image: Tensor) -> Tensor:
+        """Return an image (3, H, W), 0 ... 255, as the network takes it."""
         return (image.to(self.device, torch.float32) - self.pixel_mean) / self.pixel_std
 
 
-def load_backbone(network: InSPyReNetNetwork, path: str) -> None:
-    """Load a file of encoder weights into a network; parts that only a classifier has are left out.
+def load_backbone(network: nn.Module, path: str) -> None:
+    """Load a file of encoder weights into a network; ignore the parts of the classifier.
 
     Raises:
         CheckpointError: the file does not hold this encoder.
@@ -218,12 +192,12 @@ def load_backbone(network: InSPyReNetNetwork, path: str) -> None:
     from ..checkpoint import CheckpointError, read_weights
     from ..checkpoint.inspyrenet import backbone_weights
 
-    weights = backbone_weights(read_weights(path))
+    backbone = network.get_submodule("backbone")
     try:
-        outcome = network.backbone.load_state_dict(weights, strict=False)
+        outcome = backbone.load_state_dict(backbone_weights(read_weights(path)), strict=False)
     except RuntimeError as error:  # shapes
         raise CheckpointError(f"not the weights of this encoder: {error}", path) from None
-    # Norms of the side outputs are new in this encoder.
+    # The norms of the side outputs are not part of a classifier.
     missing = [name for name in outcome.missing_keys if not name.startswith("norm")]
     if missing or outcome.unexpected_keys:
         raise CheckpointError(

@@ -1,4 +1,4 @@
-"""The InSPyReNet network: image in, saliency pyramid out."""
+"""The InSPyReNet network: image in, saliency pyramid out; and the blend of two passes."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from .context import ContextDecoder, ContextEncoder
-from .pyramid import reconstruct
+from .layers import resize
+from .pyramid import reconstruct, transition_mask
 from .res2net import Res2Net50
 from .sica import ContextAttention
 from .swin import Swin
 
-__all__ = ["CoarseLevels", "InSPyReNetNetwork", "SaliencyPyramid", "build_encoder"]
-
+__all__ = ["CoarseLevels", "InSPyReNetNetwork", "SaliencyPyramid", "build_encoder", "predict_blended"]
 
 # Sides in pixels of the tiles of the fine levels.
 CPU_TILE = 128
 DEVICE_TILE = 1024
+# Sides in pixels of the structuring elements that widen the edges of d3, d2 and d1 in a blend.
+TRANSITION_SIZES = (5, 9, 17)
 
 
 class SaliencyPyramid(NamedTuple):
@@ -28,7 +30,7 @@ class SaliencyPyramid(NamedTuple):
 
 
 class CoarseLevels(NamedTuple):
-    """All levels but the finest, and what the finest is computed from."""
+    """All levels but the finest, and the inputs of the finest: a feature map and its (height, width)."""
 
     pyramid: SaliencyPyramid
     feature: Tensor
@@ -36,19 +38,8 @@ class CoarseLevels(NamedTuple):
 
 
 def build_encoder(name: str) -> Res2Net50 | Swin:
-    """The encoder of a published model.
-
-    Args:
-        name: "res2net50" or "swin_b".
-
-    Raises:
-        ValueError: another name.
-    """
-    if name == "res2net50":
-        return Res2Net50()
-    if name == "swin_b":
-        return Swin()
-    raise ValueError(f"MODEL.INSPYRENET.BACKBONE: expected 'res2net50' or 'swin_b', found {name!r}")
+    """Return the encoder of a published model, "res2net50" or "swin_b"."""
+    return {"res2net50": Res2Net50, "swin_b": Swin}[name]()
 
 
 class InSPyReNetNetwork(nn.Module):
@@ -57,11 +48,11 @@ class InSPyReNetNetwork(nn.Module):
     Args:
         backbone: encoder with five outputs of ``backbone.out_channels`` channels.
         depth: channels of every context and decoder feature.
-        base_size: (height, width) in pixels of the images the weights were trained on; it sets the grids of
-            the context attention.
-        tile: side in pixels of the tiles in which the fine levels are computed outside training; 0: no
-            tiles; None: by device, small on CPUs (whose caches hold them). The result does not depend on
-            it beyond rounding.
+        base_size: (height, width) in pixels of the training images; it sets the grids of the context
+            attention.
+        tile: side in pixels of the tiles in which the fine levels are computed in inference; 0: no tiles;
+            None: small tiles on CPUs (to fit into their caches), large ones on other devices. Results
+            differ by rounding only.
     """
 
     def __init__(
@@ -74,41 +65,34 @@ class InSPyReNetNetwork(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.tile = tile
-        channels = backbone.out_channels
-        for level in range(5):
-            self.add_module(f"context{level + 1}", ContextEncoder(channels[level], depth))
+        for level, channels in enumerate(backbone.out_channels, start=1):
+            self.add_module(f"context{level}", ContextEncoder(channels, depth))
         self.decoder = ContextDecoder(3 * depth, depth)
-
-        def grid(stage: int) -> tuple[int, int]:
-            return base_size[0] // 2**stage, base_size[1] // 2**stage
-
-        self.attention0 = ContextAttention(depth, depth, grid(0), with_laplacian=True)
-        self.attention1 = ContextAttention(2 * depth, depth, grid(1), with_laplacian=True)
-        self.attention2 = ContextAttention(2 * depth, depth, grid(2))
+        grids = [(base_size[0] // 2**level, base_size[1] // 2**level) for level in range(3)]
+        self.attention0 = ContextAttention(depth, depth, grids[0], with_laplacian=True)
+        self.attention1 = ContextAttention(2 * depth, depth, grids[1], with_laplacian=True)
+        self.attention2 = ContextAttention(2 * depth, depth, grids[2])
 
     def forward(self, images: Tensor) -> SaliencyPyramid:
-        """The saliency pyramid.
+        """Compute the saliency pyramid.
 
         Args:
-            images: (B, 3, H, W), normalised RGB; sides are multiples of 4.
+            images: (B, 3, H, W), normalized RGB; sides are multiples of 4.
 
         Returns:
             d3 (stride 8), d2 (4), d1 (2), d0 (1) and p2, p1, p0.
-
-        Raises:
-            ValueError: a side is not a multiple of 4.
         """
         return self.finest(self.coarse(images))
 
     def coarse(self, images: Tensor) -> CoarseLevels:
-        """Levels 3, 2 and 1; arguments and errors as of :meth:`forward`."""
+        """Compute levels 3, 2 and 1 of images as in :meth:`forward`."""
         height, width = images.shape[-2:]
-        if height % 4 or width % 4:
-            raise ValueError(f"image size: expected multiples of 4 pixels, found {height} x {width}")
+        assert height % 4 == 0
+        assert width % 4 == 0
         tile = self._tile_side(images)
         features = self.backbone(images)
         contexts = []
-        for level in range(5, 0, -1):  # from the back, so that each feature map is freed once it is read
+        for level in range(5, 0, -1):  # from the last, so that each feature map is freed after its use
             contexts.append(getattr(self, f"context{level}")(features.pop()))
         x5, x4, x3, x2, x1 = contexts
 
@@ -131,8 +115,7 @@ class InSPyReNetNetwork(nn.Module):
 
         Args:
             coarse: of :meth:`coarse`.
-            wanted: (B, 1, H, W); with tiles, p0 is computed only in tiles where this is not zero
-                everywhere, and is zero in the others.
+            wanted: (B, 1, H, W); tiles in which it is zero everywhere are not computed, p0 is zero there.
         """
         (d3, d2, d1), (p2, p1) = coarse.pyramid
         _, p0 = self.attention0(
@@ -146,3 +129,37 @@ class InSPyReNetNetwork(nn.Module):
         )
         d0 = reconstruct(d1.detach(), p0)
         return SaliencyPyramid([d3, d2, d1, d0], [p2, p1, p0])
+
+
+def predict_blended(network: InSPyReNetNetwork, low: Tensor, images: Tensor) -> SaliencyPyramid:
+    """Blend a high-resolution pass into a low-resolution map (InSPyReNet, section 3.4).
+
+    The structure comes from ``low``, the details near its edges from ``network(images)``. The finest details
+    are computed only where the blend needs them.
+
+    Args:
+        network: in evaluation mode.
+        low: (B, 1, h, w), the finest saliency logits of the low-resolution pass.
+        images: (B, 3, H, W), normalized RGB, the high-resolution images.
+
+    Returns:
+        The blended pyramid.
+    """
+    coarse = network.coarse(images)
+    (d3, _, _), details = coarse.pyramid
+    saliency, laplacian = [resize(low, _size(d3))], []
+    for level, transition in enumerate(TRANSITION_SIZES):
+        band = transition_mask(saliency[-1], transition)
+        if level < len(details):
+            band = resize(band, _size(details[level]))
+            detail = details[level]
+        else:
+            band = resize(band, coarse.size)
+            detail = network.finest(coarse, wanted=band).laplacian[-1]
+        laplacian.append(band * detail)
+        saliency.append(reconstruct(saliency[-1], laplacian[-1]))
+    return SaliencyPyramid(saliency, laplacian)
+
+
+def _size(x: Tensor) -> tuple[int, int]:
+    return x.shape[-2], x.shape[-1]

@@ -1,4 +1,4 @@
-"""Pictures made from a photograph and its saliency map, as users of transparent-background know them."""
+"""Pictures made from a photograph and its saliency map, as in transparent-background."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from .foreground import estimate_foreground
 
-__all__ = ["KINDS", "compose", "cut_out", "is_color", "over", "parse_color", "soften"]
+__all__ = ["KINDS", "compose", "cut_out", "is_color", "parse_color"]
 
 KINDS = ("map", "rgba", "green", "white", "blur", "overlay")
-"""Outputs by name; a colour "r,g,b" or a background picture also make one."""
+"""Names of outputs; a color "r,g,b" or a background picture are outputs, too."""
 
 GREEN = (120, 255, 155)
-WHITE = (255, 255, 255)
 BLUR_SIGMA = 15
 
 Image = NDArray[np.uint8]
@@ -26,15 +26,15 @@ _COLOR = re.compile(r"\s*\[?\s*(\d{1,3})\s*,\s*(\d{1,3})\s*,\s*(\d{1,3})\s*\]?\s
 
 
 def is_color(text: str) -> bool:
-    """Whether a text is meant as a colour, such as "255,0,0" or "[255, 0, 0]"."""
+    """Return whether a text looks like a color, such as "255,0,0" or "[255, 0, 0]"."""
     return bool(_COLOR.fullmatch(text))
 
 
 def parse_color(text: str) -> tuple[int, int, int]:
-    """A colour from "r,g,b" or "[r, g, b]".
+    """Return a color from "r,g,b" or "[r, g, b]".
 
     Raises:
-        ValueError: it is none, or a value exceeds 255.
+        ValueError: it is not a color, or a value exceeds 255.
     """
     match = _COLOR.fullmatch(text)
     values = tuple(int(value) for value in match.groups()) if match else ()
@@ -43,47 +43,21 @@ def parse_color(text: str) -> tuple[int, int, int]:
     return values[0], values[1], values[2]
 
 
-def soften(
-    saliency: NDArray[np.floating], *, threshold: float | None = None, reverse: bool = False
-) -> NDArray[np.floating]:
-    """The opacity of the foreground: the map itself, or hard above a threshold, or inverted.
-
-    Args:
-        saliency: (H, W) in [0, 1].
-        threshold: 1 above it, 0 below.
-        reverse: one minus the result.
-    """
-    alpha = saliency if threshold is None else (saliency > threshold).astype(np.float64)
-    return 1 - alpha if reverse else alpha
-
-
-def _colors(background: NDArray[Any] | Sequence[int]) -> NDArray[Any]:
-    """One colour in double precision, as published; a picture as it is."""
-    return background if isinstance(background, np.ndarray) else np.array(background, np.float64)
-
-
-def over(image: Image, alpha: NDArray[np.floating], background: NDArray[Any] | Sequence[int]) -> Image:
-    """The foreground of a picture over another.
-
-    Args:
-        image: (H, W, 3) uint8.
-        alpha: (H, W) in [0, 1].
-        background: (H, W, 3), or one colour.
-
-    Returns:
-        (H, W, 3) uint8.
-    """
+def _over(image: Image, alpha: NDArray[np.floating], background: NDArray[Any] | Sequence[int]) -> Image:
+    """Draw the foreground of a picture (H, W, 3) over another picture or one color."""
+    if not isinstance(background, np.ndarray):
+        background = np.array(background, np.float64)  # double precision, as published
     share = alpha[..., None]
-    return (image * share + _colors(background) * (1 - share)).astype(np.uint8)
+    return (image * share + background * (1 - share)).astype(np.uint8)
 
 
 def cut_out(image: Image, alpha: NDArray[np.floating], *, clean: bool = True) -> Image:
-    """The foreground on nothing.
+    """Return the foreground with a transparent background.
 
     Args:
         image: (H, W, 3) uint8 RGB.
         alpha: (H, W) in [0, 1].
-        clean: take the old background out of the colours of half-transparent pixels.
+        clean: remove the old background from the colors of half-transparent pixels.
 
     Returns:
         (H, W, 4) uint8 RGBA.
@@ -104,52 +78,40 @@ def compose(
     threshold: float | None = None,
     reverse: bool = False,
 ) -> Image:
-    """One output.
+    """Make one output.
 
     Args:
         image: (H, W, 3) uint8 RGB.
         saliency: (H, W) in [0, 1].
-        kind: "map" (grey, three channels), "rgba" (cut-out), "green", "white", "blur", "overlay",
-            "background" or a colour "r,g,b".
+        kind: one of ``KINDS``, "background" or a color "r,g,b".
         background: (h, w, 3) uint8 RGB for "background"; resized to the image.
-        threshold: a hard mask instead of soft edges.
-        reverse: keep the background, drop the salient objects.
+        threshold: use a hard mask of the pixels above it instead of soft edges.
+        reverse: keep the background, remove the salient objects.
 
     Returns:
         (H, W, 3) uint8 RGB; (H, W, 4) for "rgba".
 
     Raises:
-        ValueError: unknown kind, or arrays that do not fit.
+        ValueError: an unknown kind.
     """
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise ValueError(f"image: expected uint8 (H, W, 3), found {image.dtype} {image.shape}")
-    if saliency.shape != image.shape[:2]:
-        raise ValueError(f"saliency: expected shape {image.shape[:2]}, found {saliency.shape}")
-    alpha = soften(saliency, threshold=threshold, reverse=reverse)
+    assert saliency.shape == image.shape[:2]
+    alpha = saliency if threshold is None else (saliency > threshold).astype(np.float64)
+    alpha = 1 - alpha if reverse else alpha
     if kind == "map":
         return np.repeat((alpha * 255).astype(np.uint8)[..., None], 3, axis=2)
     if kind == "rgba":
         return cut_out(image, alpha, clean=threshold is None)
     if kind == "green":
-        return over(image, alpha, GREEN)
+        return _over(image, alpha, GREEN)
     if kind == "white":
-        return over(image, alpha, WHITE)
-    if is_color(kind):
-        return over(image, alpha, parse_color(kind))
-
-    import cv2
-
+        return _over(image, alpha, (255, 255, 255))
     if kind == "blur":
-        return over(image, alpha, cv2.GaussianBlur(image, (0, 0), BLUR_SIGMA))
+        return _over(image, alpha, cv2.GaussianBlur(image, (0, 0), BLUR_SIGMA))
     if kind == "overlay":
-        tinted = (_colors(GREEN) + image) // 2
-        mixed = (tinted * alpha[..., None] + image * (1 - alpha[..., None])).astype(np.uint8)
+        mixed = _over((np.array(GREEN, np.float64) + image) // 2, alpha, image)
         edges = cv2.Canny((alpha > 0.5).astype(np.uint8) * np.uint8(255), 50, 100)
         mixed[edges != 0] = GREEN
         return mixed
-    if kind == "background":
-        if background is None:
-            raise ValueError("background: found none, expected a picture (H, W, 3)")
-        return over(image, alpha, cv2.resize(background, (image.shape[1], image.shape[0])))
-    names = ", ".join((*KINDS, "background"))
-    raise ValueError(f"kind: expected one of {names} or a colour such as 255,0,0, found {kind!r}")
+    if kind == "background" and background is not None:
+        return _over(image, alpha, cv2.resize(background, (image.shape[1], image.shape[0])))
+    return _over(image, alpha, parse_color(kind))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
+from torchvision.transforms.functional import resize as antialiased_resize
 
 __all__ = ["dynamic_size", "resize_image"]
 
@@ -14,10 +14,10 @@ MULTIPLE = 32
 
 
 def dynamic_size(height: int, width: int, limit: int = 1280) -> tuple[int, int]:
-    """The size at which an image passes the network under the dynamic rule.
+    """Return the size at which an image passes the network under the dynamic rule.
 
-    The *shorter* side is limited (the aspect is kept), then each side is rounded to a multiple of 32. Where
-    the published rule gives an empty image (a side of 16 pixels or less), the side is 32.
+    The *shorter* side is limited (the aspect is kept), then each side is rounded to a multiple of 32, at
+    least 32 (the published rule gives an empty image for a side of 16 pixels or less).
 
     Args:
         height: of the image in pixels.
@@ -36,10 +36,10 @@ def dynamic_size(height: int, width: int, limit: int = 1280) -> tuple[int, int]:
 
 
 def resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """Antialiased bilinear resize.
+    """Resize bilinearly with antialiasing.
 
-    Images of bytes on the CPU take the path of the published code (Pillow), bit for bit; others are
-    resized by torch on their device, equal within one grey level.
+    uint8 images on the CPU are resized by Pillow, bit for bit as in the published code; others by torch on
+    their device, equal within one gray level.
 
     Args:
         image: (3, h, w), uint8 or floating, 0 ... 255.
@@ -54,5 +54,4 @@ def resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:
         array = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
         resized = Image.fromarray(array).resize((size[1], size[0]), Image.Resampling.BILINEAR)
         return torch.from_numpy(np.array(resized)).permute(2, 0, 1)
-    whole = F.interpolate(image[None].float(), size=size, mode="bilinear", antialias=True)[0]
-    return whole if image.is_floating_point() else whole.round().clamp(0, 255).to(image.dtype)
+    return antialiased_resize(image, list(size))

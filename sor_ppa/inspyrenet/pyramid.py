@@ -2,39 +2,24 @@
 
 from __future__ import annotations
 
-import math
-from functools import lru_cache
+from functools import reduce as fold
 
+import cv2
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .layers import resize
 
-__all__ = ["deconstruct", "expand", "gaussian_kernel", "reconstruct", "reduce", "transition_mask"]
+__all__ = ["deconstruct", "expand", "reconstruct", "reduce", "transition_mask"]
 
-KERNEL_SIZE = 7
-SIGMA = 1.0
-
-
-def _taps() -> tuple[float, ...]:
-    offsets = range(-(KERNEL_SIZE // 2), KERNEL_SIZE // 2 + 1)
-    taps = [math.exp(-(offset**2) / (2 * SIGMA**2)) for offset in offsets]
-    return tuple(tap / sum(taps) for tap in taps)
-
-
-TAPS = _taps()
-
-
-def gaussian_kernel() -> Tensor:
-    """The (7, 7) smoothing kernel, float64: outer product of the 7-tap Gaussian of sigma 1."""
-    taps = torch.tensor(TAPS, dtype=torch.float64)
-    return torch.outer(taps, taps)
+# The smoothing kernel is the outer product of these weights with themselves.
+TAPS = cv2.getGaussianKernel(7, 1.0)[:, 0].tolist()
 
 
 def _blur(x: Tensor, gain: float = 1.0, stride: int = 1) -> Tensor:
-    """Separable Gaussian with reflected borders, in full precision; ``gain`` applies to each axis."""
-    channels, pad = x.shape[1], KERNEL_SIZE // 2
+    """Apply a separable Gaussian with reflected borders, in full precision; ``gain`` is per axis."""
+    channels, pad = x.shape[1], len(TAPS) // 2
     x = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
     taps = x.new_tensor([gain * tap for tap in TAPS]).expand(channels, 1, -1)
     x = F.pad(x, (pad,) * 4, mode="reflect")
@@ -56,7 +41,7 @@ def expand(x: Tensor) -> Tensor:
 
 
 def deconstruct(x: Tensor) -> tuple[Tensor, Tensor]:
-    """One level of a Laplacian pyramid.
+    """Compute one level of a Laplacian pyramid.
 
     Args:
         x: (B, C, H, W).
@@ -66,17 +51,15 @@ def deconstruct(x: Tensor) -> tuple[Tensor, Tensor]:
     """
     low = reduce(x)
     up = expand(low)
-    if up.shape != x.shape:
-        up = F.interpolate(up, x.shape[-2:])
-    return low, x - up
+    return low, x - (up if up.shape == x.shape else F.interpolate(up, x.shape[-2:]))
 
 
 def reconstruct(low: Tensor, laplacian: Tensor) -> Tensor:
-    """The finer level R(d, p) = expand(d) + p (InSPyReNet, eq. 1).
+    """Return the finer level R(d, p) = expand(d) + p (InSPyReNet, eq. 1).
 
     Args:
         low: (B, C, H, W) coarse map.
-        laplacian: (B, C, h, w); resized (bilinear, aligned corners) where it is not twice the size.
+        laplacian: (B, C, h, w); resized (bilinear, aligned corners) if it is not (2H, 2W).
 
     Returns:
         (B, C, 2H, 2W).
@@ -85,39 +68,19 @@ def reconstruct(low: Tensor, laplacian: Tensor) -> Tensor:
     return up + resize(laplacian, (up.shape[-2], up.shape[-1]), align_corners=True)
 
 
-@lru_cache(maxsize=8)
-def _ellipse_rows(size: int) -> tuple[int, ...]:
-    """Half width of each row of OpenCV's elliptic structuring element of an odd side."""
-    radius = size // 2
-    halves = []
-    for dy in range(-radius, radius + 1):
-        halves.append(round(radius * ((radius**2 - dy**2) / radius**2) ** 0.5))
-    return tuple(halves)
-
-
 def _dilate(x: Tensor, size: int) -> Tensor:
-    """Grey dilation with the elliptic element; pixels beyond the border do not count."""
-    radius = size // 2
-    height, width = x.shape[-2:]
-    padded = F.pad(x, (radius,) * 4, value=float("-inf"))
-    halves = _ellipse_rows(size)
-    row = padded[..., radius : radius + width]
-    out: Tensor | None = None
-    for half in range(radius + 1):
-        if half > 0:
-            left = padded[..., radius - half : radius - half + width]
-            right = padded[..., radius + half : radius + half + width]
-            row = torch.maximum(row, torch.maximum(left, right))
-        for offset, reach in enumerate(halves):
-            if reach == half:
-                shifted = row[..., offset : offset + height, :]
-                out = shifted if out is None else torch.maximum(out, shifted)
-    assert out is not None
-    return out
+    """Apply a gray dilation with OpenCV's elliptic structuring element, ignoring pixels beyond the border."""
+    element = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
+    widths = [int(row.sum()) for row in element]
+    pooled = {width: F.max_pool2d(x, (1, width), 1, (0, width // 2)) for width in set(widths)}
+    radius, height = size // 2, x.shape[-2]
+    padded = {width: F.pad(p, (0, 0, radius, radius), value=float("-inf")) for width, p in pooled.items()}
+    shifted = (padded[width][..., top : top + height, :] for top, width in enumerate(widths))
+    return fold(torch.maximum, shifted)
 
 
 def transition_mask(logits: Tensor, size: int) -> Tensor:
-    """Where saliency changes: dilation minus erosion of its probability exceeds one half.
+    """Return where saliency changes: dilation minus erosion of its probability exceeds one half.
 
     Args:
         logits: (B, 1, H, W) saliency logits.

@@ -1,10 +1,10 @@
 """Sharpening instance masks at image resolution.
 
-A detector decides about a mask on a small grid (28 x 28 cells a box), so its edge can be wrong by a few
-per cent of the object's size and no more. Only a band around the edge is decided anew, inside the box with
-a margin: by a saliency network, whose pass over the crop is blended into the mask as a high-resolution pass
-is blended into a low-resolution one (InSPyReNet, section 3.4), or, without a network, by the colours on both
-sides of the edge.
+A detector predicts a mask on a small grid (28 x 28 cells per box), so its edge is wrong by at most a few
+percent of the object's size. A refiner predicts only a band around the edge again, inside the box with a
+margin. A saliency network blends the details of the crop into the mask, as it blends a high-resolution pass
+into a low-resolution one (InSPyReNet, section 3.4). Without a network, the colors on both sides of the edge
+decide.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..data.masks import mask_box
-from .blending import predict_blended
 from .layers import resize
 from .meta_arch import InSPyReNet
+from .network import predict_blended
 from .preprocess import dynamic_size, resize_image
 
 __all__ = ["ColorRefiner", "MaskRefiner", "NetworkRefiner", "refine_masks"]
@@ -30,23 +30,22 @@ __all__ = ["ColorRefiner", "MaskRefiner", "NetworkRefiner", "refine_masks"]
 Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 
-
-# Variance of colours in [0, 1] that no side falls below.
-VARIANCE_FLOOR = 1e-3
+# Smallest variance of colors in [0, 1].
+MIN_VARIANCE = 1e-3
 
 
 class MaskRefiner(Protocol):
-    """Decides the edge of one mask anew."""
+    """A function that refines the edge of one mask."""
 
     def __call__(self, image: Image, mask: Mask, band: float) -> Mask:
         """
         Args:
             image: (h, w, 3) uint8 RGB crop.
-            mask: (h, w), at least one pixel is set.
-            band: half width of what may change, in pixels.
+            mask: (h, w), not empty.
+            band: half width of the band that may change, in pixels.
 
         Returns:
-            (h, w), equal to ``mask`` beyond ``band`` pixels from its edge.
+            (h, w), equal to ``mask`` outside the band.
         """
 
 
@@ -58,18 +57,14 @@ def refine_masks(
     Args:
         image: (H, W, 3) uint8 RGB.
         masks: (N, H, W).
-        refiner: what decides.
+        refiner: refines the edge of each mask.
         margin: around the box of a mask, as a fraction of its sides.
-        band: half width of what may change, as a fraction of the square root of the mask's area.
+        band: half width of the band that may change, as a fraction of the square root of the mask's area.
 
     Returns:
-        (N, H, W). Empty masks stay empty, and a mask that would lose all its pixels stays as it is.
-
-    Raises:
-        ValueError: masks that do not fit the image.
+        (N, H, W). Empty masks stay empty; a mask that would become empty is not changed.
     """
-    if masks.shape[1:] != image.shape[:2]:
-        raise ValueError(f"masks: expected (N, {image.shape[0]}, {image.shape[1]}), found {masks.shape}")
+    assert masks.shape[1:] == image.shape[:2]
     refined = masks.copy()
     height, width = image.shape[:2]
     for index, mask in enumerate(masks):
@@ -88,27 +83,27 @@ def refine_masks(
 
 
 def signed_distance(mask: Mask) -> NDArray[np.float32]:
-    """Distance to the edge in pixels, positive inside, (H, W)."""
+    """Return the distance to the edge in pixels, positive inside, (H, W)."""
     padded = np.pad(mask, 1, mode="edge").astype(np.uint8)
     inside = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     outside = cv2.distanceTransform(1 - padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    if not (1 - padded).any():  # nothing outside: no edge at all
+    if not (1 - padded).any():  # no edge
         return np.full(mask.shape, np.float32(mask.size))
-    # Between two pixels: the innermost are half a pixel from the edge.
+    # The edge is between two pixels, half a pixel from each.
     return (inside - outside - 0.5 * np.sign(inside - outside))[1:-1, 1:-1].astype(np.float32)
 
 
 class ColorRefiner:
-    """Decides by a linear discriminant between the colours that surely lie inside and outside.
+    """Classifies pixels by the colors of the certain inside and outside (a local Fisher discriminant).
 
-    Around each pixel of the band the mean colours of both sides and their common covariance are taken from
-    the pixels beyond the band; the log-likelihood ratio of two Gaussians, and a prior from the distance to
-    the old edge, say where the pixel belongs (Fisher's linear discriminant, locally).
+    Around each pixel of the band, the mean colors of both sides and their common covariance are estimated
+    from the pixels outside the band. The log-likelihood ratio of the two Gaussians and a prior from the
+    distance to the old edge decide on which side the pixel is.
 
     Args:
         window: radius of the surroundings, in widths of the band.
-        prior: log odds of the old mask at the rim of the band.
-        limit: largest log-likelihood ratio that one pixel's colour can give.
+        prior: log odds of the old mask at the border of the band.
+        limit: largest log-likelihood ratio of one pixel.
         smoothing: standard deviation in pixels of the blur of the log odds.
     """
 
@@ -137,11 +132,11 @@ class ColorRefiner:
 def _log_likelihood_ratio(
     colors: NDArray[np.float32], inside: Mask, outside: Mask, wanted: Mask, side: int
 ) -> NDArray[np.float32]:
-    """Log p(colour | inside) / p(colour | outside) with local Gaussians of one covariance, (H, W).
+    """Return log p(color | inside) / p(color | outside) with local Gaussians of one covariance, (H, W).
 
-    Zero where it is not wanted, and where a window does not see both sides.
+    Zero where it is not wanted, and where the window does not contain both sides.
     """
-    # Moments about the mean colour of the crop: differences of small numbers stay exact.
+    # Moments about the mean color of the crop: differences of small numbers stay exact.
     colors = colors - colors.mean((0, 1))
     pairs = [(0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2)]
     planes = [colors[..., i] for i in range(3)] + [colors[..., i] * colors[..., j] for i, j in pairs]
@@ -157,7 +152,7 @@ def _log_likelihood_ratio(
     for index, (i, j) in enumerate(pairs):
         within = [moment[:, 3 + index] - moment[:, i] * moment[:, j] for moment in moments]
         covariance[:, i, j] = covariance[:, j, i] = share * within[0] + (1 - share) * within[1]
-    covariance += np.eye(3, dtype=np.float32) * VARIANCE_FLOOR
+    covariance += np.eye(3, dtype=np.float32) * MIN_VARIANCE
     front, back = moments[0][:, :3], moments[1][:, :3]
     direction = np.linalg.solve(covariance, (front - back)[..., None])[..., 0]
     values = ((colors[wanted] - (front + back) / 2) * direction).sum(-1)
@@ -168,11 +163,11 @@ def _log_likelihood_ratio(
 
 
 class NetworkRefiner:
-    """Decides by the details that a saliency network sees in the crop, blended into the mask.
+    """Blends the details that a saliency network predicts for the crop into the mask.
 
     Args:
         model: in evaluation mode.
-        largest: longest side in pixels at which a crop enters the network.
+        largest: longest side of the network's input in pixels.
         softness: width of the old edge's transition, in bands.
     """
 
@@ -188,11 +183,11 @@ class NetworkRefiner:
         scale = min(self.largest / max(height, width), 1.0)
         size = dynamic_size(round(height * scale), round(width * scale), self.largest)
         distance = signed_distance(mask)
-        # Log odds of the old mask: certain beyond the band, a ramp inside.
+        # Log odds of the old mask: certain outside the band, a ramp inside.
         ramp = torch.from_numpy(np.clip(distance / (self.softness * band), -1, 1))[None, None] * 5
         low = F.interpolate(ramp, size, mode="bilinear", antialias=True).to(self.model.device)
         pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
-        crop = self.model._normalised(resize_image(pixels, size))[None]
+        crop = self.model.normalized(resize_image(pixels, size))[None]
         odds = predict_blended(self.model.network, low, crop).saliency[-1]
         decided = _to_numpy(resize(odds, (height, width), align_corners=True))
         return np.where(np.abs(distance) < band, decided > 0, mask)

@@ -1,14 +1,14 @@
 """Scale-invariant context attention (SICA), InSPyReNet section 3.2.
 
-The attention asks, for each pixel, which of three or five *regions* of the image it belongs to: salient,
-not salient, uncertain, and both sides of the Laplacian map one level coarser. Regions are summarised on a
-grid of fixed size, so the module works at any resolution.
+Each pixel attends to three or five *regions* of the image: salient, not salient, uncertain, and both sides of
+the Laplacian map one level coarser. Regions are summarized on a grid of fixed size, so the module works at
+any resolution.
 
-Two things are done differently from the paper's figure with the same result. The attention's answer is a
-mixture of K <= 5 vectors per pixel, so the convolution that follows it is applied to the K mixing weights.
-And in inference everything after the region summary is computed tile by tile, with a margin as wide as the
-stack of convolutions reaches, so that no full-size feature map is held; tiles that nobody asks for are left
-out.
+Two things are computed differently from the paper's figure, with the same result. The output of the attention
+is a mixture of K <= 5 vectors per pixel, so the convolution after it is applied to the K mixing weights. In
+inference, everything after the region summary is computed tile by tile, with a margin as wide as the
+receptive field of the convolutions, so that no full-size feature map is stored; tiles that are not needed
+are skipped.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["ContextAttention", "Tile", "tiles"]
 
 # Convolutions of radius 1 between the input and the Laplacian map.
 MARGIN = 5
-# Channels resized at a time while regions are summarised.
+# Channels that are resized at once to summarize regions.
 CHUNK = 16
 
 
@@ -40,7 +40,7 @@ class Tile(NamedTuple):
     right: int
 
     def grow(self, margin: int, height: int, width: int) -> Tile:
-        """The tile with ``margin`` pixels around it, cut at the border of the image."""
+        """Return the tile with ``margin`` pixels around it, cut at the border of the image."""
         return Tile(
             max(self.top - margin, 0),
             min(self.bottom + margin, height),
@@ -49,7 +49,7 @@ class Tile(NamedTuple):
         )
 
     def within(self, outer: Tile) -> tuple[slice, slice]:
-        """Where this tile lies in ``outer``'s rows and columns."""
+        """Return the rows and columns of this tile in ``outer``."""
         return (
             slice(self.top - outer.top, self.bottom - outer.top),
             slice(self.left - outer.left, self.right - outer.left),
@@ -57,9 +57,8 @@ class Tile(NamedTuple):
 
 
 def tiles(height: int, width: int, side: int) -> Iterator[Tile]:
-    """Cut an image into tiles of at most ``side`` pixels a side, of nearly equal size; 0: one tile."""
-    rows = -(-height // side) if side else 1
-    columns = -(-width // side) if side else 1
+    """Cut an image into tiles of nearly equal size, at most ``side`` x ``side`` pixels."""
+    rows, columns = -(-height // side), -(-width // side)
     for row in range(rows):
         for column in range(columns):
             yield Tile(
@@ -71,7 +70,7 @@ def tiles(height: int, width: int, side: int) -> Iterator[Tile]:
 
 
 def crop_resized(feature: Tensor, size: tuple[int, int], tile: Tile) -> Tensor:
-    """``resize(feature, size)`` inside ``tile``, without computing the rest.
+    """Compute ``resize(feature, size)`` inside ``tile`` only.
 
     Args:
         feature: (B, C, h, w) where size is (h, w) or (2h, 2w).
@@ -88,23 +87,17 @@ def crop_resized(feature: Tensor, size: tuple[int, int], tile: Tile) -> Tensor:
     low = low.grow(1, height, width)
     part = feature[:, :, low.top : low.bottom, low.left : low.right]
     up = F.interpolate(part, scale_factor=2, mode="bilinear", align_corners=False)
-    rows, columns = tile.within(Tile(2 * low.top, 2 * low.bottom, 2 * low.left, 2 * low.right))
+    rows, columns = tile.within(Tile(*(2 * side for side in low)))
     return up[:, :, rows, columns]
 
 
-def _resizable(feature: Tensor, size: tuple[int, int]) -> Tensor:
-    """The feature map where :func:`crop_resized` takes it, else resized."""
-    doubled = (2 * feature.shape[2], 2 * feature.shape[3])
-    return feature if doubled == size else resize(feature, size)
-
-
 class ContextAttention(nn.Module):
-    """SICA.
+    """Scale-invariant context attention.
 
     Args:
         in_channels: channels of the features.
         channels: channels inside and out.
-        grid: side (height, width) of the grid on which regions are summarised.
+        grid: side (height, width) of the grid on which regions are summarized.
         with_laplacian: regions of the coarser Laplacian map join those of the saliency map (K = 5, not 3).
     """
 
@@ -115,15 +108,12 @@ class ContextAttention(nn.Module):
         self.grid = grid
         self.scale = channels**-0.5
         self.with_laplacian = with_laplacian
-        self.conv_query = nn.Sequential(
-            ConvBlock(in_channels, channels, 3, relu=True), ConvBlock(channels, channels, 3, relu=True)
-        )
-        self.conv_key = nn.Sequential(
-            ConvBlock(in_channels, channels, 1, relu=True), ConvBlock(channels, channels, 1, relu=True)
-        )
-        self.conv_value = nn.Sequential(
-            ConvBlock(in_channels, channels, 1, relu=True), ConvBlock(channels, channels, 1, relu=True)
-        )
+
+        def two(kernel: int) -> nn.Sequential:
+            first = ConvBlock(in_channels, channels, kernel, relu=True)
+            return nn.Sequential(first, ConvBlock(channels, channels, kernel, relu=True))
+
+        self.conv_query, self.conv_key, self.conv_value = two(3), two(1), two(1)
         self.conv_out1 = ConvBlock(channels, channels, 3, relu=True)
         self.conv_out2 = ConvBlock(in_channels + channels, channels, 3, relu=True)
         self.conv_out3 = ConvBlock(channels, channels, 3, relu=True)
@@ -143,30 +133,34 @@ class ContextAttention(nn.Module):
         wanted: Tensor | None = None,
         keep_features: bool = True,
     ) -> tuple[Tensor | None, Tensor]:
-        """Features and the Laplacian map of one level.
+        """Compute the features and the Laplacian map of one level.
 
         Args:
             features: maps (B, C_i, h_i, w_i), resized to ``size`` and concatenated.
             size: (H, W) of the level in pixels.
             saliency: (B, 1, h, w) logits of the coarser level.
-            laplacian: (B, 1, h, w) logits of the coarser level, if the module takes them.
-            tile: side in pixels of the tiles to compute one after another; 0: all at once.
-            wanted: (B, 1, H, W); tiles in which it is zero everywhere are left out.
+            laplacian: (B, 1, h, w) logits of the coarser level, if ``with_laplacian``.
+            tile: side in pixels of the tiles to compute one after another; 0: no tiles.
+            wanted: (B, 1, H, W); tiles in which it is zero everywhere are skipped.
             keep_features: return the feature map.
 
         Returns:
-            The feature map (B, channels, H, W), or None, and Laplacian logits (B, 1, H, W); both zero in
-            tiles that were left out.
+            The feature map (B, channels, H, W), or None, and Laplacian logits (B, 1, H, W); both are zero in
+            skipped tiles.
         """
         height, width = size
         regions = self._regions(size, saliency, laplacian)
         if not tile or (tile >= height and tile >= width):
             x = torch.cat([resize(feature, size) for feature in features], 1)
-            feature, out = self._refine(x, *self._summarise([x], size, regions))
+            feature, out = self._refine(x, *self._summarize([x], size, regions))
             return feature if keep_features else None, out
 
-        features = [_resizable(feature, size) for feature in features]
-        key, value = self._summarise(features, size, regions)
+        # Features of half the size are resized tile by tile.
+        features = [
+            feature if (2 * feature.shape[2], 2 * feature.shape[3]) == size else resize(feature, size)
+            for feature in features
+        ]
+        key, value = self._summarize(features, size, regions)
         batch = features[0].shape[0]
         out = features[0].new_zeros(batch, 1, height, width)
         whole: Tensor | None = None
@@ -188,11 +182,8 @@ class ContextAttention(nn.Module):
         return whole, out
 
     def _regions(self, size: tuple[int, int], saliency: Tensor, laplacian: Tensor | None) -> Tensor:
-        """Membership of each cell of the grid in each region, (B, K, grid height * grid width)."""
-        if (laplacian is not None) != self.with_laplacian:
-            raise ValueError(
-                f"laplacian: expected {'a map' if self.with_laplacian else 'None'} for this level"
-            )
+        """Return the membership of each grid cell in each region, (B, K, grid height * grid width)."""
+        assert (laplacian is not None) == self.with_laplacian
         distance = resize(saliency, size).sigmoid() - self.threshold
         maps = [distance.clamp(0, 1), (-distance).clamp(0, 1), self.threshold - distance.abs()]
         if laplacian is not None:
@@ -200,48 +191,35 @@ class ContextAttention(nn.Module):
             maps += [distance.clamp(0, 1), (-distance).clamp(0, 1)]
         return resize(torch.cat(maps, 1), self.grid).flatten(2)
 
-    def _summarise(
+    def _summarize(
         self, features: Sequence[Tensor], size: tuple[int, int], regions: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Key and value of each region, both (B, channels, K).
+        """Compute key and value of each region, both (B, channels, K).
 
         As published, the features on the grid are read in memory order as (cells, C), not transposed, and
-        summed without normalisation. Sums over that many cells do not fit float16, so this part ignores
-        autocast.
+        summed without normalization. Such large sums do not fit into float16, so autocast is off here.
         """
-        with torch.autocast(regions.device.type, enabled=False):
-            return self._summarise_fully(features, size, regions.to(self.threshold.dtype))
-
-    def _summarise_fully(
-        self, features: Sequence[Tensor], size: tuple[int, int], regions: Tensor
-    ) -> tuple[Tensor, Tensor]:
         channels = sum(feature.shape[1] for feature in features)
-        cells = self.grid[0] * self.grid[1]
-        slabs: Iterable[Tensor]
-        if (CHUNK * cells) % channels or any(feature.shape[1] % CHUNK for feature in features):
+        regions = regions.to(self.threshold.dtype)
+        slabs: Iterable[Tensor] = chain.from_iterable(feature.split(CHUNK, 1) for feature in features)
+        whole = CHUNK * self.grid[0] * self.grid[1] % channels == 0
+        if not whole or any(feature.shape[1] % CHUNK for feature in features):
             slabs = [torch.cat([resize(feature, size) for feature in features], 1)]
-        else:
-            slabs = chain.from_iterable(feature.split(CHUNK, 1) for feature in features)
-        context: Tensor | None = None
+        context = regions.new_zeros(len(regions), regions.shape[1], channels)
         row = 0  # of the (cells, C) matrix
-        for slab in slabs:
-            on_grid = resize(resize(slab.to(regions.dtype).contiguous(), size), self.grid)
-            part = on_grid.reshape(on_grid.shape[0], -1, channels)
-            total = torch.bmm(regions[:, :, row : row + part.shape[1]], part)
-            context = total if context is None else context + total
-            row += part.shape[1]
-        assert context is not None
-        column = context.transpose(1, 2).unsqueeze(3)  # (B, C, K, 1)
-        return self.conv_key(column).flatten(2), self.conv_value(column).flatten(2)
+        with torch.autocast(regions.device.type, enabled=False):
+            for slab in slabs:
+                on_grid = resize(resize(slab.to(regions.dtype).contiguous(), size), self.grid)
+                part = on_grid.reshape(on_grid.shape[0], -1, channels)
+                context = context + torch.bmm(regions[:, :, row : row + part.shape[1]], part)
+                row += part.shape[1]
+            column = context.transpose(1, 2).unsqueeze(3)  # (B, C, K, 1)
+            return self.conv_key(column).flatten(2), self.conv_value(column).flatten(2)
 
     def _refine(self, x: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Attend to the regions and refine, (B, C, H, W) -> (B, channels, H, W), (B, 1, H, W)."""
         query = self.conv_query(x)
-        similarity = [
-            F.conv2d(part[None], self.scale * keys.t()[:, :, None, None])
-            for part, keys in zip(query, key, strict=True)
-        ]
-        weights = torch.cat(similarity).softmax(1)
+        weights = torch.einsum("bchw,bck->bkhw", query, self.scale * key).softmax(1)
         # conv(sum_k w_k v_k) = sum_k conv_k(w_k): the kernel of each image is contracted with its values.
         kernels = torch.einsum("oiyx,bik->bokyx", self.conv_out1.conv.weight, value)
         bias = self.conv_out1.conv.bias

@@ -1,8 +1,8 @@
 """Swin Transformer with the five outputs that InSPyReNet reads.
 
-``timm`` has Swin, but where a feature map is no multiple of the window it pads after the cyclic shift
-instead of before, and it does not shift where one window covers the map. Published weights were trained
-with padding first and shifting always, so the network is written here.
+The blocks are our own: where a feature map is not a multiple of the window, ``timm`` pads after the cyclic
+shift, and ``torchvision`` does not shift where one window covers the map. The published weights were trained
+with padding before the shift, and with a shift everywhere.
 """
 
 from __future__ import annotations
@@ -12,26 +12,19 @@ from typing import cast
 
 import torch
 import torch.nn.functional as F
+from timm.layers import DropPath, Mlp, gen_relative_position_index
 from torch import Tensor, nn
+from torchvision.models.swin_transformer import PatchMerging
 
-__all__ = ["Swin", "relative_position_index", "shift_mask"]
-
-
-def relative_position_index(window: int) -> Tensor:
-    """Row of the bias table for each pair of positions in a window, (window**2, window**2) int64."""
-    axis = torch.arange(window)
-    rows, columns = (grid.flatten() for grid in torch.meshgrid(axis, axis, indexing="ij"))
-    dy = rows[:, None] - rows[None, :] + window - 1
-    dx = columns[:, None] - columns[None, :] + window - 1
-    return dy * (2 * window - 1) + dx
+__all__ = ["Swin"]
 
 
 def shift_mask(height: int, width: int, window: int, shift: int, device: torch.device) -> Tensor:
-    """What is added to the attention logits of shifted windows: 0 inside a region, -100 across regions.
+    """Return what is added to the attention logits of shifted windows: 0 in a region, -100 across regions.
 
     Args:
-        height: of the padded map, a multiple of ``window``.
-        width: likewise.
+        height: of the padded map in pixels, a multiple of ``window``.
+        width: of the padded map in pixels, a multiple of ``window``.
         window: side of a window.
         shift: of the cyclic shift.
         device: of the result.
@@ -50,14 +43,6 @@ def shift_mask(height: int, width: int, window: int, shift: int, device: torch.d
     return (region[:, :, None] != region[:, None, :]).float() * -100.0
 
 
-def drop_path(x: Tensor, rate: float, training: bool) -> Tensor:
-    """Stochastic depth: zero the residual of whole samples with probability ``rate``, rescale the rest."""
-    if rate == 0.0 or not training:
-        return x
-    keep = x.new_empty((x.shape[0],) + (1,) * (x.ndim - 1)).bernoulli_(1 - rate)
-    return x * keep / (1 - rate)
-
-
 class WindowAttention(nn.Module):
     """Multi-head self-attention inside windows with a relative position bias."""
 
@@ -67,7 +52,8 @@ class WindowAttention(nn.Module):
         super().__init__()
         self.heads = heads
         self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * window - 1) ** 2, heads))
-        self.register_buffer("relative_position_index", relative_position_index(window), persistent=False)
+        index = gen_relative_position_index((window, window))
+        self.register_buffer("relative_position_index", index, persistent=False)
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
@@ -75,8 +61,7 @@ class WindowAttention(nn.Module):
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """(B, windows, N, C) -> same; ``mask`` (windows, N, N) is added to the logits."""
         batch, windows, length, dim = x.shape
-        qkv = self.qkv(x)
-        qkv = qkv.view(batch * windows, length, 3, self.heads, dim // self.heads)
+        qkv = self.qkv(x).view(batch * windows, length, 3, self.heads, dim // self.heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)
         bias = self.relative_position_bias_table[self.relative_position_index]  # (N, N, heads)
         bias = bias.permute(2, 0, 1)[None]
@@ -88,26 +73,13 @@ class WindowAttention(nn.Module):
         return self.proj(out)
 
 
-class Mlp(nn.Module):
-    """Two linear layers with a GELU between them."""
-
-    def __init__(self, dim: int, hidden: int) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(dim, hidden)
-        self.fc2 = nn.Linear(hidden, dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., dim) -> (..., dim)."""
-        hidden = F.gelu(self.fc1(x))
-        return self.fc2(hidden)
-
-
 class SwinBlock(nn.Module):
-    """Window attention and MLP, each with a LayerNorm before and a residual around."""
+    """Window attention and MLP, each with a LayerNorm before it and a residual."""
 
     def __init__(self, dim: int, heads: int, window: int, shift: int, rate: float) -> None:
         super().__init__()
-        self.window, self.shift, self.rate = window, shift, rate
+        self.window, self.shift = window, shift
+        self.drop_path = DropPath(rate)
         self.norm1 = nn.LayerNorm(dim)
         self.attn = WindowAttention(dim, window, heads)
         self.norm2 = nn.LayerNorm(dim)
@@ -115,8 +87,8 @@ class SwinBlock(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """(B, H, W, C) -> same; ``mask`` is :func:`shift_mask` of the padded map."""
-        x = x + drop_path(self._attend(self.norm1(x), mask), self.rate, self.training)
-        return x + drop_path(self.mlp(self.norm2(x)), self.rate, self.training)
+        x = x + self.drop_path(self._attend(self.norm1(x), mask))
+        return x + self.drop_path(self.mlp(self.norm2(x)))
 
     def _attend(self, x: Tensor, mask: Tensor) -> Tensor:
         batch, height, width, dim = x.shape
@@ -135,23 +107,8 @@ class SwinBlock(nn.Module):
         return x[:, :height, :width]
 
 
-class PatchMerging(nn.Module):
-    """Concatenate 2x2 neighbours and project to twice the channels."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.reduction = nn.Linear(4 * dim, 2 * dim, bias=False)
-        self.norm = nn.LayerNorm(4 * dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, C) -> (B, ceil(H / 2), ceil(W / 2), 2C)."""
-        x = F.pad(x, (0, 0, 0, x.shape[2] % 2, 0, x.shape[1] % 2))
-        corners = [x[:, row::2, column::2] for column in (0, 1) for row in (0, 1)]
-        return self.reduction(self.norm(torch.cat(corners, -1)))
-
-
 class SwinStage(nn.Module):
-    """Blocks of one resolution, every second one shifted, and the merging that follows them."""
+    """Blocks of one resolution, every second one shifted, and the patch merging after them."""
 
     def __init__(self, dim: int, heads: int, window: int, rates: Sequence[float], merge: bool) -> None:
         super().__init__()
@@ -163,7 +120,7 @@ class SwinStage(nn.Module):
         self.downsample = PatchMerging(dim) if merge else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """The blocks only, (B, H, W, C) -> same."""
+        """Apply the blocks without the merging, (B, H, W, C) -> same."""
         height, width = (side + -side % self.window for side in x.shape[1:3])
         mask = shift_mask(height, width, self.window, self.shift, x.device)
         for block in self.blocks:
@@ -172,7 +129,7 @@ class SwinStage(nn.Module):
 
 
 class PatchEmbed(nn.Module):
-    """4x4 patches to vectors."""
+    """Map 4x4 patches to vectors."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -186,7 +143,7 @@ class PatchEmbed(nn.Module):
 
 
 class Swin(nn.Module):
-    """The encoder: the patch embedding (stride 4), then the normalised output of each of four stages.
+    """The encoder: the patch embedding (stride 4), then the normalized output of each of four stages.
 
     Args:
         dim: channels of the first stage.

@@ -1,4 +1,4 @@
-"""Drawing ranks on pictures: numpy and OpenCV only, no models."""
+"""Draw ranks on pictures with NumPy, OpenCV and Pillow."""
 
 from .colors import rank_colors
 from .heatmap import heatmap

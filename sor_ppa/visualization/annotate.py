@@ -1,41 +1,35 @@
-"""Many pictures through a ranker, their results into a folder."""
+"""Rank the objects of many pictures and write the results into a folder."""
 
 from __future__ import annotations
 
 import json
 import logging
-import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Literal, Protocol
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .files import ImageReadError, read_image, result_names
+from ..atomic import atomic_write
+from .files import ImageReadError, check_not_inputs, read_image, result_names, write_image
 from .ranked import RankStyle
 
 __all__ = ["Output", "Ranked", "Summary", "annotate"]
 
 logger = logging.getLogger(__name__)
 
-# Options of the encoders: colours at full resolution, so that thin coloured lines stay crisp.
-_JPEG: Final = [
-    cv2.IMWRITE_JPEG_QUALITY,
-    93,
-    cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
-    cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
-]
-# JPEG's limit on a side, in pixels.
-_JPEG_SIDE: Final = 65500
+# Largest side of a JPEG picture in pixels.
+_JPEG_SIDE = 65500
+
+Item = tuple[Path, str]
 
 
 class Ranked(Protocol):
-    """What is needed of a ranked picture."""
+    """The required interface of a ranked picture."""
 
     @property
     def objects(self) -> Sequence[Any]: ...
@@ -51,13 +45,13 @@ class Ranked(Protocol):
 
 @dataclass(frozen=True)
 class Output:
-    """Where results go, and what they look like.
+    """Which results to write, and where.
 
     Attributes:
-        folder: created where it does not exist.
+        folder: created if it does not exist.
         extension: of the drawn pictures, "jpg" or "png".
-        masks: how the JSON files hold masks.
-        scores: write confidences below the badges.
+        masks: format of the masks in the JSON files.
+        scores: draw confidences below the badges.
         style: how to draw.
     """
 
@@ -68,29 +62,29 @@ class Output:
     style: RankStyle | None = None
 
     def paths(self, name: str) -> tuple[Path, Path, Path]:
-        """The drawn picture, the saliency map and the JSON file of a picture."""
+        """Return the paths of the drawn picture, the saliency map and the JSON file of a picture."""
         ends = (f"_ranked.{self.extension}", "_saliency.png", ".json")
-        drawn, grey, record = (self.folder / f"{name}{end}" for end in ends)
-        return drawn, grey, record
+        drawn, gray, record = (self.folder / f"{name}{end}" for end in ends)
+        return drawn, gray, record
 
 
-@dataclass(frozen=True)
+@dataclass
 class Summary:
-    """What became of the pictures.
+    """Counts of :func:`annotate`.
 
     Attributes:
         images: pictures ranked and written.
         objects: objects found in them.
-        ranked: objects of these that have a rank.
+        ranked: objects with a rank.
         unreadable: files that could not be read.
-        seconds: from the first file read to the last result written.
+        seconds: total time.
     """
 
-    images: int
-    objects: int
-    ranked: int
-    unreadable: int
-    seconds: float
+    images: int = 0
+    objects: int = 0
+    ranked: int = 0
+    unreadable: int = 0
+    seconds: float = 0.0
 
     def __str__(self) -> str:
         each = f", {self.seconds / self.images:.2f} s per image" if self.images else ""
@@ -106,16 +100,16 @@ def annotate(
     batch_size: int = 4,
     progress: bool = True,
 ) -> Summary:
-    """Rank the objects of picture files, and write a drawing, a saliency map and a JSON file each.
+    """Rank the objects of picture files, and write a drawing, a saliency map and a JSON file for each.
 
-    A file that cannot be read is logged in one line, and the rest goes on. While one batch is in
-    the ranker, the next is being read and the one before written.
+    A file that cannot be read is logged in one line and skipped. While the ranker works on one batch, the
+    next one is read and the previous one is written.
 
     Args:
         ranker: from BGR pictures to their ranked objects, such as ``SORPredictor``.
-        files: pictures; ``expand_inputs`` makes this list.
-        output: where to.
-        batch_size: pictures handed to the ranker at once.
+        files: pictures, see ``expand_inputs``.
+        output: what to write, and where.
+        batch_size: pictures per call of the ranker.
         progress: show a progress bar.
 
     Raises:
@@ -125,91 +119,57 @@ def annotate(
     from tqdm import tqdm
     from tqdm.contrib.logging import logging_redirect_tqdm
 
-    names = result_names(files)
-    _refuse_overwriting(files, names, output)
+    items = list(zip(files, result_names(files), strict=True))
+    check_not_inputs((path for _, name in items for path in output.paths(name)), files)
     output.folder.mkdir(parents=True, exist_ok=True)
-    start = time.perf_counter()
-    images = objects = ranked = unreadable = 0
+    summary, start = Summary(), time.perf_counter()
+    writing: list[Future[None]] = []
     with (
         ThreadPoolExecutor(2) as pool,
         tqdm(total=len(files), unit="image", disable=not progress) as bar,
         logging_redirect_tqdm(),
     ):
-        writing: list[Future[None]] = []
-        for chunk in _read_ahead(pool, list(zip(files, names, strict=True)), batch_size):
-            good = [(file, name, picture) for file, name, picture in chunk if picture is not None]
-            unreadable += len(chunk) - len(good)
-            results = ranker([picture for _, _, picture in good]) if good else []
-            # At most one batch of results waits for the disk.
-            _wait(writing)
+        chunks = [items[i : i + batch_size] for i in range(0, len(items), batch_size)]
+        following = pool.submit(_read, chunks[0]) if chunks else None
+        for i, chunk in enumerate(chunks):
+            assert following is not None
+            loaded = following.result()
+            following = pool.submit(_read, chunks[i + 1]) if i + 1 < len(chunks) else None
+            results = ranker([picture for _, picture in loaded]) if loaded else []
+            for future in writing:  # at most one batch of results waits for the disk
+                future.result()
             writing = [
-                pool.submit(_write, output, file, name, picture, result)
-                for (file, name, picture), result in zip(good, results, strict=True)
+                pool.submit(_write, output, item, picture, result)
+                for (item, picture), result in zip(loaded, results, strict=True)
             ]
-            images += len(results)
-            objects += sum(len(r.objects) for r in results)
-            ranked += sum(o.rank is not None for r in results for o in r.objects)
+            summary.images += len(loaded)
+            summary.unreadable += len(chunk) - len(loaded)
+            summary.objects += sum(len(r.objects) for r in results)
+            summary.ranked += sum(o.rank is not None for r in results for o in r.objects)
             bar.update(len(chunk))
-        _wait(writing)
-    return Summary(images, objects, ranked, unreadable, time.perf_counter() - start)
+        for future in writing:
+            future.result()
+    summary.seconds = time.perf_counter() - start
+    return summary
 
 
-Loaded = tuple[Path, str, NDArray[np.uint8] | None]
-
-
-def _read_ahead(
-    pool: ThreadPoolExecutor, items: Sequence[tuple[Path, str]], size: int
-) -> Iterator[list[Loaded]]:
-    """Chunks of pictures; the next one is read while the caller works on this one."""
-    chunks = [items[i : i + size] for i in range(0, len(items), size)]
-    coming = pool.submit(_read, chunks[0]) if chunks else None
-    for following in [*chunks[1:], None]:
-        if coming is None:
-            return
-        chunk = coming.result()
-        coming = pool.submit(_read, following) if following is not None else None
-        yield chunk
-
-
-def _read(items: Sequence[tuple[Path, str]]) -> list[Loaded]:
-    loaded: list[Loaded] = []
-    for file, name in items:
+def _read(items: Sequence[Item]) -> list[tuple[Item, NDArray[np.uint8]]]:
+    loaded = []
+    for item in items:
         try:
-            loaded.append((file, name, read_image(file)))
+            loaded.append((item, read_image(item[0])))
         except ImageReadError as error:
             logger.error("%s", error)
-            loaded.append((file, name, None))
     return loaded
 
 
-def _wait(futures: Sequence[Future[None]]) -> None:
-    for future in futures:
-        future.result()
-
-
-def _write(output: Output, file: Path, name: str, picture: NDArray[np.uint8], result: Ranked) -> None:
-    drawn, grey, record = output.paths(name)
-    image = result.draw(picture, scores=output.scores, style=output.style)
-    if drawn.suffix == ".jpg" and max(image.shape[:2]) > _JPEG_SIDE:
+def _write(output: Output, item: Item, picture: NDArray[np.uint8], result: Ranked) -> None:
+    file, name = item
+    drawn, gray, record = output.paths(name)
+    if max(picture.shape[:2]) > _JPEG_SIDE:
         drawn = drawn.with_suffix(".png")
-    _encode(drawn, image[:, :, ::-1])
-    _encode(grey, result.saliency_map())
+    write_image(drawn, result.draw(picture, scores=output.scores, style=output.style))
+    write_image(gray, result.saliency_map())
     content = {**result.to_json(output.masks), "file": str(file)}
-    record.write_text(json.dumps(content, allow_nan=False) + "\n", encoding="utf-8")
-
-
-def _encode(path: Path, image: NDArray[np.uint8]) -> None:
-    done, data = cv2.imencode(path.suffix, image, _JPEG if path.suffix == ".jpg" else [])
-    if not done:
-        raise OSError(f"{path}: a picture of shape {image.shape} cannot be encoded")
-    path.write_bytes(data.tobytes())
-
-
-def _refuse_overwriting(files: Sequence[Path], names: Sequence[str], output: Output) -> None:
-    inputs = {os.path.realpath(f) for f in files}
-    for name in names:
-        for path in output.paths(name):
-            if os.path.realpath(path) in inputs:
-                raise ValueError(
-                    f"{path}: would be overwritten, but is one of the inputs; choose another folder"
-                )
+    with atomic_write(record) as part:
+        part.write_text(json.dumps(content, allow_nan=False) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Round badges with a rank: where they stand, and how they are drawn."""
+"""Round badges with a rank: where they are placed and how they are drawn."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .text import text_mask, text_width
+from .text import draw_text, text_width
 
-__all__ = ["Badge", "draw_badge", "place_badges"]
+__all__ = ["CASING", "Badge", "draw_badge", "place_badges"]
 
-# Longest side of the grid on which a place is looked for; a badge needs no better.
+# The dark color around badges and outlines, which keeps them visible on any background.
+CASING = (18, 18, 22)
+# Longest side of the grid on which a place is searched.
 _GRID = 64
 # Free space between two badges, in radii.
 _GAP = 0.25
@@ -21,12 +23,12 @@ _GAP = 0.25
 
 @dataclass(frozen=True)
 class Badge:
-    """One badge.
+    """A placed badge.
 
     Attributes:
         center: (x, y) in pixels.
         radius: in pixels, the ring included.
-        anchor: (x, y) of a point in the object where the badge stands beside it, else None.
+        anchor: (x, y) of a point in the object if the badge is placed beside it, else None.
     """
 
     center: tuple[float, float]
@@ -42,167 +44,104 @@ def place_badges(
 ) -> list[Badge | None]:
     """Choose a place for the badge of each object; earlier objects choose first.
 
-    A badge stands where its object is widest (the pole of inaccessibility) unless another badge
-    is there already. An object too narrow to carry one gets it beside, with a line to it.
+    A badge is placed where its object is widest (the pole of inaccessibility), away from badges that are
+    already placed. If an object is too narrow for a badge, the badge is placed beside it.
 
     Args:
-        regions: per object its mask cropped to its bounding box, and the box's left and top.
+        regions: for each object, its mask cropped to its bounding box, and the left and top of the box.
         size: (height, width) of the picture.
-        radii: per object the wanted radius in pixels.
-        min_radius: smallest radius in pixels at which the number can be read.
+        radii: the wanted radius of each badge in pixels.
+        min_radius: smallest radius in pixels at which the number is readable.
 
     Returns:
-        One badge a region; None for an empty region. Every badge lies inside the picture where
-        the picture is large enough for one.
+        One badge per region, inside the picture if it fits; None for an empty region.
     """
     largest = max(min(size) / 2 - 1, 1.0)
-    # Columns: x, y, radius of the badges placed so far.
-    taken = np.zeros((0, 3))
+    taken = np.zeros((0, 3))  # x, y, radius of the placed badges
     badges: list[Badge | None] = []
     for (crop, left, top), wanted in zip(regions, radii, strict=True):
-        radius = min(wanted, largest)
         badge = None
         if crop.any():
-            badge = _place(crop, left, top, size, radius, min(min_radius, radius), taken)
-        badges.append(badge)
-        if badge is not None:
+            radius = min(wanted, largest)
+            badge = _place(crop, np.array([left, top]), size, radius, min(min_radius, radius), taken)
             taken = np.vstack([taken, [*badge.center, badge.radius]])
+        badges.append(badge)
     return badges
 
 
 def _place(
     crop: NDArray[np.bool_],
-    left: int,
-    top: int,
+    corner: NDArray[np.int64],
     size: tuple[int, int],
     radius: float,
     min_radius: float,
     taken: NDArray[np.float64],
 ) -> Badge:
-    points, depth = _inner_points(crop, left, top)
+    points, depth = _inner_points(crop)
+    points += corner
     deepest = depth.max()
+    anchor = None
     if deepest < 0.75 * min_radius:
-        return _place_beside(crop, left, top, points[depth.argmax()], size, min_radius, taken)
-    radius = float(np.clip(0.9 * deepest, min_radius, radius))
-    inside = _clamp(points, size, radius)
-    # Room enough is room enough; beyond it depth counts little. Along a ridge of equal depth the
-    # middle of the object wins; its weight is too small to leave the ridge for it.
-    off_middle = np.linalg.norm(points - points.mean(axis=0), axis=1)
-    room = np.minimum(depth, 1.2 * radius) + 0.1 * depth - 0.05 * off_middle
-    best = int((room - 3.0 * _crowding(inside, radius, taken)).argmax())
-    return Badge((float(inside[best, 0]), float(inside[best, 1])), radius)
+        # Choose among 16 places around the box; prefer those above it.
+        radius = min_radius
+        extent = np.array(crop.shape[::-1]) / 2
+        angle = np.arange(16) * (np.pi / 8) - np.pi / 2
+        wanted = corner + extent + np.stack([np.cos(angle), np.sin(angle)], 1) * (extent + 1.6 * radius)
+        inside = _clamp(wanted, size, radius)
+        quality = -np.linalg.norm(inside - wanted, axis=1) - 0.2 * radius * (1 + np.sin(angle))
+        x, y = points[depth.argmax()]
+        anchor = (float(x), float(y))
+    else:
+        radius = float(np.clip(0.9 * deepest, min_radius, radius))
+        inside = _clamp(points, size, radius)
+        # Depth beyond the radius counts little; among places of equal depth the middle of the object wins.
+        off_middle = np.linalg.norm(points - points.mean(axis=0), axis=1)
+        quality = np.minimum(depth, 1.2 * radius) + 0.1 * depth - 0.05 * off_middle
+    distance = np.linalg.norm(inside[:, None] - taken[:, :2], axis=2)
+    overlap = np.maximum((1 + _GAP) * radius + taken[:, 2] - distance, 0).sum(1)
+    x, y = inside[(quality - 3.0 * overlap).argmax()]
+    return Badge((float(x), float(y)), radius, anchor)
 
 
-def _inner_points(
-    crop: NDArray[np.bool_], left: int, top: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Points of an object (P, 2) as x, y and their distance to its edge (P,), in pixels of the picture."""
+def _inner_points(crop: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return points (P, 2) of an object as x, y and their distances (P,) to its edge, in pixels."""
     height, width = crop.shape
     scale = min(1.0, _GRID / max(height, width))
-    if scale < 1.0:
-        grid = (max(round(width * scale), 1), max(round(height * scale), 1))
-        small = cv2.resize(crop.view(np.uint8) * np.uint8(255), grid, interpolation=cv2.INTER_AREA) >= 128
-        if not small.any():
-            small = cv2.resize(crop.view(np.uint8) * np.uint8(255), grid, interpolation=cv2.INTER_AREA) > 0
-    else:
-        small = crop
-    # The pad makes the edge of the picture an edge of the object.
+    grid = (max(round(width * scale), 1), max(round(height * scale), 1))
+    share = cv2.resize(crop.astype(np.float32), grid, interpolation=cv2.INTER_AREA)
+    small = share >= min(0.5, share.max())
+    # Padding makes the border of the picture an edge of the object.
     depth = cv2.distanceTransform(np.pad(small, 1).astype(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1]
     rows, columns = np.nonzero(small)
-    step = np.array([width / small.shape[1], height / small.shape[0]])
-    points = (np.stack([columns, rows], axis=1) + 0.5) * step + [left, top]
-    return points, depth[rows, columns].astype(np.float64) * float(step.mean())
-
-
-def _place_beside(
-    crop: NDArray[np.bool_],
-    left: int,
-    top: int,
-    anchor: NDArray[np.float64],
-    size: tuple[int, int],
-    radius: float,
-    taken: NDArray[np.float64],
-) -> Badge:
-    """The freest of 16 places around the object's box, those above it preferred."""
-    height, width = crop.shape
-    angle = np.arange(16) * (2 * np.pi / 16) - np.pi / 2
-    reach = np.array([width / 2 + 1.6 * radius, height / 2 + 1.6 * radius])
-    middle = np.array([left + width / 2, top + height / 2])
-    wanted = middle + np.stack([np.cos(angle), np.sin(angle)], axis=1) * reach
-    inside = _clamp(wanted, size, radius)
-    pushed = np.linalg.norm(inside - wanted, axis=1)
-    below = 0.2 * radius * (1.0 + np.sin(angle))
-    best = int((pushed + below + 3.0 * _crowding(inside, radius, taken)).argmin())
-    x, y = inside[best]
-    return Badge((float(x), float(y)), radius, (float(anchor[0]), float(anchor[1])))
+    step = np.array([width / grid[0], height / grid[1]])
+    return (np.stack([columns, rows], axis=1) + 0.5) * step, depth[rows, columns] * float(step.mean())
 
 
 def _clamp(points: NDArray[np.float64], size: tuple[int, int], radius: float) -> NDArray[np.float64]:
-    """Points (P, 2) moved so that a badge on them lies inside a picture of ``size`` (height, width)."""
+    """Move points (P, 2) so that a badge on them lies inside a picture of ``size`` (height, width)."""
     extent = np.array([size[1], size[0]], np.float64)
     return np.clip(points, np.minimum(radius + 1, extent / 2), np.maximum(extent - radius - 1, extent / 2))
 
 
-def _crowding(points: NDArray[np.float64], radius: float, taken: NDArray[np.float64]) -> NDArray[np.float64]:
-    """How deep a badge on each point (P,) would cut into the badges already there, in pixels."""
-    if not len(taken):
-        return np.zeros(len(points))
-    distance = np.hypot(points[:, None, 0] - taken[:, 0], points[:, None, 1] - taken[:, 1])
-    wanted = (radius + taken[:, 2]) + _GAP * radius
-    return np.maximum(wanted - distance, 0.0).sum(axis=1)
-
-
 def draw_badge(
-    canvas: NDArray[np.uint8], badge: Badge, text: str, color: NDArray[np.uint8], outline: float
+    canvas: NDArray[np.uint8], badge: Badge, text: str, color: NDArray[np.uint8], ring: float
 ) -> None:
-    """Draw one badge, in place: a dark shadow, a white ring, a disc in the rank's colour, the number.
+    """Draw a badge in place: a dark casing, a white ring, a disc in the color of the rank, the number.
 
     Args:
         canvas: (H, W, 3) uint8 RGB.
         badge: where.
         text: the number.
         color: (3,) RGB.
-        outline: width in pixels of the ring.
+        ring: width of the ring in pixels.
     """
-    (cx, cy), radius = badge.center, badge.radius
-    margin = 1.5 * outline + 1
-    x0, y0 = int(max(np.floor(cx - radius - margin), 0)), int(max(np.floor(cy - radius - margin), 0))
-    x1 = int(min(np.ceil(cx + radius + margin) + 1, canvas.shape[1]))
-    y1 = int(min(np.ceil(cy + radius + margin) + 1, canvas.shape[0]))
-    if x0 >= x1 or y0 >= y1:
-        return
-    # Distance of every pixel centre from the badge's centre: coverage of a disc without stair steps.
-    distance = np.hypot(np.arange(x0, x1) + 0.5 - cx, (np.arange(y0, y1) + 0.5 - cy)[:, None])
-    patch = canvas[y0:y1, x0:x1].astype(np.float32)
-    shadow = 0.55 * np.clip((radius + 1.5 * outline - distance) / (1.5 * outline), 0, 1)
-    _blend(patch, shadow, np.zeros(3))
-    _blend(patch, np.clip(radius + 0.5 - distance, 0, 1), np.full(3, 255.0))
-    _blend(patch, np.clip(radius - outline + 0.5 - distance, 0, 1), color.astype(np.float64))
-    _write_number(patch, text, (cx - x0, cy - y0), radius - outline, color)
-    canvas[y0:y1, x0:x1] = np.rint(patch)
-
-
-def _write_number(
-    patch: NDArray[np.float32],
-    text: str,
-    center: tuple[float, float],
-    radius: float,
-    color: NDArray[np.uint8],
-) -> None:
+    radius = badge.radius - ring
+    fills = ((badge.radius + 0.7 * ring, CASING), (badge.radius, (255, 255, 255)), (radius, color.tolist()))
+    center = [round((value - 0.5) * 16) for value in badge.center]  # OpenCV takes sixteenths of a pixel
+    for reach, fill in fills:
+        cv2.circle(canvas, center, max(round(reach * 16), 0), fill, -1, cv2.LINE_AA, 4)
     size = max(round(1.42 * radius), 5)
-    room = 1.62 * radius
     wide = text_width(text, size, bold=True)
-    if wide > room:
-        size = max(int(size * room / wide), 5)
-    ink = text_mask(text, size, bold=True)
-    x, y = round(center[0] - ink.shape[1] / 2), round(center[1] - ink.shape[0] / 2)
-    x0, y0 = max(x, 0), max(y, 0)
-    x1, y1 = min(x + ink.shape[1], patch.shape[1]), min(y + ink.shape[0], patch.shape[0])
-    if x0 < x1 and y0 < y1:
-        dark = float(color @ np.array([0.299, 0.587, 0.114])) > 140
-        tone = np.full(3, 16.0) if dark else np.full(3, 255.0)
-        _blend(patch[y0:y1, x0:x1], ink[y0 - y : y1 - y, x0 - x : x1 - x], tone)
-
-
-def _blend(patch: NDArray[np.float32], cover: NDArray[np.floating], color: NDArray[np.float64]) -> None:
-    patch += cover[..., None].astype(np.float32) * (color.astype(np.float32) - patch)
+    size = max(min(size, int(size * 1.62 * radius / max(wide, 1))), 5)
+    ink = (16, 16, 16) if color @ np.array([0.299, 0.587, 0.114]) > 140 else (255, 255, 255)
+    draw_text(canvas, text, badge.center, size=size, color=ink, bold=True, centered=True)

@@ -1,4 +1,4 @@
-"""Picture files: which ones are meant, how they are read, what their results are called."""
+"""Picture files: which ones are meant, how they are read and written, what their results are called."""
 
 from __future__ import annotations
 
@@ -7,32 +7,44 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
-from typing import Final
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-__all__ = ["Fault", "ImageReadError", "expand_inputs", "read_image", "result_names", "to_rgb"]
+from ..atomic import atomic_write
 
-# What a folder's pictures end in; a file named outright may end in anything.
-_EXTENSIONS: Final = frozenset(
-    (".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+__all__ = [
+    "BadInput",
+    "ImageReadError",
+    "check_not_inputs",
+    "expand_inputs",
+    "read_image",
+    "result_names",
+    "to_rgb",
+    "write_image",
+]
+
+# Suffixes of the pictures in a folder; a file given by its own name may have any.
+IMAGE_SUFFIXES = tuple(
+    ".avif .bmp .gif .jp2 .jpeg .jpg .pgm .png .ppm .tif .tiff .webp".split()  # noqa: SIM905
 )
 
 
 class ImageReadError(ValueError):
-    """A file that cannot be read as a picture; the message is one line that names it."""
+    """A file that cannot be read as a picture; the message is one line that names the file."""
 
 
 @dataclass(frozen=True)
-class Fault:
-    """Something among the inputs that cannot be used.
+class BadInput:
+    """An input that cannot be used.
 
     Attributes:
         name: the input as it was given.
-        reason: what is wrong with it.
+        reason: why.
     """
 
     name: str
@@ -43,10 +55,10 @@ class Fault:
 
 
 def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
-    """Read a picture of any mode as it is meant to be seen.
+    """Read a picture of any mode.
 
-    EXIF rotation is applied; transparency shows white; 16-bit greys keep their upper eight bits
-    and are not stretched; of several frames the first is taken.
+    EXIF rotation is applied, transparency is shown on white, 16-bit grays are reduced to their upper eight
+    bits, and the first of several frames is taken.
 
     Args:
         path: of the file.
@@ -55,18 +67,19 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
         (H, W, 3) uint8 BGR.
 
     Raises:
-        ImageReadError: the file is missing, no picture, or damaged.
+        ImageReadError: the file does not exist, is not a picture or is damaged.
     """
     name = os.fspath(path)
+    if not os.path.isfile(name):
+        reason = "not a regular file" if os.path.exists(name) else "no such file"
+        raise ImageReadError(f"{name}: {reason}")
     try:
         with Image.open(name) as picture:
             picture.load()
             rgb = to_rgb(_upright(picture))
-    except FileNotFoundError:
-        raise ImageReadError(f"{name}: no such file") from None
     except Image.UnidentifiedImageError:
-        raise ImageReadError(f"{name}: not a picture that can be read") from None
-    except Exception as error:  # a damaged file can raise anything in a decoder
+        raise ImageReadError(f"{name}: not a picture in a known format") from None
+    except Exception as error:  # decoders raise many types for damaged files
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ImageReadError(f"{name}: cannot be read as a picture ({reason})") from error
     return np.ascontiguousarray(rgb[:, :, ::-1])
@@ -75,134 +88,148 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
 def _upright(picture: Image.Image) -> Image.Image:
     try:
         return ImageOps.exif_transpose(picture)
-    except Exception:  # a picture with broken EXIF data is still a picture
+    except Exception:  # ignore broken EXIF data
         return picture
 
 
 def to_rgb(picture: Image.Image) -> NDArray[np.uint8]:
-    if picture.mode.startswith("I;16"):
-        return _grey((np.asarray(picture).astype(np.uint16) >> 8).astype(np.uint8))
-    if picture.mode == "I":
-        # Pillow's 32-bit mode also stands for 16-bit files.
-        values = np.asarray(picture)
-        shift = 8 if values.max(initial=0) > 255 else 0
-        return _grey(np.clip(values >> shift, 0, 255).astype(np.uint8))
-    if picture.mode == "F":
-        floats = np.nan_to_num(np.asarray(picture))
-        scale = 255.0 if floats.max(initial=0) <= 1.0 else 1.0
-        return _grey(np.clip(np.rint(floats * scale), 0, 255).astype(np.uint8))
-    if picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info:
+    """Return a Pillow image of any mode as (H, W, 3) uint8 RGB; see :func:`read_image`."""
+    if picture.mode.startswith("I") or picture.mode == "F":
+        values = np.nan_to_num(np.asarray(picture).astype(np.float32))
+        # Pillow opens 16-bit files in mode "I" or "I;16"; floats are in [0, 1] or in [0, 255].
+        if picture.mode == "F":
+            values = np.rint(values * (255 if values.max(initial=0) <= 1 else 1))
+        elif picture.mode != "I" or values.max(initial=0) > 255:
+            values = values // 256
+        return np.repeat(np.clip(values, 0, 255).astype(np.uint8)[:, :, None], 3, axis=2)
+    if picture.has_transparency_data:
         rgba = picture.convert("RGBA")
-        paper = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-        return np.asarray(Image.alpha_composite(paper, rgba).convert("RGB"))
+        picture = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
     return np.asarray(picture.convert("RGB"))
 
 
-def _grey(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return np.repeat(values[:, :, None], 3, axis=2)
+def write_image(path: Path, image: NDArray[np.uint8]) -> None:
+    """Write gray (H, W), RGB or RGBA (H, W, C) uint8 atomically, in the format of the suffix.
+
+    Raises:
+        OSError: the picture cannot be encoded or written.
+    """
+    if image.ndim == 3:
+        image = image[:, :, [2, 1, 0, 3][: image.shape[2]]]
+    options: list[int] = []
+    if path.suffix == ".jpg":
+        # Keep colors at full resolution, so that thin colored lines stay crisp.
+        sampling = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+        options = [cv2.IMWRITE_JPEG_QUALITY, 93, *sampling]
+    done, data = cv2.imencode(path.suffix, image, options)
+    if not done:
+        raise OSError(f"{path}: a picture of shape {image.shape} cannot be encoded")
+    with atomic_write(path) as file:
+        file.write_bytes(data.tobytes())
 
 
-def expand_inputs(inputs: Iterable[str | os.PathLike[str]]) -> tuple[list[Path], list[Fault]]:
-    """Turn what a user names into picture files, each once, in the order named.
+def check_not_inputs(targets: Iterable[Path], inputs: Iterable[Path]) -> None:
+    """Raise ``ValueError`` if a result would overwrite an input."""
+    known = {os.path.realpath(path) for path in inputs}
+    for path in targets:
+        if os.path.realpath(path) in known:
+            raise ValueError(f"{path}: is an input and would be overwritten; choose another output folder")
+
+
+def expand_inputs(
+    inputs: Iterable[str | os.PathLike[str]], suffixes: Sequence[str] = IMAGE_SUFFIXES
+) -> tuple[list[Path], list[BadInput]]:
+    """Return the files that a user names, each once, in the given order.
 
     Args:
-        inputs: files; folders (their pictures, not those of folders inside); globs (``**`` goes
-            into folders inside); ``.txt`` lists of any of these, one a line, looked for beside
-            the list and then from the working folder. Empty lines and lines that start with
-            ``#`` are left out.
+        inputs: files; folders (their pictures, not those of subfolders); globs (``**`` includes subfolders);
+            ``.txt`` lists with one of these per line, relative to the list or to the working folder. Empty
+            lines and lines that start with ``#`` are ignored.
+        suffixes: of the files to take from folders.
 
     Returns:
-        The files, and what could not be used.
+        The files, and the inputs that cannot be used.
     """
     files: dict[str, Path] = {}
-    faults: list[Fault] = []
+    faults: list[BadInput] = []
     for item in inputs:
-        for found in _expand(Path(item), Path(), lists=True):
-            if isinstance(found, Fault):
+        for found in _expand(Path(item), Path(), suffixes, lists=True):
+            if isinstance(found, BadInput):
                 faults.append(found)
             else:
                 files.setdefault(os.path.abspath(found), found)
     return list(files.values()), faults
 
 
-def _expand(path: Path, beside: Path, *, lists: bool) -> Iterator[Path | Fault]:
+def _expand(path: Path, folder: Path, suffixes: Sequence[str], *, lists: bool) -> Iterator[Path | BadInput]:
     name = str(path)
-    place = next((p for p in (beside / path, path) if p.exists()), None)
+    place = next((p for p in (folder / path, path) if p.exists()), None)
     if place is None:
-        matches = _glob(beside / path) or _glob(path)
-        if matches:
-            yield from matches
-        elif glob.has_magic(name):
-            yield Fault(name, "no picture matches")
-        else:
-            yield Fault(name, "no such file or folder")
+        matches = _glob(folder / path, suffixes) or _glob(path, suffixes)
+        yield from matches
+        if not matches:
+            yield BadInput(name, "no picture matches" if glob.has_magic(name) else "no such file or folder")
     elif place.is_dir():
-        pictures = sorted(p for p in place.iterdir() if p.suffix.lower() in _EXTENSIONS and p.is_file())
-        yield from pictures
-        if not pictures:
-            yield Fault(name, f"no pictures in this folder (folders inside it: {path / '**'})")
-    elif place.suffix.lower() == ".txt":
-        if lists:
-            yield from _read_list(place)
-        else:
-            yield Fault(name, "a list inside a list")
-    else:
+        entries = sorted(p for p in place.iterdir() if p.suffix.lower() in suffixes and not p.is_dir())
+        for entry in entries:
+            yield entry if entry.is_file() else BadInput(str(entry), "not a regular file")
+        if not entries:
+            yield BadInput(name, f"no pictures in this folder (to include subfolders: {path / '**'})")
+    elif not place.is_file():
+        yield BadInput(name, "not a regular file")
+    elif place.suffix.lower() != ".txt":
         yield place
+    elif lists:
+        yield from _read_list(place, suffixes)
+    else:
+        yield BadInput(name, "a list inside a list")
 
 
-def _glob(pattern: Path) -> list[Path]:
-    """Files that match; a pattern without an extension takes pictures only."""
+def _glob(pattern: Path, suffixes: Sequence[str]) -> list[Path]:
+    """Return the files that match; a pattern without a suffix matches pictures only."""
     if not glob.has_magic(str(pattern)):
         return []
+    any_file = pattern.suffix not in ("", ".*")
     matches = sorted(Path(p) for p in glob.glob(str(pattern), recursive=True))
-    any_file = bool(pattern.suffix) and pattern.suffix != ".*"
-    return [p for p in matches if p.is_file() and (any_file or p.suffix.lower() in _EXTENSIONS)]
+    return [p for p in matches if p.is_file() and (any_file or p.suffix.lower() in suffixes)]
 
 
-def _read_list(path: Path) -> Iterator[Path | Fault]:
+def _read_list(path: Path, suffixes: Sequence[str]) -> Iterator[Path | BadInput]:
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        yield Fault(str(path), f"cannot be read as a list ({error})")
+        yield BadInput(str(path), f"cannot be read as a list ({error})")
         return
-    items = [line.strip() for line in lines]
-    items = [item for item in items if item and not item.startswith("#")]
+    items = [line for line in lines if line and not line.startswith("#")]
     if not items:
-        yield Fault(str(path), "names no picture")
+        yield BadInput(str(path), "names no picture")
     for item in items:
-        for found in _expand(Path(item), path.parent, lists=False):
-            yield Fault(f"{path}: {found.name}", found.reason) if isinstance(found, Fault) else found
+        for found in _expand(Path(item), path.parent, suffixes, lists=False):
+            yield (BadInput(f"{path}: {found.name}", found.reason) if isinstance(found, BadInput) else found)
 
 
 def result_names(files: Sequence[Path]) -> list[str]:
-    """A name for the results of each picture: its stem, made longer only where stems clash.
+    """Return a name for the results of each picture: its stem, longer only if several files share it.
 
-    Clashing names take as many folders in front as tell them apart (``a_cat``, ``b_cat``), then
-    the extension, then a number. Upper and lower case count as equal, as some file systems have it.
+    Files with the same stem get the folders below their common one in front (``a_cat``, ``b_cat``), then the
+    suffix, then a number. Upper and lower case count as equal, as on some file systems.
     """
+    paths = [Path(os.path.abspath(file)) for file in files]
     groups: dict[str, list[int]] = defaultdict(list)
-    for i, file in enumerate(files):
-        groups[file.stem.lower()].append(i)
-    names = [""] * len(files)
+    for i, path in enumerate(paths):
+        groups[path.stem.lower()].append(i)
+    names: dict[int, str] = {}
     taken: set[str] = set()
-    # Names that clash with nothing come first: they stay as they are.
+    # Unique stems come first: they keep their names.
     for group in sorted(groups.values(), key=len):
-        for i, name in zip(group, _told_apart([files[i] for i in group]), strict=True):
-            number, names[i] = 2, name
-            while names[i].lower() in taken:
-                number, names[i] = number + 1, f"{name}_{number}"
+        siblings = Counter(paths[i].parent for i in group)
+        common = os.path.commonpath(list(siblings))
+        for i in group:
+            path = paths[i]
+            name = "_".join([*path.parent.relative_to(common).parts, path.stem])
+            if siblings[path.parent] > 1:
+                name += f"_{path.suffix.lstrip('.')}"
+            numbered = (name if n == 1 else f"{name}_{n}" for n in count(1))
+            names[i] = next(candidate for candidate in numbered if candidate.lower() not in taken)
             taken.add(names[i].lower())
-    return names
-
-
-def _told_apart(files: Sequence[Path]) -> list[str]:
-    """The shortest names that tell files of one stem apart."""
-    paths = [Path(os.path.abspath(f)) for f in files]
-    siblings = Counter(p.parent for p in paths)
-    ends = [f"{p.stem}_{p.suffix.lstrip('.')}" if siblings[p.parent] > 1 else p.stem for p in paths]
-    folders = [p.parts[1:-1] for p in paths]
-    for depth in range(int(len(siblings) > 1), max(len(f) for f in folders) + 1):
-        names = ["_".join([*f[max(len(f) - depth, 0) :], end]) for f, end in zip(folders, ends, strict=True)]
-        if len({name.lower() for name in names}) == len(names):
-            break
-    return names
+    return [names[i] for i in range(len(files))]

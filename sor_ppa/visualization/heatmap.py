@@ -1,12 +1,19 @@
-"""A map of numbers laid over a picture as heat."""
+"""Heat maps drawn over pictures, and sheets of a model's foreground maps beside its detections."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["heatmap"]
+from .annotate import Output
+from .files import ImageReadError, read_image, result_names, write_image
+from .sheet import contact_sheet
+
+__all__ = ["heatmap", "salience_sheet", "write_salience_sheets"]
 
 
 def heatmap(
@@ -16,41 +23,81 @@ def heatmap(
     limits: tuple[float, float] | None = None,
     opacity: float = 0.85,
 ) -> NDArray[np.uint8]:
-    """Lay a map over a picture in a perceptually ordered colour scale; low values leave the picture dark.
+    """Draw a map over a picture in a perceptual color scale; low values show the darkened picture.
 
     Args:
-        image_rgb: (H, W, 3) RGB or (H, W) grey uint8.
-        values: (h, w) numbers of any size, scaled to the picture bilinearly; what is not finite
-            counts as the lowest.
-        limits: values shown as nothing and as full heat; the map's own minimum and maximum if
-            left out. A constant map shows no heat.
+        image_rgb: (H, W, 3) RGB or (H, W) gray uint8.
+        values: (h, w) numbers, resized to the picture bilinearly; values that are not finite count as the
+            lowest.
+        limits: values shown as no heat and as full heat; default: the minimum and maximum of the map. A
+            constant map shows no heat.
         opacity: of full heat, in [0, 1].
 
     Returns:
         (H, W, 3) uint8 RGB.
-
-    Raises:
-        ValueError: a map that is not (h, w) or empty, an image that is not uint8.
     """
-    image = np.asarray(image_rgb)
-    if image.dtype != np.uint8 or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)):
-        raise ValueError(f"image: expected uint8 (H, W, 3) or (H, W), found {image.dtype} {image.shape}")
     heat = np.asarray(values, np.float32)
-    if heat.ndim != 2 or not heat.size:
-        raise ValueError(f"values: expected (h, w) with at least one number, found shape {heat.shape}")
+    assert image_rgb.dtype == np.uint8
+    assert heat.ndim == 2
     finite = np.isfinite(heat)
-    if limits is None:
-        limits = (float(heat[finite].min()), float(heat[finite].max())) if finite.any() else (0.0, 0.0)
-    low, high = limits
-    span = high - low
-    heat = np.where(finite, np.clip((heat - low) / span, 0, 1), 0) if span > 0 else np.zeros_like(heat)
+    low, high = limits or (heat[finite].min(initial=np.inf), heat[finite].max(initial=-np.inf))
+    share = (np.where(finite, heat, low) - low) / (high - low) if high > low else np.zeros_like(heat)
 
-    height, width = image.shape[:2]
-    heat = np.clip(cv2.resize(heat.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR), 0, 1)
-    grey = image if image.ndim == 2 else cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY)
-    ground = 0.6 * np.repeat(grey[..., None], 3, axis=2).astype(np.float32)
+    height, width = image_rgb.shape[:2]
+    heat = np.clip(cv2.resize(np.clip(share, 0, 1).astype(np.float32), (width, height)), 0, 1)
+    gray = image_rgb if image_rgb.ndim == 2 else cv2.cvtColor(image_rgb, cv2.COLOR_RGB2GRAY)
     levels = np.rint(heat * 255).astype(np.uint8)
     colors = cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
-    # The square root lets medium heat show its colour rather than the picture's.
+    # The square root makes the color of medium heat visible.
     weight = (opacity * np.sqrt(heat))[..., None]
-    return np.rint(ground * (1 - weight) + colors * weight).astype(np.uint8)
+    return np.rint(0.6 * gray[..., None] * (1 - weight) + colors * weight).astype(np.uint8)
+
+
+def salience_sheet(
+    drawn_rgb: NDArray[np.uint8], image_rgb: NDArray[np.uint8], maps: Sequence[NDArray[np.float32]]
+) -> NDArray[np.uint8]:
+    """Draw one row: the detections, then a heat map for every feature map, finest first.
+
+    Args:
+        drawn_rgb: (H, W, 3) uint8, the picture with its detections.
+        image_rgb: (H, W, 3) uint8, the picture.
+        maps: (h, w) foreground probabilities in [0, 1]. Each is shown between its own minimum and maximum,
+            which its heading states.
+
+    Returns:
+        (height, width, 3) uint8 RGB.
+    """
+    cells, titles = [drawn_rgb], ["detections"]
+    for values in maps:
+        cells.append(heatmap(image_rgb, values))
+        height, width = values.shape
+        titles.append(f"{width} x {height}: {values.min():.2f} to {values.max():.2f}")
+    return contact_sheet([cells], titles, width=max(1440, 360 * len(cells)))
+
+
+def write_salience_sheets(
+    salience_maps: Callable[[NDArray[np.uint8]], Sequence[NDArray[np.float32]]],
+    files: Sequence[Path],
+    output: Output,
+) -> None:
+    """Write ``<name>_salience_maps.<extension>`` beside each drawing that ``annotate`` has written.
+
+    Args:
+        salience_maps: from a BGR picture to its foreground maps, such as ``SORPredictor.salience_maps``.
+        files: the pictures that were given to ``annotate``.
+        output: as given to ``annotate``.
+
+    Raises:
+        ValueError: the model has no such maps.
+        OSError: a sheet cannot be written.
+    """
+    for file, name in zip(files, result_names(files), strict=True):
+        drawn_file = output.paths(name)[0]
+        try:
+            picture, drawn = read_image(file), read_image(drawn_file)
+        except ImageReadError:
+            continue  # annotate has reported it
+        sheet = salience_sheet(
+            drawn[..., ::-1], np.ascontiguousarray(picture[..., ::-1]), salience_maps(picture)
+        )
+        write_image(drawn_file.with_name(f"{name}_salience_maps.{output.extension}"), sheet)

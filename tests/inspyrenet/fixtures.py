@@ -55,7 +55,7 @@ def filled_network(case: str, backbone: str = "res2net50", **kwargs: Any) -> InS
     return fill(network, entry["adjust"], entry["gain"]).eval()  # type: ignore[return-value]
 
 
-def normalised(image: np.ndarray) -> Tensor:
+def normalized(image: np.ndarray) -> Tensor:
     """uint8 (H, W, 3) RGB -> float32 (1, 3, H, W)."""
     tensor = (torch.from_numpy(image).float() / 255 - MEAN) / STD
     return tensor.permute(2, 0, 1)[None].contiguous()

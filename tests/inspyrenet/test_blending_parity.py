@@ -9,29 +9,29 @@ import pytest
 import torch
 from torch import Tensor
 
-from sor_ppa.inspyrenet.blending import blend_pyramids, predict_blended
-from sor_ppa.inspyrenet.network import InSPyReNetNetwork, SaliencyPyramid
+from sor_ppa.inspyrenet.network import InSPyReNetNetwork, SaliencyPyramid, predict_blended
 from sor_ppa.inspyrenet.preprocess import resize_image
 from sor_ppa.inspyrenet.pyramid import transition_mask
 
-from .fixtures import arrays, assert_close, case_image, filled_network, normalised
+from .fixtures import arrays, assert_close, case_image, filled_network, normalized
 
 CASE = "r50_hr_768x1024"
 
 
 @pytest.fixture(scope="module")
-def passes() -> tuple[InSPyReNetNetwork, Tensor, SaliencyPyramid, SaliencyPyramid]:
-    """The network, the high-resolution input and the pyramids of both passes."""
+def passes() -> tuple[InSPyReNetNetwork, Tensor, SaliencyPyramid, SaliencyPyramid, SaliencyPyramid]:
+    """The network, the high-resolution input, and the pyramids of both passes and of their blend."""
     network = filled_network(CASE, tile=128)
     image = torch.from_numpy(case_image(CASE)).permute(2, 0, 1)
     small = resize_image(image, (384, 384)).permute(1, 2, 0).numpy()
-    high = normalised(case_image(CASE))
+    high = normalized(case_image(CASE))
     with torch.no_grad():
-        return network, high, network(normalised(small)), network(high)
+        low = network(normalized(small))
+        return network, high, low, network(high), predict_blended(network, low.saliency[-1], high)
 
 
 def agreeing(found: Tensor, data: Any, name: str, tolerance: float) -> float:
-    """Fraction of the recorded samples that agree; one flipped band pixel moves its neighbours."""
+    """Fraction of the recorded samples that agree; one flipped band pixel moves its neighbors."""
     flat = found.flatten().double()
     index = torch.linspace(0, flat.numel() - 1, data[name].size).round().long()
     error = np.abs(flat[index].numpy() - data[name])
@@ -49,7 +49,7 @@ def test_the_image_is_resized_as_published() -> None:
 
 @pytest.mark.slow
 def test_both_passes_agree(passes) -> None:
-    _, _, low, high = passes
+    _, _, low, high, _ = passes
     data = arrays(CASE)
     for prefix, pyramid in (("lr", low), ("hr", high)):
         for level, saliency in zip((3, 2, 1, 0), pyramid.saliency, strict=True):
@@ -60,9 +60,7 @@ def test_both_passes_agree(passes) -> None:
 
 @pytest.mark.slow
 def test_the_blend_agrees(passes) -> None:
-    _, _, low, high = passes
-    data = arrays(CASE)
-    blended = blend_pyramids(low.saliency[-1], high)
+    blended, data = passes[-1], arrays(CASE)
     for level, saliency in zip((3, 2, 1, 0), blended.saliency, strict=True):
         assert agreeing(saliency, data, f"blended/d{level}", 1e-4) > 0.998, level
     for level, laplacian in zip((2, 1, 0), blended.laplacian, strict=True):
@@ -74,11 +72,8 @@ def test_the_blend_agrees(passes) -> None:
 
 @pytest.mark.slow
 def test_the_transition_bands_agree(passes) -> None:
-    _, _, low, high = passes
-    data = arrays(CASE)
-    blended = blend_pyramids(low.saliency[-1], high)
-    sizes = zip((2, 1, 0), (5, 9, 17), blended.saliency, blended.laplacian, strict=False)
-    for level, size, saliency, _ in sizes:
+    blended, data = passes[-1], arrays(CASE)
+    for level, size, saliency in zip((2, 1, 0), (5, 9, 17), blended.saliency, strict=False):
         band = transition_mask(saliency, size).flatten().numpy().astype(bool)
         expected = np.unpackbits(data[f"transition{level}/bits"])[: band.size].astype(bool)
         allowed = 5 + int(data[f"transition{level}/near_half_1e-4"])
@@ -86,10 +81,10 @@ def test_the_transition_bands_agree(passes) -> None:
 
 
 @pytest.mark.slow
-def test_leaving_out_what_the_blend_discards_changes_nothing(passes) -> None:
-    network, images, low, high = passes
-    whole = blend_pyramids(low.saliency[-1], high)
+def test_skipped_tiles_do_not_change_the_blend(passes) -> None:
+    network, images, low, _, blended = passes
+    network.tile = 0
     with torch.no_grad():
-        part = predict_blended(network, low.saliency[-1], images)
-    for one, other in zip(part.saliency, whole.saliency, strict=True):
+        whole = predict_blended(network, low.saliency[-1], images)
+    for one, other in zip(blended.saliency, whole.saliency, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-4)

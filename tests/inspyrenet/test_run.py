@@ -8,15 +8,12 @@ import cv2
 import numpy as np
 import pytest
 
-from sor_ppa.inspyrenet.predictor import SaliencyPredictor
 from sor_ppa.inspyrenet.run import SaliencyOutput, find_media, run_saliency
 from sor_ppa.visualization.files import ImageReadError
 
-from .test_meta_arch import config, model  # noqa: F401  (a fixture)
-
 
 def brightness(image: np.ndarray) -> np.ndarray:
-    """A stand-in for a model."""
+    """Compute a made-up saliency map."""
     return image.mean(2).astype(np.float32) / 255
 
 
@@ -53,8 +50,8 @@ def test_every_kind_of_a_picture_is_written(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [f"cat_{name}" for name in names]
     rgba = cv2.imread(str(tmp_path / "out" / "cat_rgba.png"), cv2.IMREAD_UNCHANGED)
     assert rgba.shape == (30, 40, 4)
-    grey = cv2.imread(str(tmp_path / "out" / "cat_map.png"), cv2.IMREAD_UNCHANGED)
-    assert grey.shape == (30, 40)
+    gray = cv2.imread(str(tmp_path / "out" / "cat_map.png"), cv2.IMREAD_UNCHANGED)
+    assert gray.shape == (30, 40)
 
 
 def test_a_video_keeps_its_frames_and_size(tmp_path: Path) -> None:
@@ -77,7 +74,7 @@ def test_pictures_and_videos_are_found_in_a_folder(tmp_path: Path) -> None:
     assert len(faults) == 1
 
 
-def test_an_unreadable_file_costs_only_itself(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_skipped(tmp_path: Path) -> None:
     bad = tmp_path / "bad.jpg"
     bad.write_bytes(b"nothing")
     broken = tmp_path / "broken.mp4"
@@ -98,7 +95,7 @@ def test_a_cut_out_of_a_video_is_refused(tmp_path: Path) -> None:
 def test_an_input_is_not_overwritten(tmp_path: Path) -> None:
     picture = write_picture(tmp_path / "a.png")
     clash = write_picture(tmp_path / "a_map.png")
-    with pytest.raises(ValueError, match="would overwrite an input"):
+    with pytest.raises(ValueError, match="is an input and would be overwritten"):
         run_saliency(brightness, [picture, clash], [], SaliencyOutput(tmp_path), progress=False)
 
 
@@ -111,7 +108,7 @@ def test_an_input_is_not_overwritten(tmp_path: Path) -> None:
         ({"extension": "gif"}, "format: expected one of jpg, png, webp, found 'gif'"),
     ],
 )
-def test_unusable_choices_are_named(tmp_path: Path, options: dict, message: str) -> None:
+def test_invalid_choices_are_named(tmp_path: Path, options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         SaliencyOutput(tmp_path, **options)
 
@@ -119,36 +116,3 @@ def test_unusable_choices_are_named(tmp_path: Path, options: dict, message: str)
 def test_a_missing_background_is_named(tmp_path: Path) -> None:
     with pytest.raises(ImageReadError, match=r"beach\.png: no such file"):
         SaliencyOutput(tmp_path, (str(tmp_path / "beach.png"),))
-
-
-@pytest.mark.parametrize("mode", ["quality", "speed"])
-def test_the_predictor_answers_at_the_size_of_the_picture(model, mode: str) -> None:  # noqa: F811
-    predictor = SaliencyPredictor(config(), model=model, mode=mode)
-    image = np.random.default_rng(0).integers(0, 256, (123, 181, 3)).astype(np.uint8)
-    saliency = predictor(image)
-    assert saliency.shape == (123, 181)
-    assert saliency.dtype == np.float32
-    assert saliency.min() >= 0
-    assert saliency.max() <= 1
-
-
-def test_folding_changes_no_answer(model) -> None:  # noqa: F811
-    import torch
-
-    image = np.random.default_rng(0).integers(0, 256, (100, 140, 3)).astype(np.uint8)
-    rgb = torch.from_numpy(image[:, :, ::-1].transpose(2, 0, 1).copy())
-    expected = model([{"image": rgb}])[0]["saliency"].numpy()
-    found = SaliencyPredictor(config(), model=model)(image)
-    assert np.abs(found - expected).mean() < 1e-4
-
-
-def test_what_is_no_picture_or_mode_is_refused(model) -> None:  # noqa: F811
-    with pytest.raises(ValueError, match="mode: expected one of quality, speed, found 'fast'"):
-        SaliencyPredictor(config(), model=model, mode="fast")
-    with pytest.raises(ValueError, match=r"expected uint8 \(H, W, 3\) BGR or a path"):
-        SaliencyPredictor(config(), model=model)(np.zeros((3, 3)))
-
-
-def test_missing_weights_are_named() -> None:
-    with pytest.raises(FileNotFoundError, match=r"MODEL\.WEIGHTS: no such file: nowhere\.pth"):
-        SaliencyPredictor(config("base", "MODEL.WEIGHTS", "nowhere.pth"))

@@ -11,7 +11,7 @@ from sor_ppa.inspyrenet.losses import CONSISTENCY_WEIGHT, pyramid_losses
 from sor_ppa.inspyrenet.network import InSPyReNetNetwork, SaliencyPyramid
 from tests.parity import deterministic
 
-from .fixtures import arrays, assert_close, filled_network, manifest, normalised
+from .fixtures import arrays, assert_close, filled_network, manifest, normalized
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,7 @@ def trained() -> tuple[InSPyReNetNetwork, SaliencyPyramid, dict[str, Tensor], Te
     entry, data = manifest()["r50_train"], arrays("r50_train")
     network = filled_network("r50_train").train()
     images = torch.cat(
-        [normalised(deterministic().image(i["key"], i["height"], i["width"])) for i in entry["images"]]
+        [normalized(deterministic().image(i["key"], i["height"], i["width"])) for i in entry["images"]]
     )
     shape = data["gt/shape"]
     bits = np.unpackbits(data["gt/bits"])[: shape.prod()].reshape(shape)

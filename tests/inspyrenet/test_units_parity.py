@@ -7,25 +7,28 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from detectron2.config import get_cfg
+from timm.models.res2net import Bottle2neck
+from timm.models.resnet import downsample_avg
 from torch import Tensor, nn
 from torch.optim import SGD
 
+from sor_ppa import add_sor_config
 from sor_ppa.inspyrenet.context import AxialBranch, ContextDecoder, ContextEncoder
 from sor_ppa.inspyrenet.layers import AxisAttention
 from sor_ppa.inspyrenet.losses import iou_loss, weighted_bce
 from sor_ppa.inspyrenet.preprocess import dynamic_size
 from sor_ppa.inspyrenet.pyramid import (
+    TAPS,
     _dilate,
     deconstruct,
     expand,
-    gaussian_kernel,
     reconstruct,
     reduce,
     transition_mask,
 )
-from sor_ppa.inspyrenet.res2net import Res2NetBlock
 from sor_ppa.inspyrenet.sica import ContextAttention
-from sor_ppa.solver import WarmupPolynomialLR
+from sor_ppa.solver import build_lr_scheduler
 
 from .fixtures import arrays, fill, manifest
 
@@ -61,7 +64,7 @@ def test_pyramid_operators(units: Any, case: str) -> None:
 
 
 def test_gaussian_kernel(units: Any) -> None:
-    check(gaussian_kernel().float()[None, None], units, "pyramid/kernel")
+    check(torch.outer(torch.tensor(TAPS), torch.tensor(TAPS))[None, None], units, "pyramid/kernel")
 
 
 @pytest.mark.parametrize("size", [17, 9, 5])
@@ -86,8 +89,10 @@ def module_of(name: str) -> nn.Module:
         "paa_d": lambda: ContextDecoder(48, 16),
         "sica_nolmap": lambda: ContextAttention(32, 16, (16, 16)),
         "sica_lmap": lambda: ContextAttention(32, 16, (16, 16), with_laplacian=True),
-        "res2net_stage_s2": lambda: Res2NetBlock(32, 16, stride=2, first=True),
-        "res2net_normal_d2": lambda: Res2NetBlock(64, 16, dilation=2),
+        "res2net_stage_s2": lambda: Bottle2neck(
+            32, 16, stride=2, downsample=downsample_avg(32, 64, 1, stride=2), norm_layer=nn.BatchNorm2d
+        ),
+        "res2net_normal_d2": lambda: Bottle2neck(64, 16, dilation=2, norm_layer=nn.BatchNorm2d),
     }[name]()
 
 
@@ -139,14 +144,13 @@ def test_losses(units: Any) -> None:
 
 def test_learning_rate_schedule() -> None:
     entry = manifest()["units"]["units"]["polylr"]
+    cfg = get_cfg()
+    add_sor_config(cfg)
+    cfg.SOLVER.LR_SCHEDULER_NAME = "WarmupPolynomialLR"
+    cfg.SOLVER.MAX_ITER, cfg.SOLVER.WARMUP_ITERS = entry["max_iteration"], entry["warmup_iteration"]
+    cfg.MODEL.INSPYRENET.LR_POWER, cfg.MODEL.INSPYRENET.LR_MINIMUM = entry["gamma"], entry["minimum_lr"]
     groups = [{"params": [nn.Parameter(torch.zeros(1))], "lr": rate} for rate in entry["base_lr"]]
-    schedule = WarmupPolynomialLR(
-        SGD(groups, lr=1.0),
-        entry["max_iteration"],
-        power=entry["gamma"],
-        minimum=entry["minimum_lr"],
-        warmup_iterations=entry["warmup_iteration"],
-    )
+    schedule = build_lr_scheduler(cfg, SGD(groups, lr=1.0))
     for step, rates in entry["lr_at_step"].items():
         schedule.last_epoch = int(step)
         np.testing.assert_allclose(schedule.get_lr(), rates, rtol=1e-9)

@@ -18,7 +18,7 @@ from sor_ppa.data.mapper import RankingDatasetMapper
 from sor_ppa.engine import Trainer
 from sor_ppa.predictor import SORPredictor
 from sor_ppa.visualization.annotate import Output, annotate
-from sor_ppa.visualization.salience import write_salience_sheets
+from sor_ppa.visualization.heatmap import write_salience_sheets
 from tests.fake_model import FakeModel
 
 from .test_detector import config, sample, small

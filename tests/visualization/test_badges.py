@@ -18,7 +18,7 @@ def _distances(badges):
     return apart[np.triu_indices(len(badges), 1)]
 
 
-def test_a_badge_stands_where_the_object_is_widest():
+def test_a_badge_is_placed_where_the_object_is_widest():
     pan = _disc(100, 120, 50)
     pan[115:125, 100:300] = True  # the handle draws the centroid away
     (badge,) = place_badges([(pan, 0, 0)], SIZE, [12.0], 8.0)
@@ -44,7 +44,7 @@ def test_badges_stay_inside_the_picture(x, y):
     assert r <= cy <= SIZE[0] - r
 
 
-def test_an_object_too_small_for_a_badge_gets_it_beside_with_a_line_to_it():
+def test_the_badge_of_a_tiny_object_is_beside_it_with_an_anchor_in_it():
     (badge,) = place_badges([(np.ones((5, 5), bool), 150, 100)], SIZE, [12.0], 8.0)
     assert badge.anchor is not None
     assert np.allclose(badge.anchor, (152.5, 102.5), atol=2)
@@ -67,13 +67,13 @@ def test_pictures_smaller_than_a_badge(size):
     assert 0 <= badge.center[1] <= size[0]
 
 
-def test_a_badge_at_the_corner_is_cut_not_refused():
+def test_a_badge_at_the_corner_is_cut():
     canvas = np.zeros((20, 20, 3), np.uint8)
     draw_badge(canvas, Badge((0, 0), 9), "100", np.array([255, 0, 0], np.uint8), 1.5)
     assert canvas.any()
 
 
-def test_numbers_are_readable_on_every_colour():
+def test_numbers_are_readable_on_every_color():
     for color in ([255, 206, 52], [60, 80, 172]):
         canvas = np.full((60, 60, 3), 90, np.uint8)
         draw_badge(canvas, Badge((30, 30), 25), "8", np.array(color, np.uint8), 2)

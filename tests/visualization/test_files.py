@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import cv2
@@ -5,7 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sor_ppa.visualization.files import ImageReadError, expand_inputs, read_image, result_names
+from sor_ppa.visualization.files import (
+    ImageReadError,
+    expand_inputs,
+    read_image,
+    result_names,
+    write_image,
+)
 
 
 def _touch(*paths):
@@ -33,7 +40,7 @@ def _gradient(mode):
         ("1", "a.png"),
     ],
 )
-def test_every_mode_becomes_bgr(tmp_path, mode, name):
+def test_every_mode_is_read_as_bgr(tmp_path, mode, name):
     picture = _gradient(mode)
     options = {"lossless": True} if name.endswith("webp") else {}
     picture.save(tmp_path / name, **options)
@@ -44,9 +51,17 @@ def test_every_mode_becomes_bgr(tmp_path, mode, name):
     np.testing.assert_allclose(image.astype(int), expected, atol=1)
 
 
-def test_channels_are_blue_green_red(tmp_path):
-    Image.new("RGB", (3, 2), (250, 100, 5)).save(tmp_path / "a.png")
-    assert read_image(tmp_path / "a.png")[0, 0].tolist() == [5, 100, 250]
+@pytest.mark.parametrize(
+    ("picture", "name", "bgr"),
+    [
+        (Image.new("RGB", (3, 2), (250, 100, 5)), "a.png", [5, 100, 250]),
+        (Image.new("RGBA", (3, 2), (0, 0, 0, 0)), "a.png", [255, 255, 255]),
+        (Image.fromarray(np.full((4, 4), 0.5, np.float32)), "a.tif", [128, 128, 128]),
+    ],
+)
+def test_colors_transparency_and_floats(tmp_path, picture, name, bgr):
+    picture.save(tmp_path / name)
+    assert (read_image(tmp_path / name) == bgr).all()
 
 
 def test_cmyk_jpeg(tmp_path):
@@ -54,11 +69,6 @@ def test_cmyk_jpeg(tmp_path):
     image = read_image(tmp_path / "a.jpg")
     assert image[0, 0].max() < 20
     assert image[0, -1].min() > 220
-
-
-def test_transparent_pixels_show_white(tmp_path):
-    Image.new("RGBA", (3, 2), (0, 0, 0, 0)).save(tmp_path / "a.png")
-    assert (read_image(tmp_path / "a.png") == 255).all()
 
 
 def test_transparent_palette_entries_show_white(tmp_path):
@@ -72,20 +82,15 @@ def test_transparent_palette_entries_show_white(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.tif"])
-def test_16_bit_greys_keep_their_upper_bits(tmp_path, name):
+def test_16_bit_grays_keep_their_upper_bits(tmp_path, name):
     values = (np.arange(256, dtype=np.uint16) * 257).reshape(16, 16)
     cv2.imwrite(str(tmp_path / name), values)
     np.testing.assert_array_equal(read_image(tmp_path / name)[:, :, 0].ravel(), np.arange(256))
 
 
-def test_16_bit_colours(tmp_path):
+def test_16_bit_colors(tmp_path):
     cv2.imwrite(str(tmp_path / "a.png"), np.full((4, 4, 3), (1000, 30000, 60000), np.uint16))
     np.testing.assert_allclose(read_image(tmp_path / "a.png")[0, 0], [3, 117, 234], atol=1)
-
-
-def test_float_greys(tmp_path):
-    Image.fromarray(np.full((4, 4), 0.5, np.float32)).save(tmp_path / "a.tif")
-    assert read_image(tmp_path / "a.tif")[0, 0].tolist() == [128, 128, 128]
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -103,7 +108,7 @@ def test_the_first_frame_counts(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"text", b"\x89PNG\r\n\x1a\nrubbish", b"\xff\xd8\xff\xe0rubbish"])
-def test_what_is_no_picture_is_named_in_one_line(tmp_path, content):
+def test_a_file_that_is_not_a_picture_is_named_in_one_line(tmp_path, content):
     (tmp_path / "a.png").write_bytes(content)
     with pytest.raises(ImageReadError, match=r"a\.png: ") as caught:
         read_image(tmp_path / "a.png")
@@ -119,9 +124,26 @@ def test_cut_off_pictures_are_refused(tmp_path):
         read_image(tmp_path / "a.jpg")
 
 
-def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(ImageReadError, match="no such file"):
-        read_image(tmp_path / "a.jpg")
+def test_pipes_and_dead_links_are_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "link.png").symlink_to("nowhere.png")
+    with pytest.raises(ImageReadError, match=r"pipe\.png: not a regular file"):
+        read_image(tmp_path / "pipe.png")
+    with pytest.raises(ImageReadError, match=r"link\.png: no such file"):
+        read_image(tmp_path / "link.png")
+    for inputs in ([tmp_path], [tmp_path / "pipe.png", tmp_path / "link.png"]):
+        files, faults = expand_inputs(inputs)
+        assert files == []
+        assert sorted(Path(fault.name).name for fault in faults) == ["link.png", "pipe.png"]
+
+
+@pytest.mark.parametrize("channels", [None, 3, 4])
+def test_written_pictures_are_read_back(tmp_path, channels):
+    image = np.arange(5 * 7 * (channels or 1), dtype=np.uint8).reshape(
+        (5, 7, channels) if channels else (5, 7)
+    )
+    write_image(tmp_path / "a.png", image)
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "a.png")), image)
 
 
 def test_files_folders_globs_and_lists_mix(tmp_path, monkeypatch):
@@ -166,7 +188,7 @@ def test_names_with_glob_characters_are_files_first(tmp_path):
         ("empty.txt", "names no picture"),
     ],
 )
-def test_what_leads_to_no_picture_is_a_fault(tmp_path, monkeypatch, item, reason):
+def test_unusable_inputs_are_faults(tmp_path, monkeypatch, item, reason):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty.txt").write_text("# nothing\n")

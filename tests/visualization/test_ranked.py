@@ -42,7 +42,7 @@ def test_objects_are_brighter_than_what_is_around_them():
     assert out[40:60, 40:60].mean() > 130
 
 
-def test_outline_has_the_colour_of_the_rank():
+def test_the_outline_has_the_color_of_the_rank():
     image = np.full((240, 320, 3), 128, np.uint8)
     masks = _boxes(240, 320, (20, 40, 120, 200), (180, 40, 300, 200))
     out = draw_ranked(image, masks, [2, 1])
@@ -62,12 +62,40 @@ def test_the_more_salient_object_lies_on_top():
         assert _distance(out[150, 100], gold) < 6
 
 
-def test_objects_without_rank_are_grey_and_untinted():
+def test_objects_without_rank_get_a_gray_outline_if_wanted():
     image = np.full((480, 640, 3), 60, np.uint8)
     masks = _boxes(480, 640, (100, 100, 300, 300), (400, 100, 600, 300))
-    out = draw_ranked(image, masks, [0, 1])
+    out = draw_ranked(image, masks, [0, 1], style=RankStyle(unranked=True))
     np.testing.assert_array_equal(out[200, 200], out[450, 50])
     assert min(_distance(p, UNRANKED) for p in out[200, 97:104]) < 120
+
+
+def test_objects_without_rank_are_drawn_by_default_only_if_none_has_a_rank():
+    masks = _boxes(120, 160, (10, 10, 60, 60), (80, 10, 150, 100))
+    np.testing.assert_array_equal(draw_ranked(_image(), masks, [0, 1]), draw_ranked(_image(), masks[1:], [1]))
+    default = draw_ranked(_image(), masks, [0, 0])
+    np.testing.assert_array_equal(
+        draw_ranked(_image(), masks, [0, 0], style=RankStyle(unranked=True)), default
+    )
+    assert (draw_ranked(_image(), masks, [0, 0], style=RankStyle(unranked=False)) != default).any()
+
+
+def test_duplicates_of_a_more_salient_object_are_left_out():
+    masks = _boxes(120, 160, (10, 10, 100, 100), (12, 12, 100, 100), (20, 20, 70, 70))
+    expected = draw_ranked(_image(), masks[[0, 2]], [1, 3])
+    np.testing.assert_array_equal(draw_ranked(_image(), masks, [1, 2, 3]), expected)
+    everything = draw_ranked(_image(), masks, [1, 2, 3], style=RankStyle(duplicate=2.0))
+    assert (everything != expected).any()
+
+
+def test_the_legend_shows_every_rank():
+    image, masks = (
+        np.full((480, 640, 3), 128, np.uint8),
+        _boxes(480, 640, *[(i, 0, i + 20, 20) for i in range(0, 600, 30)]),
+    )
+    out = draw_ranked(image, masks, np.arange(1, 21), style=RankStyle(legend=True))[440:]
+    for color in rank_colors(np.arange(1, 21)):
+        assert (out == color).all(2).any()
 
 
 def test_the_order_of_the_arguments_does_not_matter():
@@ -93,8 +121,8 @@ def test_a_picture_of_6000_pixels_has_lines_to_match():
     image = np.full((4000, 6000, 3), 128, np.uint8)
     out = draw_ranked(image, _boxes(4000, 6000, (1000, 1000, 5000, 3000)), [1])
     gold = rank_colors([1])[0]
-    gilded = sum(_distance(p, gold) < 10 for p in out[2500, 950:1050])
-    assert 15 < gilded < 40
+    gold_pixels = sum(_distance(p, gold) < 10 for p in out[2500, 950:1050])
+    assert 15 < gold_pixels < 40
 
 
 def test_specks_do_not_cover_the_object():
@@ -103,16 +131,16 @@ def test_specks_do_not_cover_the_object():
     masks[0, 104:376:4, 104:536:4] = False  # pinholes
     out = draw_ranked(image, masks, [1])
     gold = rank_colors([1])[0]
-    gilded = np.abs(out[150:200, 150:250].astype(int) - gold).sum(2) < 30
-    assert gilded.mean() < 0.05
+    gold_pixels = np.abs(out[150:200, 150:250].astype(int) - gold).sum(2) < 30
+    assert gold_pixels.mean() < 0.05
 
 
-def test_greyscale_pictures():
-    grey = _image()[:, :, 0]
+def test_grayscale_pictures():
+    gray = _image()[:, :, 0]
     masks = _boxes(120, 160, (20, 20, 100, 90))
-    expected = draw_ranked(np.repeat(grey[..., None], 3, axis=2), masks, [1])
-    np.testing.assert_array_equal(draw_ranked(grey, masks, [1]), expected)
-    np.testing.assert_array_equal(draw_ranked(grey[..., None], masks, [1]), expected)
+    expected = draw_ranked(np.repeat(gray[..., None], 3, axis=2), masks, [1])
+    np.testing.assert_array_equal(draw_ranked(gray, masks, [1]), expected)
+    np.testing.assert_array_equal(draw_ranked(gray[..., None], masks, [1]), expected)
 
 
 def test_hundreds_of_objects():
@@ -123,7 +151,7 @@ def test_hundreds_of_objects():
     assert draw_ranked(_image(), masks, ranks).shape == (120, 160, 3)
 
 
-def test_views_that_are_not_contiguous():
+def test_arrays_that_are_not_contiguous():
     image = _image()
     masks = np.moveaxis(np.ascontiguousarray(np.moveaxis(_boxes(120, 160, (20, 20, 99, 90)), 0, 2)), 2, 0)
     np.testing.assert_array_equal(
@@ -136,15 +164,15 @@ def test_views_that_are_not_contiguous():
     [
         ({"image_rgb": np.zeros((120, 160, 3), np.float32)}, "image: expected uint8"),
         ({"image_rgb": np.zeros((120, 160, 4), np.uint8)}, "image: expected uint8"),
-        ({"masks": np.zeros((1, 120, 161), bool)}, "masks: expected shape"),
+        ({"masks": np.zeros((1, 120, 161), bool)}, r"masks: expected bool \(1, 120, 160\)"),
         ({"masks": np.zeros((1, 120, 160), np.float32)}, "masks: expected bool"),
-        ({"ranks": [1, 2]}, "masks: expected shape"),
-        ({"ranks": [-1]}, "ranks: expected 0"),
+        ({"ranks": [1, 2]}, "masks: expected bool"),
+        ({"ranks": [-1]}, "ranks: expected integers of 0 or more, found -1"),
         ({"ranks": [0.5]}, "ranks: expected integers"),
         ({"scores": [0.5, 0.5]}, "scores: expected 1"),
     ],
 )
-def test_what_does_not_fit_is_named(change, message):
+def test_arguments_that_do_not_match_are_refused(change, message):
     arguments = {"image_rgb": _image(), "masks": np.ones((1, 120, 160), bool), "ranks": [1], **change}
     with pytest.raises(ValueError, match=message):
         draw_ranked(**arguments)

@@ -8,7 +8,7 @@ def _picture(height, width, value):
     return np.full((height, width, 3), value, np.uint8)
 
 
-def test_the_sheet_has_the_wanted_width_and_one_band_a_row():
+def test_the_sheet_has_the_given_width_and_one_band_per_row():
     pictures = [_picture(60, 80, v) for v in (10, 120, 200)]
     titles = ["Input", "Truth", "Prediction"]
     one = contact_sheet([pictures], titles, width=600)
@@ -18,13 +18,13 @@ def test_the_sheet_has_the_wanted_width_and_one_band_a_row():
     assert two.shape[0] - one.shape[0] >= 0.75 * (600 / 3 - 30)
 
 
-def test_pictures_stand_in_the_order_given():
+def test_pictures_keep_their_order():
     sheet = contact_sheet([[_picture(50, 50, v) for v in (0, 100, 200)]], ["a", "b", "c"], width=900)
     row = sheet[sheet.shape[0] // 2 + 40]
     assert [int(row[x, 0]) for x in (150, 450, 750)] == [0, 100, 200]
 
 
-def test_headings_and_labels_leave_ink():
+def test_headings_and_labels_are_drawn():
     picture = [_picture(50, 50, 128)]
     blank = contact_sheet([picture], [""], width=300)
     titled = contact_sheet([picture], ["Input"], width=300)
@@ -33,7 +33,7 @@ def test_headings_and_labels_leave_ink():
     assert labelled.shape[0] > titled.shape[0]
 
 
-def test_grey_maps_small_and_large_pictures_share_a_row():
+def test_gray_small_and_large_pictures_share_a_row():
     sheet = contact_sheet(
         [[np.full((30, 40), 255, np.uint8), _picture(900, 1200, 50), _picture(800, 100, 90)]],
         ["map", "large", "tall"],
@@ -42,7 +42,7 @@ def test_grey_maps_small_and_large_pictures_share_a_row():
     assert sheet.shape[2] == 3
 
 
-def test_a_short_row_leaves_paper():
+def test_a_short_row_leaves_its_last_cells_empty():
     sheet = contact_sheet([[_picture(50, 50, 0)]], ["a", "b"], width=400)
     assert sheet[-30:, 250:].min() > 200
 
@@ -52,25 +52,15 @@ def test_a_long_label_is_shortened_to_the_sheet():
     assert sheet[:, -4:].min() > 200
 
 
-def test_no_rows_give_the_headings_alone():
-    assert contact_sheet([], ["Input"], width=300).shape[0] > 0
-
-
 @pytest.mark.parametrize(
     ("rows", "titles", "labels", "message"),
     [
-        ([], [], None, "titles: expected at least one"),
-        ([[_picture(5, 5, 0)] * 2], ["a"], None, r"rows\[0\]: expected at most 1"),
+        ([], [], None, "titles: expected a heading for every column, found 0"),
+        ([[_picture(5, 5, 0)] * 2], ["a"], None, "titles: expected a heading for every column, found 1"),
         ([[_picture(5, 5, 0)]], ["a"], [], "row_labels: expected 1"),
-        ([[np.zeros((5, 5), np.float32)]], ["a"], None, r"rows\[0\]\[0\]: expected uint8"),
-        ([[np.zeros((0, 5, 3), np.uint8)]], ["a"], None, r"rows\[0\]\[0\]: expected uint8"),
+        ([], ["a"] * 10, None, "width: expected at least 160 for 10 columns, found 60"),
     ],
 )
-def test_what_does_not_fit_is_named(rows, titles, labels, message):
+def test_arguments_that_do_not_match_are_refused(rows, titles, labels, message):
     with pytest.raises(ValueError, match=message):
-        contact_sheet(rows, titles, row_labels=labels, width=300)
-
-
-def test_a_sheet_too_narrow_for_its_columns_is_refused():
-    with pytest.raises(ValueError, match="width: expected at least"):
-        contact_sheet([], ["a"] * 10, width=60)
+        contact_sheet(rows, titles, row_labels=labels, width=60)

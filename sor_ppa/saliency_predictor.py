@@ -1,0 +1,94 @@
+"""From pictures to saliency maps."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from numpy.typing import NDArray
+
+from .building import build_checked_model
+from .checkpoint import SORCheckpointer
+from .cpu_inference import tune_for_inference
+from .inspyrenet import InSPyReNet
+from .pictures import Picture, to_bgr
+
+__all__ = ["MODES", "SaliencyPredictor"]
+
+logger = logging.getLogger(__name__)
+
+MODES = ("quality", "speed")
+"""Quality: as configured, in float32. Speed: one pass at BASE_SIZE, in bfloat16 if that is faster."""
+
+
+class SaliencyPredictor:
+    """A saliency model with loaded weights, tuned for inference, that resizes as published.
+
+    Args:
+        cfg: with ``MODEL.META_ARCHITECTURE: InSPyReNet``.
+        model: used instead of one built from ``cfg`` with ``MODEL.WEIGHTS``; it is copied.
+        mode: of :data:`MODES`.
+
+    Raises:
+        ValueError: another meta-architecture or mode.
+        FileNotFoundError: the file of ``MODEL.WEIGHTS`` does not exist.
+    """
+
+    def __init__(self, cfg: CfgNode, *, model: InSPyReNet | None = None, mode: str = "quality") -> None:
+        if mode not in MODES:
+            raise ValueError(f"mode: expected one of {', '.join(MODES)}, found {mode!r}")
+        if cfg.MODEL.META_ARCHITECTURE != "InSPyReNet":
+            raise ValueError(f"config: expected a saliency model, found {cfg.MODEL.META_ARCHITECTURE}")
+        self.model = _load(cfg) if model is None else copy.deepcopy(model)
+        tune_for_inference(self.model)
+        if mode == "speed":
+            self.model.dynamic, self.model.threshold = False, 0
+        self._bgr = cfg.INPUT.FORMAT == "BGR"
+        self._bfloat16 = mode == "speed" and _fast_bfloat16(self.model.device)
+
+    def __call__(self, picture: Picture) -> NDArray[np.float32]:
+        """Return the saliency map of a picture.
+
+        Args:
+            picture: see :func:`to_bgr`; arrays are BGR, as from ``cv2.imread``.
+
+        Returns:
+            (H, W) in [0, 1].
+
+        Raises:
+            ValueError: not a picture.
+        """
+        image = to_bgr(picture)
+        image = image if self._bgr else image[:, :, ::-1]
+        tensor = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+        with (
+            torch.inference_mode(),
+            torch.autocast(self.model.device.type, dtype=torch.bfloat16, enabled=self._bfloat16),
+        ):
+            (result,) = self.model.inference([{"image": tensor}])
+        return result["saliency"].float().cpu().numpy()
+
+
+def _load(cfg: CfgNode) -> Any:
+    weights = cfg.MODEL.WEIGHTS
+    if weights and "://" not in weights and not os.path.isfile(weights):
+        raise FileNotFoundError(f'MODEL.WEIGHTS: no such file: {weights} ("" gives random weights)')
+    model = build_checked_model(cfg)
+    if weights:
+        SORCheckpointer(model).load(weights)
+    else:
+        logger.warning("MODEL.WEIGHTS is empty: the weights are random, and so are the maps")
+    return model
+
+
+def _fast_bfloat16(device: torch.device) -> bool:
+    """Return whether the device computes bfloat16 faster than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return device.type == "cpu" and supported is not None and bool(supported())
