@@ -133,7 +133,7 @@ def _members(archive: Path, stack: ExitStack) -> Iterator[tuple[str, Callable[[]
                 yield info.filename, lambda info=info: bundle.open(info)  # type: ignore[misc]
         return
     try:
-        tar = stack.enter_context(tarfile.open(archive))
+        tar = stack.enter_context(tarfile.open(archive))  # noqa: SIM115  (the stack closes it)
     except tarfile.ReadError as error:
         raise ZooError(f"{archive}: expected a zip or tar archive, found another kind of file") from error
     for member in tar:
