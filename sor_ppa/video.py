@@ -29,7 +29,7 @@ _DEFAULT_ENCODERS = ("libx264", "libopenh264", "mpeg4")
 _TRANSPARENT = {".webm": ("libvpx-vp9", "yuva420p"), ".mov": ("qtrle", "argb"), ".mkv": ("ffv1", "yuva444p")}
 
 
-class VideoError(Exception):
+class VideoError(ValueError):
     """A video that cannot be read or written; one line for the user."""
 
 

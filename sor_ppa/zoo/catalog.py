@@ -12,7 +12,7 @@ import yaml
 __all__ = ["Entry", "ZooError", "catalog"]
 
 
-class ZooError(Exception):
+class ZooError(ValueError):
     """A model or dataset that cannot be fetched or found; one line for the user."""
 
 
