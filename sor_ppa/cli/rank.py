@@ -19,7 +19,8 @@ examples:
   sor-ppa rank photos/ --format coco                one JSON file for the whole folder
   sor-ppa rank --watch incoming/                    rank what arrives
 
-For each photo NAME: NAME_ranked.jpg (outlines and badges, 1 = most salient), NAME_saliency.png (gray map) and NAME.json.
+For each photo NAME: NAME_ranked.jpg (outlines and badges, 1 = most salient), NAME_saliency.png (gray map) and
+NAME.json.
 Photos that are done are skipped. Photos that cannot be read are listed in unreadable.json.
 """
 

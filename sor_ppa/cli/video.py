@@ -19,7 +19,8 @@ examples:
   sor-ppa video clip.mp4 --summary frames/         the frames at which the most salient object changes
   sor-ppa video /dev/video0 --output seen.mkv      a webcam; Ctrl-C ends
 
-Objects keep their number and badges are smoothed over time. Frame rate, size, bit rate and sound are the input's.
+Objects keep their number, and badges are smoothed over time. Frame rate, size, bit rate and sound are those of
+the input.
 """
 
 
@@ -42,7 +43,8 @@ def run(options: argparse.Namespace) -> int:
         frames = key_frames(rank_frames(read_frames(options.input), predictor), top=options.top)
         options.summary.mkdir(parents=True, exist_ok=True)
         count = 0
-        for count, frame in enumerate(frames, 1):
+        for frame in frames:
+            count += 1
             write_image(options.summary / f"{source.stem}_{frame.index:06d}.jpg", frame.result.draw())
             sys.stdout.write(f"{frame.seconds:.2f} s: frame {frame.index}\n")
         return 0 if count else 1
