@@ -19,8 +19,8 @@ examples:
   sor-ppa crop photos/ --aspect 1:1
   sor-ppa crop photo.jpg --size 640x480 --output thumbnails
 
-The crop is the largest window of the aspect. It never cuts the most salient object while that fits. Then it
-keeps as many of the others as it can, in the order of their ranks. crops.json lists the objects that were cut.
+The crop is the largest window of the aspect. It never cuts the most salient object while that fits. Then
+it keeps as many of the others as it can, in the order of their ranks. crops.json lists what was cut.
 """
 
 

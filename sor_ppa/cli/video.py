@@ -19,7 +19,7 @@ examples:
   sor-ppa video clip.mp4 --summary frames/         the frames at which the most salient object changes
   sor-ppa video /dev/video0 --output seen.mkv      a webcam; Ctrl-C ends
 
-Objects keep their number, and badges are smoothed over time. Frame rate, size, bit rate and sound are those of
+Objects keep their number, and badges are smoothed over time. Frame rate, size, bit rate and sound are as in
 the input.
 """
 
