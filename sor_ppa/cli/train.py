@@ -1,0 +1,38 @@
+"""``sor-ppa train``: train or evaluate a model, with the options of detectron2's ``train_net.py``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from detectron2.engine import default_argument_parser
+
+from ..checkpoint import CheckpointError
+from ..config import ConfigError
+from ..data import DatasetError
+from ..engine import run
+from ..launching import start
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train or, with ``--eval-only``, evaluate; return the exit status."""
+    options = default_argument_parser().parse_args(arguments)
+    start(
+        _process,
+        options.num_gpus,
+        options.num_machines,
+        options.machine_rank,
+        options.dist_url,
+        (options,),
+    )
+    return 0
+
+
+def _process(options: argparse.Namespace) -> None:
+    try:
+        run(options)
+    except (CheckpointError, ConfigError, DatasetError) as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,63 @@
+"""``sor-ppa video``: rank the objects of a video."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+from ..video import key_frames, rank_frames, rank_video, read_frames
+from ..visualization.files import write_image
+from ._model import add_model_arguments, load_predictor
+
+_EPILOG = """\
+examples:
+  sor-ppa video clip.mp4                           clip_ranked.mp4, .jsonl and .attention.png
+  sor-ppa video clip.mp4 --output out.webm
+  sor-ppa video clip.mp4 --summary frames/         the frames at which the most salient object changes
+  sor-ppa video /dev/video0 --output seen.mkv      a webcam; Ctrl-C ends
+
+Objects keep their number, and badges are smoothed over time. Frame rate, size, bit rate and sound are as in
+the input.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the sub-command."""
+    parser.epilog = _EPILOG
+    parser.add_argument("input", metavar="INPUT", help="a video file, a device or a stream address")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="default: INPUT_ranked, same container")
+    parser.add_argument("--summary", type=Path, metavar="DIR", help="write key frames instead of a video")
+    parser.add_argument("--top", type=int, default=1, metavar="N", help="objects that a summary follows")
+    parser.add_argument("--no-plot", action="store_true", help="no plot of attention over time")
+    add_model_arguments(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the sub-command and return its exit status."""
+    source = Path(options.input)
+    predictor = load_predictor(options)
+    if options.summary:
+        frames = key_frames(rank_frames(read_frames(options.input), predictor), top=options.top)
+        options.summary.mkdir(parents=True, exist_ok=True)
+        count = 0
+        for frame in frames:
+            count += 1
+            write_image(options.summary / f"{source.stem}_{frame.index:06d}.jpg", frame.result.draw())
+            sys.stdout.write(f"{frame.seconds:.2f} s: frame {frame.index}\n")
+        return 0 if count else 1
+    suffix = source.suffix if source.is_file() else ".mkv"
+    output = options.output or source.with_name(f"{source.stem}_ranked{suffix}")
+    if output.resolve() == source.resolve():
+        raise ValueError(f"{output}: is the input; choose another --output")
+    with tqdm(unit="frame") as bar:
+
+        def progress(done: int, total: int | None) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        count = rank_video(options.input, output, predictor, plot=not options.no_plot, progress=progress)
+    sys.stdout.write(f"{output}: {count} frames\n")
+    return 0

@@ -1,0 +1,395 @@
+"""Ranking many photos: skip what is done, keep what is finished, report what cannot be read."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from .atomic import atomic_write
+from .predictor import SORPredictor
+from .results import RankedImage
+from .visualization import RankStyle
+from .visualization.files import ImageReadError, check_not_inputs, read_image, result_names, write_image
+
+__all__ = ["FileOutput", "Output", "Summary", "TableOutput", "rank_files", "watch_folder"]
+
+_log = logging.getLogger(__name__)
+_JPEG_SIDE = 65500  # largest side of a JPEG picture in pixels
+REPORT = "unreadable.json"
+
+
+class Output(Protocol):
+    """Where results go; see :class:`FileOutput` and :class:`TableOutput`."""
+
+    folder: Path
+
+    def paths(self, name: str) -> Sequence[Path]:
+        """Return the files that a picture's results take."""
+
+    def done(self, file: Path, name: str) -> bool:
+        """Return whether the results of a picture are complete."""
+
+    def write(self, file: Path, name: str, result: RankedImage) -> None:
+        """Write the results of one picture."""
+
+    def finish(self) -> None:
+        """Write what covers all pictures."""
+
+
+@dataclass(frozen=True)
+class FileOutput:
+    """A drawing, a saliency map and a JSON file for each picture.
+
+    Attributes:
+        folder: created if it does not exist.
+        model: name of the model, written into the JSON; results of another model count as not done.
+        extension: of the drawings, "jpg" or "png".
+        masks: format of the masks in the JSON files.
+        scores: draw confidences below the badges.
+        style: how to draw.
+    """
+
+    folder: Path
+    model: str | None = None
+    extension: Literal["jpg", "png"] = "jpg"
+    masks: Literal["rle", "polygons"] = "rle"
+    scores: bool = False
+    style: RankStyle | None = None
+
+    def paths(self, name: str) -> tuple[Path, Path, Path]:
+        """Return the paths of the drawing, the saliency map and the JSON file of a picture."""
+        ends = (f"_ranked.{self.extension}", "_saliency.png", ".json")
+        drawn, gray, record = (self.folder / f"{name}{end}" for end in ends)
+        return drawn, gray, record
+
+    def done(self, file: Path, name: str) -> bool:
+        """Return whether the JSON file, which is written last, is of this picture and model."""
+        record = self.paths(name)[2]
+        try:
+            content = json.loads(record.read_text("utf-8"))
+            fresh = record.stat().st_mtime_ns >= file.stat().st_mtime_ns
+            return fresh and (content["file"], content["model"]) == (str(file), self.model)
+        except (OSError, ValueError, LookupError, TypeError):
+            return False
+
+    def write(self, file: Path, name: str, result: RankedImage) -> None:
+        """Write the three files."""
+        drawn, gray, record = self.paths(name)
+        if max(result.height, result.width) > _JPEG_SIDE:
+            drawn = drawn.with_suffix(".png")
+        write_image(drawn, result.draw(scores=self.scores, style=self.style))
+        write_image(gray, result.saliency_map())
+        content = {**result.to_json(self.masks), "file": str(file), "model": self.model}
+        with atomic_write(record) as part:
+            part.write_text(json.dumps(content, allow_nan=False) + "\n", "utf-8")
+
+    def finish(self) -> None:
+        """Do nothing: every picture has files of its own."""
+
+
+@dataclass
+class TableOutput:
+    """One file for all pictures: COCO JSON or Parquet, one row an object.
+
+    Finished pictures are noted line by line in ``<file>.journal``, so that a run that was killed continues.
+
+    Attributes:
+        folder: created if it does not exist.
+        kind: "coco" (``predictions.json``) or "parquet" (``predictions.parquet``).
+        model: name of the model, written into the file.
+    """
+
+    folder: Path
+    kind: Literal["coco", "parquet"]
+    model: str | None = None
+    _images: dict[str, dict[str, Any]] | None = field(default=None, repr=False)
+
+    @property
+    def file(self) -> Path:
+        """The file of all pictures."""
+        return self.folder / f"predictions.{'json' if self.kind == 'coco' else 'parquet'}"
+
+    @property
+    def _journal(self) -> Path:
+        return self.folder / f"{self.file.name}.journal"
+
+    def paths(self, name: str) -> tuple[Path, ...]:
+        """Return the file of all pictures."""
+        return (self.file,)
+
+    def done(self, file: Path, name: str) -> bool:
+        """Return whether the picture is in the journal, with the same model."""
+        if self._images is None:
+            self._images = dict(self._read_journal())
+        entry = self._images.get(str(file))
+        return entry is not None and entry["model"] == self.model
+
+    def write(self, file: Path, name: str, result: RankedImage) -> None:
+        """Add a line to the journal."""
+        entry = {**result.to_json(), "file": str(file), "model": self.model}
+        with self._journal.open("a", encoding="utf-8") as journal:
+            journal.write(json.dumps(entry, allow_nan=False) + "\n")
+
+    def finish(self) -> None:
+        """Write the file from the journal."""
+        images = dict(self._read_journal())
+        with atomic_write(self.file) as part:
+            (_write_coco if self.kind == "coco" else _write_parquet)(part, list(images.values()))
+
+    def _read_journal(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        if not self._journal.is_file():
+            return
+        with self._journal.open(encoding="utf-8") as journal:
+            for line in journal:
+                try:
+                    entry = json.loads(line)
+                except ValueError:  # the last line of a killed run
+                    continue
+                yield entry["file"], entry
+
+
+@dataclass
+class Summary:
+    """Counts of :func:`rank_files`.
+
+    Attributes:
+        images: pictures ranked and written.
+        objects: objects found in them.
+        ranked: objects with a rank.
+        skipped: pictures that were done before.
+        unreadable: file and reason of each picture that could not be read.
+        seconds: total time.
+    """
+
+    images: int = 0
+    objects: int = 0
+    ranked: int = 0
+    skipped: int = 0
+    unreadable: list[tuple[str, str]] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        each = f", {self.seconds / self.images:.2f} s per image" if self.images else ""
+        before = f", {self.skipped} done before" if self.skipped else ""
+        bad = f", {len(self.unreadable)} unreadable" if self.unreadable else ""
+        return f"{self.images} images, {self.objects} objects ({self.ranked} ranked){each}{before}{bad}"
+
+
+def rank_files(
+    predictor: SORPredictor,
+    files: Sequence[Path],
+    output: Output,
+    *,
+    names: Sequence[str] | None = None,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> Summary:
+    """Rank the objects of picture files and write the results.
+
+    While the predictor works on one batch, the next one is read and the previous one is written. A picture
+    that cannot be read is listed in ``unreadable.json``; the others are not affected.
+
+    Args:
+        predictor: the ranker.
+        files: pictures, see ``expand_inputs``.
+        output: what to write, and where.
+        names: of the results; by default after the files.
+        overwrite: also rank pictures that are done.
+        progress: show a progress bar.
+
+    Raises:
+        ValueError: a result would overwrite one of the pictures.
+        OSError: the results cannot be written.
+    """
+    items = list(zip(files, names or result_names(files), strict=True))
+    check_not_inputs((path for _, name in items for path in output.paths(name)), files)
+    output.folder.mkdir(parents=True, exist_ok=True)
+    todo = [item for item in items if overwrite or not output.done(*item)]
+    summary, start = Summary(skipped=len(items) - len(todo)), time.perf_counter()
+    with tqdm(total=len(todo), unit="image", disable=not (progress and todo)) as bar, logging_redirect_tqdm():
+        for (file, _), result in _ranked(predictor, todo, output):
+            if isinstance(result, ImageReadError):
+                _log.error("%s", result)
+                summary.unreadable.append((str(file), str(result).removeprefix(f"{file}: ")))
+            else:
+                summary.images += 1
+                summary.objects += len(result.objects)
+                summary.ranked += int((result.ranks > 0).sum())
+            bar.update()
+    output.finish()
+    _report(output.folder, summary)
+    summary.seconds = time.perf_counter() - start
+    return summary
+
+
+def watch_folder(
+    predictor: SORPredictor,
+    folder: Path,
+    output: Output,
+    *,
+    suffixes: Sequence[str],
+    interval: float = 1.0,
+    rounds: int | None = None,
+) -> None:
+    """Rank pictures as they arrive in a folder, until interrupted.
+
+    A picture is read when its size did not change for one interval, so that half-copied files wait.
+
+    Args:
+        predictor: the ranker.
+        folder: to watch, without its subfolders.
+        output: what to write, and where.
+        suffixes: of pictures.
+        interval: seconds between two looks.
+        rounds: number of looks; None for no end.
+    """
+    sizes: dict[Path, int] = {}
+    finished: set[Path] = set()
+    while rounds is None or rounds > 0:
+        entries = [p for p in sorted(folder.iterdir()) if p.suffix.lower() in suffixes and p.is_file()]
+        now = {path: path.stat().st_size for path in entries if path not in finished}
+        ready = [path for path, size in now.items() if sizes.get(path) == size > 0]
+        sizes = now
+        if ready:
+            # the whole name, so that later files of the same stem cannot change it
+            names = [path.name.replace(".", "_") for path in ready]
+            summary = rank_files(predictor, ready, output, names=names, progress=False)
+            finished.update(ready)
+            _log.warning("%s", summary)
+        if rounds is not None:
+            rounds -= 1
+        if rounds != 0:
+            time.sleep(interval)
+
+
+def _ranked(
+    predictor: SORPredictor, items: Sequence[tuple[Path, str]], output: Output
+) -> Iterator[tuple[tuple[Path, str], RankedImage | ImageReadError]]:
+    """Yield each item with its result once that is written, or with the error of reading it."""
+    size = predictor.batch_size
+    chunks = [items[i : i + size] for i in range(0, len(items), size)]
+    with ThreadPoolExecutor(2) as pool:
+        waiting = pool.submit(_read, chunks[0]) if chunks else None
+        writing: list[tuple[Any, RankedImage, Future[None]]] = []
+        for number in range(len(chunks)):
+            assert waiting is not None
+            loaded = waiting.result()
+            waiting = pool.submit(_read, chunks[number + 1]) if number + 1 < len(chunks) else None
+            good = [(item, picture) for item, picture in loaded if not isinstance(picture, ImageReadError)]
+            results = predictor([picture for _, picture in good])
+            yield from _finished(writing)  # at most one batch waits for the disk
+            writing = [
+                (item, result, pool.submit(output.write, *item, result))
+                for (item, _), result in zip(good, results, strict=True)
+            ]
+            yield from ((item, p) for item, p in loaded if isinstance(p, ImageReadError))
+        yield from _finished(writing)
+
+
+def _finished(
+    writing: Iterable[tuple[tuple[Path, str], RankedImage, Future[None]]],
+) -> Iterator[tuple[tuple[Path, str], RankedImage]]:
+    for item, result, future in writing:
+        future.result()
+        yield item, result
+
+
+def _read(
+    items: Sequence[tuple[Path, str]],
+) -> list[tuple[tuple[Path, str], NDArray[np.uint8] | ImageReadError]]:
+    loaded: list[tuple[tuple[Path, str], NDArray[np.uint8] | ImageReadError]] = []
+    for item in items:
+        try:
+            loaded.append((item, read_image(item[0])))
+        except ImageReadError as error:
+            loaded.append((item, error))
+    return loaded
+
+
+def _report(folder: Path, summary: Summary) -> None:
+    """Write the files that cannot be read, or remove the report of an earlier run."""
+    path = folder / REPORT
+    if summary.unreadable:
+        rows = [{"file": file, "reason": reason} for file, reason in summary.unreadable]
+        with atomic_write(path) as part:
+            part.write_text(json.dumps(rows, indent=1) + "\n", "utf-8")
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _write_coco(path: Path, images: Sequence[dict[str, Any]]) -> None:
+    """Write the images, and their objects as annotations; ranks are 1 for the most salient object."""
+    annotations: list[dict[str, Any]] = []
+    for number, image in enumerate(images, 1):
+        for entry in image["objects"]:
+            left, top, right, bottom = entry["box"]
+            own = {"id": len(annotations) + 1, "image_id": number, "category_id": 1, "iscrowd": 0}
+            own["bbox"] = [left, top, round(right - left, 2), round(bottom - top, 2)]
+            annotations.append(own | {k: v for k, v in entry.items() if k != "box"})
+    content = {
+        "info": {"description": "ranked by sor_ppa", "model": images[0]["model"] if images else None},
+        "images": [
+            {
+                "id": n,
+                "file_name": os.path.basename(i["file"]),
+                "path": i["file"],
+                "height": i["height"],
+                "width": i["width"],
+            }
+            for n, i in enumerate(images, 1)
+        ],
+        "categories": [{"id": 1, "name": "salient object"}],
+        "annotations": annotations,
+    }
+    path.write_text(json.dumps(content, allow_nan=False) + "\n", "utf-8")
+
+
+def _write_parquet(path: Path, images: Sequence[dict[str, Any]]) -> None:
+    """Write one row an object; the schema's metadata lists the images, so that empty ones are not lost."""
+    try:
+        import pyarrow as pa
+        from pyarrow import parquet
+    except ImportError as error:
+        raise ValueError(
+            "--format parquet: expected the package pyarrow; run: pip install pyarrow"
+        ) from error
+    rows = [
+        {
+            "image": image["file"],
+            "height": image["height"],
+            "width": image["width"],
+            **{key: entry[key] for key in ("rank", "rank_score", "score", "class", "box", "area")},
+            "segmentation": entry["segmentation"]["counts"],
+        }
+        for image in images
+        for entry in image["objects"]
+    ]
+    number = pa.float64()
+    schema = pa.schema(
+        [
+            ("image", pa.string()),
+            ("height", pa.int32()),
+            ("width", pa.int32()),
+            ("rank", pa.int32()),
+            ("rank_score", number),
+            ("score", number),
+            ("class", pa.string()),
+            ("box", pa.list_(number, 4)),
+            ("area", pa.int64()),
+            ("segmentation", pa.string()),
+        ],
+        metadata={"images": json.dumps([image["file"] for image in images])},
+    )
+    parquet.write_table(pa.Table.from_pylist(rows, schema=schema), path)

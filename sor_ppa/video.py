@@ -1,0 +1,328 @@
+"""Ranked video: frames in, frames with steady ranks out, and who was most salient when."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .atomic import atomic_write
+from .predictor import RankedImage, SORPredictor
+from .tracking import TrackedObject, Tracker
+
+__all__ = ["RankedFrame", "VideoError", "key_frames", "rank_frames", "rank_video", "read_frames"]
+
+_log = logging.getLogger(__name__)
+# by suffix: encoders in order of preference, the first that this PyAV has is used
+_ENCODERS = {".webm": ("libvpx-vp9", "libvpx"), ".avi": ("mpeg4",), ".gif": ("gif",)}
+_DEFAULT_ENCODERS = ("libx264", "libopenh264", "mpeg4")
+_TRANSPARENT = {".webm": ("libvpx-vp9", "yuva420p"), ".mov": ("qtrle", "argb"), ".mkv": ("ffv1", "yuva444p")}
+
+
+class VideoError(ValueError):
+    """A video that cannot be read or written; one line for the user."""
+
+
+@dataclass(frozen=True)
+class RankedFrame:
+    """One frame.
+
+    Attributes:
+        index: from 0.
+        seconds: since the start.
+        picture: (H, W, 3) uint8 RGB.
+        result: objects, with the steady ranks.
+        objects: identity and rank of each object of ``result``.
+    """
+
+    index: int
+    seconds: float
+    picture: NDArray[np.uint8]
+    result: RankedImage
+    objects: tuple[TrackedObject, ...]
+
+    def to_json(self, masks: str = "rle") -> dict[str, Any]:
+        """Return plain data for ``json.dump``; every object has a ``track`` number."""
+        content = self.result.to_json(masks)  # type: ignore[arg-type]
+        for entry, tracked in zip(content["objects"], self.objects, strict=True):
+            entry["track"] = tracked.track
+        return {"frame": self.index, "seconds": round(self.seconds, 4), **content}
+
+
+def read_frames(source: str | os.PathLike[str]) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+    """Yield the frames of a video file, a device or a stream address.
+
+    Args:
+        source: a file, an address that FFmpeg reads, or a device such as ``/dev/video0``.
+
+    Yields:
+        Seconds since the start, and the frame as (H, W, 3) uint8 RGB.
+
+    Raises:
+        VideoError: it cannot be opened or holds no video. A damaged end is logged and ends the frames.
+    """
+    av = _av()
+    with _open(source) as container:
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        rate = float(stream.average_rate or 25)
+        try:
+            for index, frame in enumerate(container.decode(stream)):
+                yield frame.time if frame.time is not None else index / rate, frame.to_ndarray(format="rgb24")
+        except av.FFmpegError as error:
+            _log.warning("%s: the video ends early: %s", source, error)
+
+
+def rank_frames(
+    frames: Iterable[tuple[float, NDArray[np.uint8]]], predictor: SORPredictor, tracker: Tracker | None = None
+) -> Iterator[RankedFrame]:
+    """Rank the objects of frames with steady identities and ranks.
+
+    Args:
+        frames: seconds and pictures (H, W, 3) uint8 RGB, in order.
+        predictor: ranks ``predictor.batch_size`` frames at once.
+        tracker: keeps the identities; a new one by default.
+
+    Yields:
+        One result a frame. Memory does not grow with their number.
+    """
+    tracker = tracker or Tracker()
+    source, index = iter(frames), 0
+    while batch := list(islice(source, predictor.batch_size)):
+        pictures = [np.ascontiguousarray(picture[:, :, ::-1]) for _, picture in batch]
+        for (seconds, picture), result in zip(batch, predictor(pictures), strict=True):
+            tracked = tracker.update(result, picture)
+            objects = [replace(o, rank=t.rank) for o, t in zip(result.objects, tracked, strict=True)]
+            yield RankedFrame(
+                index, seconds, picture, replace(result, objects=tuple(objects)), tuple(tracked)
+            )
+            index += 1
+
+
+def rank_video(
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    predictor: SORPredictor,
+    *,
+    plot: bool = True,
+    progress: Callable[[int, int | None], None] | None = None,
+) -> int:
+    """Write a video with masks and rank badges, a JSON line a frame, and a plot of attention over time.
+
+    Size, frame rate, bit rate and container are those of the source, and its sound is copied. Beside
+    ``output`` stand ``<output>.jsonl`` and ``<output>.attention.png``.
+
+    Args:
+        source: a video that :func:`read_frames` reads.
+        output: file; its suffix chooses the container.
+        predictor: the ranker.
+        plot: write the plot.
+        progress: called with the frames done and their number, None where the source does not say it.
+
+    Returns:
+        The number of frames.
+
+    Raises:
+        VideoError: the source cannot be read or the output cannot be written.
+    """
+    target, history = Path(output), []
+    count = 0
+    with ExitStack() as stack:
+        draft = stack.enter_context(atomic_write(target))
+        lines = stack.enter_context(atomic_write(target.with_suffix(".jsonl")))
+        log = stack.enter_context(lines.open("w", encoding="utf-8"))
+        writer = stack.enter_context(_Writer(source, draft, target.suffix.lower()))
+        for frame in rank_frames(read_frames(source), predictor):
+            writer.write(frame.result.draw(frame.picture[:, :, ::-1]))
+            log.write(json.dumps(frame.to_json()) + "\n")
+            history.append((frame.seconds, [(t.track, t.rank) for t in frame.objects if t.rank is not None]))
+            count += 1
+            if progress:
+                progress(count, writer.frames)
+    if not count:
+        raise VideoError(f"{source}: expected frames, found none")
+    if plot:
+        _plot(history, target.with_suffix(".attention.png"))
+    return count
+
+
+def key_frames(frames: Iterable[RankedFrame], *, top: int = 1, hold: int = 5) -> Iterator[RankedFrame]:
+    """Yield the frames at which the most salient objects change: a summary of the video.
+
+    This is the second application that the PPA paper names (ICCV 2021, section 1).
+
+    Args:
+        frames: ranked frames.
+        top: how many of the most salient objects count.
+        hold: frames for which a change must last.
+    """
+    current: tuple[int, ...] | None = None
+    candidate: tuple[tuple[int, ...], RankedFrame, int] | None = None
+    for frame in frames:
+        by_rank = sorted((t.rank, t.track) for t in frame.objects if t.rank is not None)
+        leaders = tuple(sorted(track for _, track in by_rank[:top]))
+        if leaders == current:
+            candidate = None
+            continue
+        if candidate is None or candidate[0] != leaders:
+            candidate = (leaders, frame, 1)
+        else:
+            candidate = (leaders, candidate[1], candidate[2] + 1)
+        if candidate[2] >= hold or current is None:
+            current = leaders
+            yield candidate[1]
+            candidate = None
+
+
+class _Writer:
+    """Encode frames in the manner of the source, with its sound."""
+
+    def __init__(
+        self, source: str | os.PathLike[str], path: Path, suffix: str, transparent: bool = False
+    ) -> None:
+        self._av = _av()
+        self._source = _open(source)
+        video = self._source.streams.video[0]
+        self.frames: int | None = video.frames or None
+        self._video = video
+        kind = {".mkv": "matroska", ".m4v": "mp4"}.get(suffix, suffix.lstrip(".") or "mp4")
+        try:
+            self._out = self._av.open(str(path), "w", format=kind)
+            self._encoder = self._add_video(suffix, transparent)
+        except (self._av.FFmpegError, ValueError) as error:
+            self._source.close()
+            raise VideoError(
+                f"{suffix}: expected a video container, found one that cannot be written"
+            ) from error
+        self._sounds = {} if transparent else self._add_sound()
+        self._size: tuple[int, int] | None = None
+
+    def __enter__(self) -> _Writer:
+        return self
+
+    def write(self, picture: NDArray[np.uint8]) -> None:
+        """Encode the next frame, (H, W, 3 or 4) uint8 RGB(A)."""
+        if self._size is None:
+            height, width = picture.shape[:2]
+            even = self._encoder.pix_fmt in ("yuv420p", "yuva420p")
+            self._size = (width - width % 2, height - height % 2) if even else (width, height)
+            self._encoder.width, self._encoder.height = self._size
+        width, height = self._size
+        layout = "rgba" if picture.shape[2] == 4 else "rgb24"
+        frame = self._av.VideoFrame.from_ndarray(
+            np.ascontiguousarray(picture[:height, :width]), format=layout
+        )
+        self._out.mux(self._encoder.encode(frame))
+
+    def __exit__(self, kind: Any, value: Any, trace: Any) -> None:
+        try:
+            if kind is None and self._size is not None:
+                self._out.mux(self._encoder.encode(None))
+                self._copy_sound()
+        finally:
+            self._out.close()
+            self._source.close()
+
+    def _add_video(self, suffix: str, transparent: bool) -> Any:
+        rate = self._video.average_rate or Fraction(25)
+        if transparent:
+            if suffix not in _TRANSPARENT:
+                raise VideoError(f"{suffix}: expected {', '.join(_TRANSPARENT)} for transparent video")
+            name, layout = _TRANSPARENT[suffix]
+        else:
+            name = self._encoder_name(suffix)
+            layout = "rgb8" if name == "gif" else "yuv420p"
+        stream = self._out.add_stream(name, rate=rate)
+        stream.pix_fmt = layout
+        if self._video.bit_rate and name not in ("gif", "qtrle", "ffv1"):
+            stream.bit_rate = self._video.bit_rate
+        return stream
+
+    def _encoder_name(self, suffix: str) -> str:
+        source = {"h264": "libx264", "hevc": "libx265", "vp9": "libvpx-vp9", "mpeg4": "mpeg4"}
+        wanted = _ENCODERS.get(suffix, (source.get(self._video.codec_context.name, ""), *_DEFAULT_ENCODERS))
+        for name in wanted:
+            if name in self._av.codecs_available:
+                return name
+        raise VideoError(
+            f"{suffix}: expected one of the encoders {', '.join(filter(None, wanted))}, found none"
+        )
+
+    def _add_sound(self) -> dict[int, Any]:
+        """Output streams by the index of the sound stream that they copy."""
+        if not self._out.supported_codecs:
+            return {}
+        result = {}
+        for stream in self._source.streams.audio:
+            if stream.codec_context.name in self._out.supported_codecs:
+                result[stream.index] = self._out.add_stream_from_template(stream)
+            else:
+                _log.warning(
+                    "sound in %s does not fit the container and is left out", stream.codec_context.name
+                )
+        return result
+
+    def _copy_sound(self) -> None:
+        if not self._sounds:
+            return
+        for packet in self._source.demux(*(s for s in self._source.streams.audio if s.index in self._sounds)):
+            if packet.dts is not None:
+                packet.stream = self._sounds[packet.stream.index]
+                self._out.mux(packet)
+
+
+def _plot(history: list[tuple[float, list[tuple[int, int]]]], path: Path) -> None:
+    """Draw the rank of each object over time; objects that never lead stay gray."""
+    from matplotlib.figure import Figure
+
+    tracks: dict[int, list[tuple[float, int]]] = {}
+    for seconds, ranks in history:
+        for track, rank in ranks:
+            tracks.setdefault(track, []).append((seconds, rank))
+    figure = Figure(figsize=(10, 3.5), layout="constrained")
+    axes = figure.add_subplot()
+    leaders = [track for track, points in tracks.items() if any(rank == 1 for _, rank in points)]
+    for track, points in tracks.items():
+        times, ranks = zip(*points, strict=True)
+        style = {"label": f"object {track}"} if track in leaders[:10] else {"color": "0.8", "zorder": 1}
+        axes.plot(times, ranks, ".", markersize=4, **style)
+    axes.invert_yaxis()
+    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.set(xlabel="seconds", ylabel="rank (1 = most salient)")
+    if leaders:
+        axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+    with atomic_write(path) as draft:
+        figure.savefig(draft, format="png", dpi=110)
+
+
+def _open(source: str | os.PathLike[str]) -> Any:
+    av, name = _av(), os.fspath(source)
+    kind = "v4l2" if name.startswith("/dev/video") else None
+    try:
+        container = av.open(name, format=kind)
+    except (av.FFmpegError, OSError) as error:
+        raise VideoError(
+            f"{name}: expected a video, found {getattr(error, 'strerror', None) or error}"
+        ) from error
+    if not container.streams.video:
+        container.close()
+        raise VideoError(f"{name}: expected a video, found no video stream")
+    return container
+
+
+def _av() -> Any:
+    try:
+        import av
+    except ImportError as error:
+        raise VideoError("video: expected the package av, found none; run: pip install av") from error
+    return av
