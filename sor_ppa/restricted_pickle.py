@@ -56,7 +56,10 @@ NAMES: Mapping[str, Callable[..., Any]] = {
     **{f"{module}.frozenset": frozenset for module in ("builtins", "__builtin__")},
     **{f"numpy.{core}.multiarray._reconstruct": _Array for core in ("core", "_core")},
     **{f"numpy.{core}.numeric._frombuffer": _array for core in ("core", "_core")},
-    **{f"numpy.{core}.multiarray.scalar": lambda t, data: _array(data, t).item() for core in ("core", "_core")},
+    **{
+        f"numpy.{core}.multiarray.scalar": lambda t, data: _array(data, t).item()
+        for core in ("core", "_core")
+    },
 }
 
 
@@ -76,7 +79,7 @@ class RestrictedUnpickler(pickle._Unpickler):  # type: ignore[name-defined,misc]
         for key in items:  # numbers are bounded because large ones can share a hash
             number = isinstance(key, (int, float)) and abs(key) < 2**64
             if not (number or key is None or isinstance(key, (str, bytes))):
-                raise pickle.UnpicklingError(f"a {type(key).__name__} as key, expected text or a number")
+                raise pickle.UnpicklingError(f"a key of type {type(key).__name__}, expected text or a number")
         return items
 
     def set_items(self, items: Sequence[Any]) -> None:
@@ -114,7 +117,7 @@ class RestrictedUnpickler(pickle._Unpickler):  # type: ignore[name-defined,misc]
     def load_bytearray8(self) -> None:
         self.append(bytearray(self.read(int.from_bytes(self.read(8), "little"))))
 
-    dispatch = {
+    dispatch = {  # noqa: RUF012 (as in the base class)
         **pickle._Unpickler.dispatch,  # type: ignore[attr-defined]
         pickle.DICT[0]: load_dict,
         pickle.SETITEM[0]: lambda self: self.set_items([self.stack.pop(-2), self.stack.pop()]),

@@ -100,7 +100,7 @@ def test_class_layers_are_dropped_with_one_line(tmp_path: Path, caplog: pytest.L
     SORCheckpointer(model).load(str(tmp_path / "w.pth"))
     lines = [r.message for r in caplog.records if r.levelno == logging.WARNING]
     assert lines == [
-        "Class layers of another size left out, they stay at initialisation: roi_heads.mask_head.predictor"
+        "Class layers of another size left out, they stay at initialization: roi_heads.mask_head.predictor"
     ]
     assert torch.equal(model.roi_heads.mask_head.predictor.weight, net().roi_heads.mask_head.predictor.weight)
     assert torch.equal(model.roi_heads.sor_head.weight, source.roi_heads.sor_head.weight)

@@ -15,7 +15,6 @@ import pytest
 import torch
 
 from sor_ppa.checkpoint import CheckpointError, read_checkpoint
-from sor_ppa.checkpoint.source import WeightFile
 
 from . import files
 from .files import refusal

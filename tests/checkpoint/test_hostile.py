@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 import torch
 
-from sor_ppa.checkpoint import pickle_machine, read_checkpoint
+from sor_ppa.checkpoint import read_checkpoint
 
 from . import files
 from .files import refusal

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from sor_ppa.checkpoint import Checkpoint, CheckpointError, fit_to_model
-from sor_ppa.checkpoint.formats import Format
+
 
 HEAD = "proposal_generator.fcos_head."
 
@@ -28,7 +28,7 @@ def model(classes: int = 1) -> dict[str, torch.Tensor]:
     }
 
 
-def file(tensors: dict[str, torch.Tensor], form: Format = Format.TORCH_ZIP, **extras: object) -> Checkpoint:
+def file(tensors: dict[str, torch.Tensor], form: str = "torch", **extras: object) -> Checkpoint:
     return Checkpoint(tensors, form, extras=extras)
 
 
@@ -69,7 +69,7 @@ def test_missing_ranking_head_is_reported() -> None:
     fit = fit_to_model(file(tensors), model())
     assert fit.missing == fit.incomplete == ("roi_heads.sor_head.sor.weight",)
     assert "roi_heads.sor_head" in fit.table()
-    assert "stays at initialisation" in fit.table()
+    assert "stays at initialization" in fit.table()
 
 
 def test_statistics_of_folded_norms_may_be_missing() -> None:
@@ -142,7 +142,7 @@ def test_caffe2_blobs_are_renamed() -> None:
         "res2_0_branch1_w": torch.ones(2, 2, 1, 1),
         "res2_0_branch2a_w": torch.ones(2, 2, 1, 1),
     }
-    fit = fit_to_model(file(blobs, Format.PICKLE), state)
+    fit = fit_to_model(file(blobs, "pickle"), state)
     assert set(fit.loaded) == set(state) - {"backbone.bottom_up.stem.conv1.norm.running_var"}
     assert fit.loaded["backbone.bottom_up.stem.conv1.weight"].unique().tolist() == [2]
     assert not fit.incomplete

@@ -12,8 +12,8 @@ import pytest
 import torch
 from yacs.config import CfgNode
 
-from sor_ppa.checkpoint import read_checkpoint, read_weights, write_safetensors
-from sor_ppa.checkpoint.formats import Format
+from sor_ppa.checkpoint import read_checkpoint, read_weights, save_safetensors
+
 
 from . import files
 
@@ -34,13 +34,13 @@ def test_content_tells_the_format(kind: str, suffix: str, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("kind", "form"),
     [
-        ("zip", Format.TORCH_ZIP),
-        ("legacy", Format.TORCH_LEGACY),
-        ("safetensors", Format.SAFETENSORS),
-        ("pickle2", Format.PICKLE),
+        ("zip", "torch"),
+        ("legacy", "torch"),
+        ("safetensors", "safetensors"),
+        ("pickle2", "pickle"),
     ],
 )
-def test_format_is_reported(kind: str, form: Format, tmp_path: Path) -> None:
+def test_format_is_reported(kind: str, form: str, tmp_path: Path) -> None:
     assert read_checkpoint(files.write(kind, tmp_path / "w")).format is form
 
 
@@ -178,7 +178,7 @@ def test_our_safetensors_are_read_by_the_library(tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
     tied = torch.arange(6.0).reshape(2, 3)
-    write_safetensors({"a": tied, "b": tied.t()}, tmp_path / "w.safetensors")
+    save_safetensors(tmp_path / "w.safetensors", {"a": tied, "b": tied.t()})
     assert_same(load_file(tmp_path / "w.safetensors"), {"a": tied, "b": tied.t()})
 
 
@@ -219,5 +219,5 @@ def test_configurations_and_paths_beside_the_weights_become_plain_values(tmp_pat
 
 def test_safetensors_are_written_for_whom_the_umask_says(tmp_path: Path) -> None:
     (tmp_path / "like").touch()
-    write_safetensors({"a": torch.ones(1)}, tmp_path / "w")
+    save_safetensors(tmp_path / "w", {"a": torch.ones(1)})
     assert (tmp_path / "w").stat().st_mode == (tmp_path / "like").stat().st_mode
