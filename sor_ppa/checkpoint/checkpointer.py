@@ -186,8 +186,8 @@ class SORCheckpointer(DetectionCheckpointer):
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """Write ``last_checkpoint``, whole or not at all."""
         if os.path.isdir(self.save_dir):
-            tag = os.path.join(self.save_dir, "last_checkpoint")
-            write_file(tag, lambda file: file.write_text(last_filename_basename))
+            with write_file(os.path.join(self.save_dir, "last_checkpoint")) as file:
+                file.write_text(last_filename_basename)
         else:
             super().tag_last_checkpoint(last_filename_basename)
 

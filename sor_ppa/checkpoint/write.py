@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,7 @@ _PIECE = 2**20
 
 
 def save_torch(path: str | os.PathLike[str], data: Mapping[str, Any]) -> None:
-    """Write a file with ``torch.save``.
-
-    Args:
-        path: the file to write; ``<path>.sha256`` is written beside it.
-        data: what to save.
+    """Write a file with ``torch.save``, and ``<path>.sha256`` beside it.
 
     Raises:
         CheckpointError: if it cannot be written; the former file is then still there.
@@ -37,10 +34,10 @@ def save_torch(path: str | os.PathLike[str], data: Mapping[str, Any]) -> None:
 def save_safetensors(
     path: str | os.PathLike[str], state: Mapping[str, torch.Tensor], info: CheckpointInfo | None = None
 ) -> None:
-    """Write tensors as safetensors.
+    """Write tensors as safetensors, and ``<path>.sha256`` beside the file.
 
     Args:
-        path: the file to write; ``<path>.sha256`` is written beside it.
+        path: the file to write.
         state: name -> tensor of any device and layout in memory; tied ones are written once each.
         info: what the weights were trained with; becomes metadata of the file.
 
@@ -62,34 +59,24 @@ def save_safetensors(
 def _write(path: str | os.PathLike[str], write: Callable[[Path], object]) -> None:
     """Write a file and its checksum.
 
-    The former checksum is removed first: at every moment there is no checksum or the right one, and a crash
-    between two of the steps leaves a file that can be read.
+    The former checksum is removed before the file is replaced: at every moment there is none or the right
+    one, so that a crash between two steps leaves a file that can be read.
     """
     checksum = _checksum_file(path)
-
-    def write_and_forget(file: Path) -> None:
+    with write_file(path) as file:
         write(file)
-        digests.append(_sha256(file))
+        digest = _sha256(file)
         checksum.unlink(missing_ok=True)
-
-    digests: list[str] = []
-    write_file(path, write_and_forget)
-    write_file(checksum, lambda file: file.write_text(f"{digests[0]}  {os.path.basename(path)}\n"))
+    with write_file(checksum) as file:
+        file.write_text(f"{digest}  {os.path.basename(path)}\n")
 
 
-def write_file(path: str | os.PathLike[str], write: Callable[[Path], object]) -> None:
-    """Write a file whole or not at all.
-
-    Args:
-        path: the file to write.
-        write: writes the temporary file that it is given.
-
-    Raises:
-        CheckpointError: if it cannot be written; the former file is then still there.
-    """
+@contextmanager
+def write_file(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Write a file as ``atomic_write`` does; errors become a CheckpointError that names it."""
     try:
         with atomic_write(path) as file:
-            write(file)
+            yield file
     except DiskFullError as error:
         raise CheckpointError(str(error)) from None
     except Exception as error:  # torch and safetensors raise classes of their own
@@ -103,7 +90,7 @@ def check_sha256(path: str | os.PathLike[str]) -> bool:
         path: a local file.
 
     Returns:
-        False if there is no such file to compare with.
+        False if there is no checksum to compare with.
 
     Raises:
         CheckpointError: if they disagree.
@@ -111,13 +98,16 @@ def check_sha256(path: str | os.PathLike[str]) -> bool:
     checksum = _checksum_file(path)
     if not checksum.is_file() or not os.path.isfile(path):
         return False
-    expected, found = checksum.read_text(errors="replace").partition(" ")[0].strip(), _sha256(path)
-    if found != expected:
-        raise CheckpointError(
-            f"found SHA-256 {found[:12]}..., expected {shown(expected[:12])}... as in {checksum.name}: "
-            "the file is damaged (or was replaced: then delete that checksum)"
-        )
-    return True
+    line = checksum.read_text(errors="replace")
+    expected, found = line.partition(" ")[0].strip(), _sha256(path)
+    if found == expected:
+        return True
+    if not checksum.is_file() or checksum.read_text(errors="replace") != line:  # just being written
+        return False
+    raise CheckpointError(
+        f"found SHA-256 {found[:12]}..., expected {shown(expected[:12])}... as in {checksum.name}: "
+        "the file is damaged (or was replaced: then delete that checksum)"
+    )
 
 
 def _checksum_file(path: str | os.PathLike[str]) -> Path:

@@ -97,6 +97,7 @@ def torch_zip(structure: bytes, members: dict[str, bytes] | None = None, folder:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         archive.writestr(f"{folder}/data.pkl", structure)
+        archive.writestr(f"{folder}/version", "3\n")
         for name, content in (members or {}).items():
             archive.writestr(f"{folder}/{name}", content)
     return buffer.getvalue()

@@ -14,7 +14,14 @@ import torch
 from detectron2.utils import comm
 from torch import nn
 
-from sor_ppa.checkpoint import CheckpointError, SORCheckpointer, read_checkpoint, read_weights
+from sor_ppa.checkpoint import (
+    CheckpointError,
+    CheckpointInfo,
+    SORCheckpointer,
+    read_checkpoint,
+    read_checkpoint_info,
+    read_weights,
+)
 
 from . import files
 
@@ -123,7 +130,7 @@ def test_incomplete_file_is_refused_where_all_is_needed(tmp_path: Path) -> None:
 
 
 def test_missing_file_is_one_error() -> None:
-    with pytest.raises(CheckpointError, match=r"nowhere\.pth: cannot be opened \(No such file"):
+    with pytest.raises(CheckpointError, match=r"nowhere\.pth: cannot be read \(No such file"):
         SORCheckpointer(net()).load("nowhere.pth")
 
 
@@ -255,20 +262,38 @@ def test_what_cannot_be_read_back_is_left_out_with_a_warning(
     assert "part.f is a Logger and is not saved" in caplog.text
 
 
-def test_an_interrupted_save_keeps_the_file_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_checkpoints_carry_what_they_were_trained_with(tmp_path: Path) -> None:
+    info = CheckpointInfo("MODEL: {}\n", ("person",))
+    SORCheckpointer(net(), str(tmp_path), info=info, save_safetensors=True).save("model")
+    assert read_checkpoint_info(tmp_path / "model.pth") == info
+    assert read_checkpoint_info(tmp_path / "model.safetensors") == info
+    checkpointer = SORCheckpointer(net(), str(tmp_path))
+    assert checkpointer.resume_or_load("", resume=True) == {}
+    assert checkpointer.loaded_info == info
+
+
+def test_checkpoints_carry_a_checksum(tmp_path: Path) -> None:
+    SORCheckpointer(net(), str(tmp_path)).save("model")
+    with (tmp_path / "model.pth").open("ab") as file:
+        file.write(b"more")
+    with pytest.raises(CheckpointError, match=r"model\.pth: found SHA-256 .* the file is damaged"):
+        SORCheckpointer(net(), str(tmp_path)).resume_or_load("", resume=True)
+
+
+def test_a_failed_save_keeps_the_former_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpointer = SORCheckpointer(net(), str(tmp_path))
     checkpointer.save("model")
-    before = (tmp_path / "model.pth").read_bytes()
 
-    def full(data: Any, file: Any) -> None:
-        file.write(b"half")
-        raise OSError(28, "No space left on device")
+    def failing(data: Any, file: Any) -> None:
+        raise RuntimeError("PytorchStreamWriter failed")
 
-    monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(CheckpointError, match=r"model\.pth: cannot be written .*No space left"):
-        checkpointer.save("model")
-    assert (tmp_path / "model.pth").read_bytes() == before
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["last_checkpoint", "model.pth"]
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", failing)
+        with pytest.raises(CheckpointError, match=r"model\.pth: cannot be written .*StreamWriter"):
+            checkpointer.save("model")
+    names = ["last_checkpoint", "model.pth", "model.pth.sha256"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == names
+    assert checkpointer.resume_or_load("", resume=True) == {}
 
 
 def test_safetensors_are_written_on_request(tmp_path: Path) -> None:
@@ -362,7 +387,7 @@ def test_another_networks_weights_are_told_and_not_evaluated(
     torch.save(deeper.state_dict(), tmp_path / "w.pth")
     SORCheckpointer(model).load(str(tmp_path / "w.pth"))
     assert (
-        "w.pth: of a network with more layers: 2 parameters amidst others, such as '0.3.weight'"
+        "w.pth: of a network with more layers: 2 parameters between loaded ones, such as '0.3.weight'"
         in caplog.text
     )
     with pytest.raises(CheckpointError, match=r"w\.pth: of a network with more layers"):

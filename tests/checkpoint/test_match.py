@@ -8,7 +8,6 @@ from torch import nn
 
 from sor_ppa.checkpoint import Checkpoint, CheckpointError, fit_to_model
 
-
 HEAD = "proposal_generator.fcos_head."
 
 

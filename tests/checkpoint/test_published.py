@@ -16,7 +16,6 @@ from torch import nn
 
 from sor_ppa import add_sor_config
 from sor_ppa.checkpoint import Checkpoint, Fit, SORCheckpointer, convert_published, fit_to_model
-
 from sor_ppa.checkpoint.match import CLASS_LAYERS
 from tests.models import make_cfg
 from tests.parity import parity_dir
