@@ -99,6 +99,8 @@ PROGRAMS = {
     "numbers of one hash": b"\x80\x04\x8f(" + NUMBERS + b"\x90.",
     "copies of a string": b"\x80\x02](X\x00\x10\x00\x00" + b"a" * 4096 + b"q\x00c_codecs\nencode\nq\x01"
     + b"h\x00\x85R" + b"h\x01h\x00\x85R" * 1000 + b"e.",
+    "arrays of one text": b"\x80\x02](cnumpy\ndtype\n(U\x02i1tRq\x00T\x00\x10\x00\x00" + b"a" * 4096
+    + b"q\x01" + b"cnumpy\nndarray\n)\x81(K\x01M\x00\x10\x85h\x00\x89h\x01tb" * 100 + b"e.",
     "items of an array": pickle.dumps(np.zeros((1, 9)), 2)[:-1] + b"K\x00K\x01s.",
     "array of objects": pickle.dumps(np.array([{}], object)),
     "array of text": pickle.dumps(np.array(["a"])),

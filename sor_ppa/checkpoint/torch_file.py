@@ -91,7 +91,7 @@ def load_torch_file(path: str | os.PathLike[str], *, check_crc: bool = True, laz
         else:
             for _ in range(5):  # magic number, protocol, system, the object, the keys of its storages
                 _check_pickle(file, os.path.getsize(path))
-    names = [(function, name) for name, function in PLAIN_NAMES.items()]
+    names: list[Any] = [(function, name) for name, function in PLAIN_NAMES.items()]
     with _SAFE_GLOBALS, torch.serialization.safe_globals(names):
         try:
             return torch.load(

@@ -88,6 +88,8 @@ NEST = b"\x80\x02)q\x00" + b"".join(b"h%ch%c\x86q%c" % (i, i, i + 1) for i in ra
 BOMBS = {
     "key of nested tuples": NEST + b"}h\x3cNs.",
     "call with nested tuples": NEST + b"ccollections\nOrderedDict\n](](h\x3cNee\x85R.",
+    "state with nested tuples": NEST + b"cargparse\nNamespace\n)\x81](](h\x3cNeeb.",
+    "state of a dict with nested tuples": NEST + b"ccollections\nOrderedDict\n)R](](h\x3cNeeb.",
     "copies of a string": b"\x80\x02](X\x00\x10\x00\x00" + b"a" * 4096 + b"q\x00c_codecs\nencode\nq\x01"
     + b"h\x00\x85R" + b"h\x01h\x00\x85R" * 1000 + b"e.",
     "long string": b"\x80\x02X\xff\xff\xff\xff",
