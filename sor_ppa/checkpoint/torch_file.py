@@ -65,7 +65,10 @@ PLAIN_NAMES: dict[str, Callable[..., Any]] = {
         OrderedDict,
     ),
     **{f"pathlib{m}.{kind}Path": _path for m in ("", "._local") for kind in ("Posix", "Windows")},
-    **{f"builtins.{kind.__name__}": _dict for kind in (dict, list, int, float, str)},  # of a defaultdict
+    # factories of a defaultdict
+    **{
+        f"{m}.{kind}": _dict for m in ("builtins", "__builtin__") for kind in ("dict", "list", "int", "float")
+    },
 }
 # ``torch.serialization.safe_globals`` changes a list of the whole process.
 _SAFE_GLOBALS = threading.Lock()
