@@ -128,7 +128,7 @@ def _check_archive(file: IO[bytes], check_crc: bool) -> None:
 
 def _check_pickle(file: IO[bytes], size: int) -> None:
     """Walk through a pickle without making its objects: torch does not bound time and memory, this does."""
-    unpickler = _Walker(file, size)
+    unpickler: Any = _Walker(file, size)
     unpickler.load()
     if unpickler.proto > 2:
         raise CheckpointError(
