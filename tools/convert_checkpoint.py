@@ -67,6 +67,7 @@ def convert(args: argparse.Namespace) -> str:
     if Path(args.output).suffix != SUFFIX:
         raise CheckpointError(f"found suffix {Path(args.output).suffix!r}, expected {SUFFIX!r}", args.output)
     checkpoint = read_checkpoint(args.input, allow_non_finite=args.allow_non_finite)
+    info: CheckpointInfo | None
     if args.config_file:
         tensors, table, origin, info = _for_model(args, checkpoint)
     else:
