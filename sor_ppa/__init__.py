@@ -5,9 +5,12 @@ Importing this package registers its models and datasets with detectron2.
 
 from typing import TYPE_CHECKING, Any
 
-from ._requirements import check_requirements
+import torch
+
+from ._requirements import check_requirements, check_torch
 
 check_requirements()
+check_torch(torch.__version__)
 
 # only after the check, which says in one line what is missing
 from . import (  # noqa: E402

@@ -1,6 +1,7 @@
-"""What pip cannot install for us: said in one line on import, not as a failure deep inside."""
+"""Check on import, in one line, what pip cannot install or has installed too old."""
 
 import importlib.util
+import re
 from collections.abc import Mapping
 
 MISSING: Mapping[str, str] = {
@@ -13,10 +14,11 @@ MISSING: Mapping[str, str] = {
         "`python -m pip install opencv-contrib-python-headless`"
     ),
 }
+OLDEST_TORCH = (2, 10)
 
 
 def check_requirements(missing: Mapping[str, str] = MISSING) -> None:
-    """Raise ImportError with one line of remedy for the first module that cannot be found.
+    """Raise ImportError with one line that says what to run, for the first module that cannot be found.
 
     Args:
         missing: module -> what to say when it is absent.
@@ -24,3 +26,20 @@ def check_requirements(missing: Mapping[str, str] = MISSING) -> None:
     for module, remedy in missing.items():
         if importlib.util.find_spec(module) is None:
             raise ImportError(remedy, name=module)
+
+
+def check_torch(version: str) -> None:
+    """Raise ImportError in one line if torch is too old to read weight files safely.
+
+    ``torch.load(weights_only=True)`` had holes before 2.6 (CVE-2025-32434) and before 2.10 (CVE-2026-24747).
+
+    Args:
+        version: ``torch.__version__``.
+    """
+    if tuple(map(int, re.findall(r"\d+", version)[:2])) < OLDEST_TORCH:
+        oldest = ".".join(map(str, OLDEST_TORCH))
+        raise ImportError(
+            f"sor_ppa needs torch >= {oldest} (older ones read weight files unsafely), found {version}: run "
+            f"`python -m pip install --upgrade 'torch>={oldest}' torchvision`",
+            name="torch",
+        )

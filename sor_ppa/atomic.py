@@ -22,8 +22,8 @@ class DiskFullError(OSError):
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary file beside ``path`` that takes its place when the block ends without an error.
 
-    At every moment ``path`` is the former file or the whole new one, also after a crash. The temporary name is
-    always ``<path>.part``, so that what a killed process left is overwritten by the next one.
+    At every moment ``path`` is the former file or the whole new one, also after a crash. The temporary
+    file is always ``<path>.part``; the next writer overwrites what a killed process left.
 
     Args:
         path: the file to write.

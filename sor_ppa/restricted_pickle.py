@@ -9,7 +9,7 @@ import math
 import pickle
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence, Sized
-from typing import IO, Any
+from typing import IO, Any, ClassVar
 
 import numpy as np
 
@@ -30,12 +30,13 @@ class _Array(np.ndarray):  # in place of numpy.ndarray
     def __new__(cls, *_: object) -> "_Array":
         return super().__new__(cls, 0)
 
-    def __setstate__(self, state: Sequence[Any]) -> None:  # type: ignore[override]
+    def __setstate__(self, state: Sequence[Any]) -> None:
         _, shape, dtype, fortran, data = state
         content = data.encode("latin-1") if isinstance(data, str) else bytes(data)  # str: Python 2
         if min(shape, default=0) < 0 or math.prod(shape) * dtype.dtype.itemsize != len(content):
             raise pickle.UnpicklingError(f"{len(content)} bytes for an array of another size")
-        super().__setstate__((1, shape, dtype.dtype, bool(fortran), content))
+        checked: Any = (1, shape, dtype.dtype, bool(fortran), content)
+        super().__setstate__(checked)
 
 
 def _array(data: str | bytes, dtype: _Dtype, shape: Sequence[int] = (), order: str = "C") -> _Array:
@@ -56,11 +57,17 @@ NAMES: Mapping[str, Callable[..., Any]] = {
     **{f"{module}.frozenset": frozenset for module in ("builtins", "__builtin__")},
     **{f"numpy.{core}.multiarray._reconstruct": _Array for core in ("core", "_core")},
     **{f"numpy.{core}.numeric._frombuffer": _array for core in ("core", "_core")},
-    **{f"numpy.{core}.multiarray.scalar": lambda t, data: _array(data, t).item() for core in ("core", "_core")},
+    **{
+        f"numpy.{core}.multiarray.scalar": lambda t, data: _array(data, t).item()
+        for core in ("core", "_core")
+    },
 }
 
 
-class RestrictedUnpickler(pickle._Unpickler):  # type: ignore[name-defined,misc]
+_PureUnpickler: Any = pickle._Unpickler  # its stack and its table of operations are not in its types
+
+
+class RestrictedUnpickler(_PureUnpickler):
     """Unpickler that knows a table of names only and bounds its work by the size of the file."""
 
     def __init__(self, file: IO[bytes], size: int, names: Mapping[str, Callable[..., Any]] = NAMES) -> None:
@@ -76,8 +83,17 @@ class RestrictedUnpickler(pickle._Unpickler):  # type: ignore[name-defined,misc]
         for key in items:  # numbers are bounded because large ones can share a hash
             number = isinstance(key, (int, float)) and abs(key) < 2**64
             if not (number or key is None or isinstance(key, (str, bytes))):
-                raise pickle.UnpicklingError(f"a {type(key).__name__} as key, expected text or a number")
+                raise pickle.UnpicklingError(f"a key of type {type(key).__name__}, expected text or a number")
         return items
+
+    def check_values(self, values: tuple[Any, ...]) -> None:
+        """Refuse arguments or a state that would take long to hash or to copy."""
+        self.copies_left -= sum(len(value) for value in values if isinstance(value, Sized))
+        if self.copies_left < 0:
+            raise pickle.UnpicklingError("more copies than a file of its size needs")
+        for items in values:
+            if isinstance(items, (list, tuple)):  # of a set, or pairs [key, value] of a dict
+                self.keys([item[0] if isinstance(item, list) and item else item for item in items])
 
     def set_items(self, items: Sequence[Any]) -> None:
         if not isinstance(self.stack[-1], dict):
@@ -96,6 +112,7 @@ class RestrictedUnpickler(pickle._Unpickler):  # type: ignore[name-defined,misc]
 
     def load_build(self) -> None:
         state, target = self.stack.pop(), self.stack[-1]
+        self.check_values(state if isinstance(state, tuple) else (state,))
         if hasattr(type(target), "__setstate__"):
             target.__setstate__(state)
         elif not isinstance(target, dict):  # attributes of a dict, such as torch's _metadata, are dropped
@@ -103,19 +120,14 @@ class RestrictedUnpickler(pickle._Unpickler):  # type: ignore[name-defined,misc]
 
     def load_reduce(self) -> None:
         arguments, function = self.stack.pop(), self.stack.pop()
-        self.copies_left -= sum(len(a) for a in arguments if isinstance(a, Sized))
-        if self.copies_left < 0:
-            raise pickle.UnpicklingError("more copies than a file of its size needs")
-        for items in arguments:
-            if isinstance(items, (list, tuple)):  # of a set, or pairs [key, value] of a dict
-                self.keys([item[0] if isinstance(item, list) and item else item for item in items])
+        self.check_values(arguments)
         self.append(function(*arguments))
 
     def load_bytearray8(self) -> None:
         self.append(bytearray(self.read(int.from_bytes(self.read(8), "little"))))
 
-    dispatch = {
-        **pickle._Unpickler.dispatch,  # type: ignore[attr-defined]
+    dispatch: ClassVar[dict[int, Any]] = {
+        **_PureUnpickler.dispatch,
         pickle.DICT[0]: load_dict,
         pickle.SETITEM[0]: lambda self: self.set_items([self.stack.pop(-2), self.stack.pop()]),
         pickle.SETITEMS[0]: lambda self: self.set_items(self.pop_mark()),

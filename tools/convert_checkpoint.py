@@ -2,7 +2,8 @@
 """Convert a published weight file to safetensors with the names of this project.
 
 Nothing in the file can run code. Without a config every tensor is written under its name here; with one, only
-those that the configured model takes, and the table says what is missing, unused or of another size.
+those that the configured model takes; the table says what is missing, unused or of another size, and the
+file carries the config.
 
 Example:
     python tools/convert_checkpoint.py model_final.pth ppa.safetensors --config-file configs/sor/ppa.yaml
@@ -20,9 +21,10 @@ from sor_ppa.checkpoint import (
     SYSTEMS,
     Checkpoint,
     CheckpointError,
+    CheckpointInfo,
     fit_to_model,
     read_checkpoint,
-    write_safetensors,
+    save_safetensors,
 )
 from sor_ppa.checkpoint.match import count_parts, renamings
 
@@ -30,7 +32,7 @@ SUFFIX = ".safetensors"
 
 
 def get_parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -45,7 +47,7 @@ def get_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Convert; returns the exit status."""
+    """Convert and return the exit status."""
     args = get_parser().parse_args(arguments)
     try:
         report = convert(args)
@@ -57,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def convert(args: argparse.Namespace) -> str:
-    """Read, rename, write; returns the table.
+    """Read, rename and write; return the table.
 
     Raises:
         CheckpointError: if the file is refused or belongs to another model than the config's.
@@ -65,36 +67,46 @@ def convert(args: argparse.Namespace) -> str:
     if Path(args.output).suffix != SUFFIX:
         raise CheckpointError(f"found suffix {Path(args.output).suffix!r}, expected {SUFFIX!r}", args.output)
     checkpoint = read_checkpoint(args.input, allow_non_finite=args.allow_non_finite)
+    info: CheckpointInfo | None
     if args.config_file:
-        tensors, table, origin = _for_model(args, checkpoint)
+        tensors, table, origin, info = _for_model(args, checkpoint)
     else:
+        info = checkpoint.info
         origin, tensors = list(renamings(checkpoint, args.system).items())[-1]
         table = _table(tensors, checkpoint)
     if args.part:
         tensors = _below(tensors, args.part, args.input)
         table = _counts(tensors)
-    write_safetensors(tensors, args.output)
-    head = f"{args.input} ({checkpoint.format.value}, {origin}) -> {args.output}: {len(tensors)} tensors"
+        info = None  # a part is no model of the config
+    save_safetensors(args.output, tensors, info)
+    head = f"{args.input} ({checkpoint.format}, {origin}) -> {args.output}: {len(tensors)} tensors"
     return f"{head}\n{table}"
 
 
-def _for_model(args: argparse.Namespace, checkpoint: Checkpoint) -> tuple[dict[str, torch.Tensor], str, str]:
+def _for_model(
+    args: argparse.Namespace, checkpoint: Checkpoint
+) -> tuple[dict[str, torch.Tensor], str, str, CheckpointInfo]:
+    """Return the tensors that the configured model takes, the table, what the names are, and the config."""
     from sor_ppa.building import build_checked_model
     from sor_ppa.config import load_config
 
-    cfg = load_config(args.config_file, [*args.opts, "MODEL.DEVICE", "cpu"])
+    cfg = load_config(args.config_file, args.opts)
+    names = checkpoint.info.class_names if checkpoint.info else ()
+    info = CheckpointInfo(cfg.dump(), names)
+    cfg.defrost()
+    cfg.MODEL.DEVICE = "cpu"
     model = build_checked_model(cfg)
     try:
         fit = fit_to_model(checkpoint, model.state_dict(), args.system)
     except CheckpointError as error:
         raise error.at(args.input) from None
-    if fit.surplus:  # the file written would no longer tell
+    if fit.surplus:
         raise CheckpointError(fit.surplus_line(), args.input)
-    return fit.loaded, fit.table(), fit.origin
+    return fit.loaded, fit.table(), fit.origin, info
 
 
 def _below(tensors: dict[str, torch.Tensor], part: str, path: str) -> dict[str, torch.Tensor]:
-    """The tensors of one module, named as in it."""
+    """Return the tensors of one module under the names they have in it."""
     prefix = part.rstrip(".") + "."
     found = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
     if not found:

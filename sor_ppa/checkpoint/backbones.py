@@ -11,33 +11,16 @@ from collections.abc import Callable, Mapping
 import torch
 
 from .errors import CheckpointError
-from .rename import Rule, apply_rules, rename_keys
+from .rename import Rule, apply_rules, rename_keys, resnet_name
 
 __all__ = ["foreign_backbones", "from_caffe2"]
 
 Tensors = Mapping[str, torch.Tensor]
 
 
-def _next_stage(m: re.Match[str]) -> str:
-    return f"res{int(m[1]) + 1}."
-
-
-def _stage_from_0(m: re.Match[str]) -> str:
-    return f"stage{int(m[1]) + 2}.blocks."
-
-
-# ResNet and ResNeXt of torchvision; timm's of the same shape share the names.
-_TORCHVISION_RESNET: tuple[Rule, ...] = (
-    (re.compile(r"^layer(\d)\."), _next_stage),
-    (re.compile(r"\.downsample\.0\."), ".shortcut."),
-    (re.compile(r"\.downsample\.1\."), ".shortcut.norm."),
-    (re.compile(r"(?<![^.])bn(\d)\."), r"conv\1.norm."),
-    (re.compile(r"^conv1\."), "stem.conv1."),
-)
-
 # timm's ese_vovnet*: stages counted from 0.
 _TIMM_VOVNET: tuple[Rule, ...] = (
-    (re.compile(r"^stages\.(\d)\.blocks\."), _stage_from_0),
+    (re.compile(r"^stages\.(\d)\.blocks\."), lambda m: f"stage{int(m[1]) + 2}.blocks."),
     (re.compile(r"\.conv_mid\."), ".layers."),
     (re.compile(r"\.conv_concat\."), ".concat."),
     (re.compile(r"\.conv_reduction\."), ".reduction."),
@@ -61,14 +44,6 @@ def _mobilenet_name(name: str) -> str:
     return name
 
 
-def _from_resnet(tensors: Tensors) -> dict[str, torch.Tensor]:
-    return rename_keys(tensors, lambda name: apply_rules(name, _TORCHVISION_RESNET))
-
-
-def _from_mobilenet(tensors: Tensors) -> dict[str, torch.Tensor]:
-    return rename_keys(tensors, _mobilenet_name)
-
-
 def _from_timm_vovnet(tensors: Tensors) -> dict[str, torch.Tensor]:
     """timm has an eSE only in the last block of a stage, the published network in every block.
 
@@ -86,14 +61,20 @@ def _from_timm_vovnet(tensors: Tensors) -> dict[str, torch.Tensor]:
 
 # What it is -> (a name that tells it, its conversion).
 _FOREIGN: Mapping[str, tuple[str, Callable[[Tensors], dict[str, torch.Tensor]]]] = {
-    "torchvision or timm ResNet": ("layer1.0.conv1.weight", _from_resnet),
+    "torchvision or timm ResNet": (
+        "layer1.0.conv1.weight",
+        lambda tensors: rename_keys(tensors, resnet_name),
+    ),
     "timm VoVNet": ("stages.0.blocks.0.attn.fc.weight", _from_timm_vovnet),
-    "torchvision MobileNetV2": ("features.1.conv.0.0.weight", _from_mobilenet),
+    "torchvision MobileNetV2": (
+        "features.1.conv.0.0.weight",
+        lambda tensors: rename_keys(tensors, _mobilenet_name),
+    ),
 }
 
 
 def foreign_backbones(tensors: Tensors) -> dict[str, dict[str, torch.Tensor]]:
-    """The conversions of foreign backbones that a file's names call for.
+    """Convert a file to every kind of backbone that its names may belong to.
 
     Args:
         tensors: name -> tensor, as in the file.

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import logging
 import os
-import re
+from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import detectron2.utils.comm as comm
+import numpy as np
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from torch import nn
 
 from .errors import CheckpointError, shown
-from .match import CLASS_LAYERS, Fit, fit_to_model
-from .plain import plain_state
+from .info import INFO_KEY, CheckpointInfo
+from .match import Fit, fit_to_model
 from .read import Checkpoint, read_checkpoint
-from .safetensors_file import write_safetensors
+from .write import save_safetensors, save_torch, write_file
 
 __all__ = ["SORCheckpointer"]
 
@@ -30,13 +30,14 @@ _LONGEST_TAG = 4096
 
 
 class SORCheckpointer(DetectionCheckpointer):
-    """detectron2's checkpointer with safe reading, published names and a verdict before any training.
+    """detectron2's checkpointer that reads files safely and maps published names.
 
     ``load`` takes the published SOR and CenterMask2 checkpoints, detectron2's model zoo, bare backbones of
     torchvision and timm, and files of our own; see ``docs/checkpoints.md``.
 
     Attributes:
         fit: what the last ``load`` put where; None before.
+        loaded_info: what the last loaded file was trained with, where it says so.
     """
 
     def __init__(
@@ -44,9 +45,9 @@ class SORCheckpointer(DetectionCheckpointer):
         model: nn.Module,
         save_dir: str = "",
         *,
+        info: CheckpointInfo | None = None,
         save_to_disk: bool | None = None,
         system: str | None = None,
-        class_layers: re.Pattern[str] = CLASS_LAYERS,
         allow_non_finite: bool = False,
         save_safetensors: bool = False,
         **checkpointables: Any,
@@ -56,20 +57,21 @@ class SORCheckpointer(DetectionCheckpointer):
         Args:
             model: the model, or the same in DistributedDataParallel.
             save_dir: where ``save`` writes.
+            info: what the model is trained with; written into every checkpoint.
             save_to_disk: default: only on the main process.
             system: whose published names files may have (see ``convert_published``); default: the model's
                 ``checkpoint_system`` attribute, else ``sor``.
-            class_layers: parameters whose first dimension, the number of classes, may differ from the file's.
             allow_non_finite: accept NaN and infinite parameters.
             save_safetensors: write the model a second time as ``<name>.safetensors``.
             checkpointables: objects with ``state_dict`` and ``load_state_dict`` to save and resume.
         """
         super().__init__(model, save_dir, save_to_disk=save_to_disk, **checkpointables)
+        self.info = info
         self.system = str(system or getattr(self.model, "checkpoint_system", "sor"))
-        self.class_layers = class_layers
         self.allow_non_finite = allow_non_finite
         self.save_safetensors = save_safetensors
         self.fit: Fit | None = None
+        self.loaded_info: CheckpointInfo | None = None
 
     def load(
         self, path: str, checkpointables: list[str] | None = None, *, complete: bool = False
@@ -81,7 +83,7 @@ class SORCheckpointer(DetectionCheckpointer):
         Args:
             path: a local file, a URL or a ``detectron2://`` path; empty: nothing is loaded.
             checkpointables: which of them to load; default: all that the file has.
-            complete: refuse a file that leaves a parameter of the model at its initialisation.
+            complete: refuse a file that leaves a parameter of the model at its initialization.
 
         Returns:
             What the file holds beside the model and the loaded checkpointables.
@@ -90,16 +92,15 @@ class SORCheckpointer(DetectionCheckpointer):
             CheckpointError: in one line, if the file is unsafe, damaged, or does not belong to the model.
         """
         if not path:
-            _log.info("No weights given: the model starts from its initialisation")
+            _log.info("No weights given: the model starts from its initialization")
             return {}
-        checkpoint, fit = _agree(lambda: self._read_and_fit(path, complete))
+        checkpoint, fit = _on_all_processes(lambda: self._read_and_fit(path, complete))
         self.model.load_state_dict(dict(fit.loaded), strict=False)
-        self.fit = fit.without_numbers()
+        self.fit, self.loaded_info = fit.without_numbers(), checkpoint.info
         self._log_fit(path, checkpoint, fit)
         rest = dict(checkpoint.extras)
         for key in self.checkpointables if checkpointables is None else checkpointables:
             if key in rest:
-                _log.info("Loading %s from %s", key, path)
                 self._load_state(key, rest.pop(key), path)
         return rest
 
@@ -115,11 +116,11 @@ class SORCheckpointer(DetectionCheckpointer):
             As ``load``.
 
         Raises:
-            CheckpointError: as ``load``; a resumed file must hold every parameter.
+            CheckpointError: as ``load``; a resumed file must hold every parameter and checkpointable.
         """
         if not (resume and self.has_checkpoint()):
             return self.load(path, checkpointables=[], complete=complete)
-        last = _agree(self.get_checkpoint_file)
+        last = _on_all_processes(self.get_checkpoint_file)
         rest = self.load(last, checkpointables=[], complete=True)
         if lacking := [key for key in self.checkpointables if key not in rest]:
             raise CheckpointError(
@@ -128,12 +129,11 @@ class SORCheckpointer(DetectionCheckpointer):
                 last,
             )
         for key in self.checkpointables:
-            _log.info("Loading %s from %s", key, last)
             self._load_state(key, rest.pop(key), last)
         return rest
 
     def get_checkpoint_file(self) -> str:
-        """The file that ``last_checkpoint`` in ``save_dir`` names.
+        """Return the file that ``last_checkpoint`` in ``save_dir`` names.
 
         Raises:
             CheckpointError: if there is ``last_checkpoint`` but no such file.
@@ -155,25 +155,8 @@ class SORCheckpointer(DetectionCheckpointer):
             )
         return path
 
-    def tag_last_checkpoint(self, last_filename_basename: str) -> None:
-        """Write ``last_checkpoint``, whole or not at all."""
-        if not os.path.isdir(self.save_dir):  # a remote folder
-            super().tag_last_checkpoint(last_filename_basename)
-            return
-        tag = os.path.join(self.save_dir, "last_checkpoint")
-        _write_whole(tag, lambda file: file.write(last_filename_basename.encode()))
-
-    def _load_state(self, key: str, state: Any, path: str) -> None:
-        try:
-            self.checkpointables[key].load_state_dict(state)
-        except Exception as error:  # whatever an optimizer or a hook does with a state that is not its own
-            raise CheckpointError(
-                f"its {key} cannot be resumed ({type(error).__name__}: {error}), expected one of this model",
-                path,
-            ) from error
-
     def save(self, name: str, **kwargs: Any) -> None:
-        """Save model and checkpointables as ``<name>.pth``, whole or not at all.
+        """Write model, checkpointables and info as ``<name>.pth``, whole or not at all.
 
         Args:
             name: file name without suffix.
@@ -184,36 +167,52 @@ class SORCheckpointer(DetectionCheckpointer):
         """
         if not self.save_dir or not self.save_to_disk:
             return
-        data: dict[str, Any] = {"model": self.model.state_dict()}
         states = {key: item.state_dict() for key, item in self.checkpointables.items()} | kwargs
-        data |= {key: plain_state(state, key) for key, state in states.items()}
+        data = {"model": self.model.state_dict()}
+        data |= {key: _plain(state, key) for key, state in states.items()}
+        if self.info is not None:
+            data[INFO_KEY] = self.info.as_dict()
         target = os.path.join(self.save_dir, f"{name}.pth")
         _log.info("Saving checkpoint to %s", target)
-        self._write(data, target)
-        if self.save_safetensors:
-            write_safetensors(data["model"], os.path.join(self.save_dir, f"{name}.safetensors"))
-        self.tag_last_checkpoint(f"{name}.pth")
-
-    def _write(self, data: dict[str, Any], target: str) -> None:
-        if not os.path.isdir(self.save_dir):  # a remote folder
+        if os.path.isdir(self.save_dir):
+            save_torch(target, data)
+        else:  # a remote folder
             with self.path_manager.open(target, "wb") as file:
                 torch.save(data, file)
-            return
-        _write_whole(target, lambda file: torch.save(data, file))
+        if self.save_safetensors:
+            save_safetensors(os.path.join(self.save_dir, f"{name}.safetensors"), data["model"], self.info)
+        self.tag_last_checkpoint(f"{name}.pth")
+
+    def tag_last_checkpoint(self, last_filename_basename: str) -> None:
+        """Write ``last_checkpoint``, whole or not at all."""
+        if os.path.isdir(self.save_dir):
+            with write_file(os.path.join(self.save_dir, "last_checkpoint")) as file:
+                file.write_text(last_filename_basename)
+        else:
+            super().tag_last_checkpoint(last_filename_basename)
+
+    def _load_state(self, key: str, state: Any, path: str) -> None:
+        _log.info("Loading %s from %s", key, path)
+        try:
+            self.checkpointables[key].load_state_dict(state)
+        except Exception as error:  # an optimizer or a hook may raise anything for the state of another one
+            raise CheckpointError(
+                f"its {key} cannot be resumed ({type(error).__name__}: {error}), expected one of this model",
+                path,
+            ) from error
 
     def _load_file(self, filename: str) -> dict[str, Any]:
-        """detectron2's hook, for tools that call it: the same safe reading."""
+        """Read a file for tools that call this hook of detectron2."""
         checkpoint = read_checkpoint(filename, allow_non_finite=self.allow_non_finite)
         return {**checkpoint.extras, "model": checkpoint.tensors}
 
     def _read_and_fit(self, path: str, complete: bool) -> tuple[Checkpoint, Fit]:
         path, heuristics = _split_query(path)
-        local = self._local(path)
-        checkpoint = read_checkpoint(local, allow_non_finite=self.allow_non_finite)
+        checkpoint = read_checkpoint(self._local(path), allow_non_finite=self.allow_non_finite)
         if heuristics:
             checkpoint.extras[_HEURISTICS] = True
         try:
-            fit = fit_to_model(checkpoint, self.model.state_dict(), self.system, self.class_layers)
+            fit = fit_to_model(checkpoint, self.model.state_dict(), self.system)
         except CheckpointError as error:
             raise error.at(path) from None
         if complete and fit.incomplete:
@@ -231,31 +230,28 @@ class SORCheckpointer(DetectionCheckpointer):
             return path
         try:
             return self.path_manager.get_local_path(path)
-        except Exception as error:  # whatever the handler of this kind of address raises
+        except Exception as error:  # the handler of an address may raise anything
             raise CheckpointError(f"cannot be fetched ({type(error).__name__}: {error})", path) from None
 
     def _log_fit(self, path: str, checkpoint: Checkpoint, fit: Fit) -> None:
         _log.info(
             "Weights from %s (%s, %s): %d tensors loaded\n%s",
-            *(path, checkpoint.format.value, fit.origin, len(fit.loaded), fit.table()),
+            *(path, checkpoint.format, fit.origin, len(fit.loaded), fit.table()),
         )
         if fit.resized:
             _log.warning("%s", fit.resized_line())
         if fit.surplus:
             _log.warning("%s: %s", path, fit.surplus_line())
-        if "ResNet" in fit.origin and self._strides_first():
+        # Caffe2's bottlenecks have the stride in their 1x1 convolution, torchvision's do not
+        first = (m for name, m in self.model.named_modules() if name.endswith("res3.0.conv1"))
+        if "ResNet" in fit.origin and any(tuple(getattr(m, "stride", ())) == (2, 2) for m in first):
             _log.warning(
                 "These ResNet weights need MODEL.RESNETS.STRIDE_IN_1X1 False (and RGB input), found True: "
                 "features will be off"
             )
 
-    def _strides_first(self) -> bool:
-        """Whether bottlenecks stride in their 1x1 convolution, as Caffe2's do and torchvision's do not."""
-        convolutions = (m for name, m in self.model.named_modules() if name.endswith("res3.0.conv1"))
-        return any(tuple(getattr(m, "stride", ())) == (2, 2) for m in convolutions)
 
-
-def _agree(action: Callable[[], T]) -> T:
+def _on_all_processes(action: Callable[[], T]) -> T:
     """Do something on every process; raise on all of them if one cannot."""
     result: list[T] = []
     error = ""
@@ -269,26 +265,35 @@ def _agree(action: Callable[[], T]) -> T:
     return result[0]
 
 
-def _write_whole(target: str, write: Callable[[Any], object]) -> None:
-    """Write a file that is the old one or the new one at every moment, also after a power cut."""
-    temporary = Path(f"{target}.part")
-    try:
-        with temporary.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except (OSError, RuntimeError) as error:
-        raise CheckpointError(f"cannot be written ({error})", target) from None
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def _split_query(path: str) -> tuple[str, bool]:
-    """Take detectron2's ``?matching_heuristics=True`` off a path; other queries belong to the address."""
+    """Remove detectron2's ``?matching_heuristics=True`` from a path; other queries belong to the address."""
     if _HEURISTICS not in path:
         return path, False
     parts = urlsplit(path)
     query = parse_qsl(parts.query)
     rest = [(key, value) for key, value in query if key != _HEURISTICS]
     return urlunsplit(parts._replace(query=urlencode(rest))), (_HEURISTICS, "True") in query
+
+
+def _plain(value: Any, where: str) -> Any:
+    """Copy a training state as containers, tensors, arrays and scalars; leave out the rest with a warning."""
+    if isinstance(value, torch.Tensor):
+        return value.detach()
+    if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in "biuf":
+        return np.array(value) if value.ndim else value.item()
+    if isinstance(value, Counter):
+        return Counter(dict(value))
+    if isinstance(value, dict):
+        items = {k: _plain(v, f"{where}.{k}") for k, v in value.items() if isinstance(k, (str, int, float))}
+        return {k: v for k, v in items.items() if v is not None or value[k] is None}
+    if isinstance(value, (list, tuple)):
+        items_ = [_plain(v, f"{where}[{i}]") for i, v in enumerate(value)]
+        return tuple(items_) if isinstance(value, tuple) else items_
+    if isinstance(value, (set, frozenset)):
+        return {v for v in value if isinstance(v, (str, int, float))}
+    if isinstance(value, torch.device):
+        return str(value)
+    if value is None or type(value) in (bool, int, float, str, bytes, torch.dtype):
+        return value
+    _log.warning("%s is a %s and is not saved: weight files hold numbers only", where, type(value).__name__)
+    return None

@@ -1,24 +1,23 @@
-"""Published parameter names -> ours, one module a published system."""
+"""Published parameter names -> ours, by the system that published them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from importlib import import_module
-from typing import TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
+from . import inspyrenet, salience_detr, siamese_detr, sor
 from .errors import CheckpointError
 
 __all__ = ["SYSTEMS", "convert_published"]
 
 T = TypeVar("T")
 
-# System -> module of this package whose ``convert(state_dict)`` knows its names; imported when asked for.
-SYSTEMS: Mapping[str, str] = {
-    "sor": "sor",
-    "salience_detr": "salience_detr",
-    "siamese_detr": "siamese_detr",
-    "conditional_detr": "conditional_detr",
-    "inspyrenet": "inspyrenet",
+SYSTEMS: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
+    "sor": sor.convert,  # CenterMask2, too
+    "salience_detr": salience_detr.convert,
+    "siamese_detr": siamese_detr.convert,
+    "conditional_detr": siamese_detr.convert_detector,
+    "inspyrenet": inspyrenet.convert,
 }
 
 
@@ -38,7 +37,7 @@ def convert_published(state_dict: Mapping[str, T], system: str = "sor") -> dict[
     if system not in SYSTEMS:
         raise CheckpointError(f"unknown system {system!r}, expected one of {', '.join(SYSTEMS)}")
     try:
-        return import_module(f"{__package__}.{SYSTEMS[system]}").convert(state_dict)
+        return SYSTEMS[system](state_dict)
     except CheckpointError:
         raise
     except (ValueError, TypeError, LookupError, AttributeError) as error:

@@ -14,7 +14,7 @@ T = TypeVar("T")
 PREFIX = "network."
 # Modules of the network; anything else at the top is a bare encoder's.
 _PARTS = ("backbone.", "context", "decoder.", "attention")
-# Computed, not learnt: our network makes them itself.
+# Computed by our network itself.
 _BUFFERS = (".relative_position_index", ".attn_mask")
 # Classifiers of bare encoders, and the norm in front of Swin's.
 _CLASSIFIER = ("fc.", "head.", "norm.")
@@ -48,7 +48,7 @@ def convert(state_dict: Mapping[str, T]) -> dict[str, T]:
 
 
 def backbone_weights(state_dict: Mapping[str, T]) -> dict[str, T]:
-    """The part of a bare encoder's file that this encoder has.
+    """Return the weights of a bare encoder without its classifier.
 
     Args:
         state_dict: name -> tensor of a Res2Net-50 v1b or a Swin-B (Microsoft's names).

@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import os
-import struct
+import pickle
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 
+from ..restricted_pickle import load_pickle
 from .errors import CheckpointError, shown
-from .formats import Format, detect_format
-from .pickle_machine import run_pickle
-from .pickle_names import Budget, allowed_names
-from .safetensors_file import read_safetensors
-from .source import Source, WeightFile
-from .torch_files import read_torch_legacy, read_torch_zip
+from .info import INFO_KEY, CheckpointInfo
+from .torch_file import PLAIN_NAMES, load_torch_file
 from .unwrap import find_state_dict, strip_prefixes
+from .write import check_sha256
 
-__all__ = ["Checkpoint", "read_checkpoint", "read_weights"]
+__all__ = ["Checkpoint", "read_checkpoint", "read_checkpoint_info", "read_weights"]
 
-# Bytes that decoding a pickle of arrays may take, as a multiple of its size (Python 2 strings are copied).
-_PICKLE_COPIES = 4
-# What the checks of damaged input can run into; anything else is an error of ours.
-_DAMAGE = (
-    *(ValueError, TypeError, LookupError, ArithmeticError, AttributeError, EOFError, RecursionError),
-    *(RuntimeError, struct.error, MemoryError),
-)
+_EXPECTED = "expected safetensors, a torch .pth or a detectron2 .pkl"
+_LEGACY_TORCH = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
+_PICKLE = re.compile(rb"\x80[\x01-\x05]|\(dp|\(lp|[}\]]q|c[\w.]+\n[\w.]+\n")
+# Tensors may share memory (tied weights), so that together they are larger than the file, but not by much.
+_SHARING = 16
 
 
 @dataclass(frozen=True)
@@ -35,89 +37,149 @@ class Checkpoint:
 
     Attributes:
         tensors: parameter name, as in the file, -> tensor on the CPU.
-        format: the file's format.
-        location: keys under which the state dict stood, joined by dots; empty: at the top.
-        extras: what else stood at the top: optimizer, iteration, author ...
-        metadata: metadata of a safetensors file.
+        format: ``safetensors``, ``torch`` or ``pickle``.
+        location: keys under which the state dict was found, joined by dots; empty: at the top.
+        extras: what else was found at the top: optimizer, iteration, author ...
+        info: what the file was trained with, if training here wrote it.
     """
 
     tensors: dict[str, torch.Tensor]
-    format: Format
+    format: str
     location: str = ""
     extras: dict[str, Any] = field(default_factory=dict)
-    metadata: dict[str, str] = field(default_factory=dict)
+    info: CheckpointInfo | None = None
 
 
 def read_checkpoint(path: str | os.PathLike[str], *, allow_non_finite: bool = False) -> Checkpoint:
     """Read a weight file; its content, not its name, tells the format.
 
     Read are safetensors, both formats of ``torch.save``, and pickles of numpy arrays (the model zoos of
-    detectron2 and Detectron, Python 2 included). Nothing in a file can run code.
+    detectron2 and Detectron, Python 2 included). If ``<path>.sha256`` exists, the file must agree with it.
 
     Args:
         path: a local file.
         allow_non_finite: accept NaN and infinite parameters.
 
-    Returns:
-        The parameters and what was saved beside them.
-
     Raises:
         CheckpointError: in one line, if the file cannot be read, is damaged, or holds anything but weights.
     """
-    kind = "weight"
-    try:
-        with WeightFile(path) as source:
-            form = detect_format(source)
-            kind = form.value
-            checkpoint = _read(source, form)
-        if not allow_non_finite:
-            _check_finite(checkpoint.tensors)
-    except CheckpointError as error:
-        raise error.at(path) from None
-    except OSError as error:
-        raise CheckpointError(f"cannot be read ({error.strerror or error})", path) from None
-    except _DAMAGE as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise CheckpointError(f"damaged {kind} file ({reason}), expected a whole one", path) from None
-    return checkpoint
+    with _one_line_errors(path):
+        checkpoint = _read(path, verified=check_sha256(path))
+        _check_tensors(checkpoint.tensors, os.path.getsize(path), allow_non_finite)
+        return checkpoint
 
 
 def read_weights(path: str | os.PathLike[str], *, allow_non_finite: bool = False) -> dict[str, torch.Tensor]:
-    """The parameters of a weight file; see ``read_checkpoint``."""
+    """Return the parameters of a weight file; see ``read_checkpoint``."""
     return read_checkpoint(path, allow_non_finite=allow_non_finite).tensors
 
 
-def _read(source: Source, form: Format) -> Checkpoint:
-    if form is Format.SAFETENSORS:
-        tensors, metadata = read_safetensors(source)
-        if not tensors:
-            raise CheckpointError("holds no tensors, expected a state dict")
-        tensors, rest, _ = find_state_dict(tensors)
-        return Checkpoint(strip_prefixes(tensors), form, extras=rest, metadata=metadata)
-    if form is Format.TORCH_ZIP:
-        loaded = read_torch_zip(source)
-    elif form is Format.TORCH_LEGACY:
-        loaded = read_torch_legacy(source)
+def read_checkpoint_info(path: str | os.PathLike[str]) -> CheckpointInfo | None:
+    """Return what a checkpoint was trained with; None for files from elsewhere.
+
+    Tensors are not read, except from files of torch before 1.6, and the SHA-256 is not checked.
+
+    Args:
+        path: a local file.
+
+    Raises:
+        CheckpointError: as ``read_checkpoint``.
+    """
+    with _one_line_errors(path):
+        kind = _detect_format(path)
+        if kind == "safetensors":
+            with safe_open(path, "pt") as file:
+                return _info_in(file.metadata())
+        if kind == "pickle":
+            return None
+        return _info_in(load_torch_file(path, check_crc=False, lazy=True))
+
+
+@contextmanager
+def _one_line_errors(path: str | os.PathLike[str]) -> Iterator[None]:
+    try:
+        yield
+    except CheckpointError as error:
+        raise error.at(path) from None
+    except OSError as error:
+        raise CheckpointError(f"cannot be read ({error.strerror or error}), {_EXPECTED}", path) from None
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(f"found {_first_line(error)}", path) from None
+    except Exception as error:  # damaged files raise nearly everything
+        reason = f"{type(error).__name__}: {_first_line(error)}"
+        raise CheckpointError(f"damaged ({reason}), {_EXPECTED}", path) from None
+
+
+def _first_line(error: Exception) -> str:
+    """Return the line of torch's long messages that says what is wrong."""
+    text = str(error).rpartition("WeightsUnpickler error:")[2].strip()
+    return text.split("\n")[0].split(". ")[0]
+
+
+def _detect_format(path: str | os.PathLike[str]) -> str:
+    if os.path.exists(path) and not os.path.isfile(path):  # opening a pipe would wait for ever
+        raise CheckpointError(f"is not a file, {_EXPECTED}")
+    with open(path, "rb") as file:
+        head = file.read(512)
+    if not head:
+        raise CheckpointError(f"is empty, {_EXPECTED}")
+    if head.startswith((b"PK\x03\x04", _LEGACY_TORCH)):
+        return "torch"
+    if head[8:9] == b"{":  # behind the length of the header
+        return "safetensors"
+    if _PICKLE.match(head):
+        return "pickle"
+    text = head.lstrip().lower()
+    if text.startswith((b"<!doctype html", b"<html", b"<?xml")):
+        found = "a web page, probably the error page of a download"
+    elif text.startswith(b"version https://git-lfs"):
+        found = "a git-lfs pointer (run `git lfs pull`)"
     else:
-        loaded, end = run_pickle(source, allowed_names(Budget(_PICKLE_COPIES * source.size)))
-        if end != source.size:
-            raise CheckpointError(f"damaged pickle: {source.size - end} bytes behind its end")
+        found = f"a file that begins {shown(head[:16])}"
+    raise CheckpointError(f"found {found}, {_EXPECTED}")
+
+
+def _read(path: str | os.PathLike[str], verified: bool) -> Checkpoint:
+    kind = _detect_format(path)
+    info: CheckpointInfo | None = None
+    if kind == "safetensors":
+        with safe_open(path, "pt") as file:
+            info = _info_in(file.metadata())
+            # a copy, because the library maps the file, which may be replaced or cut later
+            loaded: Any = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+    elif kind == "torch":
+        loaded = load_torch_file(path, check_crc=not verified)
+        info = _info_in(loaded)
+    else:
+        loaded = load_pickle(Path(path).read_bytes(), PLAIN_NAMES)
     tensors, extras, location = find_state_dict(loaded)
-    return Checkpoint(strip_prefixes(tensors), form, location, extras)
+    extras.pop(INFO_KEY, None)
+    return Checkpoint(strip_prefixes(tensors), kind, location, extras, info)
 
 
-def _check_finite(tensors: dict[str, torch.Tensor]) -> None:
+def _info_in(values: Any) -> CheckpointInfo | None:
+    """Return the info in the metadata of a safetensors file or in the object of a torch file."""
+    found = values.get(INFO_KEY) if isinstance(values, dict) else None
+    if found is None:
+        return None
+    return CheckpointInfo.from_dict(json.loads(found) if isinstance(found, str) else found)
+
+
+def _check_tensors(tensors: dict[str, torch.Tensor], size: int, allow_non_finite: bool) -> None:
+    """Refuse tensors that are no plain arrays, claim more than the file can hold, or are not finite."""
     for name, tensor in tensors.items():
-        if not (tensor.is_floating_point() or tensor.is_complex()):
+        if tensor.layout is not torch.strided or tensor.is_quantized or tensor.device.type != "cpu":
+            raise CheckpointError(f"parameter {shown(name)}: expected a dense tensor, found another kind")
+    if (claimed := sum(t.numel() * t.element_size() for t in tensors.values())) > _SHARING * size:
+        raise CheckpointError(
+            f"found tensors of {claimed} bytes, expected at most {_SHARING} times the file's"
+        )
+    for name, tensor in tensors.items():
+        if allow_non_finite or not (tensor.is_floating_point() or tensor.is_complex()):
             continue
-        if tensor.element_size() == 1:
-            tensor = tensor.float()
-        # A sum of finite numbers may overflow, but one with a NaN or an infinity in it is never finite.
-        wide = None if tensor.is_complex() else torch.float32 if tensor.element_size() < 8 else torch.float64
-        if torch.isfinite(tensor.sum(dtype=wide)):
-            continue
-        count = tensor.numel() - int(torch.isfinite(tensor).sum())
-        if count:
+        values = tensor.float() if tensor.element_size() == 1 else tensor
+        # a sum is quicker; it may overflow, but with a NaN or an infinity in it it is never finite
+        if not torch.isfinite(values.sum()) and (count := int((~torch.isfinite(values)).sum())):
             raise CheckpointError(
                 f"parameter {shown(name)} has {count} of {tensor.numel()} values NaN or infinite, "
                 "expected finite numbers"

@@ -1,4 +1,4 @@
-"""Renaming the entries of a state dict without losing any."""
+"""Renaming the entries of a state dict without losing any; the one table that several systems share."""
 
 from __future__ import annotations
 
@@ -8,12 +8,21 @@ from typing import TypeVar
 
 from .errors import CheckpointError
 
-__all__ = ["Rule", "apply_rules", "rename_keys"]
+__all__ = ["Rule", "apply_rules", "rename_keys", "resnet_name"]
 
 T = TypeVar("T")
 
 # A pattern and what replaces its first match.
 Rule = tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]
+
+# torchvision's and timm's ResNet, ResNeXt -> detectron2's.
+_RESNET: tuple[Rule, ...] = (
+    (re.compile(r"^layer(\d)\."), lambda m: f"res{int(m[1]) + 1}."),
+    (re.compile(r"\.downsample\.0\."), ".shortcut."),
+    (re.compile(r"\.downsample\.1\."), ".shortcut.norm."),
+    (re.compile(r"(?<![^.])bn(\d)\."), r"conv\1.norm."),
+    (re.compile(r"^conv1\."), "stem.conv1."),
+)
 
 
 def apply_rules(name: str, rules: Sequence[Rule]) -> str:
@@ -23,15 +32,21 @@ def apply_rules(name: str, rules: Sequence[Rule]) -> str:
     return name
 
 
+def resnet_name(name: str) -> str:
+    """Return detectron2's name of a torchvision ResNet parameter; other names come back unchanged.
+
+    Example:
+        ``layer1.0.bn2.weight`` becomes ``res2.0.conv2.norm.weight``.
+    """
+    return apply_rules(name, _RESNET)
+
+
 def rename_keys(state_dict: Mapping[str, T], rename: Callable[[str], str]) -> dict[str, T]:
-    """Rename every key; the values are passed on untouched and in order.
+    """Rename every key; values and order stay.
 
     Args:
         state_dict: parameter name -> tensor.
         rename: old name -> new name.
-
-    Returns:
-        A new dict with as many entries as the given one.
 
     Raises:
         CheckpointError: if two names become one.

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from .rename import Rule, apply_rules, rename_keys
+from .rename import Rule, apply_rules, rename_keys, resnet_name
 
 __all__ = ["convert", "published_to_ours"]
 
@@ -23,37 +23,21 @@ _DROPPED = re.compile(
 )
 
 
-def _norm(m: re.Match[str]) -> str:
-    return f"backbone.res{int(m['stage']) + 1}.{m['block']}.conv{m['index']}.norm."
-
-
-def _stage(m: re.Match[str]) -> str:
-    return f"backbone.res{int(m['stage']) + 1}.{m['block']}."
-
-
-def _focal_downsample(m: re.Match[str]) -> str:
-    return f"backbone.net.layers.{int(m['stage']) + 1}.downsample."
-
-
+_RESNET = re.compile(r"^backbone\.(conv1|bn1|layer\d)\.")
 _FOCAL_LINEAR = re.compile(r"^backbone\.net\..*\.(modulation\.(f|proj)|mlp\.fc\d)\.weight$")
-_LAYER = r"^backbone\.layer(?P<stage>\d)\.(?P<block>\d+)\."
 
 _RULES: tuple[Rule, ...] = (
     (re.compile(r"^denoising_generator\."), "denoising."),
     (re.compile(r"^transformer\.alpha$"), "transformer.salience.alpha"),
     (re.compile(r"^transformer\.enc_mask_predictor\."), "transformer.salience.predictor."),
-    # torchvision ResNet -> detectron2 ResNet
-    (re.compile(r"^backbone\.conv1\."), "backbone.stem.conv1."),
-    (re.compile(r"^backbone\.bn1\."), "backbone.stem.conv1.norm."),
-    (re.compile(rf"{_LAYER}bn(?P<index>\d)\."), _norm),
-    (re.compile(rf"{_LAYER}downsample\.0\."), lambda m: f"{_stage(m)}shortcut."),
-    (re.compile(rf"{_LAYER}downsample\.1\."), lambda m: f"{_stage(m)}shortcut.norm."),
-    (re.compile(_LAYER), _stage),
     # Swin and ConvNeXt: the same feature list
     (re.compile(r"^backbone\.0\.features\."), "backbone.features."),
     # FocalNet -> timm; timm has the downsampling at the start of a stage
     (re.compile(r"^backbone\.0\.patch_embed\."), "backbone.net.stem."),
-    (re.compile(r"^backbone\.0\.layers\.(?P<stage>\d)\.downsample\."), _focal_downsample),
+    (
+        re.compile(r"^backbone\.0\.layers\.(?P<stage>\d)\.downsample\."),
+        lambda m: f"backbone.net.layers.{int(m['stage']) + 1}.downsample.",
+    ),
     (re.compile(r"^backbone\.0\.layers\.(?P<stage>\d)\.blocks\."), r"backbone.net.layers.\g<stage>.blocks."),
     (re.compile(r"^backbone\.1\.norm(?P<stage>\d)\."), r"backbone.norms.\g<stage>."),
     (re.compile(r"(?P<block>^backbone\.net\..*blocks\.\d+)\.gamma_(?P<i>\d)$"), r"\g<block>.ls\g<i>.gamma"),
@@ -62,7 +46,9 @@ _RULES: tuple[Rule, ...] = (
 
 
 def published_to_ours(name: str) -> str:
-    """Our name of one published parameter; any other name, ours included, comes back unchanged."""
+    """Return our name of a published parameter; any other name, ours included, comes back unchanged."""
+    if _RESNET.match(name):
+        return "backbone." + resnet_name(name.removeprefix("backbone."))
     return apply_rules(name, _RULES)
 
 

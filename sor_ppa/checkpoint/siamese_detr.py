@@ -10,10 +10,13 @@ import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from .rename import resnet_name
+
 __all__ = [
     "COCO_CATEGORY_IDS",
     "coco_rows",
     "convert",
+    "convert_detector",
     "published_to_ours",
     "resnet_name",
     "to_detector",
@@ -23,30 +26,9 @@ T = TypeVar("T")
 
 COCO_CATEGORY_IDS = [i for i in range(1, 91) if i not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)]
 
-_BLOCK = re.compile(r"^layer(\d)\.(\d+)\.(conv|bn)(\d)\.(.+)$")
-_SHORTCUT = re.compile(r"^layer(\d)\.(\d+)\.downsample\.([01])\.(.+)$")
-_STEM = re.compile(r"^(conv|bn)1\.(.+)$")
-
-
-def resnet_name(name: str) -> str:
-    """A torchvision ResNet parameter under detectron2's name; other names come back as they are.
-
-    Example:
-        ``layer1.0.bn2.weight`` becomes ``res2.0.conv2.norm.weight``.
-    """
-    if match := _STEM.match(name):
-        return f"stem.conv1.{'norm.' if match[1] == 'bn' else ''}{match[2]}"
-    if match := _BLOCK.match(name):
-        stage, block, kind, index, rest = match.groups()
-        return f"res{int(stage) + 1}.{block}.conv{index}.{'norm.' if kind == 'bn' else ''}{rest}"
-    if match := _SHORTCUT.match(name):
-        stage, block, index, rest = match.groups()
-        return f"res{int(stage) + 1}.{block}.shortcut.{'norm.' if index == '1' else ''}{rest}"
-    return name
-
 
 def published_to_ours(name: str) -> str | None:
-    """Our name of a published parameter or buffer; None for what has no counterpart.
+    """Return our name of a published parameter or buffer; None for what has no counterpart.
 
     Dropped are the batch counters of the frozen norms and the classifier of the backbone.
     """
@@ -73,8 +55,21 @@ def convert(state_dict: Mapping[str, T]) -> dict[str, T]:
     return {name: value for name, value in renamed.items() if name is not None}
 
 
+def convert_detector(state_dict: Mapping[str, Any]) -> dict[str, Any]:
+    """Map a published detector to our names; a pre-training gives a detector's initial weights.
+
+    Args:
+        state_dict: published name, or ours -> value.
+
+    Returns:
+        name in ``DETRDetector`` -> the same value; see ``to_detector`` for a pre-training.
+    """
+    ours = convert(state_dict)
+    return to_detector(ours) if any(name.startswith("pred_head.") for name in ours) else ours
+
+
 def to_detector(state_dict: Mapping[str, Any]) -> dict[str, Any]:
-    """Initial weights of a detector from a pre-training checkpoint of ours.
+    """Make initial weights of a detector from a pre-training checkpoint in our names.
 
     Transformer, queries, input projection, backbone and box head carry over; the classifier,
     the feature head and the global head do not (the detector has other classes). For the
@@ -87,7 +82,7 @@ def to_detector(state_dict: Mapping[str, Any]) -> dict[str, Any]:
         state dict of ``DETRDetector`` without the classifier.
 
     Raises:
-        ValueError: this is no pre-training checkpoint.
+        ValueError: if this is no pre-training checkpoint.
     """
     if "query_embed.weight" not in state_dict or not any(k.startswith("pred_head.") for k in state_dict):
         raise ValueError(

@@ -29,40 +29,35 @@ _UNITS = {
 _UNIT = rf"/(?P<unit>{'|'.join(sorted(_UNITS, key=len, reverse=True))})\."
 
 
-def _stem(m: re.Match[str]) -> str:
-    return f"stem.{int(m['index']) - 1}.{_UNITS[m['unit']]}."
-
-
-def _block(m: re.Match[str]) -> str:
-    return f"stage{m['stage']}.blocks.{int(m['index']) - 1}."
-
-
-def _layer(m: re.Match[str]) -> str:
-    return f"blocks.{m['block']}.layers.{m['index']}.{_UNITS[m['unit']]}."
-
-
-def _concat(m: re.Match[str]) -> str:
-    return f"blocks.{m['block']}.concat.{_UNITS[m['unit']]}."
-
-
-def _reduction(m: re.Match[str]) -> str:
-    return f"blocks.{m['block']}.reduction.{_UNITS[m['unit']]}."
-
-
 _BLOCK = r"(?<![^.])blocks\.(?P<block>\d+)\."
 _OSA = r"OSA\d+_\d+"
 
 _VOVNET_RULES: tuple[Rule, ...] = (
-    (re.compile(rf"(?<![^.])stem\.stem_(?P<index>[1-9]\d*){_UNIT}"), _stem),
-    (re.compile(r"(?<![^.])stage(?P<stage>\d+)\.OSA(?P=stage)_(?P<index>[1-9]\d*)\."), _block),
-    (re.compile(rf"{_BLOCK}layers\.(?P<index>\d+)\.{_OSA}_(?P=index){_UNIT}"), _layer),
-    (re.compile(rf"{_BLOCK}concat\.{_OSA}_concat{_UNIT}"), _concat),
-    (re.compile(rf"{_BLOCK}conv_reduction\.{_OSA}_reduction_0{_UNIT}"), _reduction),
+    (
+        re.compile(rf"(?<![^.])stem\.stem_(?P<index>[1-9]\d*){_UNIT}"),
+        lambda m: f"stem.{int(m['index']) - 1}.{_UNITS[m['unit']]}.",
+    ),
+    (
+        re.compile(r"(?<![^.])stage(?P<stage>\d+)\.OSA(?P=stage)_(?P<index>[1-9]\d*)\."),
+        lambda m: f"stage{m['stage']}.blocks.{int(m['index']) - 1}.",
+    ),
+    (
+        re.compile(rf"{_BLOCK}layers\.(?P<index>\d+)\.{_OSA}_(?P=index){_UNIT}"),
+        lambda m: f"blocks.{m['block']}.layers.{m['index']}.{_UNITS[m['unit']]}.",
+    ),
+    (
+        re.compile(rf"{_BLOCK}concat\.{_OSA}_concat{_UNIT}"),
+        lambda m: f"blocks.{m['block']}.concat.{_UNITS[m['unit']]}.",
+    ),
+    (
+        re.compile(rf"{_BLOCK}conv_reduction\.{_OSA}_reduction_0{_UNIT}"),
+        lambda m: f"blocks.{m['block']}.reduction.{_UNITS[m['unit']]}.",
+    ),
 )
 
 
 def published_to_ours(name: str) -> str:
-    """Our name of one published parameter; any other name, ours included, comes back unchanged."""
+    """Return our name of a published parameter; any other name, ours included, comes back unchanged."""
     return apply_rules(name, _VOVNET_RULES)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 
 from .errors import CheckpointError, shown
@@ -12,7 +13,7 @@ from .errors import CheckpointError, shown
 __all__ = ["find_state_dict", "strip_prefixes"]
 
 # Keys under which training programs put the state dict; of several, the first of this list is taken.
-WRAPPERS = (
+_WRAPPERS = (
     *(
         "model",
         "state_dict",
@@ -23,12 +24,12 @@ WRAPPERS = (
         "network",
         "params",
         "weights",
-        "checkpoint",
     ),
-    *("teacher", "model_ema", "state_dict_ema", "ema_state_dict", "ema", "student", "module"),
+    *("checkpoint", "teacher", "model_ema", "state_dict_ema", "ema_state_dict", "ema", "student", "module"),
 )
 # Wrappers of torch around a whole model: DistributedDataParallel and torch.compile.
 _MODULE_PREFIXES = ("module.", "_orig_mod.")
+# A counter that torch.optim.swa_utils.AveragedModel puts beside ``module.``
 _AVERAGED = "n_averaged"
 _LEVELS = 4
 _LONGEST_NAME = 512
@@ -41,67 +42,57 @@ def find_state_dict(loaded: Any) -> tuple[dict[str, torch.Tensor], dict[str, Any
         loaded: what the file holds: a state dict, or a dict with one under a usual name, up to four deep.
 
     Returns:
-        Name -> tensor (numbers become 0-d tensors); everything else at the top level; and the keys that led
-        to the state dict, joined by dots (empty: none).
+        Name -> tensor (arrays and numbers become tensors); everything else at the top level; and the keys
+        that led to the state dict, joined by dots (empty: none).
 
     Raises:
         CheckpointError: if there is none, or it holds something that is no tensor.
     """
     extras: dict[str, Any] = {}
     keys: list[str] = []
-    for _ in range(_LEVELS):
-        if not isinstance(loaded, dict):
-            break
-        wrapper = next((k for k in WRAPPERS if isinstance(loaded.get(k), dict)), None)
-        if wrapper is None or _mostly_tensors(loaded):
+    while isinstance(loaded, dict) and len(keys) < _LEVELS and not _mostly_tensors(loaded):
+        wrapper = next((key for key in _WRAPPERS if isinstance(loaded.get(key), dict)), None)
+        if wrapper is None:
             break
         if not keys:
-            extras = {str(k): v for k, v in loaded.items() if k != wrapper}
+            extras = {str(key): value for key, value in loaded.items() if key != wrapper}
         keys.append(wrapper)
         loaded = loaded[wrapper]
     if not isinstance(loaded, dict):
-        raise CheckpointError(f"holds {shown(loaded)}, expected a state dict of tensors")
-    where = ".".join(keys)
-    tensors, rest = _tensors(loaded, where)
+        raise CheckpointError(f"found {shown(loaded)}, expected a state dict of tensors")
+    tensors = {}
+    for name, value in loaded.items():
+        tensor = _as_tensor(value, numbers=bool(keys))
+        if tensor is None and keys:
+            raise CheckpointError(f"parameter {shown(name)}: found {shown(value)}, expected a tensor")
+        if tensor is None:
+            extras[str(name)] = value
+        elif isinstance(name, str) and 0 < len(name) <= _LONGEST_NAME and name.isprintable():
+            tensors[name] = tensor
+        else:
+            raise CheckpointError(f"found a parameter named {shown(name)}, expected a printable name")
     if not tensors:
-        names = ", ".join(sorted(shown(k, 30) for k in list(loaded)[:8])) or "nothing"
-        raise CheckpointError(
-            f"no tensors under {where or 'the top level'} (found {names}), expected a state dict"
-        )
-    return tensors, extras | rest, where
+        names = ", ".join(shown(key, 30) for key in list(loaded)[:8]) or "nothing"
+        where = ".".join(keys) or "the top level"
+        raise CheckpointError(f"found no tensors under {where} (but {names}), expected a state dict")
+    return tensors, extras, ".".join(keys)
 
 
 def strip_prefixes(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Remove ``module.`` (DistributedDataParallel) and ``_orig_mod.`` where every name begins with it.
-
-    With it goes the counter that ``torch.optim.swa_utils.AveragedModel`` puts beside ``module.``.
-    """
+    """Remove ``module.`` and ``_orig_mod.`` where every name begins with it."""
     result = {name: tensor for name, tensor in tensors.items() if name != _AVERAGED or len(tensors) == 1}
-    while prefix := next(
-        (p for p in _MODULE_PREFIXES if result and all(n.startswith(p) for n in result)), None
-    ):
-        result = {name[len(prefix) :]: tensor for name, tensor in result.items()}
+    while prefix := next((p for p in _MODULE_PREFIXES if all(name.startswith(p) for name in result)), None):
+        result = {name.removeprefix(prefix): tensor for name, tensor in result.items()}
     return result
 
 
 def _mostly_tensors(values: Mapping[Any, Any]) -> bool:
-    return 2 * sum(isinstance(v, torch.Tensor) for v in values.values()) > len(values)
+    return 2 * sum(isinstance(v, (torch.Tensor, np.ndarray)) for v in values.values()) > len(values)
 
 
-def _tensors(values: Mapping[Any, Any], where: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Split a state dict into tensors and (only at the top level of a file) other entries."""
-    tensors: dict[str, torch.Tensor] = {}
-    rest: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, (bool, int, float)) and where:
-            value = torch.tensor(value)
-        if not isinstance(value, torch.Tensor):
-            rest[str(name)] = value
-            continue
-        if not isinstance(name, str) or not 0 < len(name) <= _LONGEST_NAME or not name.isprintable():
-            raise CheckpointError(f"a parameter named {shown(name)}, expected a printable name")
-        tensors[name] = value
-    if rest and where and tensors:
-        name, value = next(iter(rest.items()))
-        raise CheckpointError(f"parameter {shown(name)} is {shown(value)}, expected a tensor")
-    return tensors, rest
+def _as_tensor(value: Any, numbers: bool) -> torch.Tensor | None:
+    if isinstance(value, torch.Tensor):
+        return value.detach()
+    if isinstance(value, np.ndarray):
+        return torch.from_numpy(np.array(value, value.dtype.newbyteorder("=")))
+    return torch.tensor(value) if numbers and isinstance(value, (bool, int, float)) else None

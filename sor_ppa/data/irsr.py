@@ -17,13 +17,14 @@ integers from 0, higher = more salient (SIFR has them in each annotation as ``gt
 from __future__ import annotations
 
 import logging
+import pickle
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+from ..restricted_pickle import load_pickle
 from .assemble import Draft, Place, assemble, boxed_mask, note_ranks
-from .checks import is_number, json_file, shown
+from .checks import is_number, json_file, shown, text_of
 from .faults import DatasetError, FaultSink
-from .plain_pickle import read_plain_pickle
 from .record import UNRANKED, ImageRecord, ObjectRecord, dense_ranks
 
 __all__ = ["irsr_file", "irsr_images", "read_irsr", "read_sifr", "sifr_file"]
@@ -106,7 +107,10 @@ def read_irsr(
     sink = sink or FaultSink()
     root = Path(root)
     file, images = irsr_file(root, split), None
-    entries = read_plain_pickle(file)
+    try:
+        entries = load_pickle(text_of(file))
+    except pickle.UnpicklingError as error:
+        raise DatasetError(f"{file}: found {error}") from None
     if not isinstance(entries, list):
         raise DatasetError(f"{file}: found {shown(entries)}, expected a list of images")
     drafts = []

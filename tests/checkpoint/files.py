@@ -1,4 +1,4 @@
-"""Weight files made by hand: whole ones of each format, and the parts to damage them."""
+"""Weight files for tests: whole ones of each format, and hostile or damaged parts of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from sor_ppa.checkpoint import CheckpointError, read_checkpoint, write_safetensors
+from sor_ppa.checkpoint import CheckpointError, read_checkpoint, save_safetensors
 
 __all__ = [
     "FORMATS",
@@ -42,10 +42,6 @@ def example() -> dict[str, torch.Tensor]:
     }
 
 
-def _zip(state: dict[str, torch.Tensor], path: Path) -> None:
-    torch.save(state, path)
-
-
 def _legacy(state: dict[str, torch.Tensor], path: Path) -> None:
     torch.save(state, path, _use_new_zipfile_serialization=False)
 
@@ -59,18 +55,19 @@ def _pickle(protocol: int) -> Callable[[dict[str, torch.Tensor], Path], None]:
 
 
 WRITERS: dict[str, Callable[[dict[str, torch.Tensor], Path], None]] = {
-    "zip": _zip,
+    "zip": torch.save,
     "legacy": _legacy,
-    "safetensors": write_safetensors,
+    "safetensors": lambda state, path: save_safetensors(path, state),
     **{f"pickle{n}": _pickle(n) for n in range(6)},
 }
-# One of each way of reading.
+# One for each way of reading.
 FORMATS = ("zip", "legacy", "safetensors", "pickle0", "pickle2", "pickle4")
 
 
 def write(kind: str, path: Path, state: dict[str, torch.Tensor] | None = None) -> Path:
-    """Write a whole file of one kind."""
+    """Write a whole file of one kind, without its checksum."""
     WRITERS[kind](example() if state is None else state, path)
+    Path(f"{path}.sha256").unlink(missing_ok=True)
     return path
 
 
@@ -100,6 +97,7 @@ def torch_zip(structure: bytes, members: dict[str, bytes] | None = None, folder:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         archive.writestr(f"{folder}/data.pkl", structure)
+        archive.writestr(f"{folder}/version", "3\n")
         for name, content in (members or {}).items():
             archive.writestr(f"{folder}/{name}", content)
     return buffer.getvalue()

@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 import torch
 
-from sor_ppa.checkpoint import read_weights
+from sor_ppa.checkpoint import read_checkpoint, read_weights
 
 from . import files
 
@@ -70,20 +70,24 @@ def test_hostile_file_is_one_line(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in.pth"]
 
 
-def test_other_suffix_is_one_line(
-    tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("output", "options", "message"),
+    [
+        ("out.pth", [], "found suffix '.pth', expected '.safetensors'"),
+        ("no/out.safetensors", [], "cannot be written"),
+        ("o.safetensors", ["--part", "neck"], "found nothing below 'neck', expected a part of backbone"),
+    ],
+)
+def test_mistakes_are_one_line(
+    output: str,
+    options: list[str],
+    message: str,
+    tool: ModuleType,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     torch.save(STATE, tmp_path / "in.pth")
-    message = refusal(tool, [str(tmp_path / "in.pth"), str(tmp_path / "out.pth")], capsys)
-    assert "found suffix '.pth', expected '.safetensors'" in message
-
-
-def test_missing_folder_is_one_line(
-    tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    torch.save(STATE, tmp_path / "in.pth")
-    message = refusal(tool, [str(tmp_path / "in.pth"), str(tmp_path / "no" / "out.safetensors")], capsys)
-    assert "cannot be written" in message
+    assert message in refusal(tool, [str(tmp_path / "in.pth"), str(tmp_path / output), *options], capsys)
 
 
 def test_file_of_another_model_is_one_line(
@@ -95,14 +99,17 @@ def test_file_of_another_model_is_one_line(
     assert "other weights: 0 of 1 tensors fit" in message
 
 
-def test_config_tells_what_is_missing(
+def test_config_tells_what_is_missing_and_is_written(
     tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    state = {"stem.stem_1/conv.weight": torch.ones(64, 3, 3, 3)}
-    torch.save(state, tmp_path / "in.pth")
+    torch.save({"stem.stem_1/conv.weight": torch.ones(64, 3, 3, 3)}, tmp_path / "in.pth")
     arguments = [str(tmp_path / "in.pth"), str(tmp_path / "out.safetensors")]
-    assert tool.main([*arguments, "--config-file", str(REPO / "configs/sor/ppa.yaml")]) == 0
-    assert list(read_weights(tmp_path / "out.safetensors")) == ["backbone.bottom_up.stem.0.conv.weight"]
+    options = ["--config-file", str(REPO / "configs/sor/ppa.yaml"), "--opts", "INPUT.MIN_SIZE_TEST", "123"]
+    assert tool.main([*arguments, *options]) == 0
+    found = read_checkpoint(tmp_path / "out.safetensors")
+    assert list(found.tensors) == ["backbone.bottom_up.stem.0.conv.weight"]
+    assert found.info is not None
+    assert "MIN_SIZE_TEST: 123\n" in found.info.config
     assert "roi_heads.sor_head                 64  not in the file" in capsys.readouterr().out
 
 
@@ -111,16 +118,6 @@ def test_a_part_is_written_under_its_own_names(tool: ModuleType, tmp_path: Path)
     out = tmp_path / "out.safetensors"
     assert tool.main([str(tmp_path / "in.pth"), str(out), "--part", "backbone.bottom_up"]) == 0
     assert sorted(read_weights(out)) == ["stem.0.conv.weight"]
-
-
-def test_a_part_that_is_not_there_is_named(
-    tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    torch.save({"model": STATE}, tmp_path / "in.pth")
-    found = refusal(
-        tool, [str(tmp_path / "in.pth"), str(tmp_path / "o.safetensors"), "--part", "neck"], capsys
-    )
-    assert "found nothing below 'neck', expected a part of backbone" in found
 
 
 def test_a_deeper_network_is_one_line(

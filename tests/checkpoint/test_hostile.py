@@ -1,19 +1,16 @@
-"""Files that want to run code or to fill the memory: each refused with one line, and nothing runs."""
+"""Damaged, foreign and hostile files: each is refused in one line, and nothing in it runs."""
 
 from __future__ import annotations
 
 import builtins
-import functools
-import importlib
-import marshal
-import operator
+import io
 import os
 import pickle
-import runpy
-import struct
+import resource
 import subprocess
 import sys
-import types
+import tarfile
+import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -22,13 +19,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from sor_ppa.checkpoint import pickle_machine, read_checkpoint
+from sor_ppa.checkpoint import CheckpointError, read_checkpoint, read_weights
 
 from . import files
 from .files import refusal
 
 HUGE = 2**50
+MAGIC = (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True})
 
 
 # -- files that want to run code
@@ -37,203 +37,120 @@ ATTACKS: dict[str, Callable[[str], tuple[Any, ...]]] = {
     "os.system": lambda s: (os.system, f"touch {s}"),
     "subprocess": lambda s: (subprocess.check_call, ["touch", s]),
     "eval": lambda s: (builtins.eval, f"open({s!r}, 'w')"),
-    "exec": lambda s: (builtins.exec, f"open({s!r}, 'w')"),
     "open": lambda s: (builtins.open, s, "w"),
-    "getattr": lambda s: (builtins.getattr, os, "system"),
-    "import": lambda s: (importlib.import_module, "antigravity"),
-    "runpy": lambda s: (runpy.run_path, s),
-    "partial": lambda s: (functools.partial, os.system, f"touch {s}"),
-    "methodcaller": lambda s: (operator.methodcaller, "system", f"touch {s}"),
-    "attrgetter": lambda s: (operator.attrgetter, "system"),
-    "marshal": lambda s: (marshal.loads, marshal.dumps(compile(f"open({s!r}, 'w')", "x", "exec"))),
-    "map": lambda s: (builtins.map, os.system, [f"touch {s}"]),
+    "getattr": lambda s: (builtins.getattr, (1, 2), "count"),
     "torch.load": lambda s: (torch.load, s),
-    "numpy.load": lambda s: (np.load, s),
+    "numpy.memmap": lambda s: (np.memmap, s, "u1", "w+", 0, (1,)),
     "pickle.loads": lambda s: (pickle.loads, files.raw_pickle(os.system, f"touch {s}")),
-    "torch.hub": lambda s: (torch.hub.load, s),
-    "code object": lambda s: (types.SimpleNamespace,),
-    "open by numpy": lambda s: (np.memmap, s, "u1", "w+", 0, (1,)),
-    "remove": lambda s: (os.unlink, s),
 }
+
+
+def wrapped(structure: bytes, wrapping: str) -> bytes:
+    """The same pickle as a file of another format."""
+    if wrapping == "zip":
+        return files.torch_zip(structure)
+    if wrapping == "legacy":
+        return b"".join(pickle.dumps(value, 2) for value in MAGIC) + structure + pickle.dumps([], 2)
+    return structure
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-@pytest.mark.parametrize("wrapping", ["pickle0", "pickle2", "pickle4", "zip", "legacy"])
+@pytest.mark.parametrize("wrapping", ["pickle", "zip", "legacy"])
 def test_calls_are_refused_and_not_made(attack: str, wrapping: str, tmp_path: Path) -> None:
-    sentinel = tmp_path / "ran"
-    if attack == "remove":
-        (tmp_path / "kept").touch()
-    target = str(tmp_path / "kept") if attack == "remove" else str(sentinel)
-    function, *arguments = ATTACKS[attack](target)
-    if arguments and isinstance(arguments[0], types.ModuleType):
-        arguments[0] = "os"
-    protocol = int(wrapping[-1]) if wrapping.startswith("pickle") else 2
-    data = files.raw_pickle(function, *arguments, protocol=protocol)
-    if wrapping == "zip":
-        data = files.torch_zip(data)
-    elif wrapping == "legacy":
-        head = [pickle.dumps(v, 2) for v in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True})]
-        data = b"".join(head) + data
-    path = tmp_path / "w.pth"
-    path.write_bytes(data)
-    message = refusal(path)
+    function, *arguments = ATTACKS[attack](str(tmp_path / "ran"))
+    (tmp_path / "w.pth").write_bytes(wrapped(files.raw_pickle(function, *arguments), wrapping))
+    message = refusal(tmp_path / "w.pth")
     assert "nothing was executed" in message
-    assert not sentinel.exists()
-    if attack == "remove":
-        assert (tmp_path / "kept").exists()
+    assert function.__name__ in message
+    assert os.listdir(tmp_path) == ["w.pth"]
 
 
-def test_the_name_of_what_was_refused_is_told(tmp_path: Path) -> None:
-    (tmp_path / "w").write_bytes(files.raw_pickle(os.system, "true"))
-    assert f"found '{os.system.__module__}.system' in a pickle" in refusal(tmp_path / "w")
-
-
-HAND_WRITTEN = {
-    "reduce chain": b"\x80\x02cbuiltins\ngetattr\ncbuiltins\n__import__\nX\x02\x00\x00\x00os\x85R\x86R.",
-    "call of a result": b"\x80\x02}X\x01\x00\x00\x00accollections\nOrderedDict\n)RX\x01\x00\x00\x00x\x85Rs.",
-    "call of a constant": b"\x80\x02cbuiltins\nlist\n)R.",
-    "call of a type of torch": b"\x80\x02ctorch\nfloat32\n)R.",
-    "dotted name": b"\x80\x04\x8c\x05torch\x8c\x10_utils.os.system\x93\x8c\x04true\x85R.",
-    "module as name": b"\x80\x02ctorch._utils\n_rebuild_tensor_v2.__globals__\n.",
-    "old-style instance": b"(S'true'\nios\nsystem\n.",
-    "old-style object": b"\x80\x02(cos\nsystem\nX\x04\x00\x00\x00trueo.",
-    "extension registry": b"\x80\x02\x82\x01)R.",
-    "new object with keywords": b"\x80\x04\x8c\x02os\x8c\x06system\x93)}\x92.",
-    "state of a dict with methods": b"\x80\x02cos\nsystem\n}b.",
-    "state of a list": b"\x80\x02]}b.",
-    "dill": b"\x80\x04\x8c\ndill._dill\x8c\x10_create_function\x93)R.",
-    "cloudpickle": b"\x80\x04\x8c\x17cloudpickle.cloudpickle\x8c\r_builtin_type\x93\x8c\x08CodeType\x85R.",
-    "joblib": b"\x80\x04\x8c\x13joblib.numpy_pickle\x8c\x11NumpyArrayWrapper\x93)\x81.",
-    "whole module": b"\x80\x02ctorch.nn.modules.linear\nLinear\n)\x81}b.",
-    "protocol 0": b"cos\nsystem\n(S'true'\ntR.",
-    "persistent id": b"\x80\x02X\x01\x00\x00\x00aQ.",
-    "text persistent id": b"\x80\x02Pabc\n.",
-    "out-of-band buffer": b"\x80\x05\x97.",
-    "unhashable key": b"\x80\x02}]X\x01\x00\x00\x00as.",
-    "tuple as key": b"\x80\x02})X\x01\x00\x00\x00as.",
-}
-
-
-@pytest.mark.parametrize("trick", HAND_WRITTEN)
-def test_tricks_of_hand_written_pickles_are_refused(trick: str, tmp_path: Path) -> None:
-    for name, data in (("w.pkl", HAND_WRITTEN[trick]), ("w.pth", files.torch_zip(HAND_WRITTEN[trick]))):
-        (tmp_path / name).write_bytes(data)
-        refusal(tmp_path / name)
-
-
-def test_no_module_is_imported_for_a_name(tmp_path: Path) -> None:
-    assert "antigravity" not in sys.modules
-    (tmp_path / "w").write_bytes(b"\x80\x02cantigravity\nfly\n)R.")
-    refusal(tmp_path / "w")
-    assert "antigravity" not in sys.modules
-
-
-def test_pickles_beside_the_structure_of_a_zip_are_not_read(tmp_path: Path) -> None:
-    sentinel = tmp_path / "ran"
-    nested = files.raw_pickle(os.system, f"touch {sentinel}")
-    data = np.zeros(4, "<f4").tobytes()
-    members = {"data/0": data, "extra.pkl": nested, ".data/x": nested}
-    (tmp_path / "w").write_bytes(files.torch_zip(files.tensor_pickle(), members))
-    assert read_checkpoint(tmp_path / "w").tensors["weight"].tolist() == [0, 0, 0, 0]
-    assert not sentinel.exists()
-
-
-def test_pickle_inside_a_string_stays_a_string(tmp_path: Path) -> None:
-    sentinel = tmp_path / "ran"
-    saved = {"model": {"a": torch.zeros(1)}, "note": files.raw_pickle(os.system, f"touch {sentinel}")}
-    torch.save(saved, tmp_path / "w")
-    assert isinstance(read_checkpoint(tmp_path / "w").extras["note"], bytes)
-    assert not sentinel.exists()
-
-
-def test_control_characters_of_a_file_do_not_reach_the_terminal(tmp_path: Path) -> None:
-    (tmp_path / "w").write_bytes(b"\x80\x04\x8c\x0c\x1b[31mevil\x07\r\n\x8c\x01x\x93.")
-    refusal(tmp_path / "w")
-
-
-def test_saved_models_are_refused(tmp_path: Path) -> None:
-    torch.save(torch.nn.Linear(2, 2), tmp_path / "zip")
-    torch.save(torch.nn.Linear(2, 2), tmp_path / "legacy", _use_new_zipfile_serialization=False)
-    assert "torch.nn.modules.linear.Linear" in refusal(tmp_path / "zip")
-    assert "expected" in refusal(tmp_path / "legacy")
-
-
-def test_torchscript_is_refused(tmp_path: Path) -> None:
+def test_saved_models_and_programs_are_refused(tmp_path: Path) -> None:
+    for legacy in (False, True):
+        torch.save(torch.nn.Linear(2, 2), tmp_path / "w", _use_new_zipfile_serialization=not legacy)
+        assert "torch.nn.modules.linear.Linear" in refusal(tmp_path / "w")
     torch.jit.script(torch.nn.Linear(2, 2)).save(str(tmp_path / "w.pt"))
     assert "TorchScript archive, which is a program" in refusal(tmp_path / "w.pt")
 
 
-# -- bombs: small files that claim much
+def test_pickles_beside_the_structure_of_a_zip_are_not_read(tmp_path: Path) -> None:
+    nested = files.raw_pickle(os.system, f"touch {tmp_path}/ran")
+    members = {"data/0": np.zeros(4, "<f4").tobytes(), "extra.pkl": nested, ".data/x": nested}
+    (tmp_path / "w").write_bytes(files.torch_zip(files.tensor_pickle(), members))
+    assert read_weights(tmp_path / "w")["weight"].tolist() == [0, 0, 0, 0]
+    assert os.listdir(tmp_path) == ["w"]
 
+
+# -- small files that claim much
+
+# sixty tuples, each of twice the one before; its hash would take 2**60 steps
+NEST = b"\x80\x02)q\x00" + b"".join(b"h%ch%c\x86q%c" % (i, i, i + 1) for i in range(60)) + b"0"
 BOMBS = {
+    "key of nested tuples": NEST + b"}h\x3cNs.",
+    "call with nested tuples": NEST + b"ccollections\nOrderedDict\n](](h\x3cNee\x85R.",
+    "state with nested tuples": NEST + b"cargparse\nNamespace\n)\x81](](h\x3cNeeb.",
+    "state of a dict with nested tuples": NEST + b"ccollections\nOrderedDict\n)R](](h\x3cNeeb.",
+    "copies of a string": b"\x80\x02](X\x00\x10\x00\x00" + b"a" * 4096 + b"q\x00c_codecs\nencode\nq\x01"
+    + b"h\x00\x85R" + b"h\x01h\x00\x85R" * 1000 + b"e.",
     "long string": b"\x80\x02X\xff\xff\xff\xff",
-    "long bytes": b"\x80\x04\x8e" + struct.pack("<Q", HUGE),
-    "long bytearray": b"\x80\x05\x96" + struct.pack("<Q", HUGE),
-    "long integer": b"\x80\x02\x8b\xff\xff\xff\x7f",
-    "negative integer length": b"\x80\x02\x8b\xff\xff\xff\xff",
-    "negative string length": b"\x80\x02T\xff\xff\xff\xff",
-    "long frame": b"\x80\x04\x95" + struct.pack("<Q", HUGE) + b"}.",
-    "digits": b"(dp0\nL" + b"9" * 5000 + b"L\n.",
-    "huge shape": pickle.dumps({"a": np.zeros(1)}, 2).replace(b"K\x01\x85", b"J\xff\xff\xff\x7f\x85"),
-    "copies of one string": b"\x80\x02]("
-    + b"X\x00\x10\x00\x00" + b"a" * 4096 + b"q\x00c_codecs\nencode\nq\x01h\x00\x85R"
-    + b"h\x01h\x00\x85R" * 1000 + b"e.",
-    "copies of one list": b"\x80\x02](" + b"](" + b"K\x00" * 4000 + b"eq\x00"
-    + b"ctorch\nSize\nq\x01h\x00\x85R"
-    + b"h\x01h\x00\x85R" * 2000 + b"e.",
+    "integer of another length": b"\x80\x02\x8b\xff\xff\xff\x7f",
+    "deep nest": b"\x80\x02" + b"(" * 100_000 + b"t" * 100_000 + b".",
+    "control characters in a name": b"\x80\x02c\x1b[31mevil\x07\nx\n.",
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("bomb", BOMBS)
-def test_pickles_that_claim_more_than_they_hold_are_refused(bomb: str, tmp_path: Path) -> None:
-    (tmp_path / "w").write_bytes(BOMBS[bomb])
+@pytest.mark.parametrize("wrapping", ["pickle", "zip", "legacy"])
+def test_bombs_are_refused_at_once(bomb: str, wrapping: str, tmp_path: Path) -> None:
+    (tmp_path / "w").write_bytes(wrapped(BOMBS[bomb], wrapping))
     refusal(tmp_path / "w")
 
 
-def test_memo_of_a_huge_index_takes_no_memory(tmp_path: Path) -> None:
-    data = pickle.dumps({"a": np.ones(2)}, 2)
-    assert data[2:5] == b"}q\x00"
-    (tmp_path / "w").write_bytes(data[:3] + b"r\xff\xff\xff\xff" + data[5:])
-    assert read_checkpoint(tmp_path / "w").tensors["a"].tolist() == [1, 1]
-
-
-def test_nest_of_shared_lists_is_refused_at_once(tmp_path: Path) -> None:
-    data = b"\x80\x02](" + b"]q\x00" + b"".join(b"](h%ch%ceq%c" % (i, i, i + 1) for i in range(60)) + b"e."
-    (tmp_path / "w").write_bytes(data)
-    assert "expected a state dict" in refusal(tmp_path / "w")
-
-
-def test_deep_nest_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "w").write_bytes(b"\x80\x02" + b"(" * 100_000 + b"t" * 100_000 + b".")
+@pytest.mark.parametrize("wrapping", ["pickle", "zip", "legacy"])
+def test_a_large_memo_index_takes_no_memory(wrapping: str, tmp_path: Path) -> None:
+    (tmp_path / "w").write_bytes(wrapped(b"\x80\x02]r\x00\x00\x00\x7f.", wrapping))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     refusal(tmp_path / "w")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kB
 
 
-ZIP_TENSORS = {
+def test_hostile_files_within_a_memory_limit(tmp_path: Path) -> None:
+    for i, (bomb, wrapping) in enumerate((b, w) for b in BOMBS for w in ("pickle", "zip", "legacy")):
+        (tmp_path / str(i)).write_bytes(wrapped(BOMBS[bomb], wrapping))
+    program = f"""
+import os, resource
+from sor_ppa.checkpoint import CheckpointError, read_checkpoint
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 2**28, used + 2**28))
+for name in sorted(os.listdir({str(tmp_path)!r})):
+    try:
+        read_checkpoint(os.path.join({str(tmp_path)!r}, name))
+    except CheckpointError:
+        continue
+    raise SystemExit(name)
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[2])
+
+
+TENSORS = {
     "huge storage": {"count": HUGE, "size": (HUGE,)},
     "huge shape": {"size": (HUGE,)},
     "huge shape of stride 0": {"size": (HUGE,), "stride": (0,)},
-    "overflowing shape": {"size": (2**62, 2**62, 16), "stride": (1, 1, 1)},
     "negative shape": {"size": (-4,)},
     "negative stride": {"stride": (-1,)},
-    "negative offset": {"offset": -1},
     "offset behind the end": {"offset": 1},
     "stride behind the end": {"size": (2,), "stride": (4,)},
     "strides of other rank": {"stride": (1, 1)},
     "text as shape": {"size": "4"},
-    "bool as shape": {"size": (True,)},
-    "too many dimensions": {"size": (1,) * 100, "stride": (1,) * 100},
-    "negative storage": {"count": -4},
-    "text as storage size": {"count": "4"},
-    "storage of another size": {"count": 3, "size": (3,)},
+    "storage of another size": {"count": 3, "size": (4,)},
     "missing storage": {"key": "7"},
     "storage outside the folder": {"key": "../data.pkl"},
-    "empty tensor of a huge shape": {"size": (0, 2**62), "stride": (1, 1)},
 }
 
 
-@pytest.mark.parametrize("case", ZIP_TENSORS)
+@pytest.mark.parametrize("case", TENSORS)
 def test_impossible_tensors_are_refused(case: str, tmp_path: Path) -> None:
-    structure = files.tensor_pickle(**ZIP_TENSORS[case])
+    structure = files.tensor_pickle(**TENSORS[case])
     (tmp_path / "w").write_bytes(files.torch_zip(structure, {"data/0": bytes(16)}))
     refusal(tmp_path / "w")
 
@@ -241,93 +158,153 @@ def test_impossible_tensors_are_refused(case: str, tmp_path: Path) -> None:
 def test_many_views_of_one_storage_are_refused(tmp_path: Path) -> None:
     base = torch.zeros(1000)
     torch.save({f"w{i}": base[:] for i in range(200)}, tmp_path / "w")
-    assert "more than this file can hold" in refusal(tmp_path / "w")
+    assert "found tensors of 800000 bytes" in refusal(tmp_path / "w")
 
 
 def test_compressed_members_are_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "w", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data.pkl", files.tensor_pickle(count=2**20, size=(2**20,)))
         archive.writestr("archive/data/0", bytes(2**22))
-    assert "is compressed" in refusal(tmp_path / "w")
+    assert "compressed" in refusal(tmp_path / "w")
 
 
-@pytest.mark.parametrize("field", ["file_size", "compress_size", "both"])
-def test_zip_bomb_by_header_is_refused(field: str, tmp_path: Path) -> None:
-    data = files.torch_zip(files.tensor_pickle(count=2**20, size=(2**20,)), {"data/0": bytes(16)})
-    entry = data.rindex(b"PK\x01\x02")
-    huge = struct.pack("<I", 2**22)
-    sizes = {
-        "file_size": bytes(data[entry + 20 : entry + 24]) + huge,
-        "compress_size": huge + bytes(data[entry + 24 : entry + 28]),
-    }
-    changed = data[: entry + 20] + sizes.get(field, huge + huge) + data[entry + 28 :]
-    (tmp_path / "w").write_bytes(changed)
+def test_tensors_of_other_kinds_are_refused(tmp_path: Path) -> None:
+    sparse, empty = torch.eye(2).to_sparse(), torch.empty(2, device="meta")
+    quantized = torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8)
+    for tensor in (sparse, empty, quantized):
+        torch.save({"a": tensor}, tmp_path / "w")
+        refusal(tmp_path / "w")
+
+
+def test_other_pickle_protocols_are_refused_with_advice(tmp_path: Path) -> None:
+    torch.save(files.example(), tmp_path / "w", pickle_protocol=4)
+    assert "pickle protocol 4, expected 2 (save it again" in refusal(tmp_path / "w")
+
+
+# -- damage
+
+
+@pytest.mark.parametrize("kind", files.FORMATS)
+def test_truncated_files_are_refused(kind: str, tmp_path: Path) -> None:
+    data = files.write(kind, tmp_path / "whole").read_bytes()
+    for end in sorted({1, 2, 7, 9, 40, len(data) // 2, len(data) - 20, len(data) - 1}):
+        (tmp_path / "w").write_bytes(data[:end])
+        refusal(tmp_path / "w")
+
+
+def test_a_flipped_bit_in_an_archive_is_found(tmp_path: Path) -> None:
+    data = bytearray(files.write("zip", tmp_path / "w").read_bytes())
+    data[data.index(files.example()["conv.weight"].numpy().tobytes()) + 40] ^= 1
+    (tmp_path / "w").write_bytes(data)
+    assert "another checksum" in refusal(tmp_path / "w")
+
+
+@pytest.mark.parametrize("kind", files.FORMATS)
+@settings(max_examples=30, deadline=None)
+@given(data=st.data())
+def test_random_damage_is_survived(kind: str, data: st.DataObject) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = files.write(kind, Path(folder) / "w")
+        content = bytearray(path.read_bytes())
+        for _ in range(data.draw(st.integers(1, 4), label="flips")):
+            content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+        begin = data.draw(st.integers(0, len(content)), label="cut")
+        end = data.draw(st.one_of(st.just(begin), st.integers(begin, len(content))))
+        path.write_bytes(content[:begin] + data.draw(st.binary(max_size=8)) + content[end:])
+        tensors: dict[str, torch.Tensor] = {}
+        message = f"{path}: "
+        try:
+            tensors = read_checkpoint(path, allow_non_finite=True).tensors
+        except CheckpointError as error:
+            message = str(error)
+        assert message.startswith(f"{path}: ")
+        assert message.isprintable()
+        assert all(isinstance(tensor, torch.Tensor) for tensor in tensors.values())
+
+
+@pytest.mark.parametrize("kind", files.FORMATS)
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_non_finite_weights_are_refused(kind: str, value: float, tmp_path: Path) -> None:
+    state = files.example()
+    state["conv.weight"][1, 2, 0, 0] = value
+    message = refusal(files.write(kind, tmp_path / "w", state))
+    assert message == "parameter 'conv.weight' has 1 of 108 values NaN or infinite, expected finite numbers"
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "complex64", "float8_e5m2"])
+def test_non_finite_weights_of_other_types_are_refused(dtype: str, tmp_path: Path) -> None:
+    torch.save({"a": torch.tensor([float("nan")]).to(getattr(torch, dtype))}, tmp_path / "w")
+    assert "NaN or infinite" in refusal(tmp_path / "w")
+
+
+def header(**tensors: Any) -> dict[str, Any]:
+    return {n: {"dtype": "F32", "shape": s, "data_offsets": list(o)} for n, (s, o) in tensors.items()}
+
+
+SAFETENSORS = {
+    "overlap": (header(a=([2], (0, 8)), b=([2], (4, 12))), 12),
+    "numbers missing": (header(a=([4], (0, 16))), 8),
+    "huge shape": (header(a=([HUGE, HUGE], (0, 4))), 4),
+    "no tensors": ({}, 0),
+    "empty name": (header(**{"": ([1], (0, 4))}), 4),
+    "control characters in a name": (header(**{"a\x1b[2J\n": ([1], (0, 4))}), 4),
+    "no JSON": (b'{"a": [', 0),
+    "deep nest": (b'{"a":' + b"[" * 100_000, 0),
+}
+
+
+@pytest.mark.parametrize("case", SAFETENSORS)
+def test_damaged_safetensors_are_refused(case: str, tmp_path: Path) -> None:
+    head, size = SAFETENSORS[case]
+    (tmp_path / "w").write_bytes(files.safetensors_bytes(head, bytes(size)))
     refusal(tmp_path / "w")
 
 
-def test_two_members_of_one_name_are_refused(tmp_path: Path) -> None:
-    with zipfile.ZipFile(tmp_path / "w", "w") as archive:
-        archive.writestr("archive/data.pkl", files.tensor_pickle())
-        archive.writestr("archive/data/0", bytes(16))
-        with pytest.warns(UserWarning, match="Duplicate name"):
-            archive.writestr("archive/data/0", bytes(16))
-    assert "two members" in refusal(tmp_path / "w")
+@pytest.mark.parametrize("length", [0, 1, 2**20, 2**39])
+def test_safetensors_with_a_wrong_header_length_are_refused(length: int, tmp_path: Path) -> None:
+    data = files.safetensors_bytes(header(a=([1], (0, 4))), bytes(4), length)
+    (tmp_path / "w").write_bytes(data)
+    refusal(tmp_path / "w")
 
 
-def test_two_structures_are_refused(tmp_path: Path) -> None:
-    with zipfile.ZipFile(tmp_path / "w", "w") as archive:
-        archive.writestr("a/data.pkl", files.tensor_pickle())
-        archive.writestr("b/data.pkl", files.tensor_pickle())
-    assert "2 data.pkl, expected one" in refusal(tmp_path / "w")
+# -- files that are something else
 
 
-OBJECTS = {
-    "lists": b"]" * 1000,
-    "sets": b"\x8f" * 1000,
-    "marks": b"(" * 1000,
-    "memo": b"N" + b"\x94" * 1000,
-    "calls": b"ccollections\nOrderedDict\nq\x00" + b"h\x00)R" * 1000,
-    "numbers": b"](" + b"K\x01" * 10_000 + b"e",
-}
+def test_missing_files_and_folders_are_refused(tmp_path: Path) -> None:
+    assert "No such file" in refusal(tmp_path / "nothing.pth")
+    assert refusal(tmp_path).startswith("is not a file")
+    os.mkfifo(tmp_path / "pipe")
+    assert refusal(tmp_path / "pipe").startswith("is not a file")
+    with pytest.raises(CheckpointError, match="null byte"):
+        read_checkpoint(f"{tmp_path}/a\0b")
 
 
-@pytest.mark.parametrize("kind", OBJECTS)
-def test_more_objects_than_a_file_can_hold_are_refused(
-    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pickle_machine, "_OBJECTS", 2**14)
-    (tmp_path / "w").write_bytes(b"\x80\x02" + OBJECTS[kind] + b".")
-    assert "too many objects for a file of" in refusal(tmp_path / "w")
+def archive_of(name: str) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo(name))
+    return buffer.getvalue()
 
 
-def test_more_operations_than_a_file_needs_are_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pickle_machine, "_MAX_OPCODES", 100)
-    (tmp_path / "w").write_bytes(b"\x80\x02" + b"N0" * 60 + b"N.")
-    assert "more than 100 operations" in refusal(tmp_path / "w")
+FOREIGN = {
+    "empty": (b"", "is empty"),
+    "web page": (b"\n<!DOCTYPE html><html><body>Not Found</body></html>", "a web page"),
+    "git-lfs pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
+    "text": (b"404: Not Found", "begins b'404: Not Found'"),
+    "image": (b"\x89PNG\r\n\x1a\n" + bytes(20), r"begins b'\x89PNG"),
+    "zeros": (bytes(1000), r"begins b'\x00\x00"),
+    "tar": (archive_of("model.json"), "begins b'model.json"),
+    "arrays": (files.torch_zip(b"", folder="a").replace(b"data.pkl", b"data.npy"), "0 data.pkl"),
+    "list": (pickle.dumps([1, 2]), "expected a state dict"),
+    "dict without tensors": (pickle.dumps({"model": {}}), "no tensors under model"),
+    "text in a state dict": (pickle.dumps({"model": {"a": np.ones(2), "b": "x"}}), "'b': found 'x'"),
+    "shared lists": (b"\x80\x02](" + b"]q\x00" + b"".join(b"](h%ch%ceq%c" % (i, i, i + 1) for i in range(60))
+                     + b"e.", "expected a state dict"),
+}  # fmt: skip
 
 
-KEYED = {
-    "dict": (b"}(", b"N", b"u"),
-    "set": (b"\x8f(", b"", b"\x90"),
-    "frozenset": (b"(", b"", b"\x91"),
-    "call of set": (b"cbuiltins\nset\n](", b"", b"e\x85R"),
-    "call of OrderedDict": (b"ccollections\nOrderedDict\n](", b"N\x86", b"e\x85R"),
-}
-
-
-@pytest.mark.parametrize("kind", KEYED)
-def test_keys_of_one_hash_are_refused(kind: str, tmp_path: Path) -> None:
-    begin, value, end = KEYED[kind]
-    # Python hashes an integer to its rest by 2**61 - 1: a dict of such keys takes quadratic time.
-    keys = [b"\x8a\x0a" + (i * (2**61 - 1)).to_bytes(10, "little") + value for i in range(1, 50)]
-    (tmp_path / "w").write_bytes(b"\x80\x04" + begin + b"".join(keys) + end + b".")
-    assert "as key in a pickle" in refusal(tmp_path / "w")
-
-
-def test_paths_made_of_one_long_text_are_refused(tmp_path: Path) -> None:
-    text = b"X\x00\x10\x00\x00" + b"a" * 4096 + b"q\x00"
-    joined = b"cpathlib\nPosixPath\nq\x01h\x00h\x00\x86R" + b"h\x01h\x00h\x00\x86R" * 1000
-    (tmp_path / "w").write_bytes(b"\x80\x02](" + text + joined + b"e.")
-    assert "more than this file can hold" in refusal(tmp_path / "w")
+@pytest.mark.parametrize("case", FOREIGN)
+def test_foreign_files_are_refused(case: str, tmp_path: Path) -> None:
+    content, expected = FOREIGN[case]
+    (tmp_path / "w.pth").write_bytes(content)
+    assert expected in refusal(tmp_path / "w.pth")

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
 
 from sor_ppa.checkpoint import Checkpoint, CheckpointError, fit_to_model
-from sor_ppa.checkpoint.formats import Format
 
 HEAD = "proposal_generator.fcos_head."
 
@@ -28,13 +26,13 @@ def model(classes: int = 1) -> dict[str, torch.Tensor]:
     }
 
 
-def file(tensors: dict[str, torch.Tensor], form: Format = Format.TORCH_ZIP, **extras: object) -> Checkpoint:
+def file(tensors: dict[str, torch.Tensor], form: str = "torch", **extras: object) -> Checkpoint:
     return Checkpoint(tensors, form, extras=extras)
 
 
 def test_equal_names_all_load() -> None:
     fit = fit_to_model(file(model()), model())
-    assert set(fit.loaded) == set(model()) - {"pixel_mean"}
+    assert set(fit.loaded) == set(model()) - {"pixel_mean"}  # a constant of the config
     assert not fit.missing
     assert not fit.unused
     assert not fit.incomplete
@@ -69,7 +67,7 @@ def test_missing_ranking_head_is_reported() -> None:
     fit = fit_to_model(file(tensors), model())
     assert fit.missing == fit.incomplete == ("roi_heads.sor_head.sor.weight",)
     assert "roi_heads.sor_head" in fit.table()
-    assert "stays at initialisation" in fit.table()
+    assert "stays at initialization" in fit.table()
 
 
 def test_statistics_of_folded_norms_may_be_missing() -> None:
@@ -108,11 +106,6 @@ def test_unrelated_file_is_refused() -> None:
         fit_to_model(file(other), model())
 
 
-def test_file_whose_only_common_tensor_has_another_shape_is_refused() -> None:
-    with pytest.raises(CheckpointError):
-        fit_to_model(file({"backbone.fpn_lateral3.weight": torch.ones(1)}), model())
-
-
 def test_suffixes_match_where_the_file_asks_for_it() -> None:
     tensors = {"stem.0.conv.weight": torch.ones(2, 3, 3, 3), "fpn_lateral3.weight": torch.ones(2, 2, 1, 1)}
     fit = fit_to_model(file(tensors, matching_heuristics=True), model())
@@ -142,28 +135,11 @@ def test_caffe2_blobs_are_renamed() -> None:
         "res2_0_branch1_w": torch.ones(2, 2, 1, 1),
         "res2_0_branch2a_w": torch.ones(2, 2, 1, 1),
     }
-    fit = fit_to_model(file(blobs, Format.PICKLE), state)
+    fit = fit_to_model(file(blobs, "pickle"), state)
     assert set(fit.loaded) == set(state) - {"backbone.bottom_up.stem.conv1.norm.running_var"}
     assert fit.loaded["backbone.bottom_up.stem.conv1.weight"].unique().tolist() == [2]
     assert not fit.incomplete
     assert fit.origin == "Caffe2 blobs"
-
-
-def test_constants_of_the_config_are_not_taken_from_files() -> None:
-    tensors = {**model(), "pixel_mean": torch.zeros(3, 1, 1)}
-    fit = fit_to_model(file(tensors), model())
-    assert "pixel_mean" not in fit.loaded
-    assert "pixel_mean" not in fit.unused
-
-
-def test_table_is_short() -> None:
-    layers = nn.Sequential(*[nn.Linear(2, 2) for _ in range(50)])
-    state = {f"backbone.bottom_up.{n}": t for n, t in layers.state_dict().items()}
-    table = fit_to_model(file(state), state).table().splitlines()
-    assert [line.split() for line in table] == [
-        ["part", "tensors", "state"],
-        ["backbone.bottom_up", "100", "loaded"],
-    ]
 
 
 def rows(blocks: int, offsets: bool = False, bare: bool = False) -> dict[str, torch.Tensor]:

@@ -16,7 +16,6 @@ from torch import nn
 
 from sor_ppa import add_sor_config
 from sor_ppa.checkpoint import Checkpoint, Fit, SORCheckpointer, convert_published, fit_to_model
-from sor_ppa.checkpoint.formats import Format
 from sor_ppa.checkpoint.match import CLASS_LAYERS
 from tests.models import make_cfg
 from tests.parity import parity_dir
@@ -35,7 +34,7 @@ def model() -> nn.Module:
 
 
 def fit(tensors: dict[str, torch.Tensor], model: nn.Module) -> Fit:
-    return fit_to_model(Checkpoint(tensors, Format.TORCH_ZIP), model.state_dict())
+    return fit_to_model(Checkpoint(tensors, "torch"), model.state_dict())
 
 
 def test_names_and_shapes_are_those_of_our_model(
@@ -69,7 +68,7 @@ def test_centermask_checkpoint_initialises_all_but_classes_and_ranking(
     }
     found = fit(coco, model)
     line = found.resized_line()
-    assert line.startswith("Class layers of another size left out, they stay at initialisation: ")
+    assert line.startswith("Class layers of another size left out, they stay at initialization: ")
     assert line.partition(": ")[2].split(", ") == [
         "proposal_generator.fcos_head.cls_logits",
         "roi_heads.mask_head.predictor",

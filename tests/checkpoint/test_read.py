@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import pickle
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, defaultdict
 from pathlib import Path, PosixPath
 
 import numpy as np
@@ -12,8 +11,7 @@ import pytest
 import torch
 from yacs.config import CfgNode
 
-from sor_ppa.checkpoint import read_checkpoint, read_weights, write_safetensors
-from sor_ppa.checkpoint.formats import Format
+from sor_ppa.checkpoint import read_checkpoint, read_weights
 
 from . import files
 
@@ -26,27 +24,16 @@ def assert_same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor
 
 
 @pytest.mark.parametrize("kind", files.WRITERS)
-@pytest.mark.parametrize("suffix", [".pth", ".pkl", ".safetensors", ""])
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_content_tells_the_format(kind: str, suffix: str, tmp_path: Path) -> None:
-    assert_same(read_weights(files.write(kind, tmp_path / f"w{suffix}")), files.example())
-
-
-@pytest.mark.parametrize(
-    ("kind", "form"),
-    [
-        ("zip", Format.TORCH_ZIP),
-        ("legacy", Format.TORCH_LEGACY),
-        ("safetensors", Format.SAFETENSORS),
-        ("pickle2", Format.PICKLE),
-    ],
-)
-def test_format_is_reported(kind: str, form: Format, tmp_path: Path) -> None:
-    assert read_checkpoint(files.write(kind, tmp_path / "w")).format is form
+    found = read_checkpoint(files.write(kind, tmp_path / f"w{suffix}"))
+    assert_same(found.tensors, files.example())
+    assert found.format == {"zip": "torch", "legacy": "torch", "safetensors": kind}.get(kind, "pickle")
 
 
 @pytest.mark.parametrize("kind", ["zip", "legacy"])
 def test_every_number_type_is_read(kind: str, tmp_path: Path) -> None:
-    names = "float64 float32 float16 bfloat16 int64 int32 int16 int8 uint8 bool complex64 complex128 uint16"
+    names = "float64 float32 float16 bfloat16 int64 int32 int16 int8 uint8 bool complex64 complex128"
     state = {n: torch.arange(6).to(getattr(torch, n)).reshape(2, 3) for n in names.split()}
     found = read_weights(files.write(kind, tmp_path / "w", state))
     assert_same(found, state)
@@ -57,20 +44,6 @@ def test_views_transposes_and_ties_keep_their_values(kind: str, tmp_path: Path) 
     base = torch.arange(24.0).reshape(4, 6)
     state = {"base": base, "part": base[1:3, 2:], "transposed": base.t(), "tied": base}
     assert_same(read_weights(files.write(kind, tmp_path / "w", state)), state)
-
-
-def test_fortran_arrays_keep_their_values(tmp_path: Path) -> None:
-    array = np.asfortranarray(np.arange(6.0).reshape(2, 3))
-    (tmp_path / "w").write_bytes(pickle.dumps({"w": array}, 2))
-    assert torch.equal(read_weights(tmp_path / "w")["w"], torch.arange(6.0).reshape(2, 3).double())
-
-
-@pytest.mark.parametrize("core", ["numpy.core", "numpy._core"])
-def test_arrays_of_numpy_1_and_2_are_read(core: str, tmp_path: Path) -> None:
-    data = pickle.dumps({"w": np.arange(3.0)}, 2)
-    written = b"numpy._core" if b"numpy._core" in data else b"numpy.core"
-    (tmp_path / "w").write_bytes(data.replace(written, core.encode()))
-    assert read_weights(tmp_path / "w")["w"].tolist() == [0, 1, 2]
 
 
 def test_python_2_pickle_is_read(tmp_path: Path) -> None:
@@ -113,15 +86,11 @@ def test_training_state_comes_beside_the_weights(tmp_path: Path) -> None:
         "optimizer": optimizer.state_dict(),
         "scheduler": scheduler.state_dict(),
         "iteration": 9,
-        "best": np.float64(0.5),
-        "args": argparse.Namespace(lr=0.1),
     }
     torch.save(saved, tmp_path / "w.pth")
     found = read_checkpoint(tmp_path / "w.pth")
     assert_same(found.tensors, model.state_dict())
     assert found.extras["iteration"] == 9
-    assert found.extras["best"] == 0.5
-    assert found.extras["args"] == {"lr": 0.1}
     assert found.extras["scheduler"]["milestones"] == Counter({2: 1, 4: 1})
     fresh = torch.optim.AdamW(torch.nn.Linear(2, 3).parameters())
     fresh.load_state_dict(found.extras["optimizer"])
@@ -174,14 +143,6 @@ def test_safetensors_of_the_library_are_read(tmp_path: Path) -> None:
     assert_same(read_weights(tmp_path / "w"), files.example())
 
 
-def test_our_safetensors_are_read_by_the_library(tmp_path: Path) -> None:
-    from safetensors.torch import load_file
-
-    tied = torch.arange(6.0).reshape(2, 3)
-    write_safetensors({"a": tied, "b": tied.t()}, tmp_path / "w.safetensors")
-    assert_same(load_file(tmp_path / "w.safetensors"), {"a": tied, "b": tied.t()})
-
-
 def test_loaded_tensors_do_not_depend_on_the_file(tmp_path: Path) -> None:
     for kind in files.FORMATS:
         path = files.write(kind, tmp_path / kind)
@@ -190,34 +151,41 @@ def test_loaded_tensors_do_not_depend_on_the_file(tmp_path: Path) -> None:
         assert_same(found, files.example())
 
 
-@pytest.mark.parametrize("size", [10, 100_000])
-@pytest.mark.parametrize("protocol", range(6))
-def test_small_and_large_arrays_are_read(size: int, protocol: int, tmp_path: Path) -> None:
-    arrays = {
-        "a": np.arange(size, dtype="f4"),
-        "f": np.asfortranarray(np.arange(2.0 * size).reshape(2, size)),
-    }
-    (tmp_path / "w").write_bytes(pickle.dumps(arrays, protocol))
-    found = read_weights(tmp_path / "w")
-    assert torch.equal(found["a"], torch.from_numpy(arrays["a"]))
-    assert torch.equal(found["f"], torch.from_numpy(np.ascontiguousarray(arrays["f"])))
-
-
 def test_averaged_models_are_read(tmp_path: Path) -> None:
     model = torch.nn.Linear(2, 3)
     torch.save(torch.optim.swa_utils.AveragedModel(model).state_dict(), tmp_path / "w")
     assert_same(read_weights(tmp_path / "w"), model.state_dict())
 
 
-def test_configurations_and_paths_beside_the_weights_become_plain_values(tmp_path: Path) -> None:
-    cfg = CfgNode({"MODEL": CfgNode({"NAME": "x"})})
-    torch.save({"model": files.example(), "cfg": cfg, "out": PosixPath("/a/b")}, tmp_path / "w")
+@pytest.mark.parametrize("legacy", [False, True])
+def test_objects_of_training_programs_beside_the_weights_become_plain_values(
+    legacy: bool, tmp_path: Path
+) -> None:
+    saved = {
+        "cfg": CfgNode({"MODEL": CfgNode({"NAME": "x"})}),
+        "args": argparse.Namespace(lr=0.1, out=PosixPath("/a/b")),
+        "losses": defaultdict(list, total=[1.0]),
+        "version": torch.torch_version.TorchVersion("2.10"),
+        "best": np.float64(0.5),
+        "epochs": np.int64(3),
+        "history": np.arange(3),
+        "done": frozenset({1}),
+        "size": torch.Size([1, 2]),
+    }
+    plain = {
+        "cfg": {"MODEL": {"NAME": "x"}},
+        "args": {"lr": 0.1, "out": "/a/b"},
+        "losses": {"total": [1.0]},
+        **{"version": "2.10", "best": 0.5, "epochs": 3, "done": {1}, "size": (1, 2)},
+    }
+    torch.save({"model": files.example(), **saved}, tmp_path / "w", _use_new_zipfile_serialization=not legacy)
     found = read_checkpoint(tmp_path / "w").extras
-    assert found == {"cfg": {"MODEL": {"NAME": "x"}}, "out": "/a/b"}
-    assert type(found["cfg"]) is dict
+    assert found.pop("history").tolist() == [0, 1, 2]
+    assert found == plain
 
 
-def test_safetensors_are_written_for_whom_the_umask_says(tmp_path: Path) -> None:
-    (tmp_path / "like").touch()
-    write_safetensors({"a": torch.ones(1)}, tmp_path / "w")
-    assert (tmp_path / "w").stat().st_mode == (tmp_path / "like").stat().st_mode
+def test_arrays_in_torch_files_become_tensors(tmp_path: Path) -> None:
+    torch.save({"model": {"w": np.arange(3.0), "big": np.arange(2, dtype=">f4")}}, tmp_path / "w")
+    found = read_weights(tmp_path / "w")
+    assert found["w"].tolist() == [0, 1, 2]
+    assert found["big"].tolist() == [0, 1]

@@ -1,0 +1,53 @@
+"""What a checkpoint was trained with: configuration, class names and version."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from .errors import CheckpointError, shown
+
+__all__ = ["INFO_KEY", "CheckpointInfo"]
+
+# Where it is kept: beside ``model`` in .pth files; as JSON text in the metadata of safetensors.
+INFO_KEY = "sor_ppa"
+
+
+def _version() -> str:
+    from .. import __version__
+
+    return __version__
+
+
+@dataclass(frozen=True)
+class CheckpointInfo:
+    """What a checkpoint was trained with.
+
+    Attributes:
+        config: the configuration as YAML text (``cfg.dump()``).
+        class_names: names of the classes, in the order of their numbers.
+        version: version of sor_ppa that wrote the file.
+    """
+
+    config: str
+    class_names: tuple[str, ...] = ()
+    version: str = field(default_factory=_version)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain data: ``{"config", "class_names", "version"}``."""
+        return {**asdict(self), "class_names": list(self.class_names)}
+
+    @classmethod
+    def from_dict(cls, values: Any) -> CheckpointInfo:
+        """Return the info that ``as_dict`` gave.
+
+        Raises:
+            CheckpointError: if it is something else.
+        """
+        keys = ("config", "class_names", "version")
+        config, names, version = (values.get(k) if isinstance(values, dict) else None for k in keys)
+        if not isinstance(names, (list, tuple)) or not all(
+            isinstance(v, str) for v in (config, version, *names)
+        ):
+            raise CheckpointError(f"{INFO_KEY}: found {shown(values)}, expected text under {', '.join(keys)}")
+        return cls(str(config), tuple(names), str(version))
