@@ -11,7 +11,6 @@ from detectron2.modeling.backbone import FPN, Backbone
 from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 from torch import Tensor, nn
 
-from ..checks import check_features
 from .pyramid import build_fpn, build_top_block
 
 __all__ = [
@@ -72,7 +71,6 @@ class MobileNetV2(Backbone):
     @configurable
     def __init__(self, *, out_features: Sequence[str], freeze_at: int = 0) -> None:
         super().__init__()
-        check_features("MODEL.RESNETS.OUT_FEATURES", out_features, _TAPS)
         self._out_features = list(out_features)
         self._out_feature_channels, self._out_feature_strides = _CHANNELS, _STRIDES
         layers: list[nn.Module] = [nn.Sequential(*_conv(3, 32, 3, 2), nn.ReLU6(inplace=True))]

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import DeformConv2d
 
-from ..checks import check_features, check_norm
 from ..layers.deformable_conv import deform, offset_layer
 from ..layers.folded_conv import FoldedConv
 from ..layers.onednn import channels_last
@@ -167,10 +166,7 @@ class VoVNet(Backbone):
         freeze_at: freeze the stem and the stages up to this number, as in detectron2's ResNet
             (0 freezes nothing; 1 the stem; 2 also stage 2 ...).
         deformable_stages: four flags, stages 2 to 5.
-        modulated, deformable_groups: see ``MODEL.VOVNET`` in the config.
-
-    Raises:
-        ValueError: for an unknown body, feature or normalisation.
+        modulated, deformable_groups: of the deformable convolutions, see ``MODEL.VOVNET``.
     """
 
     @configurable
@@ -187,19 +183,9 @@ class VoVNet(Backbone):
         deformable_groups: int = 1,
     ) -> None:
         super().__init__()
-        if body not in VOVNET_SPECS:
-            raise ValueError(
-                f"MODEL.VOVNET.CONV_BODY: found {body!r}, expected one of {', '.join(VOVNET_SPECS)}"
-            )
         spec = VOVNET_SPECS[body]
         names = ["stem", "stage2", "stage3", "stage4", "stage5"]
-        check_features("MODEL.VOVNET.OUT_FEATURES", out_features, names)
-        check_norm("MODEL.VOVNET.NORM", norm)
-        if len(deformable_stages) != 4:
-            raise ValueError(
-                f"MODEL.VOVNET.STAGE_WITH_DCN: found {len(deformable_stages)} values, "
-                "expected 4 (stages 2 to 5)"
-            )
+        assert len(deformable_stages) == 4
         self._out_features = list(out_features)
         self._out_feature_channels = dict(zip(names, (spec.stem[2], *spec.stage_channels), strict=True))
         self._out_feature_strides = dict(zip(names, (4, 4, 8, 16, 32), strict=True))

@@ -13,7 +13,6 @@ from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..checks import check_features, check_least
 from ..layers import DeformableConv2d
 from ..layers.iou_loss import LOC_LOSSES
 from ..layers.precision import full_precision
@@ -45,13 +44,11 @@ class FCOSHead(nn.Module):
         num_classes: foreground classes.
         num_levels: of the pyramid.
         num_convs: (class, box, shared) tower lengths.
-        norm: "GN" or "none".
+        norm: "GN" or "none" ("" means "none").
         use_scale: a learnt factor per level on the distances.
         prior: foreground probability at initialisation.
         deformable: deformable convolutions in the box and shared towers.
 
-    Raises:
-        ValueError: for an unknown norm, or numbers that no network can have.
     """
 
     def __init__(
@@ -66,18 +63,7 @@ class FCOSHead(nn.Module):
         deformable: bool = False,
     ) -> None:
         super().__init__()
-        if norm not in ("GN", "none", ""):
-            raise ValueError(f"MODEL.FCOS.NORM: found {norm!r}, expected 'GN' or 'none'")
-        if norm == "GN" and in_channels % 32:
-            raise ValueError(
-                f"MODEL.FPN.OUT_CHANNELS: found {in_channels}, expected a multiple of 32 "
-                "(MODEL.FCOS.NORM: 'GN')"
-            )
-        if not 0 < prior < 1:
-            raise ValueError(f"MODEL.FCOS.PRIOR_PROB: found {prior}, expected between 0 and 1")
-        check_least(1, {"MODEL.FCOS.NUM_CLASSES": num_classes})
-        towers = zip(("CLS", "BOX", "SHARE"), num_convs, strict=True)
-        check_least(0, {f"MODEL.FCOS.NUM_{name}_CONVS": length for name, length in towers})
+        assert norm in ("GN", "none", "")
 
         def tower(length: int, deform: bool) -> nn.Sequential:
             layers: list[nn.Module] = []
@@ -143,9 +129,6 @@ class FCOS(nn.Module):
         radius: centre sampling radius in strides, None for the whole box.
         alpha, gamma, loc_loss: see :func:`fcos_losses`.
         train_options, test_options: selection of proposals.
-
-    Raises:
-        ValueError: if the settings contradict each other.
     """
 
     @configurable
@@ -165,30 +148,8 @@ class FCOS(nn.Module):
         test_options: ProposalOptions,
     ) -> None:
         super().__init__()
-        if len(strides) != len(in_features):
-            raise ValueError(
-                f"MODEL.FCOS.FPN_STRIDES: found {len(strides)} values, expected {len(in_features)} "
-                "(one for each of MODEL.FCOS.IN_FEATURES)"
-            )
-        if min(strides) < 1:
-            raise ValueError(f"MODEL.FCOS.FPN_STRIDES: found {list(strides)}, expected at least 1")
-        if list(size_limits) != sorted(size_limits):
-            raise ValueError(
-                f"MODEL.FCOS.SIZES_OF_INTEREST: found {list(size_limits)}, expected rising values"
-            )
-        if radius is not None and radius <= 0:
-            raise ValueError(f"MODEL.FCOS.POS_RADIUS: found {radius}, expected above 0")
-        pre_nms = {"TRAIN": train_options.pre_nms, "TEST": test_options.pre_nms}
-        check_least(1, {f"MODEL.FCOS.PRE_NMS_TOPK_{phase}": number for phase, number in pre_nms.items()})
-        if len(size_limits) != len(in_features) - 1:
-            raise ValueError(
-                f"MODEL.FCOS.SIZES_OF_INTEREST: found {len(size_limits)} values, expected "
-                f"{len(in_features) - 1} (one less than MODEL.FCOS.IN_FEATURES)"
-            )
-        if loc_loss not in LOC_LOSSES:
-            raise ValueError(
-                f"MODEL.FCOS.LOC_LOSS_TYPE: found {loc_loss!r}, expected one of {', '.join(LOC_LOSSES)}"
-            )
+        assert len(strides) == len(in_features) == len(size_limits) + 1
+        assert loc_loss in LOC_LOSSES
         self.in_features = list(in_features)
         self.strides = list(strides)
         self.fcos_head = head
@@ -201,18 +162,8 @@ class FCOS(nn.Module):
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
         options = cfg.MODEL.FCOS
-        check_features("MODEL.FCOS.IN_FEATURES", options.IN_FEATURES, input_shape)
-        strides = [input_shape[name].stride for name in options.IN_FEATURES]
-        if len(options.FPN_STRIDES) == len(strides) and list(options.FPN_STRIDES) != strides:
-            raise ValueError(
-                f"MODEL.FCOS.FPN_STRIDES: found {list(options.FPN_STRIDES)}, expected {strides} "
-                f"(of {', '.join(options.IN_FEATURES)})"
-            )
-        channels = {input_shape[name].channels for name in options.IN_FEATURES}
-        if len(channels) != 1:
-            raise ValueError(f"MODEL.FCOS.IN_FEATURES: found widths {sorted(channels)}, expected one width")
         head = FCOSHead(
-            in_channels=channels.pop(),
+            in_channels=input_shape[options.IN_FEATURES[0]].channels,
             num_classes=options.NUM_CLASSES,
             num_levels=len(options.FPN_STRIDES),
             num_convs=(options.NUM_CLS_CONVS, options.NUM_BOX_CONVS, options.NUM_SHARE_CONVS),

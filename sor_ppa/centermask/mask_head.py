@@ -10,8 +10,6 @@ from fvcore.nn import weight_init
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..checks import check_least, check_norm
-
 __all__ = ["SpatialAttention", "SpatialAttentionMaskHead"]
 
 
@@ -45,9 +43,6 @@ class SpatialAttentionMaskHead(nn.Module):
         self, *, in_channels: int, num_classes: int, conv_dim: int = 256, num_conv: int = 4, norm: str = ""
     ) -> None:
         super().__init__()
-        check_least(1, {"MODEL.ROI_MASK_HEAD.CONV_DIM": conv_dim, "MODEL.ROI_HEADS.NUM_CLASSES": num_classes})
-        check_least(0, {"MODEL.ROI_MASK_HEAD.NUM_CONV": num_conv})
-        check_norm("MODEL.ROI_MASK_HEAD.NORM", norm)
         self.convs = []
         channels = in_channels
         for k in range(num_conv):

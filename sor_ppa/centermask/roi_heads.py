@@ -9,13 +9,12 @@ from typing import Any
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
-from detectron2.modeling import ROI_HEADS_REGISTRY, ROI_MASK_HEAD_REGISTRY
+from detectron2.modeling import ROI_HEADS_REGISTRY
 from detectron2.modeling.matcher import Matcher
 from detectron2.modeling.roi_heads import build_mask_head
 from detectron2.structures import Boxes, ImageList, Instances, pairwise_iou
 from torch import Tensor, nn
 
-from ..checks import check_features, check_least, check_registered
 from ..layers import PyramidROIPooler
 from ..layers.onednn import channels_last
 from ..ranking import (
@@ -122,17 +121,9 @@ class CenterROIHeads(nn.Module):
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
         names = cfg.MODEL.ROI_HEADS.IN_FEATURES
-        check_features("MODEL.ROI_HEADS.IN_FEATURES", names, input_shape)
-        if not cfg.MODEL.MASK_ON:
-            raise ValueError(
-                "MODEL.MASK_ON: found False, expected True (CenterROIHeads segment every object)"
-            )
-        if cfg.MODEL.KEYPOINT_ON:
-            raise ValueError("MODEL.KEYPOINT_ON: found True, expected False (keypoints are not supported)")
+        assert cfg.MODEL.MASK_ON, "CenterROIHeads segment every object: MASK_ON must be True"
+        assert not cfg.MODEL.KEYPOINT_ON, "CenterROIHeads have no keypoint head: KEYPOINT_ON must be False"
         options = cfg.MODEL.ROI_MASK_HEAD
-        check_registered("MODEL.ROI_MASK_HEAD.NAME", options.NAME, ROI_MASK_HEAD_REGISTRY)
-        check_least(1, {"MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": cfg.MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE})
-        check_least(0, {"MODEL.MASKIOU_LOSS_WEIGHT": cfg.MODEL.MASKIOU_LOSS_WEIGHT})
         strides = [input_shape[name].stride for name in names]
         resolution = options.POOLER_RESOLUTION
         shape = ShapeSpec(channels=input_shape[names[0]].channels, width=resolution, height=resolution)

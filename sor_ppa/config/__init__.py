@@ -1,6 +1,8 @@
-"""Every configuration key of this package, and reading configurations."""
+"""Every configuration key of this package, the table of allowed values, and reading configurations."""
 
+from .allowed import check_config
+from .errors import ConfigError
 from .keys import add_sor_config
-from .load import ConfigError, load_config, settle_config
+from .load import load_config, settle_config
 
-__all__ = ["ConfigError", "add_sor_config", "load_config", "settle_config"]
+__all__ = ["ConfigError", "add_sor_config", "check_config", "load_config", "settle_config"]

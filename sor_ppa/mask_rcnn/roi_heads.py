@@ -8,13 +8,12 @@ from typing import Any
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
-from detectron2.modeling import ROI_HEADS_REGISTRY, ROI_MASK_HEAD_REGISTRY, StandardROIHeads
+from detectron2.modeling import ROI_HEADS_REGISTRY, StandardROIHeads
 from detectron2.modeling.roi_heads import select_foreground_proposals
 from detectron2.modeling.roi_heads.mask_head import mask_rcnn_inference, mask_rcnn_loss
 from detectron2.structures import Instances
 from torch import Tensor
 
-from ..checks import check_features, check_least, check_registered
 from ..layers.precision import at_least_float32, full_precision
 from ..ranking import (
     RankingHead,
@@ -39,9 +38,6 @@ class MaskRCNNHeads(StandardROIHeads):
         rank_on_logits: give the ranking head mask logits instead of probabilities in training, as
             the published code does, though it gives probabilities in inference.
         kwargs: of detectron2's ``StandardROIHeads``.
-
-    Raises:
-        ValueError: without masks.
     """
 
     @configurable
@@ -55,8 +51,8 @@ class MaskRCNNHeads(StandardROIHeads):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if not self.mask_on or self.mask_pooler is None:
-            raise ValueError("MODEL.MASK_ON: found False, expected True (MaskRCNNHeads rank by masks)")
+        assert self.mask_on, "MaskRCNNHeads rank by masks: MASK_ON must be True"
+        assert self.mask_pooler is not None, "MaskRCNNHeads pool mask features apart from box features"
         self.sor_head = ranking_head
         self.ranking = ranking
         self.strides = list(strides)
@@ -65,21 +61,8 @@ class MaskRCNNHeads(StandardROIHeads):
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
         names = cfg.MODEL.ROI_HEADS.IN_FEATURES
-        check_features("MODEL.ROI_HEADS.IN_FEATURES", names, input_shape)
-        if not cfg.MODEL.SOR.NAME:
-            raise ValueError(
-                "MODEL.SOR.NAME: found '', expected a ranking head "
-                "(without one: MODEL.ROI_HEADS.NAME StandardROIHeads)"
-            )
-        check_least(1, {"MODEL.ROI_HEADS.NUM_CLASSES": cfg.MODEL.ROI_HEADS.NUM_CLASSES})
-        head = cfg.MODEL.ROI_MASK_HEAD
-        if cfg.MODEL.MASK_ON:
-            check_registered("MODEL.ROI_MASK_HEAD.NAME", head.NAME, ROI_MASK_HEAD_REGISTRY)
-            check_least(1, {"MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION": head.POOLER_RESOLUTION})
-        if not head.POOLER_TYPE:
-            raise ValueError("MODEL.ROI_MASK_HEAD.POOLER_TYPE: found '', expected such as 'ROIAlignV2'")
         strides = [input_shape[name].stride for name in names]
-        side = head.POOLER_RESOLUTION
+        side = cfg.MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION
         shape = ShapeSpec(channels=input_shape[names[0]].channels, width=side, height=side)
         return super().from_config(cfg, input_shape) | {
             "ranking_head": build_sor_head(cfg, shape),

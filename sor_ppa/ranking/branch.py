@@ -9,8 +9,7 @@ import torch
 from detectron2.config import CfgNode
 from torch import Tensor
 
-from ..checks import check_least
-from .decode import DECODERS, decode_ranks
+from .decode import decode_ranks
 from .head import RankingHead
 from .loss import ranking_loss
 from .position import measuring_sizes, position_maps
@@ -23,9 +22,9 @@ class RankingOptions:
     """Settings of the ranking branch beside its network.
 
     Attributes:
-        decoder: "greedy" or "all" (``MODEL.SOR.DECODE``).
-        threshold: of the greedy rule (``MODEL.SOR.RANK_THRESH``).
-        loss_weight: ``MODEL.SOR.LOSS_WEIGHT``.
+        decoder: "greedy" or "all"; see :func:`decode_ranks`.
+        threshold: probability that a greedy pick must exceed.
+        loss_weight: factor of the ranking loss.
         canvas: (height, width) of the published canvas in pixels.
         divisibility: what images are padded to, in pixels.
     """
@@ -35,18 +34,6 @@ class RankingOptions:
     loss_weight: float = 1.0
     canvas: tuple[int, int] = (480, 640)
     divisibility: int = 32
-
-    def __post_init__(self) -> None:
-        if self.decoder not in DECODERS:
-            raise ValueError(
-                f"MODEL.SOR.DECODE: found {self.decoder!r}, expected one of {', '.join(DECODERS)}"
-            )
-        if self.threshold >= 1:
-            raise ValueError(f"MODEL.SOR.RANK_THRESH: found {self.threshold}, expected below 1")
-        check_least(0, {"MODEL.SOR.LOSS_WEIGHT": self.loss_weight})
-        height, width = self.canvas
-        canvas = {"IMG_HEIGHT": height, "IMG_WIDTH": width}
-        check_least(1, {f"MODEL.SOR.TRANSFORMER.{key}": value for key, value in canvas.items()})
 
     @classmethod
     def from_config(

@@ -125,4 +125,4 @@ def decode_ranks(
         return rank_greedily(logits, counts, threshold), scores
     if decoder == "all":
         return rank_all(scores, counts), scores
-    raise ValueError(f"MODEL.SOR.DECODE: found {decoder!r}, expected one of {', '.join(DECODERS)}")
+    raise ValueError(f"decoder: expected one of {', '.join(DECODERS)}, found {decoder!r}")

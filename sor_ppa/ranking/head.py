@@ -18,20 +18,14 @@ from typing import Any
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import Conv2d, ShapeSpec
-from detectron2.utils.registry import Registry
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..checks import check_least, check_registered
+from ..config.registries import SOR_HEAD_REGISTRY
 from .decode import pad_by_image
 from .position import box_positions, quantised_cells
 
 __all__ = ["POSITIONS", "SOR_HEAD_REGISTRY", "RankingHead", "build_sor_head"]
-
-SOR_HEAD_REGISTRY = Registry("SOR_HEAD")
-SOR_HEAD_REGISTRY.__doc__ = """
-Ranking heads: called with (cfg, input_shape), they return a :class:`RankingHead`.
-"""
 
 POSITIONS = ("none", "maps", "maps_conv", "box", "cells")
 # channels that each choice adds to the pooled features
@@ -52,9 +46,6 @@ class RankingHead(nn.Module):
         model_dim, num_heads, num_layers, dropout: of the encoder (post-norm, ReLU, feed-forward
             four times as wide).
         cells: side of the grid for ``position="cells"``.
-
-    Raises:
-        ValueError: for an unknown position, a number that is too small, or widths that do not fit.
     """
 
     @configurable
@@ -77,29 +68,9 @@ class RankingHead(nn.Module):
         cells: int = 4,
     ) -> None:
         super().__init__()
-        if position not in POSITIONS:
-            raise ValueError(f"ranking head: position {position!r}, expected one of {', '.join(POSITIONS)}")
-        numbers = {"NUM_CONV": num_conv, "NUM_RANKS": num_ranks, "CONV_DIM": conv_dim}
-        numbers |= {"DENSE_DIM": dense_dim, "OBJ_DIM": object_dim}
-        if position == "cells":
-            numbers["QUANT_NUM"] = cells
-        if interaction:
-            numbers |= {"TRANSFORMER.D_MODEL": model_dim, "TRANSFORMER.N_HEAD": num_heads}
-            numbers["TRANSFORMER.LAYERS"] = num_layers
-        check_least(1, {f"MODEL.SOR.{key}": value for key, value in numbers.items()})
         width = object_dim + (4 if position == "box" else 0)
-        if interaction and width != model_dim:
-            raise ValueError(
-                f"MODEL.SOR.TRANSFORMER.D_MODEL: found {model_dim}, expected {width} "
-                f"(MODEL.SOR.OBJ_DIM{' + 4 box coordinates' if position == 'box' else ''})"
-            )
-        if interaction and model_dim % num_heads:
-            raise ValueError(
-                f"MODEL.SOR.TRANSFORMER.N_HEAD: found {num_heads}, expected a divisor of {model_dim} "
-                "(MODEL.SOR.TRANSFORMER.D_MODEL)"
-            )
-        if interaction and not 0 <= dropout < 1:
-            raise ValueError(f"MODEL.SOR.TRANSFORMER.DROPOUT: found {dropout}, expected 0 to below 1")
+        assert position in POSITIONS
+        assert not interaction or width == model_dim, "the encoder is as wide as an object's description"
         self.position, self.interaction, self.cells = position, interaction, cells
 
         channels = in_channels + 1 + _EXTRA_CHANNELS[position]
@@ -160,10 +131,7 @@ class RankingHead(nn.Module):
         parts = [features, F.max_pool2d(masks.to(features.dtype), 2)]
         if self.needs_maps:
             if maps is None:
-                raise ValueError(
-                    f"ranking head with position {self.position!r} got no position maps "
-                    "(MODEL.SOR.TRANSFORMER.USE_POS: found False, expected True)"
-                )
+                raise ValueError(f"ranking head: expected maps (position {self.position!r}), found None")
             maps = maps.to(features.dtype)
             parts.append(maps)
             if self.position == "maps_conv":
@@ -259,15 +227,10 @@ _register("SelfAttentionWithOtherPosQuant", position="cells", interaction=True)
 
 
 def build_sor_head(cfg: CfgNode, input_shape: ShapeSpec) -> RankingHead:
-    """The ranking head that ``MODEL.SOR.NAME`` names.
+    """Build the ranking head that ``MODEL.SOR.NAME`` names.
 
     Args:
         cfg: with the keys of :func:`sor_ppa.add_sor_config`.
         input_shape: channels and side of the pooled features.
-
-    Raises:
-        ValueError: for a name that is not registered.
     """
-    name = cfg.MODEL.SOR.NAME
-    check_registered("MODEL.SOR.NAME", name, SOR_HEAD_REGISTRY)
-    return SOR_HEAD_REGISTRY.get(name)(cfg, input_shape)
+    return SOR_HEAD_REGISTRY.get(cfg.MODEL.SOR.NAME)(cfg, input_shape)
