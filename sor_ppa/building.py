@@ -30,6 +30,6 @@ def build_checked_model(cfg: CfgNode) -> nn.Module:
     except (ValueError, KeyError, AssertionError) as error:
         _log.debug("The model cannot be built", exc_info=True)
         reason = " ".join(str(error).split())
-        if not isinstance(error, ValueError):
+        if type(error) in (ValueError, KeyError, AssertionError):  # others, as of weight files, name a file
             reason = f"MODEL: expected settings that fit together, found {type(error).__name__}: {reason}"
         raise ConfigError(reason) from error

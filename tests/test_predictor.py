@@ -237,7 +237,7 @@ def test_the_config_is_copied():
 
 
 def test_a_config_that_is_not_there(tmp_path):
-    with pytest.raises(ConfigError, match=r"no\.yaml: no such config file"):
+    with pytest.raises(ConfigError, match=r"no\.yaml: expected a config file"):
         load_config(tmp_path / "no.yaml")
 
 

@@ -46,7 +46,7 @@ VOVNET_SPECS = {
 
 
 class ConvNormReLU(nn.Module):
-    """Convolution without bias, normalisation, ReLU."""
+    """Convolution without bias, normalization, ReLU."""
 
     def __init__(self, in_channels: int, channels: int, norm: str, kernel: int = 3, stride: int = 1) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class ConvNormReLU(nn.Module):
 
 
 class DepthwiseConvNormReLU(nn.Module):
-    """3x3 depthwise and 1x1 pointwise convolution, normalisation, ReLU."""
+    """3x3 depthwise and 1x1 pointwise convolution, normalization, ReLU."""
 
     def __init__(self, in_channels: int, channels: int, norm: str, stride: int = 1) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ class DepthwiseConvNormReLU(nn.Module):
 
 
 class DeformableConvNormReLU(nn.Module):
-    """3x3 deformable convolution (v1, or v2 with modulation), normalisation, ReLU."""
+    """3x3 deformable convolution (v1, or v2 with modulation), normalization, ReLU."""
 
     def __init__(self, in_channels: int, channels: int, norm: str, modulated: bool, groups: int) -> None:
         super().__init__()
@@ -162,7 +162,7 @@ class VoVNet(Backbone):
         body: a key of :data:`VOVNET_SPECS`.
         in_channels: channels of the input picture.
         out_features: which of "stem", "stage2" ... "stage5" to return.
-        norm: normalisation name for ``detectron2.layers.get_norm``.
+        norm: normalization name for ``detectron2.layers.get_norm``.
         freeze_at: freeze the stem and the stages up to this number, as in detectron2's ResNet
             (0 freezes nothing; 1 the stem; 2 also stage 2 ...).
         deformable_stages: four flags, stages 2 to 5.

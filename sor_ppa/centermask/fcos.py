@@ -26,7 +26,7 @@ _CERTAIN = math.log((1.0 - 1e-10) / 1e-10)
 
 
 class Scale(nn.Module):
-    """One learnt factor."""
+    """One learned factor."""
 
     def __init__(self, value: float = 1.0) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class Scale(nn.Module):
 
 
 class FCOSHead(nn.Module):
-    """Two towers on every level: classes, and box distances with centre-ness.
+    """Two towers on every level: classes, and box distances with centerness.
 
     Args:
         in_channels: channels C of every level.
@@ -45,8 +45,8 @@ class FCOSHead(nn.Module):
         num_levels: of the pyramid.
         num_convs: (class, box, shared) tower lengths.
         norm: "GN" or "none" ("" means "none").
-        use_scale: a learnt factor per level on the distances.
-        prior: foreground probability at initialisation.
+        use_scale: a learned factor per level on the distances.
+        prior: foreground probability at initialization.
         deformable: deformable convolutions in the box and shared towers.
 
     """
@@ -92,7 +92,7 @@ class FCOSHead(nn.Module):
 
         Returns:
             Per level: class logits (B, classes, H, W), distances in strides (B, 4, H, W) and
-            centre-ness logits (B, 1, H, W).
+            centerness logits (B, 1, H, W).
         """
         logits, distances, centerness = [], [], []
         for level, feature in enumerate(features):
@@ -119,14 +119,14 @@ def _tower_conv(channels: int, deformable: bool) -> nn.Module:
 
 @PROPOSAL_GENERATOR_REGISTRY.register()
 class FCOS(nn.Module):
-    """FCOS with centre sampling: proposals for the ROI heads, and the detector's losses.
+    """FCOS with center sampling: proposals for the ROI heads, and the detector's losses.
 
     Args:
         in_features: names of the levels, finest first.
         strides: of the levels in pixels.
         head: dense predictor.
         size_limits: upper limit in pixels of the object size of every level but the last.
-        radius: centre sampling radius in strides, None for the whole box.
+        radius: center sampling radius in strides, None for the whole box.
         alpha, gamma, loc_loss: see :func:`fcos_losses`.
         train_options, test_options: selection of proposals.
     """

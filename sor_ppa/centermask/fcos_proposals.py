@@ -21,7 +21,7 @@ class ProposalOptions:
         pre_nms: candidates kept per level.
         post_nms: boxes kept per image (those that tie with the last are kept too).
         nms_threshold: IoU of suppression; not positive: none.
-        threshold_with_centerness: compare the product with centre-ness instead.
+        threshold_with_centerness: compare the product with centerness instead.
     """
 
     threshold: float
@@ -37,7 +37,7 @@ class Detections:
 
     Attributes:
         boxes: (N, 4) XYXY in pixels, not clipped.
-        scores: (N,) square root of class probability times centre-ness.
+        scores: (N,) square root of class probability times centerness.
         classes: (N,) int64.
         locations: (N, 2) x, y in pixels of the location that saw the object.
     """
@@ -82,7 +82,7 @@ def select_proposals(
     """Threshold, pick the best of each level, suppress overlaps, keep the best of each image.
 
     Args:
-        locations: per level (L_l, 2) centres in pixels.
+        locations: per level (L_l, 2) centers in pixels.
         logits: per level (B, L_l, C).
         distances: per level (B, L_l, 4) in strides.
         centerness: per level (B, L_l) logits.

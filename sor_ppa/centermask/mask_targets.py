@@ -38,7 +38,7 @@ def crop_masks(masks: PolygonMasks | BitMasks, index: Tensor, boxes: Tensor, sid
 def visible_fractions(masks: PolygonMasks | BitMasks, index: Tensor, boxes: Tensor) -> Tensor:
     """The part of each object's area that lies inside its box.
 
-    Polygons are measured as in the published code: the area inside by rasterising on a canvas
+    Polygons are measured as in the published code: the area inside by rasterizing on a canvas
     of the (truncated) size of the box, the whole by the polygons' own area.
 
     Args:
@@ -74,7 +74,7 @@ def _polygon_area_inside(polygons: list[np.ndarray], box: np.ndarray) -> float:
 
 
 def _bitmask_areas(planes: Tensor, index: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
-    """Pixels whose centre lies in each box, by sums over rectangles, and the whole area."""
+    """Pixels whose center lies in each box, by sums over rectangles, and the whole area."""
     height, width = planes.shape[-2:]
     table = F.pad(planes.to(torch.int64).cumsum(1).cumsum(2), (1, 0, 1, 0))
     corner = torch.ceil(boxes - 0.5).to(torch.int64)

@@ -17,7 +17,7 @@ class SalientObjectRanker(GeneralizedRCNN):
 
     In inference images of one padded size go through the network together and others apart:
     padding beyond an image's own would reach into its features through the convolutions. So
-    the answer for an image does not depend on its neighbours.
+    the answer for an image does not depend on its neighbors.
     """
 
     def inference(

@@ -109,6 +109,7 @@ def _detector_classes(cfg: CfgNode) -> tuple[int, str]:
 
 
 _BACKBONE = names_from("features of the backbone", backbone_features)
+_POOLERS = one_of("ROIAlignV2", "ROIAlign", "ROIPool")
 _LEVELS = names_from("feature maps of backbone and pyramid", proposal_levels)
 
 _TOGETHER = [
@@ -144,59 +145,6 @@ _TOGETHER = [
         {"OUT_CHANNELS": multiple_of(32)},  # GroupNorm has 32 groups
         lambda cfg: _proposals("FCOS")(cfg) and cfg.MODEL.FCOS.NORM == "GN",
     ),
-    *rows(
-        "MODEL.ROI_HEADS",
-        {
-            "NAME": registered(ROI_HEADS_REGISTRY),
-            "IN_FEATURES": names_from("feature maps of backbone and pyramid", roi_levels),
-            "IOU_LABELS": as_many_as("MODEL.ROI_HEADS.IOU_THRESHOLDS", more=1),
-        },
-        _architecture(*_WITH_ROI_HEADS),
-    ),
-    *rows(
-        "MODEL.ROI_HEADS",
-        {
-            "NUM_CLASSES": Rule(
-                lambda cfg: "{} (classes of {})".format(*_detector_classes(cfg)),
-                lambda value, cfg: value == _detector_classes(cfg)[0],
-            )
-        },
-        _roi_heads("CenterROIHeads"),
-    ),
-    *rows(
-        "MODEL.ROI_BOX_HEAD",
-        {"NAME": registered(ROI_BOX_HEAD_REGISTRY)},
-        _roi_heads("MaskRCNNHeads", "StandardROIHeads", "CascadeROIHeads"),
-    ),
-    *rows(
-        "MODEL",
-        {
-            "MASK_ON": one_of(True),
-            "KEYPOINT_ON": one_of(False),
-            "ROI_MASK_HEAD.NAME": registered(ROI_MASK_HEAD_REGISTRY),
-            "ROI_MASK_HEAD.POOLER_TYPE": one_of("ROIAlignV2", "ROIAlign", "ROIPool"),
-        },
-        _roi_heads(*_RANKING_ROI_HEADS),
-    ),
-    *rows(
-        "MODEL.ROI_MASKIOU_HEAD",
-        {"NAME": registered(ROI_MASKIOU_HEAD_REGISTRY)},
-        lambda cfg: _roi_heads("CenterROIHeads")(cfg) and cfg.MODEL.MASKIOU_ON,
-    ),
-    # Mask R-CNN without a ranking head is MODEL.ROI_HEADS.NAME StandardROIHeads
-    *rows("MODEL.SOR", {"NAME": registered(SOR_HEAD_REGISTRY)}, _roi_heads("MaskRCNNHeads")),
-    *rows(
-        "MODEL.SOR.TRANSFORMER",
-        {
-            "D_MODEL": Rule(
-                lambda cfg: f"{_object_width(cfg)} (MODEL.SOR.OBJ_DIM and position values)",
-                lambda value, cfg: value == _object_width(cfg),
-            ),
-            "N_HEAD": divisor_of("MODEL.SOR.TRANSFORMER.D_MODEL"),
-        },
-        lambda cfg: _roi_heads(*_RANKING_ROI_HEADS)(cfg) and cfg.MODEL.SOR.NAME in _ATTENTION,
-    ),
-    *rows("MODEL.SOR.REFINER", {"CONFIG": existing_file("a saliency model's config")}, _needs_saliency_model),
     *rows(
         "MODEL.SALIENCE_DETR",
         {
@@ -235,6 +183,59 @@ _TOGETHER = [
         {"NUM_QUERIES": multiple_of("MODEL.SIAMESE_DETR.PRETRAIN.NUM_REGIONS")},
         _architecture("SiameseDETR"),
     ),
+    *rows(
+        "MODEL.ROI_HEADS",
+        {
+            "NAME": registered(ROI_HEADS_REGISTRY),
+            "IN_FEATURES": names_from("feature maps of backbone and pyramid", roi_levels),
+            "IOU_LABELS": as_many_as("MODEL.ROI_HEADS.IOU_THRESHOLDS", more=1),
+        },
+        _architecture(*_WITH_ROI_HEADS),
+    ),
+    *rows(
+        "MODEL.ROI_HEADS",
+        {
+            "NUM_CLASSES": Rule(
+                lambda cfg: "{} (classes of {})".format(*_detector_classes(cfg)),
+                lambda value, cfg: value == _detector_classes(cfg)[0],
+            )
+        },
+        _roi_heads("CenterROIHeads"),
+    ),
+    *rows(
+        "MODEL.ROI_BOX_HEAD",
+        {"NAME": registered(ROI_BOX_HEAD_REGISTRY), "POOLER_TYPE": _POOLERS},
+        _roi_heads("MaskRCNNHeads", "StandardROIHeads", "CascadeROIHeads"),
+    ),
+    *rows(
+        "MODEL",
+        {
+            "MASK_ON": one_of(True),
+            "KEYPOINT_ON": one_of(False),
+            "ROI_MASK_HEAD.NAME": registered(ROI_MASK_HEAD_REGISTRY),
+            "ROI_MASK_HEAD.POOLER_TYPE": _POOLERS,
+        },
+        _roi_heads(*_RANKING_ROI_HEADS),
+    ),
+    *rows(
+        "MODEL.ROI_MASKIOU_HEAD",
+        {"NAME": registered(ROI_MASKIOU_HEAD_REGISTRY)},
+        lambda cfg: _roi_heads("CenterROIHeads")(cfg) and cfg.MODEL.MASKIOU_ON,
+    ),
+    # Mask R-CNN without a ranking head is MODEL.ROI_HEADS.NAME StandardROIHeads
+    *rows("MODEL.SOR", {"NAME": registered(SOR_HEAD_REGISTRY)}, _roi_heads("MaskRCNNHeads")),
+    *rows(
+        "MODEL.SOR.TRANSFORMER",
+        {
+            "D_MODEL": Rule(
+                lambda cfg: f"{_object_width(cfg)} (MODEL.SOR.OBJ_DIM and position)",
+                lambda value, cfg: value == _object_width(cfg),
+            ),
+            "N_HEAD": divisor_of("MODEL.SOR.TRANSFORMER.D_MODEL"),
+        },
+        lambda cfg: _roi_heads(*_RANKING_ROI_HEADS)(cfg) and cfg.MODEL.SOR.NAME in _ATTENTION,
+    ),
+    *rows("MODEL.SOR.REFINER", {"CONFIG": existing_file("a saliency model's config")}, _needs_saliency_model),
     *rows("INPUT", {"FORMAT": one_of("BGR", "RGB")}, _needs_color),
     *rows(
         "INPUT",

@@ -49,7 +49,7 @@ def _network() -> CfgNode:
     node.NORMALIZE = True
     # Side in pixels of the tiles in which the finest levels are computed; 0: no tiles, -1: by device.
     node.TILE = -1
-    # Normalisation: "BN" or "SyncBN".
+    # Normalization: "BN" or "SyncBN".
     node.NORM = "BN"
     # Learning rate of everything but the encoder, as a multiple of SOLVER.BASE_LR.
     node.DECODER_LR_FACTOR = 10.0
@@ -64,7 +64,7 @@ def _network() -> CfgNode:
 
 def _refiner() -> CfgNode:
     node = CfgNode()
-    # [new] Who decides about a mask's edge: "color" (the colours on both sides; needs no weights) or
+    # [new] Who decides about a mask's edge: "color" (the colors on both sides; needs no weights) or
     # "network" (the InSPyReNet of CONFIG).
     node.METHOD = "color"
     # [new] Config and weights of the InSPyReNet for METHOD "network" and for RANK_BY "saliency".

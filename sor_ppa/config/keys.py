@@ -42,7 +42,7 @@ def _add_backbone(cfg: CfgNode) -> None:
     cfg.MODEL.VOVNET.CONV_BODY = "V-39-eSE"
     # Feature maps that the backbone returns: any of stem, stage2 ... stage5.
     cfg.MODEL.VOVNET.OUT_FEATURES = ["stage2", "stage3", "stage4", "stage5"]
-    # Normalisation: FrozenBN, BN, SyncBN, GN (any name that detectron2's get_norm takes).
+    # Normalization: FrozenBN, BN, SyncBN, GN (any name that detectron2's get_norm takes).
     cfg.MODEL.VOVNET.NORM = "FrozenBN"
     # Kept for published files; the FPN's width is MODEL.FPN.OUT_CHANNELS.
     cfg.MODEL.VOVNET.OUT_CHANNELS = 256
@@ -63,7 +63,7 @@ def _add_fcos(cfg: CfgNode) -> None:
     # FPN levels that the head runs on, and their strides in pixels.
     cfg.MODEL.FCOS.IN_FEATURES = ["p3", "p4", "p5", "p6", "p7"]
     cfg.MODEL.FCOS.FPN_STRIDES = [8, 16, 32, 64, 128]
-    # Foreground probability at initialisation (bias of the classifier).
+    # Foreground probability at initialization (bias of the classifier).
     cfg.MODEL.FCOS.PRIOR_PROB = 0.01
     # Class probability a location must exceed to become a proposal, in training and in inference.
     cfg.MODEL.FCOS.INFERENCE_TH_TRAIN = 0.05
@@ -77,11 +77,11 @@ def _add_fcos(cfg: CfgNode) -> None:
     cfg.MODEL.FCOS.POST_NMS_TOPK_TEST = 100
     # Extra FPN levels on top of p5: 2 (p6, p7), 1 (p6) or 0.
     cfg.MODEL.FCOS.TOP_LEVELS = 2
-    # Normalisation in the towers: "GN" or "none".
+    # Normalization in the towers: "GN" or "none".
     cfg.MODEL.FCOS.NORM = "GN"
-    # A learnt factor per level on the box distances.
+    # A learned factor per level on the box distances.
     cfg.MODEL.FCOS.USE_SCALE = True
-    # Multiply by centre-ness before, rather than after, the threshold.
+    # Multiply by centerness before, rather than after, the threshold.
     cfg.MODEL.FCOS.THRESH_WITH_CTR = False
     # Focal loss: weight of the positives and focusing exponent.
     cfg.MODEL.FCOS.LOSS_ALPHA = 0.25
@@ -96,7 +96,7 @@ def _add_fcos(cfg: CfgNode) -> None:
     cfg.MODEL.FCOS.NUM_CLS_CONVS = 4
     cfg.MODEL.FCOS.NUM_BOX_CONVS = 4
     cfg.MODEL.FCOS.NUM_SHARE_CONVS = 0
-    # Positives only near the centre of an object, within POS_RADIUS strides.
+    # Positives only near the center of an object, within POS_RADIUS strides.
     cfg.MODEL.FCOS.CENTER_SAMPLE = True
     cfg.MODEL.FCOS.POS_RADIUS = 1.5
     # Box loss: "iou", "linear_iou" or "giou".
@@ -145,7 +145,7 @@ def _add_ranking(cfg: CfgNode) -> None:
     # published; every other image is measured by its own size.
     cfg.MODEL.SOR.TRANSFORMER.IMG_WIDTH = 640
     cfg.MODEL.SOR.TRANSFORMER.IMG_HEIGHT = 480
-    # Cells per side of the quantised position embedding.
+    # Cells per side of the quantized position embedding.
     cfg.MODEL.SOR.QUANT_NUM = 4
 
     # [new] Dropout in the encoder (0.1 is the published constant).
@@ -169,7 +169,7 @@ def _add_data(cfg: CfgNode) -> None:
     cfg.DATASETS.KEEP_RANKLESS = False
     # [new] Cache what is known about the images of large datasets (checked at every use).
     cfg.DATASETS.CACHE = True
-    # [new] Train on this part of the labelled images, every n-th of them (experiments with few labels).
+    # [new] Train on this part of the labeled images, every n-th of them (experiments with few labels).
     cfg.DATASETS.TRAIN_FRACTION = 1.0
     # [new] Rank labels in training: "top" (most salient = K - 1, counting down) or "keep" (the dataset's).
     cfg.DATASETS.RANK_RULE = "top"
@@ -189,7 +189,7 @@ def _add_data(cfg: CfgNode) -> None:
     cfg.INPUT.RANKED_CROP = CfgNode()
     cfg.INPUT.RANKED_CROP.ENABLED = False
     cfg.INPUT.RANKED_CROP.MIN_SIZE = 0.5
-    # [new] Random change of colours: largest relative changes, and largest turn of the hue in degrees.
+    # [new] Random change of colors: largest relative changes, and largest turn of the hue in degrees.
     cfg.INPUT.COLOR = CfgNode()
     cfg.INPUT.COLOR.ENABLED = False
     cfg.INPUT.COLOR.BRIGHTNESS = 0.2

@@ -77,7 +77,7 @@ RANGES = [
             "NORM": norm(),
             "OUT_CHANNELS BACKBONE_OUT_CHANNELS": _CHANNELS,
             "STAGE_WITH_DCN": each(_SWITCH, length=4),
-            "DEFORMABLE_GROUPS": whole(1, 4096),
+            "DEFORMABLE_GROUPS": one_of(1, 2, 4, 8, 16, 32),
         },
     ),
     *rows(
@@ -132,6 +132,7 @@ RANGES = [
             "POSITIVE_FRACTION NMS_THRESH": _SHARE,
             "BBOX_REG_LOSS_TYPE": _BOX_LOSS,
             "LOSS_WEIGHT BBOX_REG_LOSS_WEIGHT SMOOTH_L1_BETA": _NOT_NEGATIVE,
+            "BBOX_REG_WEIGHTS": each(_POSITIVE),
         },
     ),
     *rows("MODEL.ANCHOR_GENERATOR", {"NAME": registered(ANCHOR_GENERATOR_REGISTRY)}),

@@ -39,7 +39,7 @@ def add_salience_detr_config(cfg: CfgNode) -> None:
     node.NUM_ATTENDED = 300
     # Rows and columns of a map that have a background vector of their own; cells beyond share the last.
     node.MAX_EMBEDDINGS = 200
-    # Overlap above which neighbouring proposals exclude each other.
+    # Overlap above which neighboring proposals exclude each other.
     node.PROPOSAL_NMS = 0.3
     # Denoising queries aimed at per image, and their noise.
     node.NUM_DENOISING = 100

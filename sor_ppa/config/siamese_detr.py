@@ -100,7 +100,7 @@ def _add_views(cfg: CfgNode) -> None:
     views.MIN_REGION_AREA = 0.05
     # Side of the region crops in pixels.
     views.CROP_SIZE = 128
-    # Colour jitter, grey and blur on views and crops.
+    # Color jitter, gray and blur on views and crops.
     views.PHOTOMETRIC = True
 
     proposals = CfgNode()

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from ..config.registries import SOR_HEAD_REGISTRY
 from .decode import pad_by_image
-from .position import box_positions, quantised_cells
+from .position import box_positions, quantized_cells
 
 __all__ = ["POSITIONS", "SOR_HEAD_REGISTRY", "RankingHead", "build_sor_head"]
 
@@ -144,7 +144,7 @@ class RankingHead(nn.Module):
         if self.position == "box":
             x = torch.cat([x, box_positions(boxes, sizes).to(x.dtype)], dim=1)
         elif self.position == "cells":
-            x = x + self.pos_embedding[quantised_cells(boxes, sizes, self.cells)].to(x.dtype)
+            x = x + self.pos_embedding[quantized_cells(boxes, sizes, self.cells)].to(x.dtype)
         return x
 
     def interact(self, objects: Tensor, counts: Sequence[int]) -> Tensor:

@@ -1,4 +1,4 @@
-"""Where objects lie: position maps for ROI pooling and normalised box coordinates.
+"""Where objects lie: position maps for ROI pooling and normalized box coordinates.
 
 PPA keeps the absolute position of an object by pooling two coordinate maps beside the
 features (position embedding stage of the paper). The published code builds them for one
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["box_positions", "measuring_sizes", "position_maps", "quantised_cells"]
+__all__ = ["box_positions", "measuring_sizes", "position_maps", "quantized_cells"]
 
 
 def measuring_sizes(
@@ -41,7 +41,7 @@ def measuring_sizes(
 
 
 def position_maps(sizes: Tensor, feature_size: tuple[int, int], stride: int) -> Tensor:
-    """Coordinate maps of one level: the centre of each cell as a fraction of the image.
+    """Coordinate maps of one level: the center of each cell as a fraction of the image.
 
     Args:
         sizes: (B, 2) of :func:`measuring_sizes`.
@@ -67,8 +67,8 @@ def box_positions(boxes: Tensor, sizes: Tensor) -> Tensor:
         sizes: (N, 2) (height, width) of each box's image, from :func:`measuring_sizes`.
 
     Returns:
-        (N, 4): centre x, centre y, width and y1 + y2, as fractions. The last is the published
-        choice (twice the centre, not the height), kept so that its weights mean the same here.
+        (N, 4): center x, center y, width and y1 + y2, as fractions. The last is the published
+        choice (twice the center, not the height), kept so that its weights mean the same here.
     """
     x1, y1, x2, y2 = boxes.unbind(dim=1)
     height, width = sizes.unbind(dim=1)
@@ -77,10 +77,10 @@ def box_positions(boxes: Tensor, sizes: Tensor) -> Tensor:
     )
 
 
-def quantised_cells(boxes: Tensor, sizes: Tensor, cells: int) -> Tensor:
-    """The cell of a ``cells`` x ``cells`` grid over the image that holds each box's centre.
+def quantized_cells(boxes: Tensor, sizes: Tensor, cells: int) -> Tensor:
+    """The cell of a ``cells`` x ``cells`` grid over the image that holds each box's center.
 
-    Centres outside the image count to the nearest cell (the published code fails there).
+    Centers outside the image count to the nearest cell (the published code fails there).
 
     Args:
         boxes: (N, 4) XYXY in pixels.

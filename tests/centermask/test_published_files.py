@@ -91,25 +91,3 @@ def test_fcos_on_resnet_and_mobilenet(mobile: bool) -> None:
     model = build_model(cfg).eval()
     with torch.no_grad():
         assert model([{"image": torch.zeros(3, 64, 96)}])[0]["instances"].has("pred_ranks")
-
-
-@pytest.mark.parametrize(
-    ("key", "value", "message"),
-    [
-        ("MODEL.VOVNET.CONV_BODY", "V-40", "MODEL.VOVNET.CONV_BODY: found 'V-40'"),
-        ("MODEL.FCOS.IN_FEATURES", ["p3", "p9"], "MODEL.FCOS.IN_FEATURES: found \\['p9'\\]"),
-        ("MODEL.FCOS.FPN_STRIDES", [8, 16], "MODEL.FCOS.FPN_STRIDES: found 2 values, expected 5"),
-        ("MODEL.FCOS.SIZES_OF_INTEREST", [64], "MODEL.FCOS.SIZES_OF_INTEREST: found 1 values, expected 4"),
-        ("MODEL.FCOS.LOC_LOSS_TYPE", "l1", "MODEL.FCOS.LOC_LOSS_TYPE: found 'l1'"),
-        ("MODEL.FCOS.TOP_LEVELS", 3, "MODEL.FCOS.TOP_LEVELS: found 3"),
-        ("MODEL.FCOS.NORM", "BN", "MODEL.FCOS.NORM: found 'BN'"),
-        ("MODEL.SOR.DECODE", "best", "MODEL.SOR.DECODE: found 'best'"),
-        ("MODEL.MASK_ON", False, "MODEL.MASK_ON: found False"),
-        ("MODEL.KEYPOINT_ON", True, "MODEL.KEYPOINT_ON: found True"),
-    ],
-)
-def test_impossible_settings_are_one_clear_line(key: str, value: object, message: str) -> None:
-    cfg = make_cfg("configs/sor/baseline.yaml")
-    cfg.merge_from_list([key, value])
-    with pytest.raises(ValueError, match=message):
-        build_model(cfg)
