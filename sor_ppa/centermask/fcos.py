@@ -13,6 +13,7 @@ from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..config.thresholds import score_threshold
 from ..layers import DeformableConv2d
 from ..layers.iou_loss import LOC_LOSSES
 from ..layers.precision import full_precision
@@ -190,7 +191,9 @@ class FCOS(nn.Module):
                 options.INFERENCE_TH_TRAIN, options.PRE_NMS_TOPK_TRAIN, options.POST_NMS_TOPK_TRAIN
             ),
             "test_options": selection(
-                options.INFERENCE_TH_TEST, options.PRE_NMS_TOPK_TEST, options.POST_NMS_TOPK_TEST
+                score_threshold(cfg, options.INFERENCE_TH_TEST),
+                options.PRE_NMS_TOPK_TEST,
+                options.POST_NMS_TOPK_TEST,
             ),
         }
 

@@ -36,12 +36,12 @@ from .rules import (
     rows,
     whole,
 )
+from .thresholds import RANKING_ROI_HEADS
 
 __all__ = ["ALLOWED", "check_config"]
 
 _TWO_STAGE = ("GeneralizedRCNN", "SalientObjectRanker")
 _WITH_ROI_HEADS = (*_TWO_STAGE, "RankingSalienceDETR", "RankingDETR")
-_RANKING_ROI_HEADS = ("CenterROIHeads", "MaskRCNNHeads")
 _MAX_SIDE = 65535  # of a view, in pixels
 # ranking heads whose objects attend to each other, and how many position values they append to OBJ_DIM
 _ATTENTION = {
@@ -215,7 +215,7 @@ _TOGETHER = [
             "ROI_MASK_HEAD.NAME": registered(ROI_MASK_HEAD_REGISTRY),
             "ROI_MASK_HEAD.POOLER_TYPE": _POOLERS,
         },
-        _roi_heads(*_RANKING_ROI_HEADS),
+        _roi_heads(*RANKING_ROI_HEADS),
     ),
     *rows(
         "MODEL.ROI_MASKIOU_HEAD",
@@ -233,7 +233,7 @@ _TOGETHER = [
             ),
             "N_HEAD": divisor_of("MODEL.SOR.TRANSFORMER.D_MODEL"),
         },
-        lambda cfg: _roi_heads(*_RANKING_ROI_HEADS)(cfg) and cfg.MODEL.SOR.NAME in _ATTENTION,
+        lambda cfg: _roi_heads(*RANKING_ROI_HEADS)(cfg) and cfg.MODEL.SOR.NAME in _ATTENTION,
     ),
     *rows("MODEL.SOR.REFINER", {"CONFIG": existing_file("a saliency model's config")}, _needs_saliency_model),
     *rows("INPUT", {"FORMAT": one_of("BGR", "RGB")}, _needs_color),

@@ -12,6 +12,7 @@ from detectron2.config import CfgNode
 from .inspyrenet import add_inspyrenet_config
 from .salience_detr import add_salience_detr_config
 from .siamese_detr import add_siamese_detr_config
+from .thresholds import DEFAULT_SCORE_THRESH
 
 __all__ = ["add_sor_config"]
 
@@ -65,9 +66,10 @@ def _add_fcos(cfg: CfgNode) -> None:
     cfg.MODEL.FCOS.FPN_STRIDES = [8, 16, 32, 64, 128]
     # Foreground probability at initialization (bias of the classifier).
     cfg.MODEL.FCOS.PRIOR_PROB = 0.01
-    # Class probability a location must exceed to become a proposal, in training and in inference.
+    # Class probability a location must exceed to become a proposal, in training and in inference; where
+    # no file names the latter, it is 0.3 with a ranking head, as in the published script, else 0.05.
     cfg.MODEL.FCOS.INFERENCE_TH_TRAIN = 0.05
-    cfg.MODEL.FCOS.INFERENCE_TH_TEST = 0.05
+    cfg.MODEL.FCOS.INFERENCE_TH_TEST = DEFAULT_SCORE_THRESH
     # IoU above which non-maximum suppression removes a box.
     cfg.MODEL.FCOS.NMS_TH = 0.6
     # Candidates per level before, and boxes per image after, suppression.
@@ -104,6 +106,8 @@ def _add_fcos(cfg: CfgNode) -> None:
 
 
 def _add_roi_heads(cfg: CfgNode) -> None:
+    # As MODEL.FCOS.INFERENCE_TH_TEST, for the box head of Mask R-CNN.
+    cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = DEFAULT_SCORE_THRESH
     # Rule that assigns a box to an FPN level: "area" (FPN, eq. 1) or "ratio" (CenterMask, eq. 2).
     cfg.MODEL.ROI_MASK_HEAD.ASSIGN_CRITERION = "area"
     # Predict the IoU of each mask, and the weight of that loss.

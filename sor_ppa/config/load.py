@@ -15,11 +15,11 @@ from detectron2.utils.file_io import PathManager
 from .allowed import check_config
 from .errors import ConfigError
 from .keys import add_sor_config
+from .thresholds import RANKING_ROI_HEADS, score_threshold
 
 __all__ = ["load_config", "settle_config"]
 
 _log = logging.getLogger(__name__)
-_OUR_ROI_HEADS = ("CenterROIHeads", "MaskRCNNHeads")
 
 
 def load_config(path: str | os.PathLike[str], options: Sequence[str] = ()) -> CfgNode:
@@ -85,7 +85,7 @@ def settle_config(cfg: CfgNode) -> None:
 
     A GPU that this machine lacks becomes the CPU. Published files name detectron2's
     ``GeneralizedRCNN``; with the ROI heads of this package it becomes ``SalientObjectRanker``, the same
-    network with batch-independent inference.
+    network with batch-independent inference. They name no score thresholds; see :func:`score_threshold`.
 
     Args:
         cfg: a complete configuration.
@@ -102,5 +102,7 @@ def settle_config(cfg: CfgNode) -> None:
     if device.type == "cuda" and not torch.cuda.is_available():
         _log.info("MODEL.DEVICE is %s; no GPU is available, so the model runs on the CPU", cfg.MODEL.DEVICE)
         cfg.MODEL.DEVICE = "cpu"
-    if cfg.MODEL.META_ARCHITECTURE == "GeneralizedRCNN" and cfg.MODEL.ROI_HEADS.NAME in _OUR_ROI_HEADS:
+    if cfg.MODEL.META_ARCHITECTURE == "GeneralizedRCNN" and cfg.MODEL.ROI_HEADS.NAME in RANKING_ROI_HEADS:
         cfg.MODEL.META_ARCHITECTURE = "SalientObjectRanker"
+    for node, key in ((cfg.MODEL.FCOS, "INFERENCE_TH_TEST"), (cfg.MODEL.ROI_HEADS, "SCORE_THRESH_TEST")):
+        node[key] = score_threshold(cfg, node[key])

@@ -14,6 +14,7 @@ from detectron2.modeling.roi_heads.mask_head import mask_rcnn_inference, mask_rc
 from detectron2.structures import Instances
 from torch import Tensor
 
+from ..config.thresholds import score_threshold
 from ..layers.precision import at_least_float32, full_precision
 from ..ranking import (
     RankingHead,
@@ -64,7 +65,10 @@ class MaskRCNNHeads(StandardROIHeads):
         strides = [input_shape[name].stride for name in names]
         side = cfg.MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION
         shape = ShapeSpec(channels=input_shape[names[0]].channels, width=side, height=side)
-        return super().from_config(cfg, input_shape) | {
+        standard = super().from_config(cfg, input_shape)
+        threshold = score_threshold(cfg, cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST)
+        standard["box_predictor"].test_score_thresh = threshold
+        return standard | {
             "ranking_head": build_sor_head(cfg, shape),
             "ranking": RankingOptions.from_config(cfg, published_threshold=0.0, divisibility=max(strides)),
             "strides": strides,

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from detectron2.config import CfgNode, get_cfg
 from detectron2.modeling import build_model
 
+from sor_ppa import add_sor_config
 from sor_ppa.checkpoint import SORCheckpointer
+from sor_ppa.config import load_config
 from tests.models import REPO, fill_published, make_cfg
 from tests.parity import parity_dir
 
@@ -41,19 +45,29 @@ RICH = [
 ]
 
 
+def merged(file: Path) -> CfgNode:
+    """Read a file as detectron2's users do."""
+    cfg = get_cfg()
+    add_sor_config(cfg)
+    cfg.merge_from_file(str(file))
+    return cfg
+
+
 @torch.no_grad()
-def test_published_file_and_checkpoint_give_our_network(tmp_path: Path) -> None:
+@pytest.mark.parametrize("load", [load_config, merged], ids=["load_config", "detectron2"])
+def test_published_file_and_checkpoint_give_our_network(
+    load: Callable[[Path], CfgNode], tmp_path: Path
+) -> None:
     file, weights = tmp_path / "ppa.yaml", tmp_path / "model_final.pth"
     file.write_text(PUBLISHED)
     case = {"model_state": "state_ppa_v39.json", "weight_gain": 1.0, "weight_overrides": RICH}
     torch.save({"model": fill_published(case, parity_dir("ppa"))}, weights)
     image = {"image": torch.rand((3, 120, 200), generator=torch.Generator().manual_seed(0)) * 255}
     answers = []
-    for path in (str(file), "configs/sor/ppa.yaml"):
-        cfg = make_cfg(None)
-        cfg.merge_from_file(path if Path(path).is_absolute() else str(REPO / path))
-        cfg.MODEL.DEVICE, cfg.MODEL.FCOS.INFERENCE_TH_TEST = "cpu", 0.5
+    for cfg in (load(file), load_config(REPO / "configs/sor/ppa.yaml")):
+        cfg.MODEL.DEVICE = "cpu"
         model = build_model(cfg).eval()
+        assert model.proposal_generator.test_options.threshold == 0.3  # of the published script
         SORCheckpointer(model).load(str(weights), complete=True)
         answers.append(model([image])[0]["instances"])
     assert len(answers[0]) > 0
