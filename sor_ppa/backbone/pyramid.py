@@ -1,4 +1,4 @@
-"""Pyramids on any backbone, and the levels above them."""
+"""Feature pyramids on any backbone, and the levels above them."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ class EffectiveSE(nn.Module):
 
 
 class OSABlock(nn.Module):
-    """One-shot aggregation: a chain of convolutions, all of whose outputs are fused once."""
+    """One-shot aggregation: a chain of convolutions whose outputs are all fused once, at the end."""
 
     def __init__(
         self,
@@ -160,7 +160,7 @@ class VoVNet(Backbone):
 
     Args:
         body: a key of :data:`VOVNET_SPECS`.
-        in_channels: channels of the input picture.
+        in_channels: channels of the input images.
         out_features: which of "stem", "stage2" ... "stage5" to return.
         norm: normalization name for ``detectron2.layers.get_norm``.
         freeze_at: freeze the stem and the stages up to this number, as in detectron2's ResNet
@@ -241,7 +241,7 @@ class VoVNet(Backbone):
             setattr(self, name, FrozenBatchNorm2d.convert_frozen_batchnorm(part))
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """Features of a picture (B, C, H, W): name -> (B, channels, H / stride, W / stride)."""
+        """Return features of images (B, C, H, W): name -> (B, channels, H / stride, W / stride)."""
         features = {"stem": self.stem(channels_last(x))}
         x = features["stem"]
         for name in self.stage_names:

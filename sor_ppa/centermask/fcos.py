@@ -22,12 +22,12 @@ from .fcos_targets import assign_targets, fcos_losses, level_locations
 
 __all__ = ["FCOS", "FCOSHead"]
 
-# objectness logit that detectron2 gives to boxes that are certainly objects
+# the objectness logit that detectron2 gives ground-truth boxes
 _CERTAIN = math.log((1.0 - 1e-10) / 1e-10)
 
 
 class Scale(nn.Module):
-    """One learned factor."""
+    """Multiply by one learned factor."""
 
     def __init__(self, value: float = 1.0) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class Scale(nn.Module):
 
 
 class FCOSHead(nn.Module):
-    """Two towers on every level: classes, and box distances with centerness.
+    """Predict classes by one tower, box distances and centerness by another, on every level.
 
     Args:
         in_channels: channels C of every level.
@@ -46,7 +46,7 @@ class FCOSHead(nn.Module):
         num_levels: of the pyramid.
         num_convs: (class, box, shared) tower lengths.
         norm: "GN" or "none" ("" means "none").
-        use_scale: a learned factor per level on the distances.
+        use_scale: multiply the distances by a learned factor per level.
         prior: foreground probability at initialization.
         deformable: deformable convolutions in the box and shared towers.
 
@@ -89,7 +89,7 @@ class FCOSHead(nn.Module):
         self.scales = nn.ModuleList([Scale() for _ in range(num_levels)]) if use_scale else None
 
     def forward(self, features: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """Dense predictions of (B, C, H_l, W_l) levels.
+        """Predict for every cell of (B, C, H_l, W_l) levels.
 
         Returns:
             Per level: class logits (B, classes, H, W), distances in strides (B, 4, H, W) and
@@ -106,7 +106,7 @@ class FCOSHead(nn.Module):
         return logits, distances, centerness
 
     def _predict(self, layer: nn.Module, tower: Tensor) -> Tensor:
-        """The last layer; in inference float32, so that mixed precision does not round scores and boxes."""
+        """Apply a last layer; in inference in float32, so that autocast does not round scores and boxes."""
         if self.training:
             return layer(tower)
         return full_precision(layer, tower)
@@ -120,16 +120,17 @@ def _tower_conv(channels: int, deformable: bool) -> nn.Module:
 
 @PROPOSAL_GENERATOR_REGISTRY.register()
 class FCOS(nn.Module):
-    """FCOS with center sampling: proposals for the ROI heads, and the detector's losses.
+    """FCOS (Tian et al., ICCV 2019) with center sampling, as a proposal generator.
 
     Args:
         in_features: names of the levels, finest first.
         strides: of the levels in pixels.
-        head: dense predictor.
+        head: predicts for every cell.
         size_limits: upper limit in pixels of the object size of every level but the last.
-        radius: center sampling radius in strides, None for the whole box.
+        num_classes: foreground classes.
+        radius: center sampling radius in strides; None for the whole box.
         alpha, gamma, loc_loss: see :func:`fcos_losses`.
-        train_options, test_options: selection of proposals.
+        train_options, test_options: how proposals are selected.
     """
 
     @configurable
@@ -200,7 +201,7 @@ class FCOS(nn.Module):
     def forward(
         self, images: ImageList, features: dict[str, Tensor], gt_instances: list[Instances] | None = None
     ) -> tuple[list[Instances], dict[str, Tensor]]:
-        """Propose boxes for each image.
+        """Return proposals for each image, and losses.
 
         Args:
             images: the batch; only its sizes are used.
@@ -253,7 +254,7 @@ class FCOS(nn.Module):
 
 
 def _as_rows(maps: Sequence[Tensor]) -> list[Tensor]:
-    """(B, C, H, W) -> (B, H * W, C), in float32 also under autocast."""
+    """Flatten (B, C, H, W) to (B, H * W, C), in float32 also under autocast."""
     return [x.flatten(2).transpose(1, 2).float() for x in maps]
 
 

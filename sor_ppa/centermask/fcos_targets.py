@@ -1,7 +1,7 @@
-"""Which FCOS location learns which object, and the losses (Tian et al., ICCV 2019).
+"""Targets and losses of FCOS (Tian et al., ICCV 2019).
 
-Locations of all levels stand in one row (level after level, row-major), objects of an image
-in another; images of a batch are padded to a common number of objects and handled at once.
+Locations of all levels form one axis (level after level, row-major). The images of a batch are padded to
+a common number of objects and processed together.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _INFINITE = 1e8
 
 @dataclass(frozen=True)
 class FCOSTargets:
-    """Targets of a batch.
+    """What the locations of a batch learn.
 
     Attributes:
         labels: (B, L) int64 class of each location; the number of classes means background.
@@ -35,7 +35,7 @@ class FCOSTargets:
 
 
 def level_locations(size: tuple[int, int], stride: int, device: torch.device) -> Tensor:
-    """Centers (x, y) in pixels of the cells of a level: (H * W, 2) for a map of size (H, W)."""
+    """Return the centers (x, y) in pixels of the cells of a level, (H * W, 2) for a size (H, W)."""
     y = torch.arange(size[0], device=device, dtype=torch.float32) * stride + stride // 2
     x = torch.arange(size[1], device=device, dtype=torch.float32) * stride + stride // 2
     return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).reshape(-1, 2)
@@ -50,7 +50,7 @@ def assign_targets(
     num_classes: int,
     radius: float | None,
 ) -> FCOSTargets:
-    """Assign each location the smallest object that it may learn.
+    """Assign to each location the smallest object that it may learn.
 
     A location may learn an object if it lies strictly inside the sampling region (the box, or
     with ``radius`` the square of that many strides around its center, clipped to the box) and
@@ -84,7 +84,7 @@ def assign_targets(
         boxes[i, : len(b)] = b
         classes[i, : len(c)] = c
 
-    # (B, L, G) from here on; rows of padding have no area inside and drop out by `inside`
+    # (B, L, G) from here on; padding objects have no area, so no location is inside them
     x, y = points[None, :, None].unbind(dim=-1)
     x1, y1, x2, y2 = boxes[:, None].unbind(dim=-1)
     distances = torch.stack([x - x1, y - y1, x2 - x, y2 - y], dim=-1)
@@ -109,7 +109,7 @@ def assign_targets(
 
 
 def centerness_targets(distances: Tensor) -> Tensor:
-    """Centerness (N,) of locations with distances (N, 4) to the sides of their box (FCOS, eq. 3)."""
+    """Return the centerness (N,) of locations with distances (N, 4) to the sides of their box (eq. 3)."""
     x, y = distances[:, 0::2], distances[:, 1::2]
     return torch.sqrt((x.amin(dim=1) / x.amax(dim=1)) * (y.amin(dim=1) / y.amax(dim=1)))
 
@@ -124,7 +124,7 @@ def fcos_losses(
     gamma: float,
     loc_loss: str,
 ) -> dict[str, Tensor]:
-    """Focal, box and centerness loss of a batch.
+    """Return the focal, box and centerness losses of a batch.
 
     Args:
         logits: (B, L, C) class logits.

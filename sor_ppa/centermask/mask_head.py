@@ -14,7 +14,7 @@ __all__ = ["SpatialAttention", "SpatialAttentionMaskHead"]
 
 
 class SpatialAttention(nn.Module):
-    """Weigh each place by a convolution of the channel mean and maximum."""
+    """Weight each position by a convolution of the channel mean and maximum."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -22,20 +22,20 @@ class SpatialAttention(nn.Module):
         weight_init.c2_msra_fill(self.conv)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> the same shape."""
+        """Return the weighted features, (N, C, H, W) as given."""
         summary = torch.cat([x.mean(dim=1, keepdim=True), x.amax(dim=1, keepdim=True)], dim=1)
         return x * self.conv(summary).sigmoid()
 
 
 @ROI_MASK_HEAD_REGISTRY.register()
 class SpatialAttentionMaskHead(nn.Module):
-    """Convolutions, spatial attention, upsampling by two, one mask per class.
+    """Predict one mask per class: convolutions, spatial attention, upsampling by two.
 
     Args:
         in_channels: of the pooled features.
         num_classes: masks per object.
         conv_dim, num_conv: of the 3x3 convolutions.
-        norm: after each convolution; empty for none (then they carry a bias).
+        norm: after each convolution; empty for none (the convolutions then have a bias).
     """
 
     @configurable
@@ -78,7 +78,7 @@ class SpatialAttentionMaskHead(nn.Module):
         }
 
     def layers(self, x: Tensor) -> Tensor:
-        """Mask logits (N, classes, 2H, 2W) of pooled features (N, C, H, W)."""
+        """Return mask logits (N, classes, 2H, 2W) of pooled features (N, C, H, W)."""
         for conv in self.convs:
             x = conv(x)
         x = self.spatialAtt(x)
@@ -86,5 +86,5 @@ class SpatialAttentionMaskHead(nn.Module):
         return self.predictor(x)
 
     def forward(self, x: Tensor) -> Tensor:
-        """As :meth:`layers`, which detectron2's own mask heads also have."""
+        """Return the same as :meth:`layers`, the name that detectron2's mask heads use."""
         return self.layers(x)

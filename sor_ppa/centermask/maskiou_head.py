@@ -1,4 +1,4 @@
-"""Predicting how good each mask is (Huang et al., Mask Scoring R-CNN, CVPR 2019)."""
+"""Predicting the IoU of each mask with its object (Huang et al., Mask Scoring R-CNN, CVPR 2019)."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ __all__ = ["ROI_MASKIOU_HEAD_REGISTRY", "MaskIoUHead", "build_maskiou_head", "ma
 
 @ROI_MASKIOU_HEAD_REGISTRY.register()
 class MaskIoUHead(nn.Module):
-    """IoU of a mask with its object, from the pooled features and the mask.
+    """Predict the IoU of a mask with its object from the pooled features and the mask.
 
     Args:
         in_channels: of the pooled features.
         resolution: side R of the pooled square.
-        num_classes: one IoU each.
+        num_classes: number of IoUs, one per class.
         conv_dim, num_conv: of the 3x3 convolutions; the last has stride two.
     """
 
@@ -59,7 +59,7 @@ class MaskIoUHead(nn.Module):
         }
 
     def forward(self, features: Tensor, masks: Tensor) -> Tensor:
-        """IoUs (N, classes) of features (N, C, R, R) and mask probabilities (N, 1, 2R, 2R)."""
+        """Return IoUs (N, classes) for features (N, C, R, R) and mask probabilities (N, 1, 2R, 2R)."""
         x = torch.cat([features, F.max_pool2d(masks.to(features.dtype), 2)], dim=1)
         for conv in self.convs:
             x = conv(x)
@@ -73,7 +73,7 @@ def build_maskiou_head(cfg: CfgNode, input_shape: ShapeSpec) -> nn.Module:
 
 
 def mask_iou_loss(pred: Tensor, classes: Tensor, target: Tensor, weight: float) -> Tensor:
-    """Half the squared error, averaged over the masks whose true IoU is above zero.
+    """Return half the squared error, averaged over the masks whose true IoU is above zero.
 
     Args:
         pred: (N, classes) predicted IoUs.

@@ -21,6 +21,7 @@ from ..ranking import (
     RankingHead,
     RankingOptions,
     build_sor_head,
+    ground_truth_ranks,
     predict_ranks,
     pyramid_maps,
     ranking_losses,
@@ -33,11 +34,11 @@ __all__ = ["CenterROIHeads", "Positives", "select_positives"]
 
 @dataclass(frozen=True)
 class Positives:
-    """The proposals of one image that heads learn from.
+    """The proposals of one image that the heads are trained on.
 
     Attributes:
         boxes: (N, 4) XYXY in pixels.
-        index: (N,) int64, the ground-truth object that each belongs to.
+        index: (N,) int64, the ground-truth object of each box.
     """
 
     boxes: Tensor
@@ -48,19 +49,16 @@ class Positives:
 def select_positives(
     proposals: Tensor, gt_boxes: Tensor, matcher: Matcher, limit: int, append_gt: bool = True
 ) -> Positives:
-    """Proposals that overlap an object enough to learn from it.
+    """Return the proposals that match an object.
 
-    There is no box head here, so negatives are of no use and are not drawn.
+    Without a box head, negatives are not needed and not sampled.
 
     Args:
         proposals: (N, 4) XYXY in pixels.
         gt_boxes: (G, 4).
         matcher: decides from the IoU matrix (G, N).
-        limit: keep at most so many, at random if there are more.
-        append_gt: the objects' own boxes are proposals, too.
-
-    Returns:
-        The positives.
+        limit: largest number of positives; a random choice if there are more.
+        append_gt: add the ground-truth boxes to the proposals.
     """
     if append_gt:
         proposals = torch.cat([proposals, gt_boxes])
@@ -76,7 +74,7 @@ def select_positives(
 
 @ROI_HEADS_REGISTRY.register()
 class CenterROIHeads(nn.Module):
-    """Masks, mask IoU and ranks of boxes that a one-stage detector proposes.
+    """Predict masks, mask IoUs and ranks of boxes that a one-stage detector proposes.
 
     Args:
         in_features: names of the pyramid levels to pool from, finest first.
@@ -155,7 +153,7 @@ class CenterROIHeads(nn.Module):
         proposals: list[Instances],
         targets: list[Instances] | None = None,
     ) -> tuple[list[Instances], dict[str, Tensor]]:
-        """Losses in training, predictions in inference.
+        """Return losses in training, predictions in inference.
 
         Args:
             images: unused.
@@ -178,7 +176,7 @@ class CenterROIHeads(nn.Module):
     def _pool(
         self, features: dict[str, Tensor], boxes: Sequence[Tensor], image_sizes: Sequence[tuple[int, int]]
     ) -> tuple[Tensor, Tensor | None]:
-        """Pooled features (N, C, R, R) and, where the ranking head wants them, position maps (N, 2, R, R)."""
+        """Pool features (N, C, R, R) and, where the ranking head needs them, position maps (N, 2, R, R)."""
         levels = [features[name] for name in self.in_features]
         pyramids = [levels]
         if self.sor_head is not None and self.sor_head.needs_maps:
@@ -189,7 +187,7 @@ class CenterROIHeads(nn.Module):
     def losses(
         self, features: dict[str, Tensor], proposals: list[Instances], targets: list[Instances]
     ) -> dict[str, Tensor]:
-        """Mask, mask IoU and ranking losses; arguments as in :meth:`forward`."""
+        """Return the mask, mask IoU and ranking losses; arguments as in :meth:`forward`."""
         positives = [
             select_positives(
                 p.proposal_boxes.tensor, t.gt_boxes.tensor, self.matcher, self.positive_limit, self.append_gt
@@ -213,19 +211,21 @@ class CenterROIHeads(nn.Module):
             predicted = self.maskiou_head(pooled, masks)
             losses["loss_maskiou"] = mask_iou_loss(predicted, classes, quality, self.maskiou_weight)
         if self.sor_head is not None:
-            ranks = torch.cat([_ranks(t)[p.index] for p, t in zip(positives, targets, strict=True)])
+            ranks = torch.cat(
+                [ground_truth_ranks(t)[p.index] for p, t in zip(positives, targets, strict=True)]
+            )
             losses |= ranking_losses(self.sor_head, pooled, masks, maps, boxes, sizes, ranks, self.ranking)
         return losses
 
     def detect(self, features: dict[str, Tensor], proposals: list[Instances]) -> list[Instances]:
-        """The detections of a one-stage detector are its proposals."""
+        """Return the proposals: those of a one-stage detector are its detections."""
         del features
         return proposals
 
     def forward_with_given_boxes(
         self, features: dict[str, Tensor], instances: list[Instances]
     ) -> list[Instances]:
-        """Masks, mask scores and ranks of given boxes.
+        """Add masks, mask scores and ranks to given boxes.
 
         Args:
             features: name -> (B, C, H, W).
@@ -261,7 +261,7 @@ class CenterROIHeads(nn.Module):
 
 
 def _class_masks(logits: Tensor, classes: Tensor) -> Tensor:
-    """The mask of each object's class: (N, C, S, S) -> (N, S, S)."""
+    """Return the mask of each object's class: (N, C, S, S) -> (N, S, S)."""
     if logits.shape[1] == 1:
         return logits[:, 0]
     return logits[torch.arange(len(logits), device=logits.device), classes]
@@ -277,7 +277,3 @@ def _fractions(target: Instances, positives: Positives) -> Tensor:
     if len(positives.index) == 0:
         return positives.boxes.new_zeros(0, dtype=torch.float64)
     return visible_fractions(target.gt_masks, positives.index, positives.boxes)
-
-
-def _ranks(target: Instances) -> Tensor:
-    return target.gt_ranks if target.has("gt_ranks") else torch.full_like(target.gt_classes, -1)

@@ -20,6 +20,7 @@ from ..ranking import (
     RankingHead,
     RankingOptions,
     build_sor_head,
+    ground_truth_ranks,
     predict_ranks,
     pyramid_maps,
     ranking_losses,
@@ -30,14 +31,14 @@ __all__ = ["MaskRCNNHeads"]
 
 @ROI_HEADS_REGISTRY.register()
 class MaskRCNNHeads(StandardROIHeads):
-    """Boxes and masks as in Mask R-CNN, and ranks from the pooled mask features.
+    """Predict boxes and masks as Mask R-CNN does, and ranks from the pooled mask features.
 
     Args:
         ranking_head: the ranking head.
         ranking: its options.
         strides: of ``mask_in_features`` in pixels.
-        rank_on_logits: give the ranking head mask logits instead of probabilities in training, as
-            the published code does, though it gives probabilities in inference.
+        rank_on_logits: in training, feed mask logits instead of probabilities to the ranking head, as the
+            published code does. Inference always uses probabilities.
         kwargs: of detectron2's ``StandardROIHeads``.
     """
 
@@ -85,9 +86,9 @@ class MaskRCNNHeads(StandardROIHeads):
         return pooled, self.mask_pooler(pyramid_maps(levels, self.strides, image_sizes, self.ranking), boxes)
 
     def detect(self, features: dict[str, Tensor], proposals: list[Instances]) -> list[Instances]:
-        """Detections of the box head from proposals, per image, in inference.
+        """Return the box head's detections for the proposals of each image, in inference.
 
-        Mixed precision rounds neither the boxes that are pooled nor the scores and boxes found.
+        Pooling and the box predictor run in float32, so autocast rounds neither boxes nor scores.
         """
         levels = [at_least_float32(features[name]) for name in self.box_in_features]
         pooled = self.box_pooler(levels, [x.proposal_boxes for x in proposals])
@@ -97,7 +98,7 @@ class MaskRCNNHeads(StandardROIHeads):
     def _forward_box(
         self, features: dict[str, Tensor], proposals: list[Instances]
     ) -> dict[str, Tensor] | list[Instances]:
-        """Losses of the box head in training, detections in inference."""
+        """Return the losses of the box head in training, its detections in inference."""
         if not self.training:
             return self.detect(features, proposals)
         return super()._forward_box({k: at_least_float32(v) for k, v in features.items()}, proposals)
@@ -105,7 +106,7 @@ class MaskRCNNHeads(StandardROIHeads):
     def _forward_mask(
         self, features: dict[str, Tensor], instances: list[Instances]
     ) -> dict[str, Tensor] | list[Instances]:
-        """Masks and ranks: losses in training, fields of the instances in inference.
+        """Return mask and ranking losses in training, instances with masks and ranks in inference.
 
         Args:
             features: name -> (B, C, H, W).
@@ -138,7 +139,7 @@ class MaskRCNNHeads(StandardROIHeads):
         classes = torch.cat([x.gt_classes for x in positive])
         chosen = logits if logits.shape[1] == 1 else logits.gather(1, _as_index(classes, logits))
         masks = chosen if self.rank_on_logits else chosen.sigmoid()
-        ranks = torch.cat([_ranks(x) for x in positive])
+        ranks = torch.cat([ground_truth_ranks(x) for x in positive])
         tensors = [b.tensor for b in boxes]
         return losses | ranking_losses(
             self.sor_head, pooled, masks, maps, tensors, sizes, ranks, self.ranking
@@ -147,9 +148,3 @@ class MaskRCNNHeads(StandardROIHeads):
 
 def _as_index(classes: Tensor, logits: Tensor) -> Tensor:
     return classes[:, None, None, None].expand(-1, 1, *logits.shape[2:])
-
-
-def _ranks(instances: Instances) -> Tensor:
-    if instances.has("gt_ranks"):
-        return instances.gt_ranks
-    return torch.full_like(instances.gt_classes, -1)

@@ -1,13 +1,12 @@
-"""The ranking head: one module with three choices, and the seven published ones by name.
+"""The ranking head, and the seven published variants by name.
 
-PPA (Fang et al., ICCV 2021) ranks the objects of an image from their pooled features. Each
-object is described by features, mask and position; the objects of one image then attend to
-each other, and each gets logits over K ranks. The published code writes this head seven
-times; the seven differ in
+PPA (Fang et al., ICCV 2021) ranks the objects of an image from their pooled features. Each object is
+described by features, mask and position. The objects of one image then attend to each other, and each gets
+logits over K ranks. The seven published heads differ in
 
-* ``position``: how an object's place in the image enters ("none", pooled coordinate "maps",
-  maps and a convolution of them "maps_conv", "box" coordinates, or a "cells" embedding);
-* ``interaction``: whether objects of an image attend to each other.
+* ``position``: how the position of an object is encoded ("none", pooled coordinate "maps", maps and a
+  convolution of them "maps_conv", "box" coordinates, or a "cells" embedding);
+* ``interaction``: whether the objects of an image attend to each other.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ _EXTRA_CHANNELS = {"none": 0, "maps": 2, "maps_conv": 4, "box": 0, "cells": 0}
 
 
 class RankingHead(nn.Module):
-    """Rank logits of objects from pooled features, masks and positions.
+    """Compute rank logits of objects from pooled features, masks and positions.
 
     Args:
         in_channels: of the pooled features.
@@ -121,13 +120,13 @@ class RankingHead(nn.Module):
 
     @property
     def needs_maps(self) -> bool:
-        """Whether :meth:`forward` wants pooled position maps."""
+        """Whether :meth:`forward` needs pooled position maps."""
         return self.position in ("maps", "maps_conv")
 
     def describe(
         self, features: Tensor, masks: Tensor, maps: Tensor | None, boxes: Tensor, sizes: Tensor
     ) -> Tensor:
-        """Each object by itself: (N, width of the encoder). Arguments as in :meth:`forward`."""
+        """Return a vector for each object, (N, width of the encoder). Arguments as in :meth:`forward`."""
         parts = [features, F.max_pool2d(masks.to(features.dtype), 2)]
         if self.needs_maps:
             if maps is None:
@@ -148,10 +147,10 @@ class RankingHead(nn.Module):
         return x
 
     def interact(self, objects: Tensor, counts: Sequence[int]) -> Tensor:
-        """Attention between the objects (N, D) of each image; images never see one another."""
+        """Apply attention among the objects (N, D) of each image, not across images."""
         present = [c for c in counts if c > 0]
         if not present:
-            # nothing to attend to, but distributed training wants a gradient for every parameter
+            # distributed training needs a gradient for every parameter, also without objects
             unused = self.transformer_encoder(objects.new_zeros((1, 1, objects.shape[1])))
             return objects + unused.sum() * 0
         padded, valid = pad_by_image(objects, present)
@@ -168,7 +167,7 @@ class RankingHead(nn.Module):
         sizes: Tensor,
         counts: Sequence[int],
     ) -> Tensor:
-        """Rank logits of all objects of a batch.
+        """Return the rank logits of all objects of a batch.
 
         Args:
             features: (N, C, R, R) pooled features, N the sum of ``counts``.
@@ -184,7 +183,7 @@ class RankingHead(nn.Module):
         Raises:
             ValueError: if maps are needed and missing.
         """
-        # In inference always float32: objects that differ by little keep their order under mixed precision.
+        # Float32 in inference: rounding would reorder objects with similar logits.
         if self.training:
             return self._logits(features, masks, maps, boxes, sizes, counts)
         dtype = self.sor.weight.dtype
@@ -207,7 +206,7 @@ class RankingHead(nn.Module):
 
 
 def _register(name: str, position: str, interaction: bool) -> None:
-    """Make a published head of two choices; a new variant is one more line below."""
+    """Register a published variant of the head."""
 
     def build(cfg: CfgNode, input_shape: ShapeSpec) -> RankingHead:
         return RankingHead(cfg, input_shape, position=position, interaction=interaction)
