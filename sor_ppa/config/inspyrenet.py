@@ -20,7 +20,7 @@ def add_inspyrenet_config(cfg: CfgNode) -> None:
     sor = cfg.MODEL.setdefault("SOR", CfgNode())
     # [new] Sharpen each ranked mask inside its box at image resolution.
     sor.setdefault("REFINE", False)
-    # [new] What ranks are taken from: "head" (the ranking branch) or "saliency" (the post-processing baseline:
+    # [new] Source of ranks: "head" (the ranking branch) or "saliency" (the post-processing baseline:
     # the mean of the saliency map of REFINER's InSPyReNet under each mask).
     sor.setdefault("RANK_BY", "head")
     if "REFINER" not in sor:
