@@ -1,4 +1,4 @@
-"""Backbones and pyramids in detectron2's registry."""
+"""Backbones and feature pyramids, in detectron2's registry."""
 
 from . import fpn, mobilenet
 from .mobilenet import MobileNetV2

@@ -11,7 +11,6 @@ from detectron2.modeling.backbone import FPN, Backbone
 from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 from torch import Tensor, nn
 
-from ..checks import check_features
 from .pyramid import build_fpn, build_top_block
 
 __all__ = [
@@ -31,7 +30,7 @@ _STAGES = (
     (6, 160, 3, 2),
     (6, 320, 1, 1),
 )
-# layer after which each feature map is taken
+# index of the layer that outputs each feature map
 _TAPS = {"res2": 3, "res3": 6, "res4": 13, "res5": 17}
 _CHANNELS = {"res2": 24, "res3": 32, "res4": 96, "res5": 320}
 _STRIDES = {"res2": 4, "res3": 8, "res4": 16, "res5": 32}
@@ -44,7 +43,7 @@ def _conv(in_channels: int, channels: int, kernel: int, stride: int = 1, groups:
 
 
 class InvertedResidual(nn.Module):
-    """Expand, filter depthwise, project; residual where the shape stays."""
+    """Expand, filter depthwise, project; with a shortcut where the shape stays."""
 
     def __init__(self, in_channels: int, channels: int, stride: int, expansion: int) -> None:
         super().__init__()
@@ -66,13 +65,12 @@ class MobileNetV2(Backbone):
 
     Args:
         out_features: which of "res2" ... "res5" to return.
-        freeze_at: freeze this many of the 18 layers from the input on.
+        freeze_at: number of layers to freeze, of 18, counted from the input.
     """
 
     @configurable
     def __init__(self, *, out_features: Sequence[str], freeze_at: int = 0) -> None:
         super().__init__()
-        check_features("MODEL.RESNETS.OUT_FEATURES", out_features, _TAPS)
         self._out_features = list(out_features)
         self._out_feature_channels, self._out_feature_strides = _CHANNELS, _STRIDES
         layers: list[nn.Module] = [nn.Sequential(*_conv(3, 32, 3, 2), nn.ReLU6(inplace=True))]
@@ -91,7 +89,7 @@ class MobileNetV2(Backbone):
         return {"out_features": cfg.MODEL.RESNETS.OUT_FEATURES, "freeze_at": cfg.MODEL.BACKBONE.FREEZE_AT}
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """Features of a picture (B, 3, H, W): name -> (B, channels, H / stride, W / stride)."""
+        """Return features of images (B, 3, H, W): name -> (B, channels, H / stride, W / stride)."""
         features = {}
         names = {index: name for name, index in _TAPS.items()}
         for i, layer in enumerate(self.features):

@@ -1,4 +1,4 @@
-"""Pyramids on any backbone, and the levels above them."""
+"""Feature pyramids on any backbone, and the levels above them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from detectron2.modeling.backbone import FPN, Backbone
 from detectron2.modeling.backbone.fpn import LastLevelP6P7
 from fvcore.nn import weight_init
 from torch import Tensor, nn
-
-from ..checks import check_features, check_least, check_norm
 
 __all__ = ["LastLevelP6", "build_fpn", "build_top_block"]
 
@@ -28,14 +26,7 @@ class LastLevelP6(nn.Module):
 
 
 def build_fpn(cfg: CfgNode, bottom_up: Backbone, top_block: nn.Module | None) -> FPN:
-    """The pyramid of ``MODEL.FPN`` on any backbone.
-
-    Raises:
-        ValueError: for levels that the backbone does not give, or an unknown normalisation.
-    """
-    check_features("MODEL.FPN.IN_FEATURES", cfg.MODEL.FPN.IN_FEATURES, bottom_up.output_shape())
-    check_least(1, {"MODEL.FPN.OUT_CHANNELS": cfg.MODEL.FPN.OUT_CHANNELS})
-    check_norm("MODEL.FPN.NORM", cfg.MODEL.FPN.NORM)
+    """Build the pyramid of ``MODEL.FPN`` on any backbone."""
     return FPN(
         bottom_up=bottom_up,
         in_features=cfg.MODEL.FPN.IN_FEATURES,
@@ -47,12 +38,11 @@ def build_fpn(cfg: CfgNode, bottom_up: Backbone, top_block: nn.Module | None) ->
 
 
 def build_top_block(cfg: CfgNode) -> nn.Module | None:
-    """The extra levels above p5 that FCOS asks for: computed from p5, not from the backbone."""
+    """Build the ``MODEL.FCOS.TOP_LEVELS`` levels above p5, which are computed from p5."""
     channels, levels = cfg.MODEL.FPN.OUT_CHANNELS, cfg.MODEL.FCOS.TOP_LEVELS
     if levels == 2:
         return LastLevelP6P7(channels, channels, "p5")
     if levels == 1:
         return LastLevelP6(channels, channels, "p5")
-    if levels == 0:
-        return None
-    raise ValueError(f"MODEL.FCOS.TOP_LEVELS: found {levels}, expected 0, 1 or 2")
+    assert levels == 0
+    return None

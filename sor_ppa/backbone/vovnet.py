@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import DeformConv2d
 
-from ..checks import check_features, check_norm
 from ..layers.deformable_conv import deform, offset_layer
 
 __all__ = ["VOVNET_SPECS", "VoVNet", "VoVNetSpec"]
@@ -66,7 +65,7 @@ class DepthwiseConvNormReLU(nn.Sequential):
 
 
 class DeformableConvNormReLU(nn.Module):
-    """3x3 deformable convolution (v1, or v2 with modulation), normalisation, ReLU."""
+    """3x3 deformable convolution (v1, or v2 with modulation), normalization, ReLU."""
 
     def __init__(self, in_channels: int, channels: int, norm: str, modulated: bool, groups: int) -> None:
         super().__init__()
@@ -91,7 +90,7 @@ class EffectiveSE(nn.Module):
 
 
 class OSABlock(nn.Module):
-    """One-shot aggregation: a chain of convolutions, all of whose outputs are fused once."""
+    """One-shot aggregation: a chain of convolutions whose outputs are all fused once, at the end."""
 
     def __init__(
         self,
@@ -152,16 +151,13 @@ class VoVNet(Backbone):
 
     Args:
         body: a key of :data:`VOVNET_SPECS`.
-        in_channels: channels of the input picture.
+        in_channels: channels of the input images.
         out_features: which of "stem", "stage2" ... "stage5" to return.
-        norm: normalisation name for ``detectron2.layers.get_norm``.
+        norm: normalization name for ``detectron2.layers.get_norm``.
         freeze_at: freeze the stem and the stages up to this number, as in detectron2's ResNet
             (0 freezes nothing; 1 the stem; 2 also stage 2 ...).
         deformable_stages: four flags, stages 2 to 5.
-        modulated, deformable_groups: see ``MODEL.VOVNET`` in the config.
-
-    Raises:
-        ValueError: for an unknown body, feature or normalisation.
+        modulated, deformable_groups: of the deformable convolutions, see ``MODEL.VOVNET``.
     """
 
     @configurable
@@ -178,19 +174,9 @@ class VoVNet(Backbone):
         deformable_groups: int = 1,
     ) -> None:
         super().__init__()
-        if body not in VOVNET_SPECS:
-            raise ValueError(
-                f"MODEL.VOVNET.CONV_BODY: found {body!r}, expected one of {', '.join(VOVNET_SPECS)}"
-            )
         spec = VOVNET_SPECS[body]
         names = ["stem", "stage2", "stage3", "stage4", "stage5"]
-        check_features("MODEL.VOVNET.OUT_FEATURES", out_features, names)
-        check_norm("MODEL.VOVNET.NORM", norm)
-        if len(deformable_stages) != 4:
-            raise ValueError(
-                f"MODEL.VOVNET.STAGE_WITH_DCN: found {len(deformable_stages)} values, "
-                "expected 4 (stages 2 to 5)"
-            )
+        assert len(deformable_stages) == 4
         self._out_features = list(out_features)
         self._out_feature_channels = dict(zip(names, (spec.stem[2], *spec.stage_channels), strict=True))
         self._out_feature_strides = dict(zip(names, (4, 4, 8, 16, 32), strict=True))
@@ -246,7 +232,7 @@ class VoVNet(Backbone):
             setattr(self, name, FrozenBatchNorm2d.convert_frozen_batchnorm(part))
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """Features of a picture (B, C, H, W): name -> (B, channels, H / stride, W / stride)."""
+        """Return features of images (B, C, H, W): name -> (B, channels, H / stride, W / stride)."""
         features = {"stem": self.stem(x)}
         x = features["stem"]
         for name in self.stage_names:

@@ -1,4 +1,4 @@
-"""CenterMask (CVPR 2020): FCOS proposals, adaptive ROI pooling, masks, mask IoU, ranks."""
+"""CenterMask (Lee and Park, CVPR 2020): FCOS proposals, adaptive ROI pooling, masks, mask IoU, ranks."""
 
 from .fcos import FCOS
 from .mask_head import SpatialAttentionMaskHead

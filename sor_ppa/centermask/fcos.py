@@ -13,7 +13,7 @@ from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..checks import check_features, check_least
+from ..config.thresholds import score_threshold
 from ..layers import DeformableConv2d
 from ..layers.iou_loss import LOC_LOSSES
 from ..layers.precision import full_precision
@@ -22,12 +22,12 @@ from .fcos_targets import assign_targets, fcos_losses, level_locations
 
 __all__ = ["FCOS", "FCOSHead"]
 
-# objectness logit that detectron2 gives to boxes that are certainly objects
+# the objectness logit that detectron2 gives ground-truth boxes
 _CERTAIN = math.log((1.0 - 1e-10) / 1e-10)
 
 
 class Scale(nn.Module):
-    """One learnt factor."""
+    """Multiply by one learned factor."""
 
     def __init__(self, value: float = 1.0) -> None:
         super().__init__()
@@ -38,20 +38,18 @@ class Scale(nn.Module):
 
 
 class FCOSHead(nn.Module):
-    """Two towers on every level: classes, and box distances with centre-ness.
+    """Predict classes by one tower, box distances and centerness by another, on every level.
 
     Args:
         in_channels: channels C of every level.
         num_classes: foreground classes.
         num_levels: of the pyramid.
         num_convs: (class, box, shared) tower lengths.
-        norm: "GN" or "none".
-        use_scale: a learnt factor per level on the distances.
-        prior: foreground probability at initialisation.
+        norm: "GN" or "none" ("" means "none").
+        use_scale: multiply the distances by a learned factor per level.
+        prior: foreground probability at initialization.
         deformable: deformable convolutions in the box and shared towers.
 
-    Raises:
-        ValueError: for an unknown norm, or numbers that no network can have.
     """
 
     def __init__(
@@ -66,18 +64,7 @@ class FCOSHead(nn.Module):
         deformable: bool = False,
     ) -> None:
         super().__init__()
-        if norm not in ("GN", "none", ""):
-            raise ValueError(f"MODEL.FCOS.NORM: found {norm!r}, expected 'GN' or 'none'")
-        if norm == "GN" and in_channels % 32:
-            raise ValueError(
-                f"MODEL.FPN.OUT_CHANNELS: found {in_channels}, expected a multiple of 32 "
-                "(MODEL.FCOS.NORM: 'GN')"
-            )
-        if not 0 < prior < 1:
-            raise ValueError(f"MODEL.FCOS.PRIOR_PROB: found {prior}, expected between 0 and 1")
-        check_least(1, {"MODEL.FCOS.NUM_CLASSES": num_classes})
-        towers = zip(("CLS", "BOX", "SHARE"), num_convs, strict=True)
-        check_least(0, {f"MODEL.FCOS.NUM_{name}_CONVS": length for name, length in towers})
+        assert norm in ("GN", "none", "")
 
         def tower(length: int, deform: bool) -> nn.Sequential:
             layers: list[nn.Module] = []
@@ -102,11 +89,11 @@ class FCOSHead(nn.Module):
         self.scales = nn.ModuleList([Scale() for _ in range(num_levels)]) if use_scale else None
 
     def forward(self, features: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """Dense predictions of (B, C, H_l, W_l) levels.
+        """Predict for every cell of (B, C, H_l, W_l) levels.
 
         Returns:
             Per level: class logits (B, classes, H, W), distances in strides (B, 4, H, W) and
-            centre-ness logits (B, 1, H, W).
+            centerness logits (B, 1, H, W).
         """
         logits, distances, centerness = [], [], []
         for level, feature in enumerate(features):
@@ -119,7 +106,7 @@ class FCOSHead(nn.Module):
         return logits, distances, centerness
 
     def _predict(self, layer: nn.Module, tower: Tensor) -> Tensor:
-        """The last layer; in inference float32, so that mixed precision does not round scores and boxes."""
+        """Apply a last layer; in inference in float32, so that autocast does not round scores and boxes."""
         if self.training:
             return layer(tower)
         return full_precision(layer, tower)
@@ -133,19 +120,17 @@ def _tower_conv(channels: int, deformable: bool) -> nn.Module:
 
 @PROPOSAL_GENERATOR_REGISTRY.register()
 class FCOS(nn.Module):
-    """FCOS with centre sampling: proposals for the ROI heads, and the detector's losses.
+    """FCOS (Tian et al., ICCV 2019) with center sampling, as a proposal generator.
 
     Args:
         in_features: names of the levels, finest first.
         strides: of the levels in pixels.
-        head: dense predictor.
+        head: predicts for every cell.
         size_limits: upper limit in pixels of the object size of every level but the last.
-        radius: centre sampling radius in strides, None for the whole box.
+        num_classes: foreground classes.
+        radius: center sampling radius in strides; None for the whole box.
         alpha, gamma, loc_loss: see :func:`fcos_losses`.
-        train_options, test_options: selection of proposals.
-
-    Raises:
-        ValueError: if the settings contradict each other.
+        train_options, test_options: how proposals are selected.
     """
 
     @configurable
@@ -165,30 +150,8 @@ class FCOS(nn.Module):
         test_options: ProposalOptions,
     ) -> None:
         super().__init__()
-        if len(strides) != len(in_features):
-            raise ValueError(
-                f"MODEL.FCOS.FPN_STRIDES: found {len(strides)} values, expected {len(in_features)} "
-                "(one for each of MODEL.FCOS.IN_FEATURES)"
-            )
-        if min(strides) < 1:
-            raise ValueError(f"MODEL.FCOS.FPN_STRIDES: found {list(strides)}, expected at least 1")
-        if list(size_limits) != sorted(size_limits):
-            raise ValueError(
-                f"MODEL.FCOS.SIZES_OF_INTEREST: found {list(size_limits)}, expected rising values"
-            )
-        if radius is not None and radius <= 0:
-            raise ValueError(f"MODEL.FCOS.POS_RADIUS: found {radius}, expected above 0")
-        pre_nms = {"TRAIN": train_options.pre_nms, "TEST": test_options.pre_nms}
-        check_least(1, {f"MODEL.FCOS.PRE_NMS_TOPK_{phase}": number for phase, number in pre_nms.items()})
-        if len(size_limits) != len(in_features) - 1:
-            raise ValueError(
-                f"MODEL.FCOS.SIZES_OF_INTEREST: found {len(size_limits)} values, expected "
-                f"{len(in_features) - 1} (one less than MODEL.FCOS.IN_FEATURES)"
-            )
-        if loc_loss not in LOC_LOSSES:
-            raise ValueError(
-                f"MODEL.FCOS.LOC_LOSS_TYPE: found {loc_loss!r}, expected one of {', '.join(LOC_LOSSES)}"
-            )
+        assert len(strides) == len(in_features) == len(size_limits) + 1
+        assert loc_loss in LOC_LOSSES
         self.in_features = list(in_features)
         self.strides = list(strides)
         self.fcos_head = head
@@ -201,18 +164,8 @@ class FCOS(nn.Module):
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
         options = cfg.MODEL.FCOS
-        check_features("MODEL.FCOS.IN_FEATURES", options.IN_FEATURES, input_shape)
-        strides = [input_shape[name].stride for name in options.IN_FEATURES]
-        if len(options.FPN_STRIDES) == len(strides) and list(options.FPN_STRIDES) != strides:
-            raise ValueError(
-                f"MODEL.FCOS.FPN_STRIDES: found {list(options.FPN_STRIDES)}, expected {strides} "
-                f"(of {', '.join(options.IN_FEATURES)})"
-            )
-        channels = {input_shape[name].channels for name in options.IN_FEATURES}
-        if len(channels) != 1:
-            raise ValueError(f"MODEL.FCOS.IN_FEATURES: found widths {sorted(channels)}, expected one width")
         head = FCOSHead(
-            in_channels=channels.pop(),
+            in_channels=input_shape[options.IN_FEATURES[0]].channels,
             num_classes=options.NUM_CLASSES,
             num_levels=len(options.FPN_STRIDES),
             num_convs=(options.NUM_CLS_CONVS, options.NUM_BOX_CONVS, options.NUM_SHARE_CONVS),
@@ -239,14 +192,16 @@ class FCOS(nn.Module):
                 options.INFERENCE_TH_TRAIN, options.PRE_NMS_TOPK_TRAIN, options.POST_NMS_TOPK_TRAIN
             ),
             "test_options": selection(
-                options.INFERENCE_TH_TEST, options.PRE_NMS_TOPK_TEST, options.POST_NMS_TOPK_TEST
+                score_threshold(cfg, options.INFERENCE_TH_TEST),
+                options.PRE_NMS_TOPK_TEST,
+                options.POST_NMS_TOPK_TEST,
             ),
         }
 
     def forward(
         self, images: ImageList, features: dict[str, Tensor], gt_instances: list[Instances] | None = None
     ) -> tuple[list[Instances], dict[str, Tensor]]:
-        """Propose boxes for each image.
+        """Return proposals for each image, and losses.
 
         Args:
             images: the batch; only its sizes are used.
@@ -299,7 +254,7 @@ class FCOS(nn.Module):
 
 
 def _as_rows(maps: Sequence[Tensor]) -> list[Tensor]:
-    """(B, C, H, W) -> (B, H * W, C), in float32 also under autocast."""
+    """Flatten (B, C, H, W) to (B, H * W, C), in float32 also under autocast."""
     return [x.flatten(2).transpose(1, 2).float() for x in maps]
 
 

@@ -1,4 +1,4 @@
-"""From dense FCOS predictions to the boxes of each image."""
+"""Selecting the boxes of each image from the predictions of FCOS."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ __all__ = ["Detections", "ProposalOptions", "select_proposals"]
 
 @dataclass(frozen=True)
 class ProposalOptions:
-    """Selection settings; see ``MODEL.FCOS`` in the config.
+    """Settings of the selection.
 
     Attributes:
         threshold: a candidate's class probability exceeds it.
         pre_nms: candidates kept per level.
-        post_nms: boxes kept per image (those that tie with the last are kept too).
+        post_nms: boxes kept per image, and those that tie with the last; not positive: all.
         nms_threshold: IoU of suppression; not positive: none.
-        threshold_with_centerness: compare the product with centre-ness instead.
+        threshold_with_centerness: compare the threshold with class probability times centerness.
     """
 
     threshold: float
@@ -37,9 +37,9 @@ class Detections:
 
     Attributes:
         boxes: (N, 4) XYXY in pixels, not clipped.
-        scores: (N,) square root of class probability times centre-ness.
+        scores: (N,) square root of class probability times centerness.
         classes: (N,) int64.
-        locations: (N, 2) x, y in pixels of the location that saw the object.
+        locations: (N, 2) x, y in pixels of the location that predicts the box.
     """
 
     boxes: Tensor
@@ -56,7 +56,7 @@ def _level_candidates(
     stride: int,
     options: ProposalOptions,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The best candidates of one level, a fixed number per image; the rest scores -1."""
+    """Return a fixed number of candidates of one level per image, best first; unused ones score -1."""
     num_classes = logits.shape[-1]
     probability = logits.sigmoid()
     product = probability * centerness.sigmoid()[..., None]
@@ -79,10 +79,10 @@ def select_proposals(
     strides: Sequence[int],
     options: ProposalOptions,
 ) -> list[Detections]:
-    """Threshold, pick the best of each level, suppress overlaps, keep the best of each image.
+    """Return the best boxes of each image above the threshold, after non-maximum suppression.
 
     Args:
-        locations: per level (L_l, 2) centres in pixels.
+        locations: per level (L_l, 2) centers in pixels.
         logits: per level (B, L_l, C).
         distances: per level (B, L_l, 4) in strides.
         centerness: per level (B, L_l) logits.

@@ -1,7 +1,7 @@
-"""Which FCOS location learns which object, and the losses (Tian et al., ICCV 2019).
+"""Targets and losses of FCOS (Tian et al., ICCV 2019).
 
-Locations of all levels stand in one row (level after level, row-major), objects of an image
-in another; images of a batch are padded to a common number of objects and handled at once.
+Locations of all levels form one axis (level after level, row-major). The images of a batch are padded to
+a common number of objects and processed together.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _INFINITE = 1e8
 
 @dataclass(frozen=True)
 class FCOSTargets:
-    """Targets of a batch.
+    """What the locations of a batch learn.
 
     Attributes:
         labels: (B, L) int64 class of each location; the number of classes means background.
@@ -35,7 +35,7 @@ class FCOSTargets:
 
 
 def level_locations(size: tuple[int, int], stride: int, device: torch.device) -> Tensor:
-    """Centres (x, y) in pixels of the cells of a level: (H * W, 2) for a map of size (H, W)."""
+    """Return the centers (x, y) in pixels of the cells of a level, (H * W, 2) for a size (H, W)."""
     y = torch.arange(size[0], device=device, dtype=torch.float32) * stride + stride // 2
     x = torch.arange(size[1], device=device, dtype=torch.float32) * stride + stride // 2
     return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).reshape(-1, 2)
@@ -50,10 +50,10 @@ def assign_targets(
     num_classes: int,
     radius: float | None,
 ) -> FCOSTargets:
-    """Assign each location the smallest object that it may learn.
+    """Assign to each location the smallest object that it may learn.
 
     A location may learn an object if it lies strictly inside the sampling region (the box, or
-    with ``radius`` the square of that many strides around its centre, clipped to the box) and
+    with ``radius`` the square of that many strides around its center, clipped to the box) and
     if the largest of its four distances lies within the limits of its level, ends included.
 
     Args:
@@ -63,7 +63,7 @@ def assign_targets(
         gt_boxes: per image (G_i, 4) XYXY in pixels.
         gt_classes: per image (G_i,) int64.
         num_classes: foreground classes.
-        radius: centre sampling radius in strides; None for the whole box.
+        radius: center sampling radius in strides; None for the whole box.
 
     Returns:
         Targets over all levels.
@@ -84,7 +84,7 @@ def assign_targets(
         boxes[i, : len(b)] = b
         classes[i, : len(c)] = c
 
-    # (B, L, G) from here on; rows of padding have no area inside and drop out by `inside`
+    # (B, L, G) from here on; padding objects have no area, so no location is inside them
     x, y = points[None, :, None].unbind(dim=-1)
     x1, y1, x2, y2 = boxes[:, None].unbind(dim=-1)
     distances = torch.stack([x - x1, y - y1, x2 - x, y2 - y], dim=-1)
@@ -109,7 +109,7 @@ def assign_targets(
 
 
 def centerness_targets(distances: Tensor) -> Tensor:
-    """Centre-ness (N,) of locations with distances (N, 4) to the sides of their box (FCOS, eq. 3)."""
+    """Return the centerness (N,) of locations with distances (N, 4) to the sides of their box (eq. 3)."""
     x, y = distances[:, 0::2], distances[:, 1::2]
     return torch.sqrt((x.amin(dim=1) / x.amax(dim=1)) * (y.amin(dim=1) / y.amax(dim=1)))
 
@@ -124,19 +124,19 @@ def fcos_losses(
     gamma: float,
     loc_loss: str,
 ) -> dict[str, Tensor]:
-    """Focal, box and centre-ness loss of a batch.
+    """Return the focal, box and centerness losses of a batch.
 
     Args:
         logits: (B, L, C) class logits.
         distances: (B, L, 4) predicted distances in strides.
-        centerness: (B, L) centre-ness logits.
+        centerness: (B, L) centerness logits.
         targets: of :func:`assign_targets`.
         alpha, gamma: of the focal loss.
         loc_loss: see :func:`sor_ppa.layers.distance_iou_loss`.
 
     Returns:
-        ``loss_fcos_cls``, ``loss_fcos_loc`` and ``loss_fcos_ctr``, normalised by the number of
-        positives (the box loss by their summed centre-ness) averaged over processes.
+        ``loss_fcos_cls``, ``loss_fcos_loc`` and ``loss_fcos_ctr``, normalized by the number of
+        positives (the box loss by their summed centerness) averaged over processes.
     """
     num_classes = logits.shape[-1]
     positive = targets.labels != num_classes

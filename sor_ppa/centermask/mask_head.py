@@ -10,13 +10,11 @@ from fvcore.nn import weight_init
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..checks import check_least, check_norm
-
 __all__ = ["SpatialAttention", "SpatialAttentionMaskHead"]
 
 
 class SpatialAttention(nn.Module):
-    """Weigh each place by a convolution of the channel mean and maximum."""
+    """Weight each position by a convolution of the channel mean and maximum."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -24,20 +22,20 @@ class SpatialAttention(nn.Module):
         weight_init.c2_msra_fill(self.conv)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> the same shape."""
+        """Return the weighted features, (N, C, H, W) as given."""
         summary = torch.cat([x.mean(dim=1, keepdim=True), x.amax(dim=1, keepdim=True)], dim=1)
         return x * self.conv(summary).sigmoid()
 
 
 @ROI_MASK_HEAD_REGISTRY.register()
 class SpatialAttentionMaskHead(nn.Module):
-    """Convolutions, spatial attention, upsampling by two, one mask per class.
+    """Predict one mask per class: convolutions, spatial attention, upsampling by two.
 
     Args:
         in_channels: of the pooled features.
         num_classes: masks per object.
         conv_dim, num_conv: of the 3x3 convolutions.
-        norm: after each convolution; empty for none (then they carry a bias).
+        norm: after each convolution; empty for none (the convolutions then have a bias).
     """
 
     @configurable
@@ -45,9 +43,6 @@ class SpatialAttentionMaskHead(nn.Module):
         self, *, in_channels: int, num_classes: int, conv_dim: int = 256, num_conv: int = 4, norm: str = ""
     ) -> None:
         super().__init__()
-        check_least(1, {"MODEL.ROI_MASK_HEAD.CONV_DIM": conv_dim, "MODEL.ROI_HEADS.NUM_CLASSES": num_classes})
-        check_least(0, {"MODEL.ROI_MASK_HEAD.NUM_CONV": num_conv})
-        check_norm("MODEL.ROI_MASK_HEAD.NORM", norm)
         self.convs = []
         channels = in_channels
         for k in range(num_conv):
@@ -83,7 +78,7 @@ class SpatialAttentionMaskHead(nn.Module):
         }
 
     def layers(self, x: Tensor) -> Tensor:
-        """Mask logits (N, classes, 2H, 2W) of pooled features (N, C, H, W)."""
+        """Return mask logits (N, classes, 2H, 2W) of pooled features (N, C, H, W)."""
         for conv in self.convs:
             x = conv(x)
         x = self.spatialAtt(x)
@@ -91,5 +86,5 @@ class SpatialAttentionMaskHead(nn.Module):
         return self.predictor(x)
 
     def forward(self, x: Tensor) -> Tensor:
-        """As :meth:`layers`, which detectron2's own mask heads also have."""
+        """Return the same as :meth:`layers`, the name that detectron2's mask heads use."""
         return self.layers(x)

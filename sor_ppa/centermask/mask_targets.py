@@ -16,7 +16,7 @@ __all__ = ["crop_masks", "mask_iou_targets", "mask_loss", "visible_fractions"]
 
 
 def crop_masks(masks: PolygonMasks | BitMasks, index: Tensor, boxes: Tensor, side: int) -> Tensor:
-    """The masks of objects inside boxes, on a square grid.
+    """Return the masks of objects inside boxes, on a square grid.
 
     Args:
         masks: of the G objects of an image.
@@ -28,7 +28,7 @@ def crop_masks(masks: PolygonMasks | BitMasks, index: Tensor, boxes: Tensor, sid
         (N, S, S) bool on the device of ``boxes``.
     """
     if isinstance(masks, BitMasks):
-        # each object is read where it lies: no copy of its full-size mask per box
+        # ROIAlign reads the mask by index: no copy of a full-size mask per box
         rois = torch.cat([index[:, None].to(boxes.dtype), boxes], dim=1)
         planes = masks.tensor.to(device=boxes.device, dtype=torch.float32)[:, None]
         return ROIAlign((side, side), 1.0, 0, aligned=True)(planes, rois).squeeze(1) >= 0.5
@@ -36,10 +36,10 @@ def crop_masks(masks: PolygonMasks | BitMasks, index: Tensor, boxes: Tensor, sid
 
 
 def visible_fractions(masks: PolygonMasks | BitMasks, index: Tensor, boxes: Tensor) -> Tensor:
-    """The part of each object's area that lies inside its box.
+    """Return the fraction of each object's area that lies inside its box.
 
-    Polygons are measured as in the published code: the area inside by rasterising on a canvas
-    of the (truncated) size of the box, the whole by the polygons' own area.
+    Polygons are measured as in the published code: the area inside the box by rasterizing on a canvas of
+    the box's size, rounded down; the whole area by the polygons' formula.
 
     Args:
         masks: of the G objects of an image.
@@ -74,7 +74,7 @@ def _polygon_area_inside(polygons: list[np.ndarray], box: np.ndarray) -> float:
 
 
 def _bitmask_areas(planes: Tensor, index: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
-    """Pixels whose centre lies in each box, by sums over rectangles, and the whole area."""
+    """Count the pixels whose center lies in each box, by a summed-area table, and all pixels."""
     height, width = planes.shape[-2:]
     table = F.pad(planes.to(torch.int64).cumsum(1).cumsum(2), (1, 0, 1, 0))
     corner = torch.ceil(boxes - 0.5).to(torch.int64)
@@ -90,7 +90,7 @@ def _bitmask_areas(planes: Tensor, index: Tensor, boxes: Tensor) -> tuple[Tensor
 
 
 def mask_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Binary cross-entropy averaged over all pixels; zero, with a graph, without masks.
+    """Return the binary cross-entropy averaged over all pixels; zero, with gradients, without masks.
 
     Args:
         logits: (N, S, S).
@@ -102,15 +102,15 @@ def mask_loss(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def mask_iou_targets(logits: Tensor, targets: Tensor, fractions: Tensor) -> Tensor:
-    """IoU of each predicted mask with its whole object, inside the box and out (Mask Scoring R-CNN).
+    """Return the IoU of each predicted mask with its whole object (Huang et al., Mask Scoring R-CNN).
 
     Args:
         logits: (N, S, S).
-        targets: (N, S, S) bool, the object inside the box.
+        targets: (N, S, S) bool, the part of the object inside the box.
         fractions: (N,) float64 of :func:`visible_fractions`.
 
     Returns:
-        (N,) float64, without a graph.
+        (N,) float64, without gradients.
     """
     pred = logits.detach() > 0
     whole = targets.sum(dim=(1, 2)) / fractions.clamp(min=1e-10)

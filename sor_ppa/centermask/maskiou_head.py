@@ -1,31 +1,27 @@
-"""Predicting how good each mask is (Huang et al., Mask Scoring R-CNN, CVPR 2019)."""
+"""Predicting the IoU of each mask with its object (Huang et al., Mask Scoring R-CNN, CVPR 2019)."""
 
 from __future__ import annotations
 
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import Conv2d, ShapeSpec
-from detectron2.utils.registry import Registry
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..checks import check_least, check_registered
+from ..config.registries import ROI_MASKIOU_HEAD_REGISTRY
 from ..layers import mean_over_processes
 
 __all__ = ["ROI_MASKIOU_HEAD_REGISTRY", "MaskIoUHead", "build_maskiou_head", "mask_iou_loss"]
 
-ROI_MASKIOU_HEAD_REGISTRY = Registry("ROI_MASKIOU_HEAD")
-ROI_MASKIOU_HEAD_REGISTRY.__doc__ = "Mask IoU heads: called with (cfg, input_shape)."
-
 
 @ROI_MASKIOU_HEAD_REGISTRY.register()
 class MaskIoUHead(nn.Module):
-    """IoU of a mask with its object, from the pooled features and the mask.
+    """Predict the IoU of a mask with its object from the pooled features and the mask.
 
     Args:
         in_channels: of the pooled features.
         resolution: side R of the pooled square.
-        num_classes: one IoU each.
+        num_classes: number of IoUs, one per class.
         conv_dim, num_conv: of the 3x3 convolutions; the last has stride two.
     """
 
@@ -34,8 +30,6 @@ class MaskIoUHead(nn.Module):
         self, *, in_channels: int, resolution: int, num_classes: int, conv_dim: int = 256, num_conv: int = 4
     ) -> None:
         super().__init__()
-        numbers = {"CONV_DIM": conv_dim, "NUM_CONV": num_conv}
-        check_least(1, {f"MODEL.ROI_MASKIOU_HEAD.{key}": value for key, value in numbers.items()})
         self.convs = []
         channels = in_channels + 1
         for k in range(num_conv):
@@ -65,7 +59,7 @@ class MaskIoUHead(nn.Module):
         }
 
     def forward(self, features: Tensor, masks: Tensor) -> Tensor:
-        """IoUs (N, classes) of features (N, C, R, R) and mask probabilities (N, 1, 2R, 2R)."""
+        """Return IoUs (N, classes) for features (N, C, R, R) and mask probabilities (N, 1, 2R, 2R)."""
         x = torch.cat([features, F.max_pool2d(masks.to(features.dtype), 2)], dim=1)
         for conv in self.convs:
             x = conv(x)
@@ -74,18 +68,12 @@ class MaskIoUHead(nn.Module):
 
 
 def build_maskiou_head(cfg: CfgNode, input_shape: ShapeSpec) -> nn.Module:
-    """The head that ``MODEL.ROI_MASKIOU_HEAD.NAME`` names.
-
-    Raises:
-        ValueError: for a name that is not registered.
-    """
-    name = cfg.MODEL.ROI_MASKIOU_HEAD.NAME
-    check_registered("MODEL.ROI_MASKIOU_HEAD.NAME", name, ROI_MASKIOU_HEAD_REGISTRY)
-    return ROI_MASKIOU_HEAD_REGISTRY.get(name)(cfg, input_shape)
+    """Build the head that ``MODEL.ROI_MASKIOU_HEAD.NAME`` names."""
+    return ROI_MASKIOU_HEAD_REGISTRY.get(cfg.MODEL.ROI_MASKIOU_HEAD.NAME)(cfg, input_shape)
 
 
 def mask_iou_loss(pred: Tensor, classes: Tensor, target: Tensor, weight: float) -> Tensor:
-    """Half the squared error, averaged over the masks whose true IoU is above zero.
+    """Return half the squared error, averaged over the masks whose true IoU is above zero.
 
     Args:
         pred: (N, classes) predicted IoUs.

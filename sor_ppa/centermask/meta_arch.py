@@ -1,4 +1,4 @@
-"""The meta-architecture: detectron2's two-stage model with batches that change no answer."""
+"""The meta-architecture: detectron2's two-stage model with batch-independent inference."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ __all__ = ["SalientObjectRanker"]
 
 @META_ARCH_REGISTRY.register()
 class SalientObjectRanker(GeneralizedRCNN):
-    """A detector with a ranking branch; weights and training as ``GeneralizedRCNN``.
+    """A detector with a ranking branch; parameter names and training are those of ``GeneralizedRCNN``.
 
-    In inference images of one padded size go through the network together and others apart:
-    padding beyond an image's own would reach into its features through the convolutions. So
-    the answer for an image does not depend on its neighbours.
+    In inference, only images of the same padded size form a batch: any further padding would change an
+    image's features through the convolutions. So the answer for an image does not depend on its batch.
     """
 
     def inference(
@@ -26,7 +25,7 @@ class SalientObjectRanker(GeneralizedRCNN):
         detected_instances: list[Instances] | None = None,
         do_postprocess: bool = True,
     ) -> list:
-        """Predictions of a batch of any images.
+        """Return the predictions for images of any sizes.
 
         Args:
             batched_inputs: per image ``image`` (3, H, W), and optionally ``height`` and ``width``
@@ -51,7 +50,7 @@ class SalientObjectRanker(GeneralizedRCNN):
         return results
 
     def detect(self, batched_inputs: list[dict]) -> tuple[dict[str, Tensor], list[Instances]]:
-        """What is there before anything is segmented or ranked.
+        """Return features and detections, before segmentation and ranking.
 
         Args:
             batched_inputs: images ``image`` (3, H, W) of one padded size.

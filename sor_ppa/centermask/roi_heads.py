@@ -9,18 +9,18 @@ from typing import Any
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
-from detectron2.modeling import ROI_HEADS_REGISTRY, ROI_MASK_HEAD_REGISTRY
+from detectron2.modeling import ROI_HEADS_REGISTRY
 from detectron2.modeling.matcher import Matcher
 from detectron2.modeling.roi_heads import build_mask_head
 from detectron2.structures import Boxes, ImageList, Instances, pairwise_iou
 from torch import Tensor, nn
 
-from ..checks import check_features, check_least, check_registered
 from ..layers import PyramidROIPooler
 from ..ranking import (
     RankingHead,
     RankingOptions,
     build_sor_head,
+    ground_truth_ranks,
     predict_ranks,
     pyramid_maps,
     ranking_losses,
@@ -33,11 +33,11 @@ __all__ = ["CenterROIHeads", "Positives", "select_positives"]
 
 @dataclass(frozen=True)
 class Positives:
-    """The proposals of one image that heads learn from.
+    """The proposals of one image that the heads are trained on.
 
     Attributes:
         boxes: (N, 4) XYXY in pixels.
-        index: (N,) int64, the ground-truth object that each belongs to.
+        index: (N,) int64, the ground-truth object of each box.
     """
 
     boxes: Tensor
@@ -48,19 +48,16 @@ class Positives:
 def select_positives(
     proposals: Tensor, gt_boxes: Tensor, matcher: Matcher, limit: int, append_gt: bool = True
 ) -> Positives:
-    """Proposals that overlap an object enough to learn from it.
+    """Return the proposals that match an object.
 
-    There is no box head here, so negatives are of no use and are not drawn.
+    Without a box head, negatives are not needed and not sampled.
 
     Args:
         proposals: (N, 4) XYXY in pixels.
         gt_boxes: (G, 4).
         matcher: decides from the IoU matrix (G, N).
-        limit: keep at most so many, at random if there are more.
-        append_gt: the objects' own boxes are proposals, too.
-
-    Returns:
-        The positives.
+        limit: largest number of positives; a random choice if there are more.
+        append_gt: add the ground-truth boxes to the proposals.
     """
     if append_gt:
         proposals = torch.cat([proposals, gt_boxes])
@@ -76,7 +73,7 @@ def select_positives(
 
 @ROI_HEADS_REGISTRY.register()
 class CenterROIHeads(nn.Module):
-    """Masks, mask IoU and ranks of boxes that a one-stage detector proposes.
+    """Predict masks, mask IoUs and ranks of boxes that a one-stage detector proposes.
 
     Args:
         in_features: names of the pyramid levels to pool from, finest first.
@@ -121,17 +118,9 @@ class CenterROIHeads(nn.Module):
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
         names = cfg.MODEL.ROI_HEADS.IN_FEATURES
-        check_features("MODEL.ROI_HEADS.IN_FEATURES", names, input_shape)
-        if not cfg.MODEL.MASK_ON:
-            raise ValueError(
-                "MODEL.MASK_ON: found False, expected True (CenterROIHeads segment every object)"
-            )
-        if cfg.MODEL.KEYPOINT_ON:
-            raise ValueError("MODEL.KEYPOINT_ON: found True, expected False (keypoints are not supported)")
+        assert cfg.MODEL.MASK_ON, "CenterROIHeads segment every object: MASK_ON must be True"
+        assert not cfg.MODEL.KEYPOINT_ON, "CenterROIHeads have no keypoint head: KEYPOINT_ON must be False"
         options = cfg.MODEL.ROI_MASK_HEAD
-        check_registered("MODEL.ROI_MASK_HEAD.NAME", options.NAME, ROI_MASK_HEAD_REGISTRY)
-        check_least(1, {"MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": cfg.MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE})
-        check_least(0, {"MODEL.MASKIOU_LOSS_WEIGHT": cfg.MODEL.MASKIOU_LOSS_WEIGHT})
         strides = [input_shape[name].stride for name in names]
         resolution = options.POOLER_RESOLUTION
         shape = ShapeSpec(channels=input_shape[names[0]].channels, width=resolution, height=resolution)
@@ -163,7 +152,7 @@ class CenterROIHeads(nn.Module):
         proposals: list[Instances],
         targets: list[Instances] | None = None,
     ) -> tuple[list[Instances], dict[str, Tensor]]:
-        """Losses in training, predictions in inference.
+        """Return losses in training, predictions in inference.
 
         Args:
             images: unused.
@@ -186,7 +175,7 @@ class CenterROIHeads(nn.Module):
     def _pool(
         self, features: dict[str, Tensor], boxes: Sequence[Tensor], image_sizes: Sequence[tuple[int, int]]
     ) -> tuple[Tensor, Tensor | None]:
-        """Pooled features (N, C, R, R) and, where the ranking head wants them, position maps (N, 2, R, R)."""
+        """Pool features (N, C, R, R) and, where the ranking head needs them, position maps (N, 2, R, R)."""
         levels = [features[name] for name in self.in_features]
         pyramids = [levels]
         if self.sor_head is not None and self.sor_head.needs_maps:
@@ -197,7 +186,7 @@ class CenterROIHeads(nn.Module):
     def losses(
         self, features: dict[str, Tensor], proposals: list[Instances], targets: list[Instances]
     ) -> dict[str, Tensor]:
-        """Mask, mask IoU and ranking losses; arguments as in :meth:`forward`."""
+        """Return the mask, mask IoU and ranking losses; arguments as in :meth:`forward`."""
         positives = [
             select_positives(
                 p.proposal_boxes.tensor, t.gt_boxes.tensor, self.matcher, self.positive_limit, self.append_gt
@@ -221,19 +210,21 @@ class CenterROIHeads(nn.Module):
             predicted = self.maskiou_head(pooled, masks)
             losses["loss_maskiou"] = mask_iou_loss(predicted, classes, quality, self.maskiou_weight)
         if self.sor_head is not None:
-            ranks = torch.cat([_ranks(t)[p.index] for p, t in zip(positives, targets, strict=True)])
+            ranks = torch.cat(
+                [ground_truth_ranks(t)[p.index] for p, t in zip(positives, targets, strict=True)]
+            )
             losses |= ranking_losses(self.sor_head, pooled, masks, maps, boxes, sizes, ranks, self.ranking)
         return losses
 
     def detect(self, features: dict[str, Tensor], proposals: list[Instances]) -> list[Instances]:
-        """The detections of a one-stage detector are its proposals."""
+        """Return the proposals: those of a one-stage detector are its detections."""
         del features
         return proposals
 
     def forward_with_given_boxes(
         self, features: dict[str, Tensor], instances: list[Instances]
     ) -> list[Instances]:
-        """Masks, mask scores and ranks of given boxes.
+        """Add masks, mask scores and ranks to given boxes.
 
         Args:
             features: name -> (B, C, H, W).
@@ -269,7 +260,7 @@ class CenterROIHeads(nn.Module):
 
 
 def _class_masks(logits: Tensor, classes: Tensor) -> Tensor:
-    """The mask of each object's class: (N, C, S, S) -> (N, S, S)."""
+    """Return the mask of each object's class: (N, C, S, S) -> (N, S, S)."""
     if logits.shape[1] == 1:
         return logits[:, 0]
     return logits[torch.arange(len(logits), device=logits.device), classes]
@@ -285,7 +276,3 @@ def _fractions(target: Instances, positives: Positives) -> Tensor:
     if len(positives.index) == 0:
         return positives.boxes.new_zeros(0, dtype=torch.float64)
     return visible_fractions(target.gt_masks, positives.index, positives.boxes)
-
-
-def _ranks(target: Instances) -> Tensor:
-    return target.gt_ranks if target.has("gt_ranks") else torch.full_like(target.gt_classes, -1)

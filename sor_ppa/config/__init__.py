@@ -1,7 +1,16 @@
-"""Every configuration key of this package, and reading configurations."""
+"""Every configuration key of this package, the table of allowed values, and reading configurations."""
 
+from .allowed import check_config
+from .errors import ConfigError
 from .files import get_config_file
 from .keys import add_sor_config
-from .load import ConfigError, load_config, settle_config
+from .load import load_config, settle_config
 
-__all__ = ["ConfigError", "add_sor_config", "get_config_file", "load_config", "settle_config"]
+__all__ = [
+    "ConfigError",
+    "add_sor_config",
+    "check_config",
+    "get_config_file",
+    "load_config",
+    "settle_config",
+]

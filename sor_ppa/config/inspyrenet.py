@@ -1,4 +1,4 @@
-"""Configuration keys of InSPyReNet; one comment a key."""
+"""Configuration keys of InSPyReNet."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def add_inspyrenet_config(cfg: CfgNode) -> None:
     sor = cfg.MODEL.setdefault("SOR", CfgNode())
     # [new] Sharpen each ranked mask inside its box at image resolution.
     sor.setdefault("REFINE", False)
-    # [new] Who ranks: "head" (the ranking branch) or "saliency", the post-processing baseline: the mean of
-    # the saliency map of REFINER's InSPyReNet under each mask.
+    # [new] Source of ranks: "head" (the ranking branch) or "saliency" (the post-processing baseline:
+    # the mean of the saliency map of REFINER's InSPyReNet under each mask).
     sor.setdefault("RANK_BY", "head")
     if "REFINER" not in sor:
         sor.REFINER = _refiner()
@@ -44,16 +44,16 @@ def _network() -> CfgNode:
     # Blend a high-resolution pass into a pass at BASE_SIZE where both sides exceed this many pixels;
     # smaller images take the pass at BASE_SIZE alone. 0: always a single pass at the resized size.
     node.THRESHOLD = 512
-    # Stretch each map to [0, 1] by its own minimum and maximum, as published; an image without any
-    # salient object gets a maximum of 1 all the same. False: the plain probabilities.
+    # Scale each map to [0, 1] by its own minimum and maximum, as published, also in images without a
+    # salient object. False: the plain probabilities.
     node.NORMALIZE = True
     # Side in pixels of the tiles in which the finest levels are computed; 0: no tiles, -1: by device.
     node.TILE = -1
-    # Normalisation: "BN" or "SyncBN".
+    # Normalization: "BN" or "SyncBN".
     node.NORM = "BN"
     # Learning rate of everything but the encoder, as a multiple of SOLVER.BASE_LR.
     node.DECODER_LR_FACTOR = 10.0
-    # Exponent and floor of the polynomial decay.
+    # Exponent and final learning rate of the polynomial decay.
     node.LR_POWER = 0.9
     node.LR_MINIMUM = 1e-7
     # Augmentation: range of the random scale, and of the rotation in whole degrees (end excluded).
@@ -64,8 +64,8 @@ def _network() -> CfgNode:
 
 def _refiner() -> CfgNode:
     node = CfgNode()
-    # [new] Who decides about a mask's edge: "color" (the colours on both sides; needs no weights) or
-    # "network" (the InSPyReNet of CONFIG).
+    # [new] What refines a mask's edge: "color" (the colors on both sides; needs no weights) or "network"
+    # (the InSPyReNet of CONFIG).
     node.METHOD = "color"
     # [new] Config and weights of the InSPyReNet for METHOD "network" and for RANK_BY "saliency".
     node.CONFIG = ""

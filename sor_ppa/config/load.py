@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Sequence
 
 import torch
@@ -11,20 +12,20 @@ import yaml
 from detectron2.config import CfgNode, get_cfg
 from detectron2.utils.file_io import PathManager
 
+from .allowed import check_config
+from .errors import ConfigError
 from .keys import add_sor_config
+from .thresholds import RANKING_ROI_HEADS, score_threshold
 
-__all__ = ["ConfigError", "load_config", "settle_config"]
+__all__ = ["load_config", "settle_config"]
 
 _log = logging.getLogger(__name__)
-_OUR_ROI_HEADS = ("CenterROIHeads", "MaskRCNNHeads")
-
-
-class ConfigError(ValueError):
-    """A configuration that cannot be used, in one line."""
 
 
 def load_config(path: str | os.PathLike[str], options: Sequence[str] = ()) -> CfgNode:
-    """detectron2's defaults with our keys, a YAML file and ``KEY VALUE`` pairs, settled.
+    """Return detectron2's defaults with our keys, a YAML file and ``KEY VALUE`` pairs merged, and settled.
+
+    Keys below ``MODEL`` are checked when the model is built, all others here.
 
     Args:
         path: of the YAML file; empty for the defaults.
@@ -36,29 +37,55 @@ def load_config(path: str | os.PathLike[str], options: Sequence[str] = ()) -> Cf
     cfg = get_cfg()
     add_sor_config(cfg)
     where = os.fspath(path)
-    if where and not PathManager.isfile(where):
-        raise ConfigError(f"{where}: no such config file")
     try:
         if where:
-            cfg.merge_from_file(where, allow_unsafe=False)  # tags of YAML can run any code
+            if not PathManager.isfile(where):
+                raise ConfigError(f"{where}: expected a config file, found no such file")
+            cfg.merge_from_file(where, allow_unsafe=False)  # unsafe YAML tags can run any code
         where = "command line"
         cfg.merge_from_list(list(options))
-    except (KeyError, ValueError, AssertionError, yaml.YAMLError, OSError) as error:
-        # only a KeyError's text stands in quotation marks; only that of others names files
-        reason = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-        raise ConfigError(f"{where or path}: {' '.join(reason.split()) or type(error).__name__}") from error
+    except ConfigError:
+        raise
+    except RecursionError as error:
+        raise ConfigError(
+            f"{where}: expected _BASE_ files that end, found a file that is its own base"
+        ) from error
     except (AttributeError, TypeError) as error:
-        raise ConfigError(f"{where or path}: found no keys and values, expected a YAML mapping") from error
+        raise ConfigError(
+            f"{where}: expected a YAML mapping of keys to values, found something else"
+        ) from error
+    except (KeyError, ValueError, AssertionError, MemoryError, yaml.YAMLError, OSError) as error:
+        raise ConfigError(f"{where}: {_reason(error)}") from error
     settle_config(cfg)
+    check_config(cfg, model=False)
     return cfg
+
+
+def _reason(error: Exception) -> str:
+    """Return what a merge complains about, in the words of this package where it is a common mistake."""
+    # str() of a KeyError adds quotation marks, and args[0] of an OSError is a number
+    said = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    said = " ".join(said.split())
+    if key := re.search(r"Non-existent (?:config )?key: (\S+)", said):
+        return f"{key[1]}: expected a configuration key, found an unknown name"
+    if kind := re.search(
+        r"Type mismatch \(<class '(\S+)'> vs\. <class '(\S+)'>\).* for config key: (\S+)", said
+    ):
+        wanted, found = (
+            name.rpartition(".")[2].replace("CfgNode", "keys and values") for name in kind.groups()[:2]
+        )
+        return f"{kind[3]}: expected {wanted}, found {found}"
+    if said.startswith("Override list has odd length"):
+        return "expected pairs of key and value, found a key without a value"
+    return said or type(error).__name__
 
 
 def settle_config(cfg: CfgNode) -> None:
     """Choose, in place, what the machine and published files leave open.
 
-    A device that this machine lacks becomes the CPU. Published files name detectron2's
-    ``GeneralizedRCNN``; with our ROI heads it becomes ``SalientObjectRanker``, the same network
-    whose answers do not depend on the batch.
+    A GPU that this machine lacks becomes the CPU. Published files name detectron2's
+    ``GeneralizedRCNN``; with the ROI heads of this package it becomes ``SalientObjectRanker``, the same
+    network with batch-independent inference. They name no score thresholds; see :func:`score_threshold`.
 
     Args:
         cfg: a complete configuration.
@@ -68,12 +95,14 @@ def settle_config(cfg: CfgNode) -> None:
     """
     try:
         device = torch.device(cfg.MODEL.DEVICE)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         raise ConfigError(
-            f"MODEL.DEVICE: found {cfg.MODEL.DEVICE!r}, expected such as 'cuda', 'cuda:1' or 'cpu'"
+            f"MODEL.DEVICE: expected a device such as 'cuda', 'cuda:1' or 'cpu', found {cfg.MODEL.DEVICE!r}"
         ) from error
     if device.type == "cuda" and not torch.cuda.is_available():
-        _log.warning("MODEL.DEVICE: found %s, but there is no such device; using the CPU", cfg.MODEL.DEVICE)
+        _log.info("MODEL.DEVICE is %s; no GPU is available, so the model runs on the CPU", cfg.MODEL.DEVICE)
         cfg.MODEL.DEVICE = "cpu"
-    if cfg.MODEL.META_ARCHITECTURE == "GeneralizedRCNN" and cfg.MODEL.ROI_HEADS.NAME in _OUR_ROI_HEADS:
+    if cfg.MODEL.META_ARCHITECTURE == "GeneralizedRCNN" and cfg.MODEL.ROI_HEADS.NAME in RANKING_ROI_HEADS:
         cfg.MODEL.META_ARCHITECTURE = "SalientObjectRanker"
+    for node, key in ((cfg.MODEL.FCOS, "INFERENCE_TH_TEST"), (cfg.MODEL.ROI_HEADS, "SCORE_THRESH_TEST")):
+        node[key] = score_threshold(cfg, node[key])

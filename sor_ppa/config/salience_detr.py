@@ -35,13 +35,13 @@ def add_salience_detr_config(cfg: CfgNode) -> None:
     # Share of tokens kept per level (finest first), and of the kept ones refined per encoder layer.
     node.LEVEL_FILTER_RATIO = [0.4, 0.8, 1.0, 1.0]
     node.LAYER_FILTER_RATIO = [1.0, 0.8, 0.6, 0.6, 0.4, 0.2]
-    # Tokens that attend to each other in an encoder layer.
+    # Number of tokens that attend to each other in an encoder layer.
     node.NUM_ATTENDED = 300
     # Rows and columns of a map that have a background vector of their own; cells beyond share the last.
     node.MAX_EMBEDDINGS = 200
-    # Overlap above which neighbouring proposals exclude each other.
+    # IoU above which a proposal suppresses its neighbors.
     node.PROPOSAL_NMS = 0.3
-    # Denoising queries aimed at per image, and their noise.
+    # Intended number of denoising queries per image, and their noise.
     node.NUM_DENOISING = 100
     node.LABEL_NOISE = 0.5
     node.BOX_NOISE = 1.0

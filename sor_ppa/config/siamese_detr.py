@@ -1,4 +1,4 @@
-"""Configuration keys of Siamese DETR and its detectors; one comment a key."""
+"""Configuration keys of Siamese DETR and its detectors."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def add_siamese_detr_config(cfg: CfgNode) -> None:
     node.DECODER_LAYERS = 6
     node.FFN_DIM = 2048
     node.DROPOUT = 0.1
-    # Sampling points a head and level (deformable).
+    # Sampling points per head and level (deformable).
     node.NUM_POINTS = 4
 
     # Detector: object classes.
@@ -37,11 +37,11 @@ def add_siamese_detr_config(cfg: CfgNode) -> None:
     node.BOX_REFINE = False
     # Losses on every decoder layer.
     node.AUX_LOSS = True
-    # Detections an image.
+    # Detections per image.
     node.TOP_K = 100
-    # Detections of a lower score are left out.
+    # Detections with a lower score are dropped.
     node.SCORE_THRESH = 0.0
-    # Overlap above which the less confident of two detections is left out; 1: none is.
+    # IoU above which the less confident of two detections is dropped; 1: never.
     node.NMS_THRESH = 1.0
     # Weights in the matching cost.
     node.COST_CLASS = 2.0
@@ -62,11 +62,11 @@ def add_siamese_detr_config(cfg: CfgNode) -> None:
 
 def _add_pretraining(node: CfgNode) -> None:
     node.PRETRAIN = CfgNode()
-    # Regions a view; NUM_QUERIES is a multiple of it.
+    # Regions per view; NUM_QUERIES is a multiple of it.
     node.PRETRAIN.NUM_REGIONS = 10
     # Jitter of the boxes that queries are pooled from, as a fraction of their size.
     node.PRETRAIN.BOX_JITTER = 0.1
-    # Ask every image of a batch for the regions of the first one, as the published deformable model does.
+    # Query every image of a batch for the regions of the first one, as the published deformable model does.
     node.PRETRAIN.FIRST_IMAGE_QUERIES = False
     # Weight of "no object" in the cross entropy.
     node.PRETRAIN.EMPTY_WEIGHT = 0.1
@@ -78,14 +78,14 @@ def _add_pretraining(node: CfgNode) -> None:
     node.PRETRAIN.GLOBAL_WEIGHT = 10.0
     # Iterations between pictures of the matched regions, written to OUTPUT_DIR/views; 0: none.
     node.PRETRAIN.PICTURE_PERIOD = 0
-    # Image pairs a picture shows.
+    # Image pairs per picture.
     node.PRETRAIN.PICTURE_IMAGES = 4
 
 
 def _add_views(cfg: CfgNode) -> None:
     views = CfgNode()
     cfg.INPUT.TWO_VIEWS = views
-    # Shorter side before the two views are cut, one of these; longer side at most.
+    # Shorter side before the two views are cropped, chosen from these; largest longer side.
     views.MIN_SIZES = [320, 336, 352, 368, 400, 416, 432, 448, 464, 480]
     views.MAX_SIZE = 600
     # Area of the rectangle around both views, as a fraction of the image, and its aspect ratio.
@@ -100,7 +100,7 @@ def _add_views(cfg: CfgNode) -> None:
     views.MIN_REGION_AREA = 0.05
     # Side of the region crops in pixels.
     views.CROP_SIZE = 128
-    # Colour jitter, grey and blur on views and crops.
+    # Color jitter, gray and blur on views and crops.
     views.PHOTOMETRIC = True
 
     proposals = CfgNode()
@@ -110,7 +110,7 @@ def _add_views(cfg: CfgNode) -> None:
     proposals.METHOD = "gradient_boxes"
     # OpenCV's structured-edge forest, model.yml.gz.
     proposals.EDGE_MODEL = ""
-    # Boxes kept an image.
+    # Boxes kept per image.
     proposals.MAX_BOXES = 512
     # Folder of the cached boxes; empty: OUTPUT_DIR/proposals.
     proposals.CACHE = ""

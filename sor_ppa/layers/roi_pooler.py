@@ -11,7 +11,6 @@ from detectron2.layers import ROIAlign
 from torch import Tensor, nn
 from torchvision.ops import RoIPool
 
-from ..checks import check_least
 from .precision import at_least_float32
 
 __all__ = ["PyramidROIPooler", "assign_levels_by_area", "assign_levels_by_ratio"]
@@ -69,17 +68,13 @@ class PyramidROIPooler(nn.Module):
         self, resolution: int, strides: Sequence[int], sampling_ratio: int, pooler_type: str, criterion: str
     ) -> None:
         super().__init__()
-        check_least(1, {"MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION": resolution})
-        check_least(0, {"MODEL.ROI_MASK_HEAD.POOLER_SAMPLING_RATIO": sampling_ratio})
         levels = [round(math.log2(s)) for s in strides]
         if [2**level for level in levels] != list(strides) or levels != list(
             range(levels[0], levels[-1] + 1)
         ):
             raise ValueError(f"ROI pooling: strides {list(strides)} are not consecutive powers of two")
         if criterion not in ("ratio", "area"):
-            raise ValueError(
-                f"MODEL.ROI_MASK_HEAD.ASSIGN_CRITERION: found {criterion!r}, expected 'ratio' or 'area'"
-            )
+            raise ValueError(f"criterion: expected 'ratio' or 'area', found {criterion!r}")
         self.resolution = resolution
         self.criterion = criterion
         self.min_level, self.max_level = levels[0], levels[-1]
@@ -90,8 +85,7 @@ class PyramidROIPooler(nn.Module):
             poolers = [RoIPool(resolution, spatial_scale=1.0 / s) for s in strides]
         else:
             raise ValueError(
-                f"MODEL.ROI_MASK_HEAD.POOLER_TYPE: found {pooler_type!r}, "
-                "expected 'ROIAlignV2', 'ROIAlign' or 'ROIPool'"
+                f"pooler_type: expected 'ROIAlignV2', 'ROIAlign' or 'ROIPool', found {pooler_type!r}"
             )
         self.level_poolers = nn.ModuleList(poolers)
 

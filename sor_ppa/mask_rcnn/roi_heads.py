@@ -8,18 +8,19 @@ from typing import Any
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
-from detectron2.modeling import ROI_HEADS_REGISTRY, ROI_MASK_HEAD_REGISTRY, StandardROIHeads
+from detectron2.modeling import ROI_HEADS_REGISTRY, StandardROIHeads
 from detectron2.modeling.roi_heads import select_foreground_proposals
 from detectron2.modeling.roi_heads.mask_head import mask_rcnn_inference, mask_rcnn_loss
 from detectron2.structures import Instances
 from torch import Tensor
 
-from ..checks import check_features, check_least, check_registered
+from ..config.thresholds import score_threshold
 from ..layers.precision import at_least_float32, full_precision
 from ..ranking import (
     RankingHead,
     RankingOptions,
     build_sor_head,
+    ground_truth_ranks,
     predict_ranks,
     pyramid_maps,
     ranking_losses,
@@ -30,18 +31,15 @@ __all__ = ["MaskRCNNHeads"]
 
 @ROI_HEADS_REGISTRY.register()
 class MaskRCNNHeads(StandardROIHeads):
-    """Boxes and masks as in Mask R-CNN, and ranks from the pooled mask features.
+    """Predict boxes and masks as Mask R-CNN does, and ranks from the pooled mask features.
 
     Args:
         ranking_head: the ranking head.
         ranking: its options.
         strides: of ``mask_in_features`` in pixels.
-        rank_on_logits: give the ranking head mask logits instead of probabilities in training, as
-            the published code does, though it gives probabilities in inference.
+        rank_on_logits: in training, feed mask logits instead of probabilities to the ranking head, as the
+            published code does. Inference always uses probabilities.
         kwargs: of detectron2's ``StandardROIHeads``.
-
-    Raises:
-        ValueError: without masks.
     """
 
     @configurable
@@ -55,8 +53,8 @@ class MaskRCNNHeads(StandardROIHeads):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if not self.mask_on or self.mask_pooler is None:
-            raise ValueError("MODEL.MASK_ON: found False, expected True (MaskRCNNHeads rank by masks)")
+        assert self.mask_on, "MaskRCNNHeads rank by masks: MASK_ON must be True"
+        assert self.mask_pooler is not None, "MaskRCNNHeads pool mask features apart from box features"
         self.sor_head = ranking_head
         self.ranking = ranking
         self.strides = list(strides)
@@ -65,23 +63,13 @@ class MaskRCNNHeads(StandardROIHeads):
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
         names = cfg.MODEL.ROI_HEADS.IN_FEATURES
-        check_features("MODEL.ROI_HEADS.IN_FEATURES", names, input_shape)
-        if not cfg.MODEL.SOR.NAME:
-            raise ValueError(
-                "MODEL.SOR.NAME: found '', expected a ranking head "
-                "(without one: MODEL.ROI_HEADS.NAME StandardROIHeads)"
-            )
-        check_least(1, {"MODEL.ROI_HEADS.NUM_CLASSES": cfg.MODEL.ROI_HEADS.NUM_CLASSES})
-        head = cfg.MODEL.ROI_MASK_HEAD
-        if cfg.MODEL.MASK_ON:
-            check_registered("MODEL.ROI_MASK_HEAD.NAME", head.NAME, ROI_MASK_HEAD_REGISTRY)
-            check_least(1, {"MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION": head.POOLER_RESOLUTION})
-        if not head.POOLER_TYPE:
-            raise ValueError("MODEL.ROI_MASK_HEAD.POOLER_TYPE: found '', expected such as 'ROIAlignV2'")
         strides = [input_shape[name].stride for name in names]
-        side = head.POOLER_RESOLUTION
+        side = cfg.MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION
         shape = ShapeSpec(channels=input_shape[names[0]].channels, width=side, height=side)
-        return super().from_config(cfg, input_shape) | {
+        standard = super().from_config(cfg, input_shape)
+        threshold = score_threshold(cfg, cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST)
+        standard["box_predictor"].test_score_thresh = threshold
+        return standard | {
             "ranking_head": build_sor_head(cfg, shape),
             "ranking": RankingOptions.from_config(cfg, published_threshold=0.0, divisibility=max(strides)),
             "strides": strides,
@@ -98,9 +86,9 @@ class MaskRCNNHeads(StandardROIHeads):
         return pooled, self.mask_pooler(pyramid_maps(levels, self.strides, image_sizes, self.ranking), boxes)
 
     def detect(self, features: dict[str, Tensor], proposals: list[Instances]) -> list[Instances]:
-        """Detections of the box head from proposals, per image, in inference.
+        """Return the box head's detections for the proposals of each image, in inference.
 
-        Mixed precision rounds neither the boxes that are pooled nor the scores and boxes found.
+        Pooling and the box predictor run in float32, so autocast rounds neither boxes nor scores.
         """
         levels = [at_least_float32(features[name]) for name in self.box_in_features]
         pooled = self.box_pooler(levels, [x.proposal_boxes for x in proposals])
@@ -110,7 +98,7 @@ class MaskRCNNHeads(StandardROIHeads):
     def _forward_box(
         self, features: dict[str, Tensor], proposals: list[Instances]
     ) -> dict[str, Tensor] | list[Instances]:
-        """Losses of the box head in training, detections in inference."""
+        """Return the losses of the box head in training, its detections in inference."""
         if not self.training:
             return self.detect(features, proposals)
         return super()._forward_box({k: at_least_float32(v) for k, v in features.items()}, proposals)
@@ -118,7 +106,7 @@ class MaskRCNNHeads(StandardROIHeads):
     def _forward_mask(
         self, features: dict[str, Tensor], instances: list[Instances]
     ) -> dict[str, Tensor] | list[Instances]:
-        """Masks and ranks: losses in training, fields of the instances in inference.
+        """Return mask and ranking losses in training, instances with masks and ranks in inference.
 
         Args:
             features: name -> (B, C, H, W).
@@ -151,7 +139,7 @@ class MaskRCNNHeads(StandardROIHeads):
         classes = torch.cat([x.gt_classes for x in positive])
         chosen = logits if logits.shape[1] == 1 else logits.gather(1, _as_index(classes, logits))
         masks = chosen if self.rank_on_logits else chosen.sigmoid()
-        ranks = torch.cat([_ranks(x) for x in positive])
+        ranks = torch.cat([ground_truth_ranks(x) for x in positive])
         tensors = [b.tensor for b in boxes]
         return losses | ranking_losses(
             self.sor_head, pooled, masks, maps, tensors, sizes, ranks, self.ranking
@@ -160,9 +148,3 @@ class MaskRCNNHeads(StandardROIHeads):
 
 def _as_index(classes: Tensor, logits: Tensor) -> Tensor:
     return classes[:, None, None, None].expand(-1, 1, *logits.shape[2:])
-
-
-def _ranks(instances: Instances) -> Tensor:
-    if instances.has("gt_ranks"):
-        return instances.gt_ranks
-    return torch.full_like(instances.gt_classes, -1)

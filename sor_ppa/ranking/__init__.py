@@ -1,6 +1,13 @@
-"""The PPA ranking branch: a plugin for any detector with boxes, masks and pooled features."""
+"""The ranking branch (PPA) for any detector with boxes, masks and pooled features."""
 
-from .branch import RankedBatch, RankingOptions, predict_ranks, pyramid_maps, ranking_losses
+from .branch import (
+    RankedBatch,
+    RankingOptions,
+    ground_truth_ranks,
+    predict_ranks,
+    pyramid_maps,
+    ranking_losses,
+)
 from .decode import decode_ranks
 from .head import SOR_HEAD_REGISTRY, RankingHead, build_sor_head
 from .position import measuring_sizes, position_maps
@@ -12,6 +19,7 @@ __all__ = [
     "RankingOptions",
     "build_sor_head",
     "decode_ranks",
+    "ground_truth_ranks",
     "measuring_sizes",
     "position_maps",
     "predict_ranks",

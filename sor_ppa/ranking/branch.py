@@ -1,4 +1,4 @@
-"""What a detector calls to rank its objects: options, position maps, losses, predictions."""
+"""The interface of the ranking branch for detectors: options, position maps, losses, predictions."""
 
 from __future__ import annotations
 
@@ -7,25 +7,32 @@ from dataclasses import dataclass
 
 import torch
 from detectron2.config import CfgNode
+from detectron2.structures import Instances
 from torch import Tensor
 
-from ..checks import check_least
-from .decode import DECODERS, decode_ranks
+from .decode import decode_ranks
 from .head import RankingHead
 from .loss import ranking_loss
 from .position import measuring_sizes, position_maps
 
-__all__ = ["RankedBatch", "RankingOptions", "predict_ranks", "pyramid_maps", "ranking_losses"]
+__all__ = [
+    "RankedBatch",
+    "RankingOptions",
+    "ground_truth_ranks",
+    "predict_ranks",
+    "pyramid_maps",
+    "ranking_losses",
+]
 
 
 @dataclass(frozen=True)
 class RankingOptions:
-    """Settings of the ranking branch beside its network.
+    """Settings of the ranking branch outside its network.
 
     Attributes:
-        decoder: "greedy" or "all" (``MODEL.SOR.DECODE``).
-        threshold: of the greedy rule (``MODEL.SOR.RANK_THRESH``).
-        loss_weight: ``MODEL.SOR.LOSS_WEIGHT``.
+        decoder: "greedy" or "all"; see :func:`decode_ranks`.
+        threshold: probability that a greedy pick must exceed.
+        loss_weight: factor of the ranking loss.
         canvas: (height, width) of the published canvas in pixels.
         divisibility: what images are padded to, in pixels.
     """
@@ -35,18 +42,6 @@ class RankingOptions:
     loss_weight: float = 1.0
     canvas: tuple[int, int] = (480, 640)
     divisibility: int = 32
-
-    def __post_init__(self) -> None:
-        if self.decoder not in DECODERS:
-            raise ValueError(
-                f"MODEL.SOR.DECODE: found {self.decoder!r}, expected one of {', '.join(DECODERS)}"
-            )
-        if self.threshold >= 1:
-            raise ValueError(f"MODEL.SOR.RANK_THRESH: found {self.threshold}, expected below 1")
-        check_least(0, {"MODEL.SOR.LOSS_WEIGHT": self.loss_weight})
-        height, width = self.canvas
-        canvas = {"IMG_HEIGHT": height, "IMG_WIDTH": width}
-        check_least(1, {f"MODEL.SOR.TRANSFORMER.{key}": value for key, value in canvas.items()})
 
     @classmethod
     def from_config(
@@ -65,7 +60,7 @@ class RankingOptions:
 
 @dataclass(frozen=True)
 class RankedBatch:
-    """Predictions of one batch, objects of all images in a row.
+    """Predictions for a batch; the objects of all images form one axis.
 
     Attributes:
         logits: (N, K).
@@ -84,7 +79,7 @@ def pyramid_maps(
     image_sizes: Sequence[tuple[int, int]],
     options: RankingOptions,
 ) -> list[Tensor]:
-    """Position maps for every level of a pyramid, to be pooled with the boxes.
+    """Return position maps for every level of a pyramid, to be pooled at the boxes.
 
     Args:
         features: (B, C, H_l, W_l) per level.
@@ -93,8 +88,8 @@ def pyramid_maps(
         options: for the canvas.
 
     Returns:
-        (B, 2, H_l, W_l) per level, float64 beside features of float64, else float32. Boxes are rounded to
-        the precision of what is pooled, so maps that had less than the features would be sampled elsewhere.
+        (B, 2, H_l, W_l) per level, float64 for float64 features, else float32. ROI pooling rounds boxes to
+        the type of what it pools, so maps in a lower precision would be sampled at other positions.
     """
     sizes = measuring_sizes(image_sizes, options.canvas, options.divisibility, features[0].device)
     return [
@@ -120,6 +115,11 @@ def _logits(
     return logits.float(), counts
 
 
+def ground_truth_ranks(targets: Instances) -> Tensor:
+    """Return the ranks (N,) int64 of objects in training, -1 where the dataset ranks nothing."""
+    return targets.gt_ranks if targets.has("gt_ranks") else torch.full_like(targets.gt_classes, -1)
+
+
 def ranking_losses(
     head: RankingHead,
     features: Tensor,
@@ -130,16 +130,16 @@ def ranking_losses(
     gt_ranks: Tensor,
     options: RankingOptions,
 ) -> dict[str, Tensor]:
-    """The training side of the branch.
+    """Return the ranking loss of a training batch.
 
     Args:
         head: the ranking head.
         features: (N, C, R, R) pooled features of the positive proposals of all images.
-        masks: (N, 1, 2R, 2R) mask probabilities; gradients pass, as published.
+        masks: (N, 1, 2R, 2R) mask probabilities; gradients flow through them, as published.
         maps: (N, 2, R, R) pooled position maps, where the head needs them.
         boxes: per image (N_i, 4) XYXY in pixels.
         image_sizes: per image (height, width) without padding.
-        gt_ranks: (N,) int64, higher is more salient; -1 is left out of the loss.
+        gt_ranks: (N,) int64, higher is more salient; -1 is ignored.
         options: of the branch.
 
     Returns:
@@ -158,7 +158,7 @@ def predict_ranks(
     image_sizes: Sequence[tuple[int, int]],
     options: RankingOptions,
 ) -> RankedBatch:
-    """The inference side of the branch; arguments as in :func:`ranking_losses`."""
+    """Return the ranks of detected objects; arguments as in :func:`ranking_losses`."""
     logits, counts = _logits(head, features, masks, maps, boxes, image_sizes, options)
     ranks, scores = decode_ranks(logits, counts, options.decoder, options.threshold)
     return RankedBatch(logits, ranks, scores)

@@ -1,4 +1,4 @@
-"""From rank logits to ranks, for all images of a batch at once."""
+"""Decoding rank logits to ranks, for all images of a batch at once."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ DECODERS = ("greedy", "all")
 
 
 def pad_by_image(values: Tensor, counts: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Objects of several images, side by side.
+    """Pad the objects of several images to a common number.
 
     Args:
         values: (sum counts, ...), images in order.
         counts: objects of each image.
 
     Returns:
-        (B, max count, ...) with zeros as padding, and the mask (B, max count) of true objects.
+        (B, max count, ...) padded with zeros, and the mask (B, max count) of real objects.
     """
     number = torch.tensor(list(counts), device=values.device)
     width = max(counts, default=0)
@@ -31,11 +31,11 @@ def pad_by_image(values: Tensor, counts: Sequence[int]) -> tuple[Tensor, Tensor]
 
 
 def rank_scores(logits: Tensor) -> Tensor:
-    """The expected rank of each object: one number that orders all of them.
+    """Return the expected rank of each object.
 
-    The rank loss is a cross-entropy over the K ranks of each object, so the softmax of its
-    logits is a distribution over ranks; its mean lies in [0, K - 1], higher is more salient,
-    and depends on nothing that decoding decides.
+    The ranking loss is a cross-entropy over the K ranks of an object, so the softmax of its logits is a
+    distribution over ranks. Its mean lies in [0, K - 1], higher is more salient, and does not depend on
+    the decoder.
 
     Args:
         logits: (N, K).
@@ -48,11 +48,11 @@ def rank_scores(logits: Tensor) -> Tensor:
 
 
 def rank_greedily(logits: Tensor, counts: Sequence[int], threshold: float) -> Tensor:
-    """The published greedy rule.
+    """Decode by the published greedy rule.
 
-    Each rank is a softmax over the objects of an image. From the highest rank down, the most
-    probable object still free takes the rank if its probability exceeds ``threshold``; else
-    the rank stays empty. Ties go to the object listed first.
+    For each rank, a softmax over the objects of an image gives probabilities. From the highest rank down,
+    the most probable object without a rank gets it if its probability exceeds ``threshold``; otherwise no
+    object does. Ties go to the object listed first.
 
     Args:
         logits: (N, K), N the sum of ``counts``.
@@ -85,9 +85,9 @@ def rank_greedily(logits: Tensor, counts: Sequence[int], threshold: float) -> Te
 
 
 def rank_all(scores: Tensor, counts: Sequence[int]) -> Tensor:
-    """Every object ranked by its score: 0 for the lowest of an image, count - 1 for the highest.
+    """Rank every object of an image by its score, from 0 for the lowest to count - 1 for the highest.
 
-    Ties are broken by list order, the first being the more salient.
+    Ties go to the object listed first.
 
     Args:
         scores: (N,), N the sum of ``counts``.
@@ -106,7 +106,7 @@ def rank_all(scores: Tensor, counts: Sequence[int]) -> Tensor:
 def decode_ranks(
     logits: Tensor, counts: Sequence[int], decoder: str = "greedy", threshold: float = 0.1
 ) -> tuple[Tensor, Tensor]:
-    """Ranks and rank scores of a batch.
+    """Return the ranks and rank scores of a batch.
 
     Args:
         logits: (N, K), N the sum of ``counts``.
@@ -125,4 +125,4 @@ def decode_ranks(
         return rank_greedily(logits, counts, threshold), scores
     if decoder == "all":
         return rank_all(scores, counts), scores
-    raise ValueError(f"MODEL.SOR.DECODE: found {decoder!r}, expected one of {', '.join(DECODERS)}")
+    raise ValueError(f"decoder: expected one of {', '.join(DECODERS)}, found {decoder!r}")

@@ -1,13 +1,12 @@
-"""The ranking head: one module with three choices, and the seven published ones by name.
+"""The ranking head, and the seven published variants by name.
 
-PPA (Fang et al., ICCV 2021) ranks the objects of an image from their pooled features. Each
-object is described by features, mask and position; the objects of one image then attend to
-each other, and each gets logits over K ranks. The published code writes this head seven
-times; the seven differ in
+PPA (Fang et al., ICCV 2021) ranks the objects of an image from their pooled features. Each object is
+described by features, mask and position. The objects of one image then attend to each other, and each gets
+logits over K ranks. The seven published heads differ in
 
-* ``position``: how an object's place in the image enters ("none", pooled coordinate "maps",
-  maps and a convolution of them "maps_conv", "box" coordinates, or a "cells" embedding);
-* ``interaction``: whether objects of an image attend to each other.
+* ``position``: how the position of an object is encoded ("none", pooled coordinate "maps", maps and a
+  convolution of them "maps_conv", "box" coordinates, or a "cells" embedding);
+* ``interaction``: whether the objects of an image attend to each other.
 """
 
 from __future__ import annotations
@@ -18,20 +17,14 @@ from typing import Any
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import Conv2d, ShapeSpec
-from detectron2.utils.registry import Registry
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..checks import check_least, check_registered
+from ..config.registries import SOR_HEAD_REGISTRY
 from .decode import pad_by_image
-from .position import box_positions, quantised_cells
+from .position import box_positions, quantized_cells
 
 __all__ = ["POSITIONS", "SOR_HEAD_REGISTRY", "RankingHead", "build_sor_head"]
-
-SOR_HEAD_REGISTRY = Registry("SOR_HEAD")
-SOR_HEAD_REGISTRY.__doc__ = """
-Ranking heads: called with (cfg, input_shape), they return a :class:`RankingHead`.
-"""
 
 POSITIONS = ("none", "maps", "maps_conv", "box", "cells")
 # channels that each choice adds to the pooled features
@@ -39,7 +32,7 @@ _EXTRA_CHANNELS = {"none": 0, "maps": 2, "maps_conv": 4, "box": 0, "cells": 0}
 
 
 class RankingHead(nn.Module):
-    """Rank logits of objects from pooled features, masks and positions.
+    """Compute rank logits of objects from pooled features, masks and positions.
 
     Args:
         in_channels: of the pooled features.
@@ -52,9 +45,6 @@ class RankingHead(nn.Module):
         model_dim, num_heads, num_layers, dropout: of the encoder (post-norm, ReLU, feed-forward
             four times as wide).
         cells: side of the grid for ``position="cells"``.
-
-    Raises:
-        ValueError: for an unknown position, a number that is too small, or widths that do not fit.
     """
 
     @configurable
@@ -77,29 +67,9 @@ class RankingHead(nn.Module):
         cells: int = 4,
     ) -> None:
         super().__init__()
-        if position not in POSITIONS:
-            raise ValueError(f"ranking head: position {position!r}, expected one of {', '.join(POSITIONS)}")
-        numbers = {"NUM_CONV": num_conv, "NUM_RANKS": num_ranks, "CONV_DIM": conv_dim}
-        numbers |= {"DENSE_DIM": dense_dim, "OBJ_DIM": object_dim}
-        if position == "cells":
-            numbers["QUANT_NUM"] = cells
-        if interaction:
-            numbers |= {"TRANSFORMER.D_MODEL": model_dim, "TRANSFORMER.N_HEAD": num_heads}
-            numbers["TRANSFORMER.LAYERS"] = num_layers
-        check_least(1, {f"MODEL.SOR.{key}": value for key, value in numbers.items()})
         width = object_dim + (4 if position == "box" else 0)
-        if interaction and width != model_dim:
-            raise ValueError(
-                f"MODEL.SOR.TRANSFORMER.D_MODEL: found {model_dim}, expected {width} "
-                f"(MODEL.SOR.OBJ_DIM{' + 4 box coordinates' if position == 'box' else ''})"
-            )
-        if interaction and model_dim % num_heads:
-            raise ValueError(
-                f"MODEL.SOR.TRANSFORMER.N_HEAD: found {num_heads}, expected a divisor of {model_dim} "
-                "(MODEL.SOR.TRANSFORMER.D_MODEL)"
-            )
-        if interaction and not 0 <= dropout < 1:
-            raise ValueError(f"MODEL.SOR.TRANSFORMER.DROPOUT: found {dropout}, expected 0 to below 1")
+        assert position in POSITIONS
+        assert not interaction or width == model_dim, "the encoder is as wide as an object's description"
         self.position, self.interaction, self.cells = position, interaction, cells
 
         channels = in_channels + 1 + _EXTRA_CHANNELS[position]
@@ -150,20 +120,17 @@ class RankingHead(nn.Module):
 
     @property
     def needs_maps(self) -> bool:
-        """Whether :meth:`forward` wants pooled position maps."""
+        """Whether :meth:`forward` needs pooled position maps."""
         return self.position in ("maps", "maps_conv")
 
     def describe(
         self, features: Tensor, masks: Tensor, maps: Tensor | None, boxes: Tensor, sizes: Tensor
     ) -> Tensor:
-        """Each object by itself: (N, width of the encoder). Arguments as in :meth:`forward`."""
+        """Return a vector for each object, (N, width of the encoder). Arguments as in :meth:`forward`."""
         parts = [features, F.max_pool2d(masks.to(features.dtype), 2)]
         if self.needs_maps:
             if maps is None:
-                raise ValueError(
-                    f"ranking head with position {self.position!r} got no position maps "
-                    "(MODEL.SOR.TRANSFORMER.USE_POS: found False, expected True)"
-                )
+                raise ValueError(f"ranking head: expected maps (position {self.position!r}), found None")
             maps = maps.to(features.dtype)
             parts.append(maps)
             if self.position == "maps_conv":
@@ -176,14 +143,14 @@ class RankingHead(nn.Module):
         if self.position == "box":
             x = torch.cat([x, box_positions(boxes, sizes).to(x.dtype)], dim=1)
         elif self.position == "cells":
-            x = x + self.pos_embedding[quantised_cells(boxes, sizes, self.cells)].to(x.dtype)
+            x = x + self.pos_embedding[quantized_cells(boxes, sizes, self.cells)].to(x.dtype)
         return x
 
     def interact(self, objects: Tensor, counts: Sequence[int]) -> Tensor:
-        """Attention between the objects (N, D) of each image; images never see one another."""
+        """Apply attention among the objects (N, D) of each image, not across images."""
         present = [c for c in counts if c > 0]
         if not present:
-            # nothing to attend to, but distributed training wants a gradient for every parameter
+            # distributed training needs a gradient for every parameter, also without objects
             unused = self.transformer_encoder(objects.new_zeros((1, 1, objects.shape[1])))
             return objects + unused.sum() * 0
         padded, valid = pad_by_image(objects, present)
@@ -200,7 +167,7 @@ class RankingHead(nn.Module):
         sizes: Tensor,
         counts: Sequence[int],
     ) -> Tensor:
-        """Rank logits of all objects of a batch.
+        """Return the rank logits of all objects of a batch.
 
         Args:
             features: (N, C, R, R) pooled features, N the sum of ``counts``.
@@ -216,7 +183,7 @@ class RankingHead(nn.Module):
         Raises:
             ValueError: if maps are needed and missing.
         """
-        # In inference always float32: objects that differ by little keep their order under mixed precision.
+        # Float32 in inference: rounding would reorder objects with similar logits.
         if self.training:
             return self._logits(features, masks, maps, boxes, sizes, counts)
         dtype = self.sor.weight.dtype
@@ -239,7 +206,7 @@ class RankingHead(nn.Module):
 
 
 def _register(name: str, position: str, interaction: bool) -> None:
-    """Make a published head of two choices; a new variant is one more line below."""
+    """Register a published variant of the head."""
 
     def build(cfg: CfgNode, input_shape: ShapeSpec) -> RankingHead:
         return RankingHead(cfg, input_shape, position=position, interaction=interaction)
@@ -259,15 +226,10 @@ _register("SelfAttentionWithOtherPosQuant", position="cells", interaction=True)
 
 
 def build_sor_head(cfg: CfgNode, input_shape: ShapeSpec) -> RankingHead:
-    """The ranking head that ``MODEL.SOR.NAME`` names.
+    """Build the ranking head that ``MODEL.SOR.NAME`` names.
 
     Args:
         cfg: with the keys of :func:`sor_ppa.add_sor_config`.
         input_shape: channels and side of the pooled features.
-
-    Raises:
-        ValueError: for a name that is not registered.
     """
-    name = cfg.MODEL.SOR.NAME
-    check_registered("MODEL.SOR.NAME", name, SOR_HEAD_REGISTRY)
-    return SOR_HEAD_REGISTRY.get(name)(cfg, input_shape)
+    return SOR_HEAD_REGISTRY.get(cfg.MODEL.SOR.NAME)(cfg, input_shape)

@@ -1,8 +1,8 @@
-"""Where objects lie: position maps for ROI pooling and normalised box coordinates.
+"""Positions of objects: coordinate maps for ROI pooling, and normalized box coordinates.
 
-PPA keeps the absolute position of an object by pooling two coordinate maps beside the
-features (position embedding stage of the paper). The published code builds them for one
-canvas of 640x480 pixels; here every image has its own.
+PPA preserves the absolute position of an object by pooling two coordinate maps together with the features
+(position embedding stage of the paper). The published code builds them for a canvas of 640x480 pixels; here
+every image has maps of its own size.
 """
 
 from __future__ import annotations
@@ -12,21 +12,20 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["box_positions", "measuring_sizes", "position_maps", "quantised_cells"]
+__all__ = ["box_positions", "measuring_sizes", "position_maps", "quantized_cells"]
 
 
 def measuring_sizes(
     image_sizes: Sequence[tuple[int, int]], canvas: tuple[int, int], divisibility: int, device: torch.device
 ) -> Tensor:
-    """The (height, width) that positions of each image are divided by.
+    """Return the (height, width) by which positions in each image are divided.
 
-    An image is measured by its own size. If its size, rounded up to a multiple of
-    ``divisibility``, is the canvas, it is measured by the canvas: there the published code
-    runs, and its numbers are kept.
+    It is the image's own size, or the canvas where that size, rounded up to a multiple of
+    ``divisibility``, is the canvas: there the numbers are those of the published code.
 
     Args:
         image_sizes: (height, width) of each image in pixels, without padding.
-        canvas: (height, width), ``MODEL.SOR.TRANSFORMER.IMG_HEIGHT`` and ``IMG_WIDTH``.
+        canvas: (height, width) of the published canvas in pixels.
         divisibility: what images are padded to, in pixels.
         device: of the result.
 
@@ -41,7 +40,7 @@ def measuring_sizes(
 
 
 def position_maps(sizes: Tensor, feature_size: tuple[int, int], stride: int) -> Tensor:
-    """Coordinate maps of one level: the centre of each cell as a fraction of the image.
+    """Return the coordinate maps of one level: the center of each cell as a fraction of the image.
 
     Args:
         sizes: (B, 2) of :func:`measuring_sizes`.
@@ -60,15 +59,15 @@ def position_maps(sizes: Tensor, feature_size: tuple[int, int], stride: int) -> 
 
 
 def box_positions(boxes: Tensor, sizes: Tensor) -> Tensor:
-    """Box coordinates as the published box head feeds them to its encoder.
+    """Return box coordinates as the published box head feeds them to its encoder.
 
     Args:
         boxes: (N, 4) XYXY in pixels.
         sizes: (N, 2) (height, width) of each box's image, from :func:`measuring_sizes`.
 
     Returns:
-        (N, 4): centre x, centre y, width and y1 + y2, as fractions. The last is the published
-        choice (twice the centre, not the height), kept so that its weights mean the same here.
+        (N, 4): center x, center y, width and y1 + y2, as fractions. The published code has y1 + y2 where
+        one expects the height; it is kept for the sake of published weights.
     """
     x1, y1, x2, y2 = boxes.unbind(dim=1)
     height, width = sizes.unbind(dim=1)
@@ -77,10 +76,10 @@ def box_positions(boxes: Tensor, sizes: Tensor) -> Tensor:
     )
 
 
-def quantised_cells(boxes: Tensor, sizes: Tensor, cells: int) -> Tensor:
-    """The cell of a ``cells`` x ``cells`` grid over the image that holds each box's centre.
+def quantized_cells(boxes: Tensor, sizes: Tensor, cells: int) -> Tensor:
+    """Return the cell of a ``cells`` x ``cells`` grid over the image that contains each box's center.
 
-    Centres outside the image count to the nearest cell (the published code fails there).
+    Centers outside the image belong to the nearest cell (the published code fails there).
 
     Args:
         boxes: (N, 4) XYXY in pixels.

@@ -15,7 +15,6 @@ from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
 
-from ..checks import check_features
 from ..layers.batching import same_size_groups
 from .base import record_diagnostics
 from .detector import DETRDetector, at_original_size
@@ -63,8 +62,6 @@ class RankingDETR(DETRDetector):
         top = cfg.MODEL.SIAMESE_DETR.IN_FEATURES[-1]
         names = {name: f"p{shape.stride.bit_length() - 1}" for name, shape in shapes.items()}
         wanted = list(cfg.MODEL.ROI_HEADS.IN_FEATURES)
-        reach = [names[name] for name in shapes if shapes[name].stride <= shapes[top].stride]
-        check_features("MODEL.ROI_HEADS.IN_FEATURES", wanted, reach)
         # Levels that no head reads would be parameters without gradient.
         fine = tuple(
             name

@@ -118,15 +118,3 @@ def test_deformable_layers_without_offsets_convolve() -> None:
     image = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
         torch.testing.assert_close(moved(image)["stage5"], plain(image)["stage5"], atol=1e-4, rtol=1e-4)
-
-
-def test_unknown_body_and_levels_are_named() -> None:
-    with pytest.raises(ValueError, match=r"MODEL.VOVNET.CONV_BODY: found 'V-20'"):
-        backbone("build_vovnet_backbone", MODEL__VOVNET__CONV_BODY="V-20")
-    with pytest.raises(ValueError, match=r"MODEL.FCOS.TOP_LEVELS: found 3"):
-        backbone(
-            "build_fcos_vovnet_fpn_backbone",
-            MODEL__VOVNET__CONV_BODY="V-19-slim-eSE",
-            MODEL__FPN__IN_FEATURES=["stage3"],
-            MODEL__FCOS__TOP_LEVELS=3,
-        )

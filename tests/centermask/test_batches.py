@@ -54,7 +54,7 @@ def same(one: Instances, other: Instances) -> None:
 
 
 @torch.no_grad()
-def test_neighbours_change_nothing() -> None:
+def test_neighbors_change_nothing() -> None:
     model, batch = lively_model(), images(SIZES)
     together = [r["instances"] for r in model(batch)]
     assert all(len(x) > 0 for x in together)

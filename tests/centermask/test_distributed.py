@@ -56,5 +56,5 @@ def test_gradients_are_those_of_the_whole_batch(counts: tuple[int, int]) -> None
     assert set(halves[0]) == set(whole)
     for name, expected in whole.items():
         for half in halves:
-            # float32 noise only: normalising by each process's own count would be off by a third
+            # float32 noise only: normalizing by each process's own count would be off by a third
             assert (half[name] - expected).norm() <= 3e-3 * expected.norm() + 1e-7, name

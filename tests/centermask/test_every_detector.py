@@ -88,7 +88,7 @@ def same(one: Instances, other: Instances) -> None:
 
 
 @pytest.mark.parametrize("name", DETECTORS)
-def test_neighbours_change_nothing(name: str) -> None:
+def test_neighbors_change_nothing(name: str) -> None:
     config, options = DETECTORS[name]
     model, batch = lively(config, **options), images(SIZES)
     together = answers(model, batch)

@@ -120,7 +120,7 @@ def test_the_threshold_takes_detections_away(demo, config, photos, tmp_path):
     ("words", "message"),
     [
         (["--input", "missing.jpg"], "no pictures to rank"),
-        (["--config-file", "missing.yaml"], "missing.yaml: no such config file"),
+        (["--config-file", "missing.yaml"], "missing.yaml: expected a config file"),
         (["MODEL.WEIGHTS", "missing.pth"], "MODEL.WEIGHTS: no such file: missing.pth"),
         (["MODEL.NO_SUCH_KEY", "1"], "MODEL.NO_SUCH_KEY"),
         ([], "MODEL.WEIGHTS: expected a weight file"),

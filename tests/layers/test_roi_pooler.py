@@ -54,9 +54,9 @@ def test_boxes_return_in_their_order_with_their_image() -> None:
 
 
 def test_settings_are_checked() -> None:
-    with pytest.raises(ValueError, match="ASSIGN_CRITERION: found 'size'"):
+    with pytest.raises(ValueError, match="criterion: expected 'ratio' or 'area', found 'size'"):
         PyramidROIPooler(14, (8, 16), 0, "ROIAlignV2", "size")
     with pytest.raises(ValueError, match="not consecutive powers of two"):
         PyramidROIPooler(14, (8, 24), 0, "ROIAlignV2", "ratio")
-    with pytest.raises(ValueError, match="POOLER_TYPE: found 'Crop'"):
+    with pytest.raises(ValueError, match="pooler_type: expected .*, found 'Crop'"):
         PyramidROIPooler(14, (8, 16), 0, "Crop", "ratio")

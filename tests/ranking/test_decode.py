@@ -63,5 +63,5 @@ def test_scores_are_expected_ranks() -> None:
 
 
 def test_unknown_decoder_is_one_clear_line() -> None:
-    with pytest.raises(ValueError, match="MODEL.SOR.DECODE: found 'best', expected one of greedy, all"):
+    with pytest.raises(ValueError, match="decoder: expected one of greedy, all, found 'best'"):
         decode_ranks(torch.zeros(1, 5), [1], "best")

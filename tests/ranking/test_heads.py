@@ -124,19 +124,5 @@ def test_boxes_beyond_the_image_fall_into_the_nearest_cell() -> None:
     assert torch.isfinite(head(**inputs, counts=[2])).all()
 
 
-def test_unknown_name_is_one_clear_line() -> None:
-    cfg = make_cfg(None, MODEL__SOR__NAME="NoSuchHead")
-    with pytest.raises(
-        ValueError, match=r"MODEL.SOR.NAME: found 'NoSuchHead', expected one of .*SinglePredictor"
-    ):
-        build_sor_head(cfg, SHAPE)
-
-
-def test_widths_that_do_not_fit_are_one_clear_line() -> None:
-    cfg = make_cfg(None, MODEL__SOR__NAME="SelfAttentionPredictor", MODEL__SOR__OBJ_DIM=100)
-    with pytest.raises(ValueError, match="D_MODEL: found 256, expected 100"):
-        build_sor_head(cfg, SHAPE)
-
-
 def test_registry_holds_the_published_names() -> None:
     assert set(HEADS) <= {name for name, _ in SOR_HEAD_REGISTRY}

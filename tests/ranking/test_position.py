@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from sor_ppa.ranking.position import box_positions, measuring_sizes, position_maps, quantised_cells
+from sor_ppa.ranking.position import box_positions, measuring_sizes, position_maps, quantized_cells
 from tests.parity import parity_dir
 
 CPU = torch.device("cpu")
@@ -41,5 +41,5 @@ def test_box_numbers_are_the_published_ones() -> None:
 
 def test_cells_count_columns_first_and_stay_in_the_grid() -> None:
     boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0], [600.0, 0.0, 640.0, 20.0], [0.0, 470.0, 0.0, 600.0]])
-    cells = quantised_cells(boxes, torch.tensor([[480.0, 640.0]]).expand(3, 2), 4)
+    cells = quantized_cells(boxes, torch.tensor([[480.0, 640.0]]).expand(3, 2), 4)
     assert cells.tolist() == [0, 12, 3]

@@ -1,0 +1,78 @@
+"""Configuration files and overrides: what is read, and what is refused in one line."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from sor_ppa.config import ConfigError, load_config
+from tests.models import REPO
+
+DEMO = REPO / "configs/sor/demo.yaml"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("MODEL: {SOR: {NAMEE: X}}\nVERSION: 2", "MODEL.SOR.NAMEE: expected a configuration key, found an"),
+        ("MODEL: {SOR: {NUM_RANKS: five}}\nVERSION: 2", "MODEL.SOR.NUM_RANKS: expected int, found str"),
+        ("MODEL: {SOR: 5}\nVERSION: 2", "MODEL.SOR: expected keys and values, found int"),
+        ("_BASE_: nowhere.yaml", ".*nowhere.yaml"),
+        ("_BASE_: own.yaml", "expected _BASE_ files that end, found a file that is its own base"),
+        ("_BASE_: 5", "expected a YAML mapping of keys to values"),
+        ("- MODEL", "expected a YAML mapping of keys to values"),
+        ("", "expected a YAML mapping of keys to values"),
+        ("MODEL: [", ".*expected the node content"),
+        ("\x00", ".*not allowed"),
+    ],
+)
+def test_a_wrong_file_is_one_line(text: str, reason: str, tmp_path: Path) -> None:
+    file = tmp_path / "own.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=rf"\A{file}: {reason}.*\Z"):
+        load_config(file)
+
+
+def test_a_file_runs_no_code(tmp_path: Path) -> None:
+    file, trace = tmp_path / "own.yaml", tmp_path / "trace"
+    file.write_text(f'OUTPUT_DIR: !!python/object/apply:os.mkdir ["{trace}"]')
+    with pytest.raises(ConfigError, match=r"\A.*own.yaml: could not determine a constructor.*\Z"):
+        load_config(file)
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (["MODEL.NO_SUCH_KEY", "1"], "command line: MODEL.NO_SUCH_KEY: expected a configuration key"),
+        (["SEED", "one"], "command line: SEED: expected int, found str"),
+        (["SEED"], "command line: expected pairs of key and value, found a key without a value"),
+        (["SOLVER.BASE_LR", "-1.0"], r"SOLVER.BASE_LR: expected a number in \[0, inf\), found -1.0"),
+        (["MODEL.DEVICE", "tpu"], "MODEL.DEVICE: expected a device such as 'cuda'.* found 'tpu'"),
+    ],
+)
+def test_a_wrong_override_is_one_line(options: list[str], line: str) -> None:
+    with pytest.raises(ConfigError, match=rf"\A{line}.*\Z"):
+        load_config(DEMO, options)
+
+
+def test_keys_of_the_model_are_left_to_building() -> None:
+    assert load_config(DEMO, ["MODEL.SOR.NAME", "RegisteredLater"]).MODEL.SOR.NAME == "RegisteredLater"
+
+
+def test_without_a_gpu_the_model_runs_on_the_cpu(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with caplog.at_level(logging.INFO, "sor_ppa"):
+        assert load_config(DEMO, ["MODEL.DEVICE", "cuda:1"]).MODEL.DEVICE == "cpu"
+    assert "MODEL.DEVICE is cuda:1; no GPU is available, so the model runs on the CPU" in caplog.text
+    assert {record.levelno for record in caplog.records} == {logging.INFO}
+
+
+def test_the_published_architecture_becomes_batch_independent(tmp_path: Path) -> None:
+    published = tmp_path / "published.yaml"
+    published.write_text(f"_BASE_: {DEMO}\nMODEL: {{META_ARCHITECTURE: GeneralizedRCNN}}")
+    assert load_config(published).MODEL.META_ARCHITECTURE == "SalientObjectRanker"
