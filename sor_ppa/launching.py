@@ -29,8 +29,8 @@ def start(
 ) -> Any:
     """Run a function in several processes.
 
-    Under ``torchrun`` the environment says how many. Otherwise detectron2's ``launch`` starts GPU processes, or,
-    without a GPU, this function starts CPU processes that communicate by gloo.
+    Under ``torchrun`` the environment says how many. Otherwise detectron2's ``launch`` starts GPU processes.
+    Without a GPU, this function starts CPU processes that communicate by gloo.
 
     Args:
         function: called with ``args`` in every process.
