@@ -40,7 +40,7 @@ from .building import build_checked_model
 from .checkpoint import SORCheckpointer
 from .config import ConfigError, load_config
 from .data.builtin import DatasetSource, register_from_config
-from .data.fraction import train_loader
+from .data.train_loader import train_loader
 from .data.mapper import RankingDatasetMapper
 from .data.sod import SODSource, register_sod_from_config
 from .data.unlabelled import register_folders

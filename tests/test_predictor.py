@@ -12,7 +12,7 @@ from pycocotools import mask as mask_util
 import sor_ppa.predictor
 from sor_ppa import add_sor_config
 from sor_ppa.config import ConfigError, load_config
-from sor_ppa.data.masks import polygons_to_mask
+from sor_ppa.data.masks import segmentation_mask
 from sor_ppa.predictor import SORPredictor, demo_predictor
 from sor_ppa.visualization.files import ImageReadError
 from tests.fake_model import FakeModel
@@ -183,7 +183,7 @@ def test_json_holds_the_ranks_and_exact_masks():
 def test_json_with_polygons():
     (result,) = _predictor()([_image()])
     for written, found in zip(result.to_json(masks="polygons")["objects"], result.objects, strict=True):
-        np.testing.assert_array_equal(polygons_to_mask(written["segmentation"], 60, 80), found.mask)
+        np.testing.assert_array_equal(segmentation_mask(written["segmentation"], 60, 80), found.mask)
 
 
 def test_json_has_no_nan():

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .checks import text_of
-from .faults import DatasetError
+from .issues import DatasetError
+from .reader import file_content
 
 __all__ = ["read_plain_pickle"]
 
@@ -61,7 +61,7 @@ def read_plain_pickle(path: Path) -> Any:
     Raises:
         DatasetError: it is missing, broken, or holds anything else; nothing of it is run.
     """
-    content = text_of(path)
+    content = file_content(path)
     try:
         return _PlainUnpickler(io.BytesIO(content), encoding="latin1").load()
     except MemoryError:

@@ -10,8 +10,8 @@ from typing import Any
 import cv2
 import numpy as np
 
+from .masks import segmentation_area
 from .record import ImageRecord
-from .rle import segmentation_area
 
 __all__ = ["Statistics", "measure", "plot"]
 
@@ -26,7 +26,7 @@ class Statistics:
         sizes: (images, 2) height and width.
         level: place in the order, 1 = most salient.
         area: share of the picture.
-        x, y: centre of the box as a share of width and height.
+        x, y: center of the box as a share of width and height.
         tied: images with objects of equal rank.
         unranked: objects without a rank.
         crowds: objects that are crowds.
@@ -45,7 +45,7 @@ class Statistics:
 
     @property
     def offset(self) -> np.ndarray:
-        """Distance from the centre, 1 = a corner."""
+        """Distance from the center, 1 = a corner."""
         return np.hypot(self.x - 0.5, self.y - 0.5) / np.hypot(0.5, 0.5)
 
     def summary(self) -> dict[str, Any]:
@@ -59,7 +59,7 @@ class Statistics:
                     "objects": int(mine.sum()),
                     "area_mean": float(self.area[mine].mean()),
                     "area_median": float(np.median(self.area[mine])),
-                    "distance_from_centre_mean": float(self.offset[mine].mean()),
+                    "distance_from_center_mean": float(self.offset[mine].mean()),
                     "x_mean": float(self.x[mine].mean()),
                     "y_mean": float(self.y[mine].mean()),
                 }
@@ -94,8 +94,8 @@ def measure(records: Sequence[ImageRecord]) -> Statistics:
             area = segmentation_area(item.segmentation, record.height, record.width)
             x1, y1, x2, y2 = item.box
             share = area / (record.height * record.width)
-            centre = (x1 + x2) / 2 / record.width, (y1 + y2) / 2 / record.height
-            rows.append((top - item.rank + 1, share, *centre))
+            center = (x1 + x2) / 2 / record.width, (y1 + y2) / 2 / record.height
+            rows.append((top - item.rank + 1, share, *center))
     table = np.array(rows, dtype=np.float64).reshape(-1, 4)
     return Statistics(
         np.array([len(record.objects) for record in records], dtype=np.int64),
@@ -141,13 +141,13 @@ def plot(statistics: Statistics, title: str, path: Path) -> None:
     counts.legend(frameon=False, fontsize=9)
     for axes, values, label in (
         (sizes, 100 * statistics.area, "share of the picture, %"),
-        (distances, statistics.offset, "distance from the centre (1 = corner)"),
+        (distances, statistics.offset, "distance from the center (1 = corner)"),
     ):
         groups = [values[statistics.level == level] for level in levels]
         if groups:
             boxes = axes.boxplot(groups, widths=0.6, showfliers=False, patch_artist=True)
-            for patch, colour in zip(boxes["boxes"], palette, strict=True):
-                patch.set(facecolor=colour, edgecolor="#333333")
+            for patch, color in zip(boxes["boxes"], palette, strict=True):
+                patch.set(facecolor=color, edgecolor="#333333")
             for line in boxes["medians"]:
                 line.set(color="white", linewidth=1.6)
             axes.set_xticks(range(1, len(levels) + 1), [str(level) for level in levels])
@@ -168,5 +168,5 @@ def plot(statistics: Statistics, title: str, path: Path) -> None:
         heat = cv2.GaussianBlur(heat, (0, 0), 1.2, borderType=cv2.BORDER_CONSTANT)
         axes.imshow(heat, cmap="magma", aspect="auto", extent=(0, 4, 3, 0), interpolation="bilinear")
         axes.set_aspect("equal")
-        axes.set_title(f"centres at rank {level} ({int(mine.sum())})", fontsize=10)
+        axes.set_title(f"centers at rank {level} ({int(mine.sum())})", fontsize=10)
     figure.savefig(path, dpi=110)

@@ -12,7 +12,7 @@ from detectron2.data import detection_utils as utils
 from PIL import Image
 from torch import Tensor
 
-from ..data.faults import DatasetError
+from ..data.issues import DatasetError
 from ..data.sod import read_mask
 from .augmentation import augment
 from .preprocess import dynamic_size, resize_image

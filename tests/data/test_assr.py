@@ -10,7 +10,7 @@ import pytest
 
 from sor_ppa.data import DatasetError, read_assr, to_detectron2
 from sor_ppa.data.assr import assr_label
-from sor_ppa.data.faults import FaultSink
+from sor_ppa.data.issues import IssueLog
 from tests.data.folders import make_assr_folder
 from tests.parity import parity_dir
 
@@ -170,7 +170,7 @@ def test_collecting_goes_on_after_a_fault(tmp_path: Path) -> None:
     root = make_assr_folder(tmp_path, ["train"])
     (root / "images/train/train_002.jpg").unlink()
     (root / "rank_order/train/train_003.json").unlink()
-    sink = FaultSink(collect=True)
-    records = read_assr(root, "train", sink=sink)
-    assert sorted(fault.kind for fault in sink.faults) == ["bad-rank-file", "missing-image"]
+    log = IssueLog(collect=True)
+    records = read_assr(root, "train", issues=log)
+    assert sorted(fault.kind for fault in log.issues) == ["bad-rank-file", "missing-image"]
     assert len(records) == 3

@@ -19,7 +19,7 @@ from sor_ppa import add_sor_config
 from sor_ppa.data import RankingDatasetMapper
 from sor_ppa.data.augment import (
     CopyPaste,
-    RandomColour,
+    RandomColor,
     RankedCrop,
     bit_masks,
     large_scale_jitter,
@@ -77,7 +77,7 @@ AUGMENTATIONS: dict[str, Any] = {
     "crop": lambda: [T.RandomCrop("relative_range", (0.3, 0.3))],
     "ranked crop": lambda: [RankedCrop(0.3)],
     "jitter": lambda: large_scale_jitter(0.1, 2.0, (50, 70)),
-    "colour": lambda: [RandomColour(0.3, 0.3, 0.3, 20, "BGR")],
+    "colour": lambda: [RandomColor(0.3, 0.3, 0.3, 20, "BGR")],
 }
 
 
@@ -264,7 +264,7 @@ def test_padding_is_no_object(picture: Path) -> None:
 
 def test_colour_leaves_shape_and_type(picture: Path) -> None:
     image = generated_picture(0, 20, 30)
-    changed = RandomColour(0.4, 0.4, 0.4, 30, "BGR")(T.AugInput(image.copy())).apply_image(image)
+    changed = RandomColor(0.4, 0.4, 0.4, 30, "BGR")(T.AugInput(image.copy())).apply_image(image)
     assert changed.dtype == np.uint8
     assert changed.shape == image.shape
     assert not np.array_equal(changed, image)
@@ -272,7 +272,7 @@ def test_colour_leaves_shape_and_type(picture: Path) -> None:
 
 def test_no_change_of_colour_is_none() -> None:
     image = generated_picture(0, 20, 30)
-    changed = RandomColour(0, 0, 0, 0, "RGB").get_transform(image).apply_image(image)
+    changed = RandomColor(0, 0, 0, 0, "RGB").get_transform(image).apply_image(image)
     assert np.abs(changed.astype(int) - image).max() <= 1
 
 
@@ -286,7 +286,7 @@ def config(*options: Any) -> CfgNode:
 
 @pytest.mark.parametrize(
     ("key", "kind"),
-    [("LSJ", T.ResizeScale), ("RANKED_CROP", RankedCrop), ("COLOR", RandomColour), ("CROP", T.RandomCrop)],
+    [("LSJ", T.ResizeScale), ("RANKED_CROP", RankedCrop), ("COLOR", RandomColor), ("CROP", T.RandomCrop)],
 )
 def test_each_is_turned_on_by_config(key: str, kind: type, picture: Path) -> None:
     off = RankingDatasetMapper(config(), is_train=True)

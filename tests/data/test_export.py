@@ -14,7 +14,7 @@ import pytest
 from sor_ppa.data import DatasetError, ImageRecord, ObjectRecord, register_all
 from sor_ppa.data.export import WRITERS, write_records
 from sor_ppa.data.formats import FORMATS
-from sor_ppa.data.rle import segmentation_mask
+from sor_ppa.data.masks import segmentation_mask
 from tests.data.folders import (
     generated_picture,
     make_assr_folder,

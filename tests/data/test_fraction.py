@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from sor_ppa.data.fraction import evenly
+from sor_ppa.data.train_loader import evenly
 
 
 def test_a_tenth_is_every_tenth() -> None:

@@ -9,7 +9,7 @@ from detectron2.data.detection_utils import read_image
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from sor_ppa.data.image_size import image_size, image_sizes
+from sor_ppa.data.images import image_size, image_sizes
 
 
 def picture(mode: str = "RGB", size: tuple[int, int] = (53, 31)) -> Image.Image:

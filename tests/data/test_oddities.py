@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from pycocotools import mask as mask_util
 
-from sor_ppa.data.assemble import image_finder
 from sor_ppa.data.assr import assr_label
-from sor_ppa.data.checks import is_number, rle_fault
+from sor_ppa.data.images import image_finder
+from sor_ppa.data.masks import is_number, rle_problem
 
 
 @pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 1.0])
@@ -19,9 +19,9 @@ def test_runs_of_every_mask_are_counted(share: float) -> None:
     for height, width in ((1, 1), (7, 5), (40, 300)):
         mask = np.asfortranarray(generator.random((height, width)) < share, dtype=np.uint8)
         code = mask_util.encode(mask)
-        assert rle_fault(code) is None
-        assert rle_fault({**code, "counts": code["counts"].decode()}) is None
-        assert rle_fault({**code, "size": [height + 1, width]}) is not None
+        assert rle_problem(code) is None
+        assert rle_problem({**code, "counts": code["counts"].decode()}) is None
+        assert rle_problem({**code, "size": [height + 1, width]}) is not None
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_runs_of_every_mask_are_counted(share: float) -> None:
     ],
 )
 def test_run_lengths_that_do_not_cover_the_mask_are_refused(code: dict) -> None:
-    assert "found" in str(rle_fault(code))
+    assert "found" in str(rle_problem(code))
 
 
 def test_images_with_another_suffix_are_found(tmp_path: Path) -> None:

@@ -14,10 +14,9 @@ import pytest
 from pycocotools import mask as mask_util
 
 from sor_ppa.data import DatasetError, ImageRecord
-from sor_ppa.data.checks import rle_fault
 from sor_ppa.data.formats import FORMATS
+from sor_ppa.data.masks import rle_problem, segmentation_mask
 from sor_ppa.data.painted import painted_objects
-from sor_ppa.data.rle import segmentation_mask
 from tests.data.folders import (
     DEFAULT_RANKS,
     make_coco_folder,
@@ -307,9 +306,9 @@ def test_runs_are_those_of_coco() -> None:
         flat = mask.T.reshape(-1).astype(int)
         runs = np.diff(np.flatnonzero(np.diff(flat, prepend=0, append=2)), prepend=0).tolist()
         encoded = mask_util.encode(np.asfortranarray(mask, dtype=np.uint8))
-        assert rle_fault(encoded) is None
-        assert rle_fault({**encoded, "counts": runs}) is None
-        assert (rle_fault({**encoded, "counts": [*runs, 1]}) or "").startswith("found runs over")
+        assert rle_problem(encoded) is None
+        assert rle_problem({**encoded, "counts": runs}) is None
+        assert (rle_problem({**encoded, "counts": [*runs, 1]}) or "").startswith("found runs over")
 
 
 def test_pickles_may_hold_tuples(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from detectron2.config import get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from sor_ppa import add_sor_config
-from sor_ppa.data.faults import DatasetError
+from sor_ppa.data.issues import DatasetError
 from sor_ppa.data.sod import (
     BUILTIN_SOD,
     SODSource,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sor_ppa.data import DatasetError, ImageRecord, read_assr
-from sor_ppa.data.masks import polygons_to_mask
+from sor_ppa.data.masks import segmentation_mask
 from sor_ppa.data.synthetic import (
     DIFFICULTIES,
     RuleWeights,
@@ -43,7 +43,7 @@ def masks_of(record: ImageRecord) -> np.ndarray:
     masks = []
     for item in record.objects:
         assert isinstance(item.segmentation, list)
-        masks.append(polygons_to_mask(item.segmentation, record.height, record.width))
+        masks.append(segmentation_mask(item.segmentation, record.height, record.width))
     return np.stack(masks)
 
 

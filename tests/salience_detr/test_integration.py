@@ -13,7 +13,7 @@ from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
 from torch import nn
 
-from sor_ppa.data.detr_augmentation import detr_augmentation
+from sor_ppa.data.augment import detr_augmentation
 from sor_ppa.data.mapper import RankingDatasetMapper
 from sor_ppa.engine import Trainer
 from sor_ppa.predictor import SORPredictor

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from ..assr import SPLITS
-from ..faults import DatasetError
+from ..issues import DatasetError
 from ..masks import mask_box
 from .rule import RuleWeights
 from .scene import DIFFICULTIES, Scene, draw_scene

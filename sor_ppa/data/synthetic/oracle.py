@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, replace
 import cv2
 import numpy as np
 
-from ..faults import DatasetError
+from ..issues import DatasetError
+from ..masks import segmentation_mask
 from ..record import ImageRecord
-from ..rle import segmentation_mask
 from .rule import SALIENT_FROM, Cues, RuleWeights, measure_cues, salience
 
 __all__ = ["Judged", "judge", "rankings"]

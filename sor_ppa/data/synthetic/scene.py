@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from ..masks import mask_to_polygons, polygons_to_mask
+from ..masks import mask_to_polygons, segmentation_mask
 from .paint import Item, Lighting, paint_distractor, paint_object, window_of
 from .rule import (
     LOOK_UNIT,
@@ -286,7 +286,7 @@ def _finish(
         [[round(number, 2) for number in polygon] for polygon in mask_to_polygons(mask, _TOLERANCE)]
         for mask in masks
     ]
-    drawn = np.stack([polygons_to_mask(parts, *image.shape[:2]) for parts in polygons])
+    drawn = np.stack([segmentation_mask(parts, *image.shape[:2]) for parts in polygons])
     cues = measure_cues(decoded, drawn)
     if not _decidable(cues, meant, options, weights):
         return None
