@@ -34,6 +34,8 @@ def get_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     common = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     common.add_argument("--root", default="", help="folder of the datasets (default: DETECTRON2_DATASETS)")
+    named = argparse.ArgumentParser(add_help=False, allow_abbrev=False, parents=[common])
+    named.add_argument("name", help="registered name, such as assr_train")
     parser = argparse.ArgumentParser(
         prog="python -m sor_ppa.data",
         description=__doc__,
@@ -43,26 +45,22 @@ def get_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", parents=[common], help="list the datasets and whether their files exist")
 
-    check = commands.add_parser("check", parents=[common], help="validate a dataset; one line per issue")
-    check.add_argument("name", help="registered name, such as assr_train")
+    check = commands.add_parser("check", parents=[named], help="validate a dataset; one line per issue")
     check.add_argument("--fast", action="store_true", help="do not decode the images")
     check.add_argument("--limit", type=int, default=50, help="lines for each kind of issue (default: 50)")
 
     show = commands.add_parser(
-        "show", parents=[common], help="write images with masks and ranks drawn on them"
+        "show", parents=[named], help="write images with masks and ranks drawn on them"
     )
-    show.add_argument("name", help="registered name, such as assr_train")
     show.add_argument("--output", type=Path, required=True, help="folder for the images")
     show.add_argument("--count", type=int, default=16, help="number of images (default: 16)")
     show.add_argument("--seed", type=int, default=None, help="choose at random (default: the first ones)")
     show.add_argument("--rankless", action="store_true", help="draw objects without a rank, too")
 
-    stats = commands.add_parser("stats", parents=[common], help="count, measure and plot")
-    stats.add_argument("name", help="registered name, such as assr_train")
+    stats = commands.add_parser("stats", parents=[named], help="count, measure and plot")
     stats.add_argument("--output", type=Path, default=None, help="folder for a PNG and a JSON file")
 
-    convert = commands.add_parser("convert", parents=[common], help="write a dataset in another format")
-    convert.add_argument("name", help="registered name of the dataset to read, such as irsr_train")
+    convert = commands.add_parser("convert", parents=[named], help="write a dataset in another format")
     convert.add_argument("--to", choices=list(WRITERS), default="coco", help="format (default: coco)")
     convert.add_argument("--output", required=True, help="folder of the dataset to write")
     convert.add_argument("--split", default=None, help="split to write (default: as read)")

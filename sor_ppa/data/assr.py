@@ -52,7 +52,7 @@ def assr_label(value: float) -> int | None:
 
 def _rank_file(path: Path) -> dict[str, Any] | DatasetError:
     try:
-        return json_file(path, dict, "an object with rank_order")
+        return json_file(path, "rank_order")
     except DatasetError as error:
         return error
 
@@ -62,10 +62,7 @@ def _rank_values(content: dict[str, Any] | DatasetError, count: int, place: Plac
     if isinstance(content, DatasetError):
         place.fault("bad-rank-file", "", str(content).removeprefix(f"{place.file}: "))
         return None
-    values = content.get("rank_order")
-    if not isinstance(values, list):
-        place.fault("bad-ranks", "rank_order", expected(f"a list of {count} numbers", values))
-        return None
+    values: list[float] = content["rank_order"]
     if len(values) != count:
         detail = f"expected {count} values (one for each object), found {len(values)}"
         place.fault("rank-count", "rank_order", detail)

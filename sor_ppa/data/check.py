@@ -8,8 +8,10 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 from detectron2.data.detection_utils import read_image
+from pycocotools import mask as mask_util
 
 from .assr import SPLITS
 from .builtin import DatasetSource
@@ -78,28 +80,20 @@ def _object_issues(record: ImageRecord, item: ObjectRecord, place: str) -> Itera
         yield Issue("box-outside", record.file_name, place, "bbox", detail)
     if isinstance(item.segmentation, list):
         for number, polygon in enumerate(item.segmentation):
-            x, y = np.asarray(polygon[0::2]), np.asarray(polygon[1::2])
-            area = 0.5 * abs(float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))))
-            if area < 0.5:
+            if (area := cv2.contourArea(np.float32(polygon).reshape(-1, 2))) < 0.5:
                 detail = f"expected an area of at least half a pixel, found {area:.2g}"
                 yield Issue("degenerate-polygon", record.file_name, place, f"segmentation[{number}]", detail)
     if item.segmentation is not None:
         tight = segmentation_box(item.segmentation)
-        if _overlap(item.box, tight) < 0.5:
+        boxes = np.array([item.box, tight], dtype=np.float64)
+        boxes[:, 2:] -= boxes[:, :2]
+        if mask_util.iou(boxes[:1], boxes[1:], [0])[0, 0] < 0.5:
             detail = (
                 "expected about ["
                 + ", ".join(f"{value:g}" for value in tight)
                 + f"] as the mask has, {found}"
             )
             yield Issue("box-apart-from-mask", record.file_name, place, "bbox", detail)
-
-
-def _overlap(a: Sequence[float], b: Sequence[float]) -> float:
-    """Return the IoU of two XYXY boxes."""
-    width = max(0.0, min(a[2], b[2]) - max(a[0], b[0]))
-    height = max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
-    areas = [max(box[2] - box[0], 1e-6) * max(box[3] - box[1], 1e-6) for box in (a, b)]
-    return width * height / (sum(areas) - width * height)
 
 
 def _list_issues(source: DatasetSource, records: Sequence[ImageRecord]) -> Iterator[Issue]:

@@ -34,7 +34,6 @@ from .reader import (
     RawObject,
     claimed_size,
     entry_list,
-    file_list,
     json_file,
     named_entries,
     ranked_object,
@@ -56,7 +55,7 @@ def coco_file(root: Path, split: str) -> Path:
 
 def _seqrank_entries(root: Path, split: str, log: IssueLog) -> Iterator[RawImage]:
     file = seqrank_file(root, split)
-    data = file_list(json_file(file, dict, "an object with data"), "data", file)
+    data = json_file(file, "data")["data"]
     find = image_finder(root / "images" / split)
     for index, name, place, entry in named_entries(data, file, "image_name", log):
         annotations, objects = entry_list(entry, "annotations", place), []
@@ -93,8 +92,7 @@ def _coco_entries(
     root: Path, split: str, log: IssueLog, file: Path | None = None, folder: Path | None = None
 ) -> Iterator[RawImage]:
     file = file or coco_file(root, split)
-    content = json_file(file, dict, "COCO's object of lists")
-    entries, annotations = file_list(content, "images", file), file_list(content, "annotations", file)
+    content = json_file(file, "images", "annotations")
     info = content.get("info")
     order = info.get("rank_order", HIGHER) if isinstance(info, dict) else HIGHER
     if order not in (HIGHER, LOWER):
@@ -103,7 +101,7 @@ def _coco_entries(
     sign = 1 if order == HIGHER else -1
 
     by_id: dict[int, tuple[dict[str, Any], list[RawObject]]] = {}
-    for index, entry in enumerate(entries):
+    for index, entry in enumerate(content["images"]):
         place, image_id = log.at(file, f"images[{index}]"), None
         if isinstance(entry, dict) and isinstance(entry.get("file_name"), str) and entry["file_name"]:
             image_id = whole(entry.get("id"))
@@ -118,7 +116,7 @@ def _coco_entries(
         for image_id, (entry, _) in by_id.items()
     }
     seen: set[int] = set()
-    for index, item in enumerate(annotations):
+    for index, item in enumerate(content["annotations"]):
         field, here = f"annotations[{index}]", log.at(file, f"annotations[{index}]")
         image_id = whole(item.get("image_id")) if isinstance(item, dict) else None
         if image_id is None or image_id not in by_id:

@@ -111,10 +111,11 @@ class Format:
             if isinstance(size, OSError):
                 self._objects(image, None, keep_rankless)
                 missing = isinstance(size, FileNotFoundError)
-                detail = f"expected an image, found {'no such image' if missing else 'a broken file'}: {image.path}"
+                kind, found = ("missing", "no such image") if missing else ("broken", "a broken file")
+                detail = f"expected an image, found {found}: {image.path}"
                 if broken > 1 and not log.collect:
                     detail += f" ({broken - 1} more images are missing or broken)"
-                image.place.fault("missing-image" if missing else "broken-image", self.image_field, detail)
+                image.place.fault(f"{kind}-image", self.image_field, detail)
                 continue
             if image.size is not None and image.size != size:
                 detail = (
@@ -185,7 +186,7 @@ class Format:
 
 
 def file_content(path: Path) -> bytes:
-    """Return the bytes of a file that a dataset must have.
+    """Return the bytes of an annotation file.
 
     Raises:
         DatasetError: it is missing or cannot be read.
@@ -198,32 +199,23 @@ def file_content(path: Path) -> bytes:
         raise DatasetError(f"{path}: expected a readable file, found {error.strerror}") from None
 
 
-def json_file(path: Path, kind: type = list, what: str = "a list of images") -> Any:
-    """Return the content of a JSON file that a dataset must have.
+def json_file(path: Path, *lists: str) -> Any:
+    """Return the content of a JSON file: a list, or an object with these lists.
 
     Raises:
         DatasetError: it is missing, cannot be read or holds something else.
     """
+    data = file_content(path)
     try:
-        content = json.loads(file_content(path))
-    except DatasetError:
-        raise
+        content = json.loads(data)
     except (ValueError, RecursionError) as error:  # no JSON, no text, an endless number or nesting
         raise DatasetError(f"{path}: expected JSON, found invalid JSON ({error})") from None
-    if not isinstance(content, kind):
-        raise DatasetError(f"{path}: {expected(what, content)}")
+    if not isinstance(content, dict if lists else list):
+        raise DatasetError(f"{path}: {expected('an object' if lists else 'a list of images', content)}")
+    for key in lists:
+        if not isinstance(content.get(key), list):
+            raise DatasetError(f"{path}: field {key}: {expected('a list', content.get(key))}")
     return content
-
-
-def file_list(content: dict[str, Any], key: str, file: Path) -> list[Any]:
-    """Return a list of a JSON file.
-
-    Raises:
-        DatasetError: it is something else.
-    """
-    if not isinstance(content.get(key), list):
-        raise DatasetError(f"{file}: field {key}: {expected('a list', content.get(key))}")
-    return content[key]
 
 
 def named_entries(

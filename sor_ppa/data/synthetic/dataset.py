@@ -58,7 +58,12 @@ class SyntheticSpec:
             ("count", min(self.counts.values(), default=0) >= 0, "at least 0", dict(self.counts)),
             ("size", large_enough, "at least 48 pixels per side, the least size first", self.size),
             ("seed", self.seed >= 0, "at least 0", self.seed),
-            ("difficulty", self.difficulty in DIFFICULTIES, f"one of {', '.join(DIFFICULTIES)}", self.difficulty),
+            (
+                "difficulty",
+                self.difficulty in DIFFICULTIES,
+                f"one of {', '.join(DIFFICULTIES)}",
+                self.difficulty,
+            ),
         ):
             if not fits:
                 raise ValueError(f"{key}: expected {wanted}, found {found!r}")

@@ -10,8 +10,17 @@ import numpy as np
 
 from ..masks import mask_to_polygons, segmentation_mask
 from .paint import Item, Lighting, paint_distractor, paint_object, window_of
-from .rule import LOOK_UNIT, MAX_SALIENT, SALIENT_FROM, SEEN_FROM
-from .rule import Cues, RuleWeights, combine, measure_cues, salience
+from .rule import (
+    LOOK_UNIT,
+    MAX_SALIENT,
+    SALIENT_FROM,
+    SEEN_FROM,
+    Cues,
+    RuleWeights,
+    combine,
+    measure_cues,
+    salience,
+)
 from .shapes import draw_shape, random_shape
 from .textures import TEXTURES, lch_to_bgr, paint_background
 
@@ -99,7 +108,7 @@ def rank_values(scores: np.ndarray) -> list[float]:
 def _vivid_colors(
     rng: np.random.Generator, count: int, background: np.ndarray, strength: tuple[float, float]
 ) -> np.ndarray:
-    """Return pairs of BGR colors (count, 2, 3) unlike the background; some share a hue, some have their own."""
+    """Return pairs of BGR colors (count, 2, 3) unlike the background; some share a hue."""
     group = background[2] + rng.uniform(0.6, 2 * np.pi - 0.6)
     alone = int(rng.choice([1, 2, count], p=[0.6, 0.2, 0.2])) if count > 2 else count
     lonely = rng.permutation(count) < alone
@@ -323,4 +332,6 @@ def draw_scene(
             scene = _finish(image, masks[order], meant[order], options, weights)
             if scene is not None:
                 return scene
-    raise RuntimeError(f"seed {list(seed)}: expected a scene of {height}x{width} with clear ranks, found none")
+    raise RuntimeError(
+        f"seed {list(seed)}: expected a scene of {height}x{width} with clear ranks, found none"
+    )
