@@ -122,6 +122,7 @@ def detr_augmentation(cfg: CfgNode) -> list[T.Augmentation]:
 def training_augmentations(cfg: CfgNode) -> list[T.Augmentation]:
     """Return the augmentations of ``INPUT``, in the order in which they are applied."""
     node = cfg.INPUT
+    assert node.AUGMENTATION in ("default", "detr"), node.AUGMENTATION
     augmentations = detr_augmentation(cfg) if node.AUGMENTATION == "detr" else build_augmentation(cfg, True)
     if node.LSJ.ENABLED:
         kept = [item for item in augmentations if not isinstance(item, T.ResizeShortestEdge)]

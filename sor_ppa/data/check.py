@@ -80,7 +80,7 @@ def _object_issues(record: ImageRecord, item: ObjectRecord, place: str) -> Itera
         yield Issue("box-outside", record.file_name, place, "bbox", detail)
     if isinstance(item.segmentation, list):
         for number, polygon in enumerate(item.segmentation):
-            if (area := cv2.contourArea(np.float32(polygon).reshape(-1, 2))) < 0.5:
+            if (area := cv2.contourArea(np.array(polygon, np.float32).reshape(-1, 2))) < 0.5:
                 detail = f"expected an area of at least half a pixel, found {area:.2g}"
                 yield Issue("degenerate-polygon", record.file_name, place, f"segmentation[{number}]", detail)
     if item.segmentation is not None:

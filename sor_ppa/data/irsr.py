@@ -19,11 +19,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from .issues import DatasetError, IssueLog, expected
+from .issues import DatasetError, IssueLog, Place, expected
 from .masks import whole
 from .plain_pickle import read_plain_pickle
-from .reader import Format, RawImage, entry_list, json_file, last_part, named_entries, ranked_object
+from .reader import (
+    Format,
+    RawImage,
+    RawObject,
+    entry_list,
+    json_file,
+    last_part,
+    named_entries,
+    ranked_object,
+)
 
 
 def irsr_file(root: Path, split: str) -> Path:
@@ -49,6 +59,15 @@ def sifr_file(root: Path, split: str) -> Path:
     return root / split / f"{split}_annotations.json"
 
 
+def ranked_objects(annotations: list[Any], ranks: list[Any], field: str, place: Place) -> list[RawObject]:
+    """Return the objects of COCO annotations and their ranks; ``field`` says where rank {} stands."""
+    objects = [
+        ranked_object(item, rank, f"annotations[{index}]", field.format(index), place)
+        for index, (item, rank) in enumerate(zip(annotations, ranks, strict=True))
+    ]
+    return [item for item in objects if item is not None]
+
+
 def _irsr_entries(root: Path, split: str, log: IssueLog) -> Iterator[RawImage]:
     file, folder = irsr_file(root, split), None
     content = read_plain_pickle(file)
@@ -62,32 +81,28 @@ def _irsr_entries(root: Path, split: str, log: IssueLog) -> Iterator[RawImage]:
             detail = f"expected {len(annotations)} ranks (one for each annotation), found {len(ranks)}"
             place.fault("rank-count", "rank", detail)
             continue
-        objects = [
-            ranked_object(item, rank, f"annotations[{number}]", f"rank[{number}]", place)
-            for number, (item, rank) in enumerate(zip(annotations, ranks, strict=True))
-        ]
         name = last_part(path)
         folder = folder or irsr_images(root, split, name)
-        yield RawImage(str(folder / name), place, index, [item for item in objects if item])
+        yield RawImage(
+            str(folder / name), place, index, ranked_objects(annotations, ranks, "rank[{}]", place)
+        )
 
 
 def _sifr_entries(root: Path, split: str, log: IssueLog) -> Iterator[RawImage]:
     file = sifr_file(root, split)
     for _, path, place, entry in named_entries(json_file(file), file, "file_name", log):
-        annotations, image_id = entry_list(entry, "annotations", place), entry.get("image_id")
+        annotations, given = entry_list(entry, "annotations", place), entry.get("image_id")
         if annotations is None:
             continue
-        if isinstance(image_id, str) and image_id.isascii() and image_id.isdigit():
-            image_id = int(image_id)
-        if whole(image_id) is None:
-            place.fault("bad-record", "image_id", expected("a whole number", image_id))
+        if isinstance(given, str) and given.isascii() and given.isdigit():
+            given = int(given)
+        image_id = whole(given)
+        if image_id is None:
+            place.fault("bad-record", "image_id", expected("a whole number", given))
             continue
-        objects = []
-        for number, item in enumerate(annotations):
-            rank, field = item.get("gt_rank") if isinstance(item, dict) else None, f"annotations[{number}]"
-            objects.append(ranked_object(item, rank, field, f"{field}.gt_rank", place))
-        image = root / split / "rgb" / last_part(path)
-        yield RawImage(str(image), place, int(image_id), [item for item in objects if item])
+        ranks = [item.get("gt_rank") if isinstance(item, dict) else None for item in annotations]
+        objects = ranked_objects(annotations, ranks, "annotations[{}].gt_rank", place)
+        yield RawImage(str(root / split / "rgb" / last_part(path)), place, image_id, objects)
 
 
 IRSR = Format(

@@ -179,7 +179,7 @@ class RankingDatasetMapper:
         shape: tuple[int, int],
     ) -> PolygonMasks | BitMasks:
         """Return the transformed masks of the kept annotations."""
-        segmentations = [item.get("segmentation") for item in kept]
+        segmentations: list[Any] = [item.get("segmentation") for item in kept]
         for index, mask in enumerate(segmentations):
             if not isinstance(mask, (list, dict)) or not len(mask):
                 place = f"{dataset_dict['file_name']}: object {index}: field segmentation"

@@ -68,7 +68,7 @@ def painted_objects(painted: np.ndarray, masks: np.ndarray | None = None) -> lis
         masks = painted[None] == levels[:, None, None]
     else:
         levels = np.array([_mode(painted[mask]) for mask in masks], dtype=np.int64)
-    objects = []
+    objects: list[RawObject] = []
     for mask, level in zip(masks, levels.tolist(), strict=True):
         if mask.any():
             rle = mask_util.encode(np.asfortranarray(mask, dtype=np.uint8))

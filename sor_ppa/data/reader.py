@@ -207,14 +207,15 @@ def json_file(path: Path, *lists: str) -> Any:
     """
     data = file_content(path)
     try:
-        content = json.loads(data)
+        content: Any = json.loads(data)
     except (ValueError, RecursionError) as error:  # no JSON, no text, an endless number or nesting
         raise DatasetError(f"{path}: expected JSON, found invalid JSON ({error})") from None
-    if not isinstance(content, dict if lists else list):
+    if type(content) is not (dict if lists else list):
         raise DatasetError(f"{path}: {expected('an object' if lists else 'a list of images', content)}")
     for key in lists:
-        if not isinstance(content.get(key), list):
-            raise DatasetError(f"{path}: field {key}: {expected('a list', content.get(key))}")
+        value = content.get(key)
+        if not isinstance(value, list):
+            raise DatasetError(f"{path}: field {key}: {expected('a list', value)}")
     return content
 
 

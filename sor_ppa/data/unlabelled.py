@@ -235,5 +235,10 @@ def _propose_part(propose: Propose, part: Sequence[tuple[int, str]]) -> list[tup
 
 def _exit_with_parent() -> None:
     """End this process when the process that started it ends, even if that was killed."""
-    if (parent := parent_process()) is not None:
-        Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+
+    def wait() -> None:
+        if (parent := parent_process()) is not None:
+            parent.join()
+            os._exit(1)
+
+    Thread(target=wait, daemon=True).start()
