@@ -19,9 +19,7 @@ class Issue:
 
     Attributes:
         kind: short class of the issue, such as ``missing-image``.
-        file: the file it is in.
-        record: the record of the file ("" if the issue concerns the whole file).
-        field: the field of the record ("" if the issue concerns the whole record).
+        file, record, field: where it is ("" for a whole file or record).
         detail: what was expected and what was found.
         serious: False for something unusual that can be used as it is.
     """
@@ -34,12 +32,9 @@ class Issue:
     serious: bool = True
 
     def __str__(self) -> str:
-        place = self.file
-        if self.record:
-            place += f": record {self.record}"
-        if self.field:
-            place += f": field {self.field}"
-        return f"{place}: {self.detail}" if self.detail else place
+        record = f": record {self.record}" if self.record else ""
+        field = f": field {self.field}" if self.field else ""
+        return f"{self.file}{record}{field}: {self.detail}"
 
 
 class IssueLog:

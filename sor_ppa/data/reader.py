@@ -210,7 +210,8 @@ def json_file(path: Path, *lists: str) -> Any:
         content: Any = json.loads(data)
     except (ValueError, RecursionError) as error:  # no JSON, no text, an endless number or nesting
         raise DatasetError(f"{path}: expected JSON, found invalid JSON ({error})") from None
-    if type(content) is not (dict if lists else list):
+    kind: Any = dict if lists else list
+    if not isinstance(content, kind):
         raise DatasetError(f"{path}: {expected('an object' if lists else 'a list of images', content)}")
     for key in lists:
         value = content.get(key)

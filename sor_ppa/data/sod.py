@@ -205,7 +205,7 @@ def register_sod(name: str, folders: str | os.PathLike[str] | Sequence[str], roo
     if current is not None:
         DatasetCatalog.remove(name)
     paths = [folders] if isinstance(folders, (str, os.PathLike)) else folders
-    DatasetCatalog.register(name, SODSource(name, tuple(map(os.fspath, paths)), root))
+    DatasetCatalog.register(name, SODSource(name, tuple(os.fspath(path) for path in paths), root))
     MetadataCatalog.get(name).set(thing_classes=["salient_obj"], evaluator_type="sod")
 
 

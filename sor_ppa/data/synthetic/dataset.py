@@ -52,11 +52,11 @@ class SyntheticSpec:
 
     def __post_init__(self) -> None:
         low, high = self.size[:2], self.size[2:]
-        large_enough = min(low) >= 48 and low[0] <= high[0] and low[1] <= high[1]
+        ordered = 48 <= low[0] <= high[0] and 48 <= low[1] <= high[1]
         for key, fits, wanted, found in (
             ("split", set(self.counts) <= set(SPLITS), f"some of {', '.join(SPLITS)}", list(self.counts)),
             ("count", min(self.counts.values(), default=0) >= 0, "at least 0", dict(self.counts)),
-            ("size", large_enough, "at least 48 pixels per side, the least size first", self.size),
+            ("size", ordered, "at least 48 pixels per side, the least size first", self.size),
             ("seed", self.seed >= 0, "at least 0", self.seed),
             (
                 "difficulty",
