@@ -27,7 +27,7 @@ from sor_ppa.evaluation import sa_sor
 
 
 def get_parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -42,29 +42,29 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--size", default="240x320", help="HxW, or HxW:HxW for sizes between two (default: 240x320)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="another seed, other pictures (default: 0)")
-    parser.add_argument("--workers", type=int, default=None, help="processes (default: one a core)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the images (default: 0)")
+    parser.add_argument("--workers", type=int, default=None, help="processes (default: one per core)")
     parser.add_argument("--difficulty", choices=list(DIFFICULTIES), default="default")
     parser.add_argument(
         "--weights",
         type=float,
         nargs=4,
-        metavar=("SIZE", "CENTRE", "CONTRAST", "UNIQUENESS"),
+        metavar=("SIZE", "CENTER", "CONTRAST", "UNIQUENESS"),
         help="weights of the cues in the ranking rule",
     )
     parser.add_argument(
         "--report",
         choices=("train", "val", "test"),
-        help="afterwards, what rankings without learning reach on that split",
+        help="print what rankings without learning reach on that split",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace another synthetic dataset")
     return parser
 
 
 def report(folder: str, split: str, weights: RuleWeights) -> None:
-    """Write the SA-SOR of the rule, of chance and of parts of the rule."""
+    """Print the SA-SOR of the rule, of chance and of parts of the rule."""
     images = [judge(record) for record in read_assr(folder, split, keep_rankless=True)]
-    sys.stdout.write(f"\nSA-SOR on {split} ({len(images)} images), masks given\n")
+    sys.stdout.write(f"\nSA-SOR on {split} ({len(images)} images), with the true masks\n")
     for name, scorer in rankings(weights):
         values: list[float] = []
         for image in images:
@@ -78,13 +78,13 @@ def report(folder: str, split: str, weights: RuleWeights) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; returns the exit status."""
+    """Run the command; return the exit status."""
     args = get_parser().parse_args(arguments)
     start = time.perf_counter()
     terminal, shown = sys.stderr.isatty(), [0]
 
     def progress(done: int, total: int) -> None:
-        """On a terminal one line that changes; elsewhere, such as in a log, a line every tenth."""
+        """Update one line on a terminal; elsewhere, such as in a log, write a line per tenth."""
         if not terminal and done * 10 // total == shown[0]:
             return
         shown[0] = done * 10 // total
@@ -94,7 +94,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     try:
         if len(args.count) not in (1, 3):
-            raise ValueError(f"--count: found {len(args.count)} numbers, expected 1 or 3 (train, val, test)")
+            raise ValueError(f"--count: expected 1 or 3 numbers (train, val, test), found {len(args.count)}")
         numbers = args.count * 3 if len(args.count) == 1 else args.count
         counts = dict(zip(("train", "val", "test"), numbers, strict=True))
         weights = RuleWeights(*args.weights) if args.weights else RuleWeights()
@@ -105,7 +105,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (DatasetError, ValueError, OSError, RuntimeError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
-    what = f"made in {time.perf_counter() - start:.1f} s" if written else "was there already"
+    what = f"made in {time.perf_counter() - start:.1f} s" if written else "already exists"
     sizes = ", ".join(f"{split} {count}" for split, count in counts.items())
     sys.stdout.write(f"{args.output}: {sizes} images, {what}\n")
     if args.report:

@@ -170,8 +170,7 @@ def _add_data(cfg: CfgNode) -> None:
     cfg.DATASETS.ROOT = ""
     # [new] Keep objects that are not salient, without a rank (published code leaves them out).
     cfg.DATASETS.KEEP_RANKLESS = False
-    # [new] Cache the image sizes and annotations of large datasets (invalidated when files change).
-    cfg.DATASETS.CACHE = True
+    cfg.register_deprecated_key("DATASETS.CACHE")  # [new] of configs saved by earlier versions
     # [new] Fraction of the labeled images to train on, evenly spaced (experiments with few labels).
     cfg.DATASETS.TRAIN_FRACTION = 1.0
     # [new] Rank labels in training: "top" (most salient = K - 1, counting down) or "keep" (the dataset's).

@@ -1,8 +1,8 @@
-"""Readers for salient object ranking datasets, the synthetic benchmark and the mapper."""
+"""Readers of salient object ranking datasets, the synthetic benchmark and the mapper."""
 
 from .assr import read_assr
 from .builtin import BUILTIN, datasets_root, load_records, register_all, register_from_config
-from .faults import DatasetError
+from .issues import DatasetError
 from .mapper import RankingDatasetMapper
 from .record import UNRANKED, ImageRecord, ObjectRecord, to_detectron2
 

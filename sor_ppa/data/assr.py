@@ -3,48 +3,43 @@
 Layout of the folder::
 
     images/{split}/NAME.jpg           photographs (640 x 480 in the published set, any size here)
-    gt/{split}/NAME.png               painted rank maps (not read here)
+    gt/{split}/NAME.png               painted rank maps (not read)
     rank_order/{split}/NAME.json      {"rank_order": [value of each object]}
     obj_seg_data_{split}.json         [{"img": NAME, "object_data": [{"bbox", "segmentation"}, ...]}, ...]
-    {split}_images.txt                names, one a line (not needed to read the set)
+    {split}_images.txt                one name per line (not needed)
 
-An object is salient if its value exceeds 0.5; from the most salient down, the values are 1.0, 0.9,
-0.8, 0.7, 0.6. Order and image ids are those of the object file.
+An object is salient if its value exceeds 0.5. From the most salient object down, the values are 1.0,
+0.9, 0.8, 0.7, 0.6. Order and image ids are those of the object file.
 """
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .assemble import Draft, Place, assemble, boxed_mask, image_finder, note_ranks
-from .checks import is_number, json_file, shown
-from .faults import DatasetError, FaultSink
-from .record import UNRANKED, ImageRecord, ObjectRecord, dense_ranks
-
-__all__ = ["SALIENT_ABOVE", "SPLITS", "assr_file", "assr_label", "assr_rank_files", "read_assr"]
-
-logger = logging.getLogger(__name__)
+from .images import image_finder, in_threads
+from .issues import DatasetError, IssueLog, Place, expected
+from .masks import is_number
+from .reader import Format, RawImage, RawObject, entry_list, json_file, named_entries
 
 SPLITS = ("train", "val", "test")
 SALIENT_ABOVE = 0.5
-_TOLERANCE = 1e-5
-"""Values that have been float32 are a little more or less than tenths."""
+_TOLERANCE = 1e-5  # values that have been float32 differ a little from tenths
 
 
 def assr_file(root: Path, split: str) -> Path:
-    """Object file of a split of ASSR."""
+    """Return the object file of a split."""
     return root / f"obj_seg_data_{split}.json"
 
 
 def assr_rank_files(root: Path, split: str) -> Path:
-    """Folder of the rank files of a split of ASSR."""
+    """Return the folder of the rank files of a split."""
     return root / "rank_order" / split
 
 
 def assr_label(value: float) -> int | None:
-    """Published training label of an ASSR rank value: trunc(10 value - 6) above 0.5.
+    """Return the published training label of a rank value: trunc(10 value - 6) above 0.5.
 
     Args:
         value: rank value, at most 1.
@@ -55,94 +50,58 @@ def assr_label(value: float) -> int | None:
     return int(value * 10 - 6 + _TOLERANCE) if value > SALIENT_ABOVE else None
 
 
-def _rank_values(path: Path, count: int, record: str, sink: FaultSink) -> list[float] | None:
+def _rank_file(path: Path) -> dict[str, Any] | DatasetError:
     try:
-        content = json_file(path)
+        return json_file(path, "rank_order")
     except DatasetError as error:
-        detail = str(error).removeprefix(f"{path}: ")
-        sink.serious("bad-rank-file", path, record, "", detail)
+        return error
+
+
+def _rank_values(content: dict[str, Any] | DatasetError, count: int, place: Place) -> list[float] | None:
+    """Return the rank values of a rank file, or None (and an issue) if they are unusable."""
+    if isinstance(content, DatasetError):
+        place.fault("bad-rank-file", "", str(content).removeprefix(f"{place.file}: "))
         return None
-    values = content.get("rank_order") if isinstance(content, dict) else None
-    if not isinstance(values, list):
-        expected = f"expected a list of {count} numbers"
-        sink.serious("bad-ranks", path, record, "rank_order", f"found {shown(values)}, {expected}")
-        return None
+    values: list[float] = content["rank_order"]
     if len(values) != count:
-        detail = f"found {len(values)} values, expected {count} (one for each object)"
-        sink.serious("rank-count", path, record, "rank_order", detail)
+        detail = f"expected {count} values (one for each object), found {len(values)}"
+        place.fault("rank-count", "rank_order", detail)
         return None
     for index, value in enumerate(values):
         if not is_number(value) or value > 1 + _TOLERANCE:
-            detail = f"found {shown(value)}, expected a number of at most 1.0"
-            sink.serious("bad-ranks", path, record, f"rank_order[{index}]", detail)
+            place.fault("bad-ranks", f"rank_order[{index}]", expected("a number of at most 1.0", value))
             return None
     return values
 
 
-def _objects(
-    data: list[Any], values: list[float], keep_rankless: bool, place: Place, sink: FaultSink
-) -> tuple[ObjectRecord, ...]:
-    kept = []
-    for index, (item, value) in enumerate(zip(data, values, strict=True)):
-        label = assr_label(value)
-        if label is None and not keep_rankless:
+def _raw_object(item: Any, index: int, value: float) -> RawObject:
+    """Return an object whose rank counts tenths below 1, so that values that were float32 can tie."""
+    label = assr_label(value)
+    rank = None if label is None else round(10 * value - 10, 4)
+    return RawObject(item, f"object_data[{index}]", rank, label=label)
+
+
+def _entries(root: Path, split: str, log: IssueLog) -> Iterator[RawImage]:
+    file, folder = assr_file(root, split), assr_rank_files(root, split)
+    entries = list(named_entries(json_file(file), file, "img", log))
+    rank_files = [folder / f"{name}.json" for _, name, _, _ in entries]
+    find = image_finder(root / "images" / split)
+    ranks = in_threads(_rank_file, rank_files)
+    for (index, name, place, entry), path, content in zip(entries, rank_files, ranks, strict=True):
+        data = entry_list(entry, "object_data", place)
+        if data is None:
             continue
-        found = boxed_mask(item, place, f"object_data[{index}]", sink, xywh=False)
-        if found is not None:
-            kept.append((*found, round(value, 5), label))
-    salient = [value for _, _, value, label in kept if label is not None]
-    note_ranks([round(10 * (1 - value), 6) for value in salient], place, "rank_order (tenths below 1)", sink)
-    order = iter(dense_ranks(salient))
-    return tuple(
-        ObjectRecord(box, mask, UNRANKED if label is None else next(order), False, label)
-        for box, mask, _, label in kept
-    )
-
-
-def read_assr(
-    root: str | Path, split: str, *, keep_rankless: bool = False, sink: FaultSink | None = None
-) -> list[ImageRecord]:
-    """Read one split of an ASSR folder. No image is decoded.
-
-    Args:
-        root: the folder that holds ``obj_seg_data_{split}.json``.
-        split: ``train``, ``val`` or ``test``.
-        keep_rankless: keep the objects that are not salient, without a rank (published code and the
-            default leave them out).
-        sink: collects faults; by default the first serious one raises.
-
-    Returns:
-        one record for each entry of the object file, in its order. Objects without a usable polygon
-        are left out, with a warning.
-
-    Raises:
-        DatasetError: something is missing or broken; the message names file, record and field.
-    """
-    sink = sink or FaultSink()
-    root = Path(root)
-    file = assr_file(root, split)
-    entries = json_file(file)
-    if not isinstance(entries, list):
-        raise DatasetError(f"{file}: found {shown(entries)}, expected a list of images")
-
-    drafts = []
-    find, ranks = image_finder(root / "images" / split), assr_rank_files(root, split)
-    for index, entry in enumerate(entries):
-        name = entry.get("img") if isinstance(entry, dict) else None
-        if not isinstance(name, str) or not name:
-            sink.serious("bad-record", file, str(index), "img", f"found {shown(name)}, expected a name")
-            continue
-        place = Place(file, f"{index} ({name})")
-        data = entry.get("object_data")
-        if not isinstance(data, list):
-            detail = f"found {shown(data)}, expected a list"
-            sink.serious("bad-record", file, place.record, "object_data", detail)
-            continue
-        values = _rank_values(ranks / f"{name}.json", len(data), place.record, sink)
+        values = _rank_values(content, len(data), log.at(path, place.record))
         if values is not None:
-            objects = _objects(data, values, keep_rankless, place, sink)
-            drafts.append(Draft(find(name), place, objects, index))
-    records = assemble(drafts, "img", sink)
-    sink.summarise()
-    logger.info("read %d images of %s from %s", len(records), split, root)
-    return records
+            objects = [_raw_object(*item) for item in zip(data, range(len(data)), values, strict=True)]
+            yield RawImage(find(name), place, index, objects, rank_sign=-1)
+
+
+ASSR = Format(
+    _entries,
+    lambda root, split: [assr_file(root, split), assr_rank_files(root, split), root / "images" / split],
+    image_field="img",
+    rank_field="rank_order (tenths below 1)",
+    xywh=False,
+)
+read_assr = ASSR.read

@@ -1,49 +1,31 @@
-"""Registration of the datasets in detectron2's catalogs.
+"""Registration of the ranking datasets in detectron2's catalogs.
 
 Nothing is read before a dataset is used. The folder that holds the datasets is the ``root`` given to
 ``register_all`` (``train_net.py`` passes ``DATASETS.ROOT``), else ``$DETECTRON2_DATASETS``, else
-``./datasets``; the environment is looked at when a dataset is used, not when it is registered.
+``./datasets``; the environment is read when a dataset is used, not when it is registered.
 
-Below that folder, ``ANYTHING/annotations/rank_SPLIT.json`` (COCO with ranks) is registered as well, as
-``anything_SPLIT``, so that a dataset of one's own needs no code.
+``ANYTHING/annotations/rank_SPLIT.json`` (COCO with ranks) below that folder is registered as
+``anything_SPLIT``, so that own datasets need no code.
 """
 
 from __future__ import annotations
 
-import functools
-import gc
 import logging
 import os
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from .assr import SPLITS
-from .cache import cached_records
-from .faults import DatasetError, FaultSink
 from .formats import FORMATS
+from .issues import DatasetError, IssueLog
 from .record import ImageRecord, to_detectron2
 
-__all__ = [
-    "BUILTIN",
-    "DatasetSource",
-    "datasets_root",
-    "load_records",
-    "register_all",
-    "register_from_config",
-    "source_of",
-]
-
 logger = logging.getLogger(__name__)
-
-THING_CLASSES = ["salient_obj"]
-
-_Result = TypeVar("_Result")
 
 _FAMILIES = (
     ("assr", "ASSR", "assr", SPLITS),
@@ -64,29 +46,21 @@ BUILTIN: dict[str, tuple[str, str, str]] = {
 
 
 def datasets_root(root: str | os.PathLike[str] | None = None) -> Path:
-    """The folder that holds the datasets: ``root``, else ``$DETECTRON2_DATASETS``, else ``datasets``."""
+    """Return the folder of the datasets: ``root``, else ``$DETECTRON2_DATASETS``, else ``datasets``."""
     return Path(root or os.environ.get("DETECTRON2_DATASETS") or "datasets").expanduser()
 
 
-def _without_collector(function: Callable[..., _Result]) -> Callable[..., _Result]:
-    """Pause the cyclic garbage collector in a function that makes a million objects and no cycle."""
-
-    @functools.wraps(function)
-    def paused(*args: Any, **kwargs: Any) -> _Result:
-        if not gc.isenabled():
-            return function(*args, **kwargs)
-        gc.disable()
-        try:
-            return function(*args, **kwargs)
-        finally:
-            gc.enable()
-
-    return paused
+def missing_folder(name: str, root: Path, folder: str) -> DatasetError:
+    """Return the error for a dataset whose folder does not exist."""
+    return DatasetError(
+        f"dataset {name}: expected the folder {root / folder}, found no such folder "
+        f"(set DATASETS.ROOT or DETECTRON2_DATASETS to the folder that holds {folder}/)"
+    )
 
 
 @dataclass(frozen=True)
 class DatasetSource:
-    """Where a registered dataset comes from; calling it reads the dataset.
+    """A registered ranking dataset; calling it reads the dataset in detectron2's format.
 
     Attributes:
         name: registered name.
@@ -95,7 +69,6 @@ class DatasetSource:
         split: split in that folder.
         root: folder of the datasets ("" = by environment, when used).
         keep_rankless: whether objects without a rank are kept.
-        cache: whether large datasets are cached.
     """
 
     name: str
@@ -104,92 +77,66 @@ class DatasetSource:
     split: str
     root: str = ""
     keep_rankless: bool = False
-    cache: bool = True
 
     @property
     def path(self) -> Path:
         """Folder of this dataset."""
         return datasets_root(self.root) / self.folder
 
-    def _check_folder(self) -> None:
-        if not self.path.is_dir():
-            raise DatasetError(
-                f"dataset {self.name}: no such folder: {self.path} (set DATASETS.ROOT or DETECTRON2_DATASETS "
-                f"to the folder that holds {self.folder}/)"
-            )
+    @property
+    def missing(self) -> list[Path]:
+        """Files and folders that a complete split has and this one lacks."""
+        return [path for path in FORMATS[self.kind].needs(self.path, self.split) if not path.exists()]
 
-    def read(self, sink: FaultSink | None = None, keep_rankless: bool | None = None) -> list[ImageRecord]:
-        """Read the dataset from its files.
+    def read(self, issues: IssueLog | None = None, keep_rankless: bool | None = None) -> list[ImageRecord]:
+        """Read the dataset.
 
         Args:
-            sink: collects faults; by default the first serious one raises.
+            issues: collects issues; by default the first fault raises.
             keep_rankless: overrides the attribute.
 
         Raises:
             DatasetError: it is missing or broken.
         """
-        self._check_folder()
+        if not self.path.is_dir():
+            raise missing_folder(self.name, datasets_root(self.root), self.folder)
         keep = self.keep_rankless if keep_rankless is None else keep_rankless
-        return FORMATS[self.kind].read(self.path, self.split, keep_rankless=keep, sink=sink)
+        return FORMATS[self.kind].read(self.path, self.split, keep_rankless=keep, issues=issues)
 
-    @_without_collector
-    def records(self) -> list[ImageRecord]:
-        """The dataset, from the cache where that is valid.
-
-        Raises:
-            DatasetError: it is missing or broken.
-        """
-        self._check_folder()
-        if not self.cache:
-            return self.read()
-        kind = FORMATS[self.kind]
-        contents, stamped = kind.contents(self.path, self.split), kind.stamps(self.path, self.split)
-        key = (self.kind, os.fspath(self.path), os.path.realpath(self.path), self.split, self.keep_rankless)
-        return cached_records(self.name, key, contents, stamped, self.read)
-
-    @_without_collector
     def __call__(self) -> list[dict[str, Any]]:
-        """The dataset in detectron2's format."""
-        return [to_detectron2(record) for record in self.records()]
-
-
-def _is_there(root: Path, folder: str, kind: str, split: str) -> bool:
-    """Whether a dataset has any of its annotation files."""
-    files = [*FORMATS[kind].contents(root / folder, split), *FORMATS[kind].stamps(root / folder, split)]
-    return any(os.path.isfile(file) for file in files)
+        return [to_detectron2(record) for record in self.read()]
 
 
 def _own_datasets(root: Path) -> dict[str, tuple[str, str, str]]:
-    """COCO files with ranks below the root: name -> (folder, format, split).
+    """Return the COCO files with ranks below the root: name -> (folder, format, split).
 
-    A published dataset that is there keeps its name; of two folders with one name the first has it.
+    The name of a published dataset is only taken if that dataset is absent. Of two folders with one name
+    the first is registered.
     """
     found: dict[str, tuple[str, str, str]] = {}
     for file in sorted(root.glob("*/annotations/rank_*.json")):
         folder, split = file.parts[-3], file.stem.removeprefix("rank_")
         name = re.sub(r"[^a-z0-9_]+", "_", f"{folder}_{split}".lower())
-        if name in found:
-            logger.warning("%s: not registered, dataset %s is that of %s", file, name, root / found[name][0])
-        elif name in BUILTIN and _is_there(root, *BUILTIN[name]):
-            logger.warning(
-                "%s: not registered, dataset %s is that of %s", file, name, root / BUILTIN[name][0]
-            )
-        else:
+        taken = found.get(name)
+        if taken is None and name in BUILTIN:
+            builtin_folder, kind, builtin_split = BUILTIN[name]
+            if FORMATS[kind].needs(root / builtin_folder, builtin_split)[0].exists():
+                taken = BUILTIN[name]
+        if taken is None:
             found[name] = (folder, "coco", split)
+        else:
+            logger.warning("%s: not registered, dataset %s is that of %s", file, name, root / taken[0])
     return found
 
 
-def register_all(
-    root: str | os.PathLike[str] | None = None, *, keep_rankless: bool = False, cache: bool = True
-) -> None:
-    """Register every dataset of this package; safe to call again, also with another root.
+def register_all(root: str | os.PathLike[str] | None = None, *, keep_rankless: bool = False) -> None:
+    """Register every ranking dataset; safe to call again, also with another root.
 
-    Names that somebody else has registered are left to them.
+    Names that other code has registered are not touched.
 
     Args:
         root: folder of the datasets; None or "": by environment, when used.
         keep_rankless: keep objects without a rank (``gt_rank`` -1).
-        cache: cache large datasets.
     """
     own = _own_datasets(datasets_root(root))
     for name, current in list(DatasetCatalog.data.items()):
@@ -198,40 +145,40 @@ def register_all(
     for name, (folder, kind, split) in {**BUILTIN, **own}.items():
         current = DatasetCatalog.data.get(name)
         if current is not None and not isinstance(current, DatasetSource):
-            logger.debug("dataset %s is registered elsewhere and stays as it is", name)
+            logger.debug("dataset %s is registered elsewhere and not touched", name)
             continue
         if current is not None:
             DatasetCatalog.remove(name)
-        source = DatasetSource(name, folder, kind, split, os.fspath(root or ""), keep_rankless, cache)
+        source = DatasetSource(name, folder, kind, split, os.fspath(root or ""), keep_rankless)
         DatasetCatalog.register(name, source)
-        MetadataCatalog.get(name).set(thing_classes=list(THING_CLASSES), evaluator_type="sor")
+        MetadataCatalog.get(name).set(thing_classes=["salient_obj"], evaluator_type="sor")
 
 
 def register_from_config(cfg: CfgNode) -> None:
-    """Register every dataset as ``cfg.DATASETS`` says (ROOT, KEEP_RANKLESS, CACHE)."""
-    register_all(cfg.DATASETS.ROOT, keep_rankless=cfg.DATASETS.KEEP_RANKLESS, cache=cfg.DATASETS.CACHE)
+    """Register every ranking dataset as ``cfg.DATASETS`` says (ROOT, KEEP_RANKLESS)."""
+    register_all(cfg.DATASETS.ROOT, keep_rankless=cfg.DATASETS.KEEP_RANKLESS)
 
 
 def source_of(name: str) -> DatasetSource:
-    """Where a registered dataset of this package comes from.
+    """Return a registered ranking dataset, unread.
 
     Raises:
-        DatasetError: the name is unknown here.
+        DatasetError: the name is unknown.
     """
     source = DatasetCatalog.data.get(name)
     if not isinstance(source, DatasetSource):
         known = sorted(key for key, item in DatasetCatalog.data.items() if isinstance(item, DatasetSource))
-        raise DatasetError(f"dataset {name}: found no such name, expected one of {', '.join(known)}")
+        raise DatasetError(f"dataset {name}: expected one of {', '.join(known)}, found no such name")
     return source
 
 
 def load_records(name: str) -> list[ImageRecord]:
-    """Records of a registered dataset of this package.
+    """Return the records of a registered ranking dataset.
 
     Raises:
-        DatasetError: the name is unknown here, or the dataset is missing or broken.
+        DatasetError: the name is unknown, or the dataset is missing or broken.
     """
-    return source_of(name).records()
+    return source_of(name).read()
 
 
 register_all()

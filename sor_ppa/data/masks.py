@@ -1,46 +1,209 @@
-"""Between binary masks and COCO polygons."""
+"""Masks in COCO's formats: polygons and run-length encoding (RLE)."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
+from pycocotools import mask as mask_util
 
-__all__ = ["mask_box", "mask_to_polygons", "polygons_to_mask"]
+from .issues import Place, expected, shown
+
+Segmentation = list[list[float]] | dict[str, Any]
+"""COCO polygons (``[[x1, y1, x2, y2, ...], ...]``, pixels) or COCO RLE (``size``, ``counts``)."""
+
+_FARTHEST = 1e6  # pixels; drawing a polygon takes time in proportion to the length of its edges
+
+
+def is_number(value: object) -> bool:
+    """Return whether a value is a finite float or an int of 64 bits (not a bool)."""
+    if isinstance(value, int):
+        return not isinstance(value, bool) and abs(value) < 2**63
+    return isinstance(value, float) and math.isfinite(value)
+
+
+def whole(value: Any) -> int | None:
+    """Return a whole number as an int, or None if it is something else."""
+    return int(value) if is_number(value) and value == int(value) else None
+
+
+def compressed(segmentation: Segmentation, height: int, width: int) -> dict[str, Any]:
+    """Return COCO's compressed RLE (counts are bytes) of polygons or RLE.
+
+    Args:
+        segmentation: at least one polygon, or RLE.
+        height, width: size of the image in pixels.
+    """
+    if isinstance(segmentation, list):
+        parts = [list(map(float, polygon)) for polygon in segmentation]
+        return mask_util.merge(mask_util.frPyObjects(parts, height, width))
+    counts = segmentation["counts"]
+    if isinstance(counts, list):
+        return mask_util.frPyObjects(segmentation, height, width)
+    if isinstance(counts, str):
+        return {"size": list(segmentation["size"]), "counts": counts.encode("ascii")}
+    return segmentation
+
+
+def segmentation_mask(segmentation: Segmentation | None, height: int, width: int) -> np.ndarray:
+    """Return the mask (H, W), bool, of polygons or RLE; empty if there are none."""
+    if not segmentation:
+        return np.zeros((height, width), bool)
+    return mask_util.decode(compressed(segmentation, height, width)).astype(bool)
+
+
+def segmentation_area(segmentation: Segmentation | None, height: int, width: int) -> float:
+    """Return the area of polygons or RLE in pixels."""
+    return float(mask_util.area(compressed(segmentation, height, width))) if segmentation else 0.0
+
+
+def segmentation_box(segmentation: Segmentation) -> tuple[float, float, float, float]:
+    """Return the XYXY box around polygons or RLE, in pixels."""
+    if isinstance(segmentation, dict):
+        x, y, width, height = mask_util.toBbox(compressed(segmentation, *segmentation["size"])).tolist()
+        return x, y, x + width, y + height
+    points = np.concatenate([np.asarray(polygon, dtype=np.float64) for polygon in segmentation])
+    x, y = points[0::2], points[1::2]
+    return float(x.min()), float(y.min()), float(x.max()), float(y.max())
 
 
 def mask_box(mask: np.ndarray) -> tuple[int, int, int, int] | None:
-    """XYXY box of a (H, W) mask, right and bottom edges exclusive; None for an empty mask."""
+    """Return the XYXY box of a mask (H, W), right and bottom edges exclusive; None for an empty mask."""
     columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
     if not len(columns):
         return None
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
-def polygons_to_mask(polygons: Sequence[Sequence[float]], height: int, width: int) -> np.ndarray:
-    """Rasterise the union of polygons as COCO does.
+def clean_segmentation(
+    value: object, size: tuple[int, int] | None, place: Place, field: str
+) -> Segmentation | None:
+    """Check the mask that an annotation file holds.
 
     Args:
-        polygons: each ``[x1, y1, x2, y2, ...]`` in pixels, at least three points.
-        height, width: size of the mask.
+        value: what the file holds: polygons, one polygon, RLE, or a list of polygons and RLEs.
+        size: (height, width) of the image; None if it is not known.
+        place, field: where the mask stands. Polygons and masks that cannot be used are reported there.
 
     Returns:
-        (H, W) bool.
+        polygons or RLE, or None if nothing can be used.
     """
-    from pycocotools import mask as mask_util
+    if isinstance(value, tuple):  # from a pickle
+        value = list(value)
+    if isinstance(value, list) and any(isinstance(part, dict) for part in value):
+        value = _merged(value)
+    if isinstance(value, dict):
+        problem = rle_problem(value)
+        if problem is None and size is not None and tuple(value["size"]) != size:
+            problem = expected(f"size {list(size)} as the image has", value["size"])
+        if problem is not None:
+            place.left_out("bad-rle", field, problem)
+            return None
+        return value
+    if not isinstance(value, list):
+        place.left_out("bad-mask", field, expected("polygons or RLE", value))
+        return None
+    if value and is_number(value[0]):  # one polygon that is not wrapped in a list
+        value = [value]
+    polygons = []
+    for index, polygon in enumerate(value):
+        problem = _polygon_problem(polygon)
+        if problem is None:
+            polygons.append(list(polygon))
+        else:
+            place.left_out("degenerate-polygon", f"{field}[{index}]", problem)
+    if not polygons:
+        place.left_out("no-mask", field, "expected a usable polygon, found none")
+        return None
+    return polygons
 
-    if not len(polygons):
-        return np.zeros((height, width), dtype=bool)
-    parts = mask_util.frPyObjects([list(map(float, polygon)) for polygon in polygons], height, width)
-    return mask_util.decode(mask_util.merge(parts)).astype(bool)
+
+def _polygon_problem(polygon: Any) -> str | None:
+    """Return what is wrong with a polygon, or None."""
+    if not isinstance(polygon, (list, tuple)):
+        return expected("a list of numbers", polygon)
+    if len(polygon) < 6 or len(polygon) % 2:
+        return f"expected an even count of at least 6 numbers, found {len(polygon)}"
+    try:
+        reach = max(max(polygon), -min(polygon))
+        finite = math.isfinite(math.fsum(polygon))
+    except (TypeError, ValueError, OverflowError):
+        finite = False
+    if not finite:
+        return expected("finite numbers", polygon)
+    return None if reach <= _FARTHEST else f"expected coordinates in pixels, found {reach:g}"
+
+
+def _merged(parts: list[Any]) -> Any:
+    """Return one RLE for a list of RLEs and polygons (some IRSR files have those), or the list itself."""
+    if len(parts) == 1:
+        return parts[0]
+    if any(isinstance(part, dict) and rle_problem(part) for part in parts):
+        return parts
+    try:
+        size = next(part["size"] for part in parts if isinstance(part, dict))
+        return mask_util.merge(
+            [compressed(part if isinstance(part, dict) else [part], *size) for part in parts]
+        )
+    except (KeyError, TypeError, ValueError, IndexError):
+        return parts
+
+
+def rle_problem(value: dict[str, Any]) -> str | None:
+    """Return what is wrong with a COCO RLE, or None.
+
+    pycocotools leaves pixels uninitialized if the runs do not cover the mask, so they are added up here.
+
+    Args:
+        value: ``size`` and ``counts``, compressed or not.
+    """
+    size, counts = value.get("size"), value.get("counts")
+    sides = [whole(side) for side in size] if isinstance(size, (list, tuple)) and len(size) == 2 else []
+    if len(sides) != 2 or any(side is None or side <= 0 for side in sides):
+        return expected("size [height, width]", size)
+    if isinstance(counts, (str, bytes)):
+        runs = _runs(counts)
+    elif isinstance(counts, list) and all(whole(run) is not None for run in counts):
+        runs = np.array(counts, np.float64)
+    else:
+        runs = None
+    if runs is None or (runs < 0).any():
+        return expected("counts with run lengths", counts)
+    pixels = math.prod(side for side in sides if side)
+    if runs.sum() != pixels:
+        return f"expected runs over {shown(size)} = {pixels} pixels, found runs over {runs.sum():.0f}"
+    return None
+
+
+def _runs(counts: str | bytes) -> np.ndarray | None:
+    """Return the run lengths in COCO's text: groups of 6 bits, of which the 6th says that more follow."""
+    if isinstance(counts, str) and not counts.isascii():
+        return None
+    text = counts.encode() if isinstance(counts, str) else counts
+    codes = np.frombuffer(text, np.uint8).astype(np.int64) - 48
+    if not len(codes) or codes.min() < 0 or codes.max() > 63 or codes[-1] & 32:
+        return None
+    last = np.flatnonzero(codes & 32 == 0)
+    first = np.concatenate([[0], last[:-1] + 1])
+    lengths = last - first + 1
+    if lengths.max() > 7:  # more than 35 bits
+        return None
+    shifts = 5 * (np.arange(len(codes)) - np.repeat(first, lengths))
+    values = np.add.reduceat((codes & 31) << shifts, first)
+    values -= np.where(codes[last] & 16, np.int64(1) << 5 * lengths, 0)
+    for start in (1, 2):  # from the fourth on, each is the difference to the last but one
+        values[start::2] = values[start::2].cumsum()
+    return values
 
 
 def _outlines(mask: np.ndarray) -> tuple[list[np.ndarray], np.ndarray | None]:
-    """Contours of a mask along the edges of its pixels, and the first contour of a hole, if any.
+    """Return the outer contours along pixel edges and the first contour of a hole, if any.
 
-    On a grid of double resolution where each pixel covers its corners as well, the centres of the
-    border cells are the corners of the pixels.
+    The contours are taken on a grid of double resolution, on which each pixel also covers its corners:
+    the centers of the border cells are then the corners of the pixels.
     """
     height, width = mask.shape
     fine = np.zeros((2 * height + 1, 2 * width + 1), np.uint8)
@@ -56,13 +219,13 @@ def _outlines(mask: np.ndarray) -> tuple[list[np.ndarray], np.ndarray | None]:
 
 
 def mask_to_polygons(mask: np.ndarray, tolerance: float = 0.0) -> list[list[float]]:
-    """Polygons whose union is a mask.
+    """Return polygons whose union is a mask.
 
-    COCO polygons have no holes, so a mask with holes is cut through them into parts without.
+    COCO polygons have no holes, so a mask with holes is cut through them into parts without holes.
 
     Args:
         mask: (H, W), true inside.
-        tolerance: how far (pixels) the outline may be simplified; 0 keeps every pixel.
+        tolerance: distance in pixels by which outlines may be simplified; 0 keeps every pixel.
 
     Returns:
         polygons ``[x1, y1, x2, y2, ...]`` along the edges of pixels; empty for an empty mask.
@@ -70,9 +233,8 @@ def mask_to_polygons(mask: np.ndarray, tolerance: float = 0.0) -> list[list[floa
     box = mask_box(mask)
     if box is None:
         return []
-    x, y = box[0], box[1]
-    crop = np.ascontiguousarray(mask[y : box[3], x : box[2]], dtype=np.uint8)
-    crop = (crop != 0).astype(np.uint8)
+    corner = box[:2]
+    crop = np.ascontiguousarray(mask[box[1] : box[3], box[0] : box[2]] != 0, dtype=np.uint8)
     outlines, hole = _outlines(crop)
     if hole is not None:
         column = int(hole[:, 0, 0].min() + hole[:, 0, 0].max() + 2) // 4
@@ -81,13 +243,18 @@ def mask_to_polygons(mask: np.ndarray, tolerance: float = 0.0) -> list[list[floa
         left[:, column:] = 0
         right[:, :column] = 0
         parts = mask_to_polygons(left, tolerance) + mask_to_polygons(right, tolerance)
-        shift = np.array([x, y], dtype=np.float64)
-        return [(np.reshape(part, (-1, 2)) + shift).reshape(-1).tolist() for part in parts]
+        return [(np.reshape(part, (-1, 2)) + corner).reshape(-1).tolist() for part in parts]
     polygons = []
     for outline in outlines:
         if tolerance > 0:
             simple = cv2.approxPolyDP(outline, 2 * tolerance, True)
             outline = simple if len(simple) >= 3 else outline
         if len(outline) >= 3:
-            polygons.append((outline.reshape(-1, 2) / 2.0 + (x, y)).reshape(-1).tolist())
+            polygons.append((outline.reshape(-1, 2) / 2.0 + corner).reshape(-1).tolist())
     return polygons
+
+
+def stacked_masks(segmentations: Sequence[Segmentation | None], height: int, width: int) -> np.ndarray:
+    """Return the masks (N, H, W), bool, of N objects."""
+    masks = [segmentation_mask(segmentation, height, width) for segmentation in segmentations]
+    return np.array(masks, bool).reshape(-1, height, width)

@@ -7,22 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from detectron2.structures import BoxMode
 
-__all__ = [
-    "UNRANKED",
-    "ImageRecord",
-    "ObjectRecord",
-    "Segmentation",
-    "dense_ranks",
-    "segmentation_box",
-    "to_detectron2",
-]
+from .masks import Segmentation
 
 UNRANKED = -1
 """Rank of an object that has none (a crowd, or an object that is not salient)."""
-
-Segmentation = list[list[float]] | dict[str, Any]
-"""COCO polygons (``[[x1, y1, x2, y2, ...], ...]``, pixels) or COCO RLE (``size``, ``counts``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +21,12 @@ class ObjectRecord:
 
     Attributes:
         box: (x1, y1, x2, y2) in pixels.
-        segmentation: polygons or RLE; None where the dataset has no mask.
-        rank: dense from 0 within the image, higher = more salient, ties share a rank;
-            ``UNRANKED`` where there is none.
+        segmentation: COCO polygons or RLE; None if the dataset has no mask.
+        rank: dense from 0 within the image, higher = more salient, ties share a rank; ``UNRANKED``
+            if there is none.
         iscrowd: whether the mask covers a group.
-        label: the dataset's own label where published code trains on it (ASSR: 4 for the most
-            salient object, whatever their number); None: the rank is the label.
+        label: the dataset's own training label, which published code uses instead of the rank (ASSR:
+            4 for the most salient object, whatever the number of objects); None: the rank is the label.
     """
 
     box: tuple[float, float, float, float]
@@ -52,7 +42,7 @@ class ImageRecord:
 
     Attributes:
         file_name: path of the image.
-        height, width: size in pixels, as shown (EXIF orientation applied).
+        height, width: size in pixels after EXIF orientation.
         objects: in the order of the dataset.
         image_id: unique in the split.
     """
@@ -65,54 +55,33 @@ class ImageRecord:
 
 
 def dense_ranks(values: Sequence[float]) -> list[int]:
-    """Ranks from 0 (smallest value), without gaps; equal values share a rank.
+    """Return ranks (N,) from 0 without gaps; equal values share a rank.
 
     Args:
         values: N salience values, higher = more salient.
-
-    Returns:
-        N ranks.
     """
     if not len(values):
         return []
     return np.unique(np.asarray(values, dtype=np.float64), return_inverse=True)[1].ravel().tolist()
 
 
-def segmentation_box(segmentation: Segmentation) -> tuple[float, float, float, float]:
-    """XYXY box around polygons or RLE, in pixels."""
-    if isinstance(segmentation, dict):
-        from pycocotools import mask as mask_util
-
-        if isinstance(segmentation["counts"], list):
-            segmentation = mask_util.frPyObjects(segmentation, *segmentation["size"])
-        x, y, width, height = mask_util.toBbox(segmentation).tolist()
-        return x, y, x + width, y + height
-    points = np.concatenate([np.asarray(polygon, dtype=np.float64) for polygon in segmentation])
-    x, y = points[0::2], points[1::2]
-    return float(x.min()), float(y.min()), float(x.max()), float(y.max())
-
-
 def to_detectron2(record: ImageRecord) -> dict[str, Any]:
-    """A record in detectron2's dataset format.
+    """Return a record in detectron2's dataset format.
 
     Returns:
         ``file_name, image_id, height, width`` and ``annotations``, each with ``bbox`` (XYXY, pixels),
         ``bbox_mode``, ``segmentation``, ``category_id`` 0 and ``gt_rank`` (higher = more salient, -1 =
-        none; the dataset's own label where it has one). Crowds carry ``iscrowd`` 1.
+        none; the dataset's own label if it has one). Crowds have ``iscrowd`` 1.
     """
-    from detectron2.structures import BoxMode
-
-    mode = BoxMode.XYXY_ABS
     annotations = []
     for item in record.objects:
-        annotation: dict[str, Any] = {"bbox": list(item.box), "bbox_mode": mode}
+        annotation: dict[str, Any] = {"bbox": list(item.box), "bbox_mode": BoxMode.XYXY_ABS}
         if item.segmentation is not None:
             annotation["segmentation"] = item.segmentation
         annotation["category_id"] = 0
         annotation["gt_rank"] = item.rank if item.label is None else item.label
         if item.iscrowd:
-            annotation["iscrowd"] = 1
-            annotation["gt_rank"] = UNRANKED
+            annotation.update(iscrowd=1, gt_rank=UNRANKED)
         annotations.append(annotation)
     return {
         "file_name": record.file_name,

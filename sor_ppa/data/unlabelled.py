@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import logging
 import os
-import zipfile
-import zlib
+import sqlite3
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from functools import partial
 from multiprocessing import get_context, parent_process
 from pathlib import Path
@@ -17,55 +18,45 @@ from threading import Thread
 from typing import Any
 
 import numpy as np
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from numpy.typing import NDArray
 
-__all__ = [
-    "FOLDER",
-    "ProposalCache",
-    "build_proposal_cache",
-    "list_images",
-    "register_folders",
-    "unlabelled_records",
-]
+from .images import IMAGE_SUFFIXES
 
 logger = logging.getLogger(__name__)
 
 FOLDER = "folder://"
-SUFFIXES = frozenset((".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"))
-SHARD = 128  # images a file of the unfinished cache
-VERSION = 2
+FILE = "proposals.sqlite"
+VERSION = 3
+_PART = 128  # images between two writes to the disk
 
 Propose = Callable[[str], tuple[NDArray[Any], NDArray[Any]]]
 
 
 def list_images(folder: str | os.PathLike[str]) -> list[str]:
-    """Every image below a folder, sorted, hidden files left out.
+    """Return every image below a folder, sorted, without hidden files.
 
     Raises:
         FileNotFoundError: the folder does not exist or holds no image.
     """
     root = Path(folder).expanduser()
     if not root.is_dir():
-        raise FileNotFoundError(f"{root}: found no such folder, expected a folder of images")
-    found = []
-    for base, folders, files in os.walk(root, followlinks=True):
-        folders[:] = sorted(f for f in folders if not f.startswith("."))
-        for name in files:
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES:
-                found.append(os.path.join(base, name))
-    if not found:
+        raise FileNotFoundError(f"{root}: expected a folder of images, found no such folder")
+    found = glob.glob("**", root_dir=root, recursive=True)
+    images = [os.path.join(root, name) for name in found if name.lower().endswith(IMAGE_SUFFIXES)]
+    if not images:
         raise FileNotFoundError(
-            f"{root}: found no image, expected files ending in {', '.join(sorted(SUFFIXES))}"
+            f"{root}: expected files ending in {', '.join(IMAGE_SUFFIXES)}, found no image"
         )
-    return sorted(found)
+    return sorted(images)
 
 
 def unlabelled_records(names: Iterable[str]) -> list[dict[str, Any]]:
-    """Detectron2 records without annotations.
+    """Return detectron2 records without annotations.
 
     Args:
-        names: ``folder://<path>`` for a folder of images, or a registered dataset, whose labels
-            are left out.
+        names: ``folder://<path>`` for a folder of images, or a registered dataset, whose labels are
+            left out.
 
     Returns:
         records with ``file_name``, ``image_id`` and ``proposal_row``, both the position in the list.
@@ -79,95 +70,66 @@ def unlabelled_records(names: Iterable[str]) -> list[dict[str, Any]]:
         if name.startswith(FOLDER):
             files += list_images(name.removeprefix(FOLDER))
         else:
-            from detectron2.data import DatasetCatalog
-
             files += [record["file_name"] for record in DatasetCatalog.get(name)]
     return [{"file_name": f, "image_id": i, "proposal_row": i} for i, f in enumerate(files)]
 
 
 def register_folders(names: Iterable[str]) -> None:
-    """Register every ``folder://<path>`` among ``names`` as a detectron2 dataset; others are left alone."""
-    from detectron2.data import DatasetCatalog, MetadataCatalog
-
+    """Register every ``folder://<path>`` among ``names`` as a detectron2 dataset; ignore other names."""
     for name in names:
         if name.startswith(FOLDER) and name not in DatasetCatalog.list():
             DatasetCatalog.register(name, partial(unlabelled_records, (name,)))
             MetadataCatalog.get(name).set(thing_classes=["unlabelled"], evaluator_type="none")
 
 
-def _identity(files: Sequence[str]) -> str:
-    """Digest of sizes and of the paths below their common folder, so a moved data set keeps its cache."""
-    root = os.path.commonpath([os.path.dirname(f) for f in files])
-    names = "\n".join(f"{_size(f)} {os.path.relpath(f, root)}" for f in files)
-    return hashlib.sha256(names.encode("utf-8", "surrogateescape")).hexdigest()
-
-
-def _size(path: str) -> int:
-    try:
-        return os.stat(path).st_size
-    except OSError:
-        return -1  # reported when its boxes are proposed
-
-
 class ProposalCache:
-    """Boxes of many images in three memory-mapped arrays.
+    """Boxes of many images in an SQLite file.
 
     Args:
         folder: written by :func:`build_proposal_cache`.
 
     Raises:
         FileNotFoundError: the cache does not exist or is not finished.
-        ValueError: a file of it is damaged.
+        ValueError: the file is damaged.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
-        if not (self.folder / "offsets.npy").is_file():
+        self._path = self.folder / FILE
+        if not self._path.is_file():
+            raise FileNotFoundError(f"{self._path}: expected a finished proposal cache, found no such file")
+        ((settings,),) = self._query("SELECT content FROM settings")
+        counts = self._query("SELECT count FROM proposals ORDER BY row")
+        if len(counts) != json.loads(settings)["images"]:
             raise FileNotFoundError(
-                f"{self.folder}: found no offsets.npy, expected a finished proposal cache"
+                f"{self._path}: expected a finished proposal cache, found an unfinished one"
             )
-        self._open()
+        self._counts = np.array(counts, np.int64).reshape(-1)
 
-    def _open(self) -> None:
-        self._boxes, self._scores, self._offsets = (
-            self._array(f"{name}.npy") for name in ("boxes", "scores", "offsets")
-        )
-        total = int(self._offsets[-1])
-        if self._offsets.ndim != 1 or self._boxes.shape != (max(total, 1), 4) or len(self._scores) < total:
-            raise ValueError(
-                f"{self.folder / 'boxes.npy'}: found shape {self._boxes.shape}, "
-                f"expected ({max(total, 1)}, 4); remove the folder"
-            )
-
-    def _array(self, name: str) -> NDArray[Any]:
+    def _query(self, command: str, *values: int) -> list[Any]:
+        # A connection per query costs little beside reading an image, and none is shared by processes.
         try:
-            return np.load(self.folder / name, mmap_mode="r")
-        except (OSError, ValueError, EOFError) as error:
-            raise ValueError(
-                f"{self.folder / name}: cannot be read ({error}), expected an array; remove the folder"
-            ) from None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"folder": self.folder}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.folder = state["folder"]
-        self._open()
+            with closing(sqlite3.connect(self._path, timeout=60)) as connection:
+                return connection.execute(command, values).fetchall()
+        except sqlite3.DatabaseError as error:
+            raise _damaged(self._path, error) from None
 
     def __len__(self) -> int:
-        return len(self._offsets) - 1
+        return len(self._counts)
 
     def counts(self) -> NDArray[np.int64]:
         """(images,) number of boxes of each image."""
-        return np.diff(self._offsets)
+        return self._counts
 
     def boxes(self, row: int) -> NDArray[np.float64]:
         """(N, 4) corners in pixels of the image in this row, best first."""
-        return np.asarray(self._boxes[self._offsets[row] : self._offsets[row + 1]], dtype=np.float64)
+        ((content,),) = self._query("SELECT boxes FROM proposals WHERE row = ?", int(row))
+        return np.frombuffer(content, np.uint16).reshape(-1, 4).astype(np.float64)
 
     def scores(self, row: int) -> NDArray[np.float32]:
         """(N,) scores of :meth:`boxes`."""
-        return np.asarray(self._scores[self._offsets[row] : self._offsets[row + 1]])
+        ((content,),) = self._query("SELECT scores FROM proposals WHERE row = ?", int(row))
+        return np.frombuffer(content, np.float32)
 
 
 def build_proposal_cache(
@@ -177,17 +139,15 @@ def build_proposal_cache(
     settings: dict[str, Any],
     workers: int = 0,
 ) -> ProposalCache:
-    """Propose boxes for every image, in parallel; go on where an earlier call stopped.
-
-    Damaged parts of an unfinished cache are computed again.
+    """Propose boxes for every image, in parallel; continue where an earlier call stopped.
 
     Args:
         files: image paths; the row of an image is its position.
-        folder: of the cache, made if need be.
+        folder: of the cache, made if missing.
         propose: path to (N, 4) integer corners, best first, and (N,) scores. It is sent to other
             processes. An ``OSError`` or ``ValueError`` leaves that image without boxes.
-        settings: what ``propose`` depends on, for telling whether an old cache fits.
-        workers: processes; 0 for one a processor, 1 for none but this.
+        settings: what ``propose`` depends on; a cache with other settings is refused.
+        workers: processes; 0 for one per processor, 1 for this process only.
 
     Returns:
         the finished cache.
@@ -195,130 +155,90 @@ def build_proposal_cache(
     Raises:
         ValueError: the folder holds a cache of other images or other settings, or a damaged one.
     """
-    target = Path(folder)
-    target.mkdir(parents=True, exist_ok=True)
-    _check_manifest(target, {"version": VERSION, "images": len(files), "names": _identity(files), **settings})
-    if (target / "offsets.npy").is_file():
-        return ProposalCache(target)
-    starts = range(0, len(files), SHARD)
-    missing = [s for s in starts if not _is_whole(_shard(target, s), min(SHARD, len(files) - s))]
-    workers = min(workers or os.cpu_count() or 1, max(len(missing), 1))
-    logger.info(
-        "%s: proposing boxes, %d of %d parts to do, %d processes", target, len(missing), len(starts), workers
-    )
-    if workers == 1:
-        for start in missing:
-            _write_shard(target, start, files[start : start + SHARD], propose)
-    else:
-        with ProcessPoolExecutor(
-            workers, mp_context=get_context("spawn"), initializer=_leave_with_parent
-        ) as pool:
-            tasks = [pool.submit(_write_shard, target, s, files[s : s + SHARD], propose) for s in missing]
-            for done, task in enumerate(as_completed(tasks), start=1):
-                task.result()
-                logger.info("%s: %d of %d parts", target, done, len(tasks))
-    _merge(target, starts)
-    return ProposalCache(target)
-
-
-def _leave_with_parent() -> None:
-    """End this process when the one that started it ends, even if that was killed."""
-    parent = parent_process()
-    if parent is None:
-        return
-
-    def wait() -> None:
-        parent.join()
-        os._exit(1)
-
-    Thread(target=wait, daemon=True).start()
-
-
-def _check_manifest(folder: Path, wanted: dict[str, Any]) -> None:
-    path = folder / "manifest.json"
-    if not path.is_file():
-        _write(path, json.dumps(wanted, indent=1, sort_keys=True).encode())
-        return
+    path = Path(folder) / FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    wanted = {"version": VERSION, "images": len(files), "names": _identity(files), **settings}
     try:
-        found = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: found no JSON ({error}), expected a manifest; remove the folder") from None
-    for field, value in wanted.items():
-        if found.get(field) != value:
+        with closing(sqlite3.connect(path, timeout=60)) as connection:
+            _check_settings(connection, path, wanted)
+            done = {row for (row,) in connection.execute("SELECT row FROM proposals")}
+            todo = [(row, file) for row, file in enumerate(files) if row not in done]
+            logger.info("%s: proposing boxes for %d of %d images", path, len(todo), len(files))
+            parts = [todo[start : start + _PART] for start in range(0, len(todo), _PART)]
+            for results in _results(partial(_propose_part, propose), parts, workers or os.cpu_count() or 1):
+                with connection:
+                    connection.executemany("INSERT OR REPLACE INTO proposals VALUES (?, ?, ?, ?)", results)
+    except sqlite3.DatabaseError as error:
+        raise _damaged(path, error) from None
+    cache = ProposalCache(folder)
+    if todo and (empty := int((cache.counts() == 0).sum())):
+        logger.warning("%s: %d of %d images have no box and will not be used", path, empty, len(files))
+    return cache
+
+
+def _damaged(path: Path, error: sqlite3.DatabaseError) -> ValueError:
+    return ValueError(f"{path}: expected a proposal cache, found a damaged file ({error}); remove it")
+
+
+def _identity(files: Sequence[str]) -> str:
+    """Return a digest of sizes and of paths below the common folder, which a moved folder keeps."""
+    root = os.path.commonpath([os.path.dirname(file) for file in files])
+    sizes = [os.stat(file).st_size if os.path.exists(file) else -1 for file in files]
+    names = "\n".join(
+        f"{size} {os.path.relpath(file, root)}" for size, file in zip(sizes, files, strict=True)
+    )
+    return hashlib.sha256(names.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _check_settings(connection: sqlite3.Connection, path: Path, wanted: dict[str, Any]) -> None:
+    """Make the tables of a new file, or compare the settings of an existing one."""
+    content = json.dumps(wanted)
+    with connection:
+        connection.execute("CREATE TABLE IF NOT EXISTS settings (id INTEGER PRIMARY KEY, content TEXT)")
+        columns = "row INTEGER PRIMARY KEY, count INTEGER, boxes BLOB, scores BLOB"
+        connection.execute(f"CREATE TABLE IF NOT EXISTS proposals ({columns})")
+        connection.execute("INSERT OR IGNORE INTO settings VALUES (0, ?)", (content,))
+    ((found,),) = connection.execute("SELECT content FROM settings").fetchall()
+    for field, value in json.loads(content).items():
+        if (other := json.loads(found).get(field)) != value:
             raise ValueError(
-                f"{path}: field {field!r}: found {found.get(field)!r}, expected {value!r}; "
-                "remove the folder or name another (INPUT.TWO_VIEWS.PROPOSALS.CACHE)"
+                f"{path}: field {field!r}: expected {value!r}, found {other!r}; "
+                "remove the folder or name another one (INPUT.TWO_VIEWS.PROPOSALS.CACHE)"
             )
 
 
-def _shard(folder: Path, start: int) -> Path:
-    return folder / f"part-{start:09d}.npz"
+def _results(work: Callable[[Any], Any], parts: Sequence[Any], workers: int) -> Iterable[Any]:
+    """Yield the results of parts, computed in several processes if there are several parts."""
+    if min(workers, len(parts)) <= 1:
+        yield from map(work, parts)
+        return
+    context = get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(parts)), context, initializer=_exit_with_parent) as pool:
+        for number, result in enumerate(pool.map(work, parts), start=1):
+            yield result
+            logger.info("proposed boxes for %d of %d parts", number, len(parts))
 
 
-def _is_whole(part: Path, images: int) -> bool:
-    """Whether a part of an unfinished cache is there and readable."""
-    if not part.is_file():
-        return False
-    try:
-        with np.load(part) as found:
-            counts, boxes, scores = found["counts"], found["boxes"], found["scores"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        logger.warning("%s: damaged (%s); its boxes are proposed again", part, error)
-        return False
-    return len(counts) == images and counts.sum() == len(boxes) == len(scores)
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a whole file or none."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_bytes(content)
-    os.replace(partial, path)
-
-
-def _write_shard(folder: Path, start: int, files: Sequence[str], propose: Propose) -> None:
-    boxes, scores, counts = [np.zeros((0, 4), np.uint16)], [np.zeros(0, np.float32)], []
-    for path in files:
+def _propose_part(propose: Propose, part: Sequence[tuple[int, str]]) -> list[tuple[int, int, bytes, bytes]]:
+    """Return row, number of boxes, boxes (N, 4) uint16 and scores (N,) float32 of some images."""
+    results = []
+    for row, file in part:
         try:
-            found, score = propose(path)
+            found, scores = propose(file)
         except (OSError, ValueError) as error:
-            logger.warning("%s: no boxes (%s)", path, error)
-            found, score = np.zeros((0, 4)), np.zeros(0)
-        boxes.append(np.clip(found, 0, np.iinfo(np.uint16).max).astype(np.uint16).reshape(-1, 4))
-        scores.append(np.asarray(score, dtype=np.float32).reshape(-1))
-        counts.append(len(boxes[-1]))
-    shard = _shard(folder, start)
-    partial = shard.with_name(f".{shard.name}.{os.getpid()}.npz")
-    np.savez(partial, boxes=np.concatenate(boxes), scores=np.concatenate(scores), counts=np.array(counts))
-    os.replace(partial, shard)
+            logger.warning("%s: no boxes (%s)", file, error)
+            found, scores = np.zeros((0, 4)), np.zeros(0)
+        boxes = np.clip(found, 0, np.iinfo(np.uint16).max).astype(np.uint16).reshape(-1, 4)
+        results.append((row, len(boxes), boxes.tobytes(), np.asarray(scores, np.float32).tobytes()))
+    return results
 
 
-def _merge(folder: Path, starts: Iterable[int]) -> None:
-    """Join the parts into the final arrays; offsets come last and mark the cache as finished."""
-    counts = []
-    for start in starts:
-        with np.load(_shard(folder, start)) as part:
-            counts.append(part["counts"])
-    offsets = np.concatenate(([0], np.cumsum(np.concatenate(counts)))).astype(np.int64)
-    total = int(offsets[-1])
-    # A memory map cannot be empty; one spare row is never addressed.
-    boxes = np.lib.format.open_memmap(folder / "boxes.npy", "w+", np.uint16, (max(total, 1), 4))
-    scores = np.lib.format.open_memmap(folder / "scores.npy", "w+", np.float32, (max(total, 1),))
-    at = 0
-    for start in starts:
-        with np.load(_shard(folder, start)) as part:
-            size = len(part["scores"])
-            boxes[at : at + size] = part["boxes"]
-            scores[at : at + size] = part["scores"]
-            at += size
-    boxes.flush()
-    scores.flush()
-    empty = int((np.diff(offsets) == 0).sum())
-    if empty:
-        logger.warning(
-            "%s: %d of %d images have no box and will not be used", folder, empty, len(offsets) - 1
-        )
-    partial = folder / ".offsets.npy"
-    np.save(partial, offsets)
-    os.replace(partial, folder / "offsets.npy")
-    for part in (*folder.glob("part-*.npz"), *folder.glob(".part-*.npz")):  # also of killed processes
-        part.unlink(missing_ok=True)
+def _exit_with_parent() -> None:
+    """End this process when the process that started it ends, even if that was killed."""
+
+    def wait() -> None:
+        if (parent := parent_process()) is not None:
+            parent.join()
+            os._exit(1)
+
+    Thread(target=wait, daemon=True).start()

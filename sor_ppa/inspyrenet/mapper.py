@@ -11,7 +11,7 @@ from detectron2.config import CfgNode, configurable
 from PIL import Image
 from torch import Tensor
 
-from ..data.faults import DatasetError
+from ..data.issues import DatasetError
 from ..data.sod import read_mask
 from ..visualization.files import read_image
 from .augmentation import augment

@@ -1,10 +1,10 @@
-"""Makers of tiny valid dataset folders, with photographs where the machine has some."""
+"""Small valid dataset folders of every format, with photographs if the machine has some."""
 
 from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,99 +20,7 @@ DEFAULT_VALUES: tuple[tuple[float, ...], ...] = (
     (1.0,),
     (0.3, -1.2),
 )
-"""Rank values of the objects of the first five images (two of the last are not salient)."""
-
-
-def generated_picture(index: int, height: int, width: int) -> np.ndarray:
-    """A smooth noise picture, BGR uint8 (H, W, 3)."""
-    generator = np.random.default_rng(index)
-    small = generator.integers(0, 256, (6, 8, 3), dtype=np.uint8)
-    return cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
-
-
-def pictures(count: int, size: tuple[int, int] | None = None) -> list[np.ndarray]:
-    """Photographs from the folder beside the project, else generated ones, BGR uint8.
-
-    Args:
-        count: how many.
-        size: (height, width) to resize to; None: their own sizes, the long side at most 640.
-    """
-    found = []
-    for path in sorted(PHOTOS.glob("*"))[: count if PHOTOS.is_dir() else 0]:
-        image = cv2.imread(str(path))
-        if image is not None:
-            found.append(image)
-    shapes = ((120, 160), (96, 128), (150, 100), (128, 128), (90, 170))
-    found += [generated_picture(i, *shapes[i % 5]) for i in range(len(found), count)]
-    output = []
-    for image in found[:count]:
-        if size is not None:
-            image = cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_AREA)
-        elif max(image.shape) > 640:
-            scale = 640 / max(image.shape)
-            image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-        output.append(image)
-    return output
-
-
-def ellipse_polygon(index: int, count: int, height: int, width: int) -> list[float]:
-    """Ellipse number ``index`` of ``count`` side by side, 16 points, two decimals."""
-    centre_x = width * (index + 0.5) / count
-    centre_y = height * (0.35 + 0.3 * (index % 2))
-    angle = np.linspace(0, 2 * np.pi, 16, endpoint=False)
-    x = centre_x + 0.4 * width / count * np.cos(angle)
-    y = centre_y + 0.25 * height * np.sin(angle)
-    return np.round(np.stack([x, y], axis=1).reshape(-1), 2).tolist()
-
-
-def polygon_box(polygon: Sequence[float]) -> list[int]:
-    """Integer XYXY box around a polygon."""
-    points = np.asarray(polygon).reshape(-1, 2)
-    low, high = np.floor(points.min(0)), np.ceil(points.max(0))
-    return [int(low[0]), int(low[1]), int(high[0]), int(high[1])]
-
-
-def make_assr_folder(
-    root: Path,
-    splits: Sequence[str] = ("train", "val", "test"),
-    values: Sequence[Sequence[float]] = DEFAULT_VALUES,
-    size: tuple[int, int] | None = None,
-) -> Path:
-    """Write a valid ASSR folder.
-
-    Args:
-        root: the folder to make (the dataset itself, such as ``datasets/ASSR``).
-        splits: which splits, all with the same pictures under different names.
-        values: rank values of the objects of each image.
-        size: (height, width) of all images; None: several sizes.
-
-    Returns:
-        ``root``.
-    """
-    images = pictures(len(values), size)
-    for split in splits:
-        for part in ("images", "gt", "rank_order"):
-            (root / part / split).mkdir(parents=True, exist_ok=True)
-        entries, names = [], []
-        for index, (image, row) in enumerate(zip(images, values, strict=True)):
-            name = f"{split}_{index:03d}"
-            height, width = image.shape[:2]
-            objects, painted = [], np.zeros((height, width), np.uint8)
-            for number, value in enumerate(row):
-                polygon = ellipse_polygon(number, len(row), height, width)
-                objects.append({"bbox": polygon_box(polygon), "segmentation": [polygon]})
-                if value > 0.5:
-                    points = np.round(np.asarray(polygon).reshape(-1, 1, 2)).astype(np.int32)
-                    cv2.fillPoly(painted, [points], int(255 * value))
-            cv2.imwrite(str(root / "images" / split / f"{name}.jpg"), image)
-            cv2.imwrite(str(root / "gt" / split / f"{name}.png"), painted)
-            (root / "rank_order" / split / f"{name}.json").write_text(json.dumps({"rank_order": list(row)}))
-            entries.append({"img": name, "object_data": objects})
-            names.append(name)
-        (root / f"obj_seg_data_{split}.json").write_text(json.dumps(entries))
-        (root / f"{split}_images.txt").write_text("\n".join(names) + "\n")
-    return root
-
+"""ASSR's rank values of the objects of five images (two objects of the last are not salient)."""
 
 Ranks = Sequence[Sequence[int]]
 
@@ -120,15 +28,57 @@ DEFAULT_RANKS: tuple[tuple[int, ...], ...] = ((2, 1, 0), (0, 1), (5, 4, 3, 2, 1,
 """Ranks of the objects of five images, from 0, higher = more salient."""
 
 
-def write_pictures(folder: Path, split: str, count: int) -> list[tuple[str, int, int]]:
-    """Write pictures as ``{split}_000.jpg`` and so on; returns (stem, height, width) of each."""
+def generated_picture(index: int, height: int, width: int) -> np.ndarray:
+    """A smooth noise picture, BGR uint8 (H, W, 3)."""
+    small = np.random.default_rng(index).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    return cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def write_pictures(
+    folder: Path, split: str, count: int, size: tuple[int, int] | None = None
+) -> list[tuple[str, int, int]]:
+    """Write ``{split}_000.jpg`` and so on; returns (stem, height, width) of each.
+
+    Args:
+        folder: of the pictures.
+        split: first part of their names.
+        count: how many; photographs while there are some, at most 640 pixels long, then generated ones.
+        size: (height, width) of all; None: several sizes.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    photos = [
+        image for path in sorted(PHOTOS.glob("*"))[:count] if (image := cv2.imread(str(path))) is not None
+    ]
+    shapes = ((120, 160), (96, 128), (150, 100), (128, 128), (90, 170))
+    photos += [generated_picture(i, *shapes[i % 5]) for i in range(len(photos), count)]
     written = []
-    for index, image in enumerate(pictures(count)):
+    for index, image in enumerate(photos):
+        scale = min(1.0, 640 / max(image.shape))
+        height, width = size or (round(image.shape[0] * scale), round(image.shape[1] * scale))
         stem = f"{split}_{index:03d}"
+        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
         cv2.imwrite(str(folder / f"{stem}.jpg"), image)
-        written.append((stem, image.shape[0], image.shape[1]))
+        written.append((stem, height, width))
     return written
+
+
+def ellipse_polygon(index: int, count: int, height: int, width: int) -> list[float]:
+    """Ellipse number ``index`` of ``count`` side by side, 16 points, two decimals."""
+    angle = np.linspace(0, 2 * np.pi, 16, endpoint=False)
+    x = width * (index + 0.5) / count + 0.4 * width / count * np.cos(angle)
+    y = height * (0.35 + 0.3 * (index % 2)) + 0.25 * height * np.sin(angle)
+    return np.round(np.stack([x, y], axis=1).reshape(-1), 2).tolist()
+
+
+def polygon_box(polygon: Sequence[float]) -> list[int]:
+    """Integer XYXY box around a polygon."""
+    points = np.asarray(polygon).reshape(-1, 2)
+    return [*np.floor(points.min(0)).astype(int).tolist(), *np.ceil(points.max(0)).astype(int).tolist()]
+
+
+def fill(canvas: np.ndarray, polygon: Sequence[float], value: int) -> None:
+    """Paint a polygon onto a map, in place."""
+    cv2.fillPoly(canvas, [np.round(np.asarray(polygon).reshape(-1, 1, 2)).astype(np.int32)], value)
 
 
 def coco_annotations(count: int, height: int, width: int) -> list[dict[str, Any]]:
@@ -141,14 +91,45 @@ def coco_annotations(count: int, height: int, width: int) -> list[dict[str, Any]
     return annotations
 
 
-def make_irsr_folder(
-    root: Path, split: str = "train", ranks: Sequence[Sequence[int]] = DEFAULT_RANKS
+def write_json(path: Path, content: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+
+
+def edit(path: Path, change: Callable[[Any], object]) -> None:
+    """Change the content of a JSON file or a pickle."""
+    data = path.read_bytes()
+    content = pickle.loads(data) if path.suffix == ".pkl" else json.loads(data)
+    change(content)
+    path.write_bytes(pickle.dumps(content) if path.suffix == ".pkl" else json.dumps(content).encode())
+
+
+def make_assr_folder(
+    root: Path,
+    splits: Sequence[str] = ("train",),
+    values: Sequence[Sequence[float]] = DEFAULT_VALUES,
+    size: tuple[int, int] | None = None,
 ) -> Path:
-    """Write a valid IRSR folder (images in ``rgb``)."""
+    """Write an ASSR folder; every split has the same pictures under different names."""
+    for split in splits:
+        entries = []
+        for (name, height, width), row in zip(
+            write_pictures(root / "images" / split, split, len(values), size), values, strict=True
+        ):
+            polygons = [ellipse_polygon(number, len(row), height, width) for number in range(len(row))]
+            objects = [{"bbox": polygon_box(polygon), "segmentation": [polygon]} for polygon in polygons]
+            entries.append({"img": name, "object_data": objects})
+            write_json(root / "rank_order" / split / f"{name}.json", {"rank_order": list(row)})
+        write_json(root / f"obj_seg_data_{split}.json", entries)
+        (root / f"{split}_images.txt").write_text("".join(f"{entry['img']}\n" for entry in entries))
+    return root
+
+
+def make_irsr_folder(root: Path, split: str = "train", ranks: Ranks = DEFAULT_RANKS) -> Path:
+    """Write an IRSR folder (images in ``rgb``)."""
     entries = []
-    for (stem, height, width), row in zip(
-        write_pictures(root / "Images" / split / "rgb", split, len(ranks)), ranks, strict=True
-    ):
+    pictures = write_pictures(root / "Images" / split / "rgb", split, len(ranks))
+    for (stem, height, width), row in zip(pictures, ranks, strict=True):
         annotations = coco_annotations(len(row), height, width)
         name = f"/somewhere/else/{split}/{stem}.jpg"
         entries.append({"file_name": name, "annotations": annotations, "rank": list(row)})
@@ -157,92 +138,70 @@ def make_irsr_folder(
     return root
 
 
-def make_sifr_folder(
-    root: Path, split: str = "train", ranks: Sequence[Sequence[int]] = DEFAULT_RANKS
-) -> Path:
-    """Write a valid SIFR folder."""
+def make_sifr_folder(root: Path, split: str = "train", ranks: Ranks = DEFAULT_RANKS) -> Path:
+    """Write a SIFR folder."""
     entries = []
-    for index, ((stem, height, width), row) in enumerate(
-        zip(write_pictures(root / split / "rgb", split, len(ranks)), ranks, strict=True)
-    ):
+    pictures = write_pictures(root / split / "rgb", split, len(ranks))
+    for index, ((stem, height, width), row) in enumerate(zip(pictures, ranks, strict=True)):
         annotations = coco_annotations(len(row), height, width)
-        for annotation, rank in zip(annotations, row, strict=True):
-            annotation["gt_rank"] = rank
+        annotations = [{**item, "gt_rank": rank} for item, rank in zip(annotations, row, strict=True)]
         entries.append({"file_name": f"{stem}.jpg", "image_id": 100 + index, "annotations": annotations})
-    (root / split / f"{split}_annotations.json").write_text(json.dumps(entries))
+    write_json(root / split / f"{split}_annotations.json", entries)
     return root
 
 
-def make_seqrank_folder(
-    root: Path, split: str = "train", ranks: Sequence[Sequence[int]] = DEFAULT_RANKS
-) -> Path:
-    """Write a valid folder in SeqRank's layout; each image has one object more that is not salient."""
+def make_seqrank_folder(root: Path, split: str = "train", ranks: Ranks = DEFAULT_RANKS) -> Path:
+    """Write a folder in SeqRank's layout; each image has one more object, which is not salient."""
     entries = []
-    for (stem, height, width), row in zip(
-        write_pictures(root / "images" / split, split, len(ranks)), ranks, strict=True
-    ):
-        annotations = coco_annotations(len(row) + 1, height, width)
+    pictures = write_pictures(root / "images" / split, split, len(ranks))
+    for (stem, height, width), row in zip(pictures, ranks, strict=True):
         annotations = [
             {"segmentation": item["segmentation"], "category_id": rank}
-            for item, rank in zip(annotations, [*(rank + 1 for rank in row), 0], strict=True)
+            for item, rank in zip(
+                coco_annotations(len(row) + 1, height, width), [*(rank + 1 for rank in row), 0], strict=True
+            )
         ]
         entries.append({"image_name": stem, "height": height, "width": width, "annotations": annotations})
-    content = {"__comment__": "", "data": entries}
-    (root / f"{root.name.lower()}_{split}.json").write_text(json.dumps(content))
+    write_json(root / f"{root.name.lower()}_{split}.json", {"__comment__": "", "data": entries})
     return root
 
 
-def make_coco_folder(
-    root: Path, split: str = "train", ranks: Sequence[Sequence[int]] = DEFAULT_RANKS
-) -> Path:
-    """Write a valid folder of COCO with ranks; the last object of each image has its rank in attributes."""
+def make_coco_folder(root: Path, split: str = "train", ranks: Ranks = DEFAULT_RANKS) -> Path:
+    """Write a folder of COCO with ranks; the last object of each image has its rank in attributes."""
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for index, ((stem, height, width), row) in enumerate(
-        zip(write_pictures(root / "images" / split, split, len(ranks)), ranks, strict=True)
-    ):
+    pictures = write_pictures(root / "images" / split, split, len(ranks))
+    for index, ((stem, height, width), row) in enumerate(zip(pictures, ranks, strict=True)):
         images.append({"id": 7 + index, "file_name": f"{stem}.jpg", "height": height, "width": width})
         for number, item in enumerate(coco_annotations(len(row), height, width)):
             rank: dict[str, Any] = {"rank": row[number]}
             extra = {"attributes": rank} if number == len(row) - 1 else rank
             head = {"id": len(annotations), "image_id": 7 + index, "category_id": 1, "iscrowd": 0}
             annotations.append({**head, **item, **extra})
-    (root / "annotations").mkdir(parents=True, exist_ok=True)
     content = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "thing"}]}
-    (root / "annotations" / f"rank_{split}.json").write_text(json.dumps(content))
+    write_json(root / "annotations" / f"rank_{split}.json", content)
     return root
 
 
 def make_painted_folder(
-    root: Path,
-    split: str = "train",
-    ranks: Sequence[Sequence[int]] = DEFAULT_RANKS,
-    masks: str | None = "ids",
+    root: Path, split: str = "train", ranks: Ranks = DEFAULT_RANKS, masks: str | None = "ids"
 ) -> Path:
-    """Write a valid folder of painted maps.
-
-    Args:
-        root: the folder.
-        split: name of the split.
-        ranks: ranks of the objects of each image.
-        masks: "ids" (one id map), "folder" (one mask each) or None.
-    """
-    written = write_pictures(root / "images" / split, split, len(ranks))
+    """Write a folder of painted maps; ``masks``: "ids" (one id map), "folder" (one mask each) or None."""
     (root / "gt" / split).mkdir(parents=True)
-    for (stem, height, width), row in zip(written, ranks, strict=True):
+    (root / "masks" / split).mkdir(parents=True)
+    pictures = write_pictures(root / "images" / split, split, len(ranks))
+    for (stem, height, width), row in zip(pictures, ranks, strict=True):
         painted, ids = np.zeros((height, width), np.uint8), np.zeros((height, width), np.uint16)
         for number, rank in enumerate(row):
-            polygon = np.asarray(ellipse_polygon(number, len(row), height, width)).reshape(-1, 1, 2)
-            cv2.fillPoly(painted, [np.round(polygon).astype(np.int32)], 100 + 20 * rank)
-            cv2.fillPoly(ids, [np.round(polygon).astype(np.int32)], 300 + number)
+            polygon = ellipse_polygon(number, len(row), height, width)
+            fill(painted, polygon, 100 + 20 * rank)
+            fill(ids, polygon, 300 + number)
         cv2.imwrite(str(root / "gt" / split / f"{stem}.png"), painted)
         if masks == "ids":
-            (root / "masks" / split).mkdir(parents=True, exist_ok=True)
             cv2.imwrite(str(root / "masks" / split / f"{stem}.png"), ids)
         elif masks == "folder":
-            folder = root / "masks" / split / stem
-            folder.mkdir(parents=True)
+            (root / "masks" / split / stem).mkdir()
             for number in range(len(row)):
                 mask = np.where(ids == 300 + number, 255, 0).astype(np.uint8)
-                cv2.imwrite(str(folder / f"{number}.png"), mask)
+                cv2.imwrite(str(root / "masks" / split / stem / f"{number}.png"), mask)
     return root

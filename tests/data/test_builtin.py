@@ -19,38 +19,37 @@ def _registration() -> Iterator[None]:
     register_all()
 
 
-@pytest.mark.parametrize("name", ["assr_train", "assr_val", "assr_test", "synthetic_sor_train"])
-def test_names_and_metadata(name: str) -> None:
-    assert name in DatasetCatalog.list()
-    metadata = MetadataCatalog.get(name)
-    assert metadata.thing_classes == ["salient_obj"]
-    assert metadata.evaluator_type == "sor"
+def test_every_dataset_is_registered_with_its_metadata() -> None:
+    assert set(BUILTIN) <= set(DatasetCatalog.list())
+    assert {MetadataCatalog.get(name).evaluator_type for name in BUILTIN} == {"sor"}
+    assert MetadataCatalog.get("assr_train").thing_classes == ["salient_obj"]
 
 
-def test_root_of_the_environment_counts_when_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    make_assr_folder(tmp_path / "ASSR", ["val"])
+def test_the_root_comes_from_the_environment_when_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_assr_folder(tmp_path / "ASSR")
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
-    assert len(DatasetCatalog.get("assr_val")) == 5
+    assert len(DatasetCatalog.get("assr_train")) == 5
 
 
-def test_without_any_root_it_is_datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    make_assr_folder(tmp_path / "datasets" / "synthetic_sor", ["val"])
+def test_the_default_root_is_datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_assr_folder(tmp_path / "datasets" / "synthetic_sor")
     monkeypatch.delenv("DETECTRON2_DATASETS", raising=False)
     monkeypatch.chdir(tmp_path)
-    assert len(DatasetCatalog.get("synthetic_sor_val")) == 5
+    assert len(DatasetCatalog.get("synthetic_sor_train")) == 5
 
 
 def test_registering_again_moves_the_root(tmp_path: Path) -> None:
-    make_assr_folder(tmp_path / "one" / "ASSR", ["train"])
-    make_assr_folder(tmp_path / "two" / "ASSR", ["train"], values=[(1.0,)])
-    register_all(tmp_path / "one")
-    assert len(DatasetCatalog.get("assr_train")) == 5
-    register_all(tmp_path / "two")
-    assert len(DatasetCatalog.get("assr_train")) == 1
+    make_assr_folder(tmp_path / "one" / "ASSR")
+    make_assr_folder(tmp_path / "two" / "ASSR", values=[(1.0,)])
+    for root, count in (("one", 5), ("two", 1)):
+        register_all(tmp_path / root)
+        assert len(DatasetCatalog.get("assr_train")) == count
 
 
 def test_config_sets_root_and_rankless(tmp_path: Path) -> None:
-    make_assr_folder(tmp_path / "ASSR", ["train"])
+    make_assr_folder(tmp_path / "ASSR")
     cfg = get_cfg()
     add_sor_config(cfg)
     cfg.DATASETS.ROOT = str(tmp_path)
@@ -59,29 +58,26 @@ def test_config_sets_root_and_rankless(tmp_path: Path) -> None:
     assert sum(len(item["annotations"]) for item in DatasetCatalog.get("assr_train")) == 14
 
 
-def test_missing_folder_is_one_clear_line(tmp_path: Path) -> None:
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     register_all(tmp_path)
-    with pytest.raises(DatasetError, match=r"assr_test: no such folder: .*ASSR .*DATASETS\.ROOT"):
+    with pytest.raises(
+        DatasetError, match=r"assr_test: expected .*ASSR, found no such folder .*DATASETS\.ROOT"
+    ):
         DatasetCatalog.get("assr_test")
 
 
-def test_names_of_others_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    foreign = {**DatasetCatalog.data, "assr_val": list}
-    monkeypatch.setattr(DatasetCatalog, "data", foreign)
+def test_names_of_other_code_are_not_touched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DatasetCatalog, "data", {**DatasetCatalog.data, "assr_val": list})
     register_all("elsewhere")
     assert DatasetCatalog.data["assr_val"] is list
 
 
-def test_unknown_name_lists_the_known_ones() -> None:
+def test_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(DatasetError, match="assr_train"):
         load_records("coco_2017_train")
 
 
-def test_every_builtin_is_registered() -> None:
-    assert set(BUILTIN) <= set(DatasetCatalog.list())
-
-
-def test_own_data_takes_a_published_name_that_is_free(
+def test_own_data_gets_the_name_of_an_absent_published_dataset(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     make_coco_folder(tmp_path / "IRSR")
@@ -93,7 +89,7 @@ def test_own_data_takes_a_published_name_that_is_free(
     assert "rank_train.json: not registered, dataset irsr_train is that of" in caplog.text
 
 
-def test_of_two_folders_with_one_name_the_second_is_named(
+def test_of_two_folders_with_one_name_the_first_is_registered(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     make_coco_folder(tmp_path / "My-Set")

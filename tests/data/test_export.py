@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.util
+import os
+import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import cv2
 import numpy as np
 import pytest
 
 from sor_ppa.data import DatasetError, ImageRecord, ObjectRecord, register_all
+from sor_ppa.data.__main__ import main
 from sor_ppa.data.export import WRITERS, write_records
 from sor_ppa.data.formats import FORMATS
-from sor_ppa.data.rle import segmentation_mask
-from tests.data.folders import (
-    generated_picture,
-    make_assr_folder,
-    make_coco_folder,
-    make_irsr_folder,
-    make_painted_folder,
-    make_seqrank_folder,
-    make_sifr_folder,
-)
+from sor_ppa.data.masks import segmentation_mask
+from tests.data.folders import generated_picture, make_assr_folder
+from tests.data.test_reader import MAKERS
 
 FIVE = [(2, 1, 0), (0, 1), (4, 3, 2, 1, 0), (0,)]
 
@@ -31,15 +25,8 @@ FIVE = [(2, 1, 0), (0, 1), (4, 3, 2, 1, 0), (0,)]
 def make(kind: str, root: Path) -> Path:
     if kind == "assr":
         values = [tuple((10 - max(row) + rank) / 10 for rank in row) for row in FIVE]
-        return make_assr_folder(root, ["train"], values=values)
-    maker = {
-        "irsr": make_irsr_folder,
-        "sifr": make_sifr_folder,
-        "seqrank": make_seqrank_folder,
-        "coco": make_coco_folder,
-        "painted": make_painted_folder,
-    }[kind]
-    return maker(root, ranks=FIVE)
+        return make_assr_folder(root, values=values)
+    return MAKERS[kind](root, ranks=FIVE)
 
 
 def same(first: list[ImageRecord], second: list[ImageRecord], least_iou: float) -> None:
@@ -67,7 +54,7 @@ def test_there_and_back(here: str, there: str, tmp_path: Path) -> None:
 
 
 def test_coco_keeps_everything(tmp_path: Path) -> None:
-    root = make_assr_folder(tmp_path / "here", ["train"])
+    root = make_assr_folder(tmp_path / "here")
     original = FORMATS["assr"].read(root, "train", keep_rankless=True)
     write_records(original, tmp_path / "there", "coco", "train")
     converted = FORMATS["coco"].read(tmp_path / "there", "train", keep_rankless=True)
@@ -118,7 +105,7 @@ def test_jpeg_images_get_the_suffix_of_the_format(kind: str, tmp_path: Path) -> 
 
 
 def test_values_that_do_not_begin_at_the_top_come_back(tmp_path: Path) -> None:
-    make_assr_folder(tmp_path / "here", ["train"], values=[(0.9, 0.7)])
+    make_assr_folder(tmp_path / "here", values=[(0.9, 0.7)])
     original = FORMATS["assr"].read(tmp_path / "here", "train")
     write_records(original, tmp_path / "coco", "coco", "train")
     write_records(FORMATS["coco"].read(tmp_path / "coco", "train"), tmp_path / "there", "assr", "train")
@@ -130,14 +117,14 @@ def test_images_that_are_there_are_not_lost(tmp_path: Path) -> None:
     other = tmp_path / "set/images/train/a.jpg"
     other.parent.mkdir(parents=True)
     other.write_bytes(b"another photograph")
-    with pytest.raises(DatasetError, match="is another image already"):
+    with pytest.raises(DatasetError, match="found another image there already"):
         write_records([record(tmp_path, square(0))], tmp_path / "set", "coco", "train")
     assert other.read_bytes() == b"another photograph"
 
 
 @pytest.mark.parametrize("kind", ["irsr", "sifr"])
 def test_ranked_only_leaves_the_others_out(kind: str, tmp_path: Path) -> None:
-    make_assr_folder(tmp_path / "here", ["train"])
+    make_assr_folder(tmp_path / "here")
     original = FORMATS["assr"].read(tmp_path / "here", "train", keep_rankless=True)
     write_records(original, tmp_path / "there", kind, "train", ranked_only=True)
     assert sum(len(r.objects) for r in FORMATS[kind].read(tmp_path / "there", "train")) == 11
@@ -146,7 +133,7 @@ def test_ranked_only_leaves_the_others_out(kind: str, tmp_path: Path) -> None:
 def test_equal_names_are_refused(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     records = [record(tmp_path), record(tmp_path / "b")]
-    with pytest.raises(DatasetError, match="another image of the split is called a"):
+    with pytest.raises(DatasetError, match="found another image called a"):
         write_records(records, tmp_path / "set", "coco", "train")
 
 
@@ -159,58 +146,37 @@ def test_ways_to_bring_images(how: str, tmp_path: Path) -> None:
     assert target.is_symlink() == (how == "symlink")
 
 
-@pytest.fixture
-def tool(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    path = Path(__file__).parents[2] / "tools" / "convert_dataset.py"
-    spec = importlib.util.spec_from_file_location("convert_dataset", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "convert_dataset", module)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_the_tool_converts_and_the_result_is_registered(
-    tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    make("irsr", tmp_path / "IRSR")
-    arguments = ["irsr_train", "--root", str(tmp_path), "--output", str(tmp_path / "Mine")]
+def convert(*arguments: str) -> int:
     try:
-        assert tool.main(arguments) == 0
-        assert "4 images, 11 objects as coco" in capsys.readouterr().out
-        assert (
-            tool.main(
-                ["mine_train", "--root", str(tmp_path), "--to", "sifr", "--output", str(tmp_path / "S")]
-            )
-            == 0
-        )
+        return main(["convert", *arguments])
     finally:
         register_all()
+
+
+def test_converted_data_is_registered(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make("irsr", tmp_path / "IRSR")
+    root = ("--root", str(tmp_path))
+    assert convert("irsr_train", *root, "--output", str(tmp_path / "Mine")) == 0
+    assert "4 images, 11 objects as coco" in capsys.readouterr().out
+    assert convert("mine_train", *root, "--to", "sifr", "--output", str(tmp_path / "S")) == 0
     assert len(FORMATS["sifr"].read(tmp_path / "S", "train")) == 4
 
 
-def test_the_tool_does_not_write_over_what_it_reads(
-    tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_dataset_does_not_overwrite_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = make("irsr", tmp_path / "IRSR")
     before = (root / "Annotations/train.pkl").read_bytes()
-    arguments = ["irsr_train", "--root", str(tmp_path), "--to", "irsr", "--output", str(root)]
-    try:
-        assert tool.main(arguments) == 1
-    finally:
-        register_all()
+    assert convert("irsr_train", "--root", str(tmp_path), "--to", "irsr", "--output", str(root)) == 2
     assert "is irsr_train itself" in capsys.readouterr().err
     assert (root / "Annotations/train.pkl").read_bytes() == before
 
 
-def test_the_tool_says_what_is_wrong_in_one_line(
-    tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    try:
-        assert tool.main(["irsr_train", "--root", str(tmp_path), "--output", str(tmp_path / "x")]) == 1
-    finally:
-        register_all()
-    error = capsys.readouterr().err
-    assert error.startswith("error: dataset irsr_train: no such folder")
-    assert error.count("\n") == 1
+def test_the_tool_runs_from_any_folder(tmp_path: Path) -> None:
+    tool = Path(__file__).parents[2] / "tools" / "convert_dataset.py"
+    arguments = ["irsr_train", "--root", str(tmp_path), "--output", str(tmp_path / "x")]
+    environment = {**os.environ, "PYTHONPATH": str(tool.parents[1])}
+    found = subprocess.run(
+        [sys.executable, tool, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert found.returncode == 1
+    assert found.stderr.startswith("error: dataset irsr_train: expected the folder")
+    assert found.stderr.count("\n") == 1

@@ -1,11 +1,22 @@
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pycocotools import mask as mask_util
 
-from sor_ppa.data.masks import mask_box, mask_to_polygons, polygons_to_mask
+from sor_ppa.data.masks import (
+    is_number,
+    mask_box,
+    mask_to_polygons,
+    rle_problem,
+    segmentation_box,
+    segmentation_mask,
+)
 
 
 def noise_mask(seed: int, height: int, width: int, cells: int) -> np.ndarray:
@@ -16,32 +27,69 @@ def noise_mask(seed: int, height: int, width: int, cells: int) -> np.ndarray:
 @given(st.integers(0, 10_000), st.integers(1, 50), st.integers(1, 50), st.integers(1, 8))
 def test_polygons_restore_any_mask_exactly(seed: int, height: int, width: int, cells: int) -> None:
     mask = noise_mask(seed, height, width, cells)
-    assert np.array_equal(polygons_to_mask(mask_to_polygons(mask), height, width), mask)
+    assert np.array_equal(segmentation_mask(mask_to_polygons(mask), height, width), mask)
 
 
 def test_holes_stay_open() -> None:
     mask = np.ones((20, 30), bool)
     mask[5:9, 4:10] = False
     mask[12:14, 20:25] = False
-    assert np.array_equal(polygons_to_mask(mask_to_polygons(mask), 20, 30), mask)
+    assert np.array_equal(segmentation_mask(mask_to_polygons(mask), 20, 30), mask)
 
 
 def test_simplified_outlines_stay_close() -> None:
     mask = noise_mask(3, 200, 200, 50)
     simple = mask_to_polygons(mask, 0.5)
-    found = polygons_to_mask(simple, 200, 200)
+    found = segmentation_mask(simple, 200, 200)
     assert (found & mask).sum() / (found | mask).sum() > 0.98
     assert sum(map(len, simple)) < 0.6 * sum(map(len, mask_to_polygons(mask)))
 
 
-def test_empty_mask() -> None:
+def test_an_empty_mask_has_no_polygon_and_no_box() -> None:
     empty = np.zeros((4, 5), bool)
     assert mask_to_polygons(empty) == []
     assert mask_box(empty) is None
-    assert not polygons_to_mask([], 4, 5).any()
+    assert not segmentation_mask([], 4, 5).any()
+    assert not segmentation_mask(None, 4, 5).any()
 
 
-def test_box_has_exclusive_ends() -> None:
+def test_boxes_have_exclusive_ends() -> None:
     mask = np.zeros((9, 9), bool)
     mask[2:5, 3:8] = True
     assert mask_box(mask) == (3, 2, 8, 5)
+    assert segmentation_box(mask_to_polygons(mask)) == (3, 2, 8, 5)
+    assert segmentation_box(mask_util.encode(np.asfortranarray(mask, dtype=np.uint8))) == (3, 2, 8, 5)
+
+
+@given(st.integers(0, 10_000), st.integers(1, 40), st.integers(1, 40), st.sampled_from([0, 0.02, 0.5, 1]))
+def test_run_lengths_of_every_mask_are_valid(seed: int, height: int, width: int, share: float) -> None:
+    mask = np.random.default_rng(seed).random((height, width)) < share
+    code = mask_util.encode(np.asfortranarray(mask, dtype=np.uint8))
+    runs = np.diff(
+        np.flatnonzero(np.diff(mask.T.reshape(-1).astype(int), prepend=0, append=2)), prepend=0
+    ).tolist()
+    for counts in (code["counts"], code["counts"].decode(), runs):
+        assert rle_problem({**code, "counts": counts}) is None
+        assert np.array_equal(segmentation_mask({**code, "counts": counts}, height, width), mask)
+        assert "found runs over" in str(rle_problem({**code, "counts": counts, "size": [height + 1, width]}))
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        {"size": [4, 4], "counts": [3, 4]},
+        {"size": [4, 4], "counts": [20, -4]},
+        {"size": [4, 4], "counts": "~~~"},
+        {"size": [4, 4], "counts": "\udc80"},
+        {"size": [4, 4], "counts": ""},
+        {"size": [4], "counts": [16]},
+        {"size": [4, 4]},
+    ],
+)
+def test_run_lengths_that_do_not_cover_the_mask_are_refused(code: dict[str, Any]) -> None:
+    assert "expected" in str(rle_problem(code))
+
+
+def test_only_finite_64_bit_numbers_are_numbers() -> None:
+    values = (2**62, 10**400, float("inf"), True, 0.5)
+    assert [is_number(value) for value in values] == [True, False, False, False, True]

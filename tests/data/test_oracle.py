@@ -47,7 +47,7 @@ def test_the_rule_reaches_one_with_other_weights(tmp_path: Path) -> None:
     spec = SyntheticSpec({"test": 8}, (96, 128, 96, 128), weights=RuleWeights(1, 0, 0, 1))
     means = mean_sa_sor(judged(tmp_path / "a", spec), spec.weights)
     assert means["the rule"] == 1.0
-    assert "without centre" not in means
+    assert "without center" not in means
 
 
 @pytest.mark.slow
@@ -56,5 +56,5 @@ def test_position_and_comparison_both_matter(tmp_path: Path) -> None:
     means = mean_sa_sor(judged(tmp_path / "a", spec), spec.weights)
     assert abs(means["chance"]) < 0.2
     assert means["without uniqueness"] < 0.93
-    assert means["without centre"] < 0.97
+    assert means["without center"] < 0.97
     assert max(value for name, value in means.items() if name.endswith("alone")) < 0.9

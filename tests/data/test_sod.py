@@ -1,5 +1,3 @@
-"""Salient object detection sets."""
-
 from __future__ import annotations
 
 from pathlib import Path
@@ -11,7 +9,7 @@ from detectron2.config import get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from sor_ppa import add_sor_config
-from sor_ppa.data.faults import DatasetError
+from sor_ppa.data.issues import DatasetError
 from sor_ppa.data.sod import (
     BUILTIN_SOD,
     SODSource,
@@ -23,12 +21,14 @@ from sor_ppa.data.sod import (
 )
 
 
-def make(images: Path, masks: Path, names: list[str], size: tuple[int, int] = (20, 30)) -> None:
-    images.mkdir(parents=True, exist_ok=True)
-    masks.mkdir(parents=True, exist_ok=True)
-    for name in names:
-        cv2.imwrite(str(images / f"{name}.jpg"), np.zeros((*size, 3), np.uint8))
-        cv2.imwrite(str(masks / f"{name}.png"), np.full(size, 255, np.uint8))
+def make(root: Path, names: str, images: str = "images", masks: str = "masks") -> tuple[Path, Path]:
+    """Write images and masks of 20 x 30; returns the folders."""
+    (root / images).mkdir(parents=True, exist_ok=True)
+    (root / masks).mkdir(parents=True, exist_ok=True)
+    for name in names.split():
+        cv2.imwrite(str(root / images / f"{name}.jpg"), np.zeros((20, 30, 3), np.uint8))
+        cv2.imwrite(str(root / masks / f"{name}.png"), np.full((20, 30), 255, np.uint8))
+    return root / images, root / masks
 
 
 @pytest.mark.parametrize(
@@ -44,50 +44,44 @@ def make(images: Path, masks: Path, names: list[str], size: tuple[int, int] = (2
         ("HKU-IS", "HKU-IS/imgs", "HKU-IS/gt"),
     ],
 )
-def test_published_layouts_are_found(tmp_path: Path, folder: str, images: str, masks: str) -> None:
-    make(tmp_path / images, tmp_path / masks, ["a"])
-    assert find_folders(tmp_path / folder) == (tmp_path / images, tmp_path / masks)
+def test_published_layouts_are_recognized(tmp_path: Path, folder: str, images: str, masks: str) -> None:
+    made = make(tmp_path, "a", images, masks)
+    assert find_folders(tmp_path / folder) == made
 
 
-def test_a_folder_without_masks_is_named(tmp_path: Path) -> None:
-    (tmp_path / "images").mkdir()
-    with pytest.raises(DatasetError, match="found images/, expected one folder of images and one of masks"):
-        find_folders(tmp_path)
-
-
-def test_records_come_in_natural_order_with_their_masks(tmp_path: Path) -> None:
-    make(tmp_path / "images", tmp_path / "masks", ["img10", "img2"])
-    records = read_sod(tmp_path / "images", tmp_path / "masks")
-    assert [Path(record["file_name"]).stem for record in records] == ["img2", "img10"]
-    assert [Path(record["mask_file_name"]).stem for record in records] == ["img2", "img10"]
-    assert records[0]["height"] == 20
-    assert records[0]["width"] == 30
-    assert [record["image_id"] for record in records] == [0, 1]
+def test_records_are_in_natural_order_with_their_masks(tmp_path: Path) -> None:
+    records = read_sod(*make(tmp_path, "img10 img2"))
+    assert [Path(record["file_name"]).name for record in records] == ["img2.jpg", "img10.jpg"]
+    assert [Path(record["mask_file_name"]).name for record in records] == ["img2.png", "img10.png"]
+    assert [(record["image_id"], record["height"], record["width"]) for record in records] == [
+        (0, 20, 30),
+        (1, 20, 30),
+    ]
 
 
 def test_an_image_without_a_mask_is_named(tmp_path: Path) -> None:
-    make(tmp_path / "images", tmp_path / "masks", ["a", "b"])
-    (tmp_path / "masks" / "b.png").unlink()
-    with pytest.raises(DatasetError, match=r"b\.jpg: found no mask of this name"):
-        read_sod(tmp_path / "images", tmp_path / "masks")
+    images, masks = make(tmp_path, "a b")
+    (masks / "b.png").unlink()
+    with pytest.raises(DatasetError, match=r"b\.jpg: expected a mask of this name .* found none"):
+        read_sod(images, masks)
 
 
 def test_pairs_of_different_size_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    make(tmp_path / "images", tmp_path / "masks", ["a", "b"])
-    cv2.imwrite(str(tmp_path / "masks" / "b.png"), np.zeros((5, 5), np.uint8))
-    with caplog.at_level("WARNING"):
-        records = read_sod(tmp_path / "images", tmp_path / "masks")
-    assert len(records) == 1
-    assert "found 5 x 5 pixels, expected 20 x 30" in caplog.text
+    images, masks = make(tmp_path, "a b")
+    cv2.imwrite(str(masks / "b.png"), np.zeros((5, 5), np.uint8))
+    assert len(read_sod(images, masks)) == 1
+    assert "expected 20 x 30 pixels, found 5 x 5" in caplog.text
 
 
-def test_an_empty_or_missing_folder_is_named(tmp_path: Path) -> None:
-    (tmp_path / "images").mkdir()
-    (tmp_path / "masks").mkdir()
+def test_an_unusable_folder_is_named(tmp_path: Path) -> None:
+    images, masks = make(tmp_path, "")
     with pytest.raises(DatasetError, match="found no image"):
-        read_sod(tmp_path / "images", tmp_path / "masks")
-    with pytest.raises(DatasetError, match=r"nowhere: no such folder"):
-        read_sod(tmp_path / "nowhere", tmp_path / "masks")
+        read_sod(images, masks)
+    with pytest.raises(DatasetError, match=r"nowhere: expected .*, found no such folder"):
+        read_sod(tmp_path / "nowhere", masks)
+    masks.rmdir()
+    with pytest.raises(DatasetError, match="expected one folder of images and one of masks, found images/"):
+        find_folders(tmp_path)
 
 
 def test_masks_of_zero_and_one_are_masks(tmp_path: Path) -> None:
@@ -97,10 +91,9 @@ def test_masks_of_zero_and_one_are_masks(tmp_path: Path) -> None:
 
 def test_an_unreadable_mask_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"nothing")
-    with pytest.raises(DatasetError, match=r"a\.png: not a readable mask"):
-        read_mask(tmp_path / "a.png")
-    with pytest.raises(DatasetError, match=r"b\.png: no such mask"):
-        read_mask(tmp_path / "b.png")
+    for name, found in (("a", "a broken file"), ("b", "no such file")):
+        with pytest.raises(DatasetError, match=rf"{name}\.png: expected a mask, found {found}"):
+            read_mask(tmp_path / f"{name}.png")
 
 
 def test_the_usual_sets_are_registered() -> None:
@@ -109,8 +102,8 @@ def test_the_usual_sets_are_registered() -> None:
         assert MetadataCatalog.get(name).evaluator_type == "sod"
 
 
-def test_a_set_of_ones_own_is_registered_by_config(tmp_path: Path) -> None:
-    make(tmp_path / "mine" / "images", tmp_path / "mine" / "masks", ["a"])
+def test_own_sets_are_registered_by_config(tmp_path: Path) -> None:
+    make(tmp_path / "mine", "a")
     cfg = get_cfg()
     add_sor_config(cfg)
     cfg.DATASETS.SOD = [f"sod_mine={tmp_path / 'mine'}"]
@@ -121,9 +114,9 @@ def test_a_set_of_ones_own_is_registered_by_config(tmp_path: Path) -> None:
         register_sod_from_config(cfg)
 
 
-def test_a_missing_set_says_where_it_was_looked_for(tmp_path: Path) -> None:
+def test_a_missing_set_and_a_taken_name_are_named(tmp_path: Path) -> None:
     register_sod("sod_absent", "ABSENT", str(tmp_path))
-    with pytest.raises(DatasetError, match=r"dataset sod_absent: no such folder: .*ABSENT"):
+    with pytest.raises(DatasetError, match=r"dataset sod_absent: expected .*ABSENT, found no such folder"):
         DatasetCatalog.get("sod_absent")
-    with pytest.raises(ValueError, match="the name is taken by a dataset of another kind"):
+    with pytest.raises(ValueError, match="taken by another kind of dataset"):
         register_sod("assr_train", "x")

@@ -4,13 +4,14 @@ import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
 from sor_ppa.data import DatasetError, ImageRecord, read_assr
-from sor_ppa.data.masks import polygons_to_mask
+from sor_ppa.data.masks import stacked_masks
 from sor_ppa.data.synthetic import (
     DIFFICULTIES,
     RuleWeights,
@@ -40,20 +41,12 @@ def records_of(root: Path, keep_rankless: bool = False) -> Iterator[ImageRecord]
 
 
 def masks_of(record: ImageRecord) -> np.ndarray:
-    masks = []
-    for item in record.objects:
-        assert isinstance(item.segmentation, list)
-        masks.append(polygons_to_mask(item.segmentation, record.height, record.width))
-    return np.stack(masks)
+    return stacked_masks([item.segmentation for item in record.objects], record.height, record.width)
 
 
 def digest(root: Path) -> dict[str, str]:
     files = sorted(path for path in root.rglob("*") if path.is_file())
     return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-
-
-def test_the_assr_reader_reads_it(folder: Path) -> None:
-    assert [len(read_assr(folder, split)) for split in COUNTS] == list(COUNTS.values())
 
 
 def test_layout_is_that_of_assr(folder: Path) -> None:
@@ -65,21 +58,14 @@ def test_layout_is_that_of_assr(folder: Path) -> None:
                 assert (folder / part / split / f"{name}.{suffix}").is_file()
 
 
-def test_sizes_lie_in_the_range(folder: Path) -> None:
+def test_sizes_and_ranks_are_as_asked(folder: Path) -> None:
     for record in records_of(folder):
         assert 96 <= record.height <= 128
         assert 128 <= record.width <= 160
-
-
-def test_objects_number_from_one_to_eight(folder: Path) -> None:
-    assert all(1 <= len(record.objects) <= 5 for record in records_of(folder))
-    assert all(1 <= len(record.objects) <= 8 for record in records_of(folder, keep_rankless=True))
-
-
-def test_ranks_count_down_from_the_top_without_ties(folder: Path) -> None:
-    for record in records_of(folder):
         labels = sorted((item.label for item in record.objects if item.label is not None), reverse=True)
         assert labels == list(range(4, 4 - len(labels), -1))
+        assert 1 <= len(labels) <= 5
+    assert all(1 <= len(record.objects) <= 8 for record in records_of(folder, keep_rankless=True))
 
 
 def test_boxes_enclose_their_masks(folder: Path) -> None:
@@ -89,7 +75,7 @@ def test_boxes_enclose_their_masks(folder: Path) -> None:
             assert mask[y1:y2, x1:x2].sum() == mask.sum() > 0
 
 
-def test_painted_maps_hold_the_grey_levels_of_the_ranks(folder: Path) -> None:
+def test_painted_maps_hold_the_gray_levels_of_the_ranks(folder: Path) -> None:
     for record in records_of(folder):
         painted = cv2.imread(record.file_name.replace("images", "gt")[:-3] + "png", cv2.IMREAD_UNCHANGED)
         assert painted is not None
@@ -115,15 +101,11 @@ def test_files_do_not_depend_on_the_number_of_workers(folder: Path, tmp_path: Pa
     assert digest(tmp_path / "again") == digest(folder)
 
 
-def test_splits_share_no_picture(folder: Path) -> None:
-    hashes = [value for name, value in digest(folder).items() if name.startswith("images")]
-    assert len(set(hashes)) == sum(COUNTS.values())
-
-
-def test_another_seed_gives_other_pictures(folder: Path) -> None:
-    first = SPEC.scene("train", 0).image
-    other = SyntheticSpec(COUNTS, SPEC.size, seed=4).scene("train", 0).image
-    assert first.shape != other.shape or not np.array_equal(first, other)
+def test_splits_and_seeds_share_no_picture(folder: Path) -> None:
+    hashes = {value for name, value in digest(folder).items() if name.startswith("images")}
+    assert len(hashes) == sum(COUNTS.values())
+    other = SyntheticSpec(COUNTS, SPEC.size, seed=4).scene("train", 0).jpeg
+    assert hashlib.sha256(other).hexdigest() not in hashes
 
 
 def test_a_longer_split_begins_with_the_same_pictures() -> None:
@@ -141,7 +123,7 @@ def test_another_dataset_is_not_overwritten_unasked(tmp_path: Path) -> None:
     small = SyntheticSpec({"val": 1}, (64, 64, 64, 64))
     other = SyntheticSpec({"test": 1}, (64, 64, 64, 64))
     write_dataset(tmp_path / "a", small, workers=1)
-    with pytest.raises(DatasetError, match="holds another synthetic dataset"):
+    with pytest.raises(DatasetError, match="found another synthetic dataset"):
         write_dataset(tmp_path / "a", other, workers=1)
     assert write_dataset(tmp_path / "a", other, workers=1, overwrite=True)
     assert not (tmp_path / "a" / "obj_seg_data_val.json").exists()
@@ -184,11 +166,11 @@ def test_more_than_five_leave_the_rest_unranked() -> None:
 
 
 def flat_scene(squares: list[tuple[int, int, int, tuple[int, int, int]]]) -> np.ndarray:
-    """Salience of squares (x, y, side, colour) on grey."""
+    """Salience of squares (x, y, side, color) on gray."""
     image = np.full((120, 160, 3), 128, np.uint8)
     masks = np.zeros((len(squares), 120, 160), bool)
-    for mask, (x, y, side, colour) in zip(masks, squares, strict=True):
-        image[y : y + side, x : x + side] = colour
+    for mask, (x, y, side, color) in zip(masks, squares, strict=True):
+        image[y : y + side, x : x + side] = color
         mask[y : y + side, x : x + side] = True
     return salience(measure_cues(image, masks))
 
@@ -196,22 +178,22 @@ def flat_scene(squares: list[tuple[int, int, int, tuple[int, int, int]]]) -> np.
 BLUE, RED = (220, 60, 40), (40, 60, 220)
 
 
-def test_the_larger_of_two_is_more_salient() -> None:
-    small, large = flat_scene([(30, 50, 20, BLUE), (100, 40, 40, BLUE)])
-    assert large > small
+@pytest.mark.parametrize(
+    ("squares", "most_salient"),
+    [
+        ([(30, 50, 20, BLUE), (100, 40, 40, BLUE)], 1),  # the larger one
+        ([(70, 50, 20, BLUE), (5, 5, 20, BLUE)], 0),  # the more central one
+        (
+            [(20, 20, 20, BLUE), (120, 20, 20, BLUE), (20, 80, 20, BLUE), (120, 80, 20, RED)],
+            3,
+        ),  # the unlike one
+    ],
+)
+def test_each_cue_decides(squares: list[Any], most_salient: int) -> None:
+    assert flat_scene(squares).argmax() == most_salient
 
 
-def test_the_more_central_of_two_is_more_salient() -> None:
-    central, far = flat_scene([(70, 50, 20, BLUE), (5, 5, 20, BLUE)])
-    assert central > far
-
-
-def test_the_odd_one_out_is_more_salient() -> None:
-    squares = [(20, 20, 20, BLUE), (120, 20, 20, BLUE), (20, 80, 20, BLUE), (120, 80, 20, RED)]
-    assert flat_scene(squares).argmax() == 3
-
-
-def test_what_looks_like_the_background_is_not_seen() -> None:
+def test_an_object_that_looks_like_the_background_is_not_seen() -> None:
     hidden, seen = flat_scene([(40, 20, 70, (131, 131, 131)), (5, 100, 12, RED)])
     assert hidden == 0 < seen
 
@@ -237,7 +219,7 @@ def test_wrong_size_is_named(text: str) -> None:
     ("change", "message"),
     [
         ({"counts": {"dev": 1}}, "split"),
-        ({"counts": {"val": -1}}, "count of val"),
+        ({"counts": {"val": -1}}, "count"),
         ({"size": (10, 10, 10, 10)}, "size"),
         ({"size": (100, 100, 90, 100)}, "size"),
         ({"seed": -1}, "seed"),
@@ -256,7 +238,6 @@ def test_wrong_weights_are_named(values: tuple[float, ...]) -> None:
 
 
 def test_weights_change_the_ranking() -> None:
-    image = draw_scene((0, 1), 96, 128).image
-    masks = draw_scene((0, 1), 96, 128).masks
-    cues = measure_cues(image, masks)
+    scene = draw_scene((0, 1), 96, 128)
+    cues = measure_cues(scene.image, scene.masks)
     assert not np.allclose(salience(cues), salience(cues, RuleWeights(1, 0, 0, 0)))

@@ -13,8 +13,7 @@ from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
 from torch import nn
 
-from sor_ppa.data.detr_augmentation import detr_augmentation
-from sor_ppa.data.mapper import RankingDatasetMapper
+from sor_ppa.data.augment import detr_augmentation
 from sor_ppa.engine import Trainer
 from sor_ppa.predictor import SORPredictor
 from sor_ppa.visualization.annotate import Output, annotate
@@ -49,13 +48,6 @@ def test_detr_augmentation() -> None:
         assert short in cfg.INPUT.MIN_SIZE_TRAIN or long == cfg.INPUT.MAX_SIZE_TRAIN
         cropped += any(isinstance(t, T.CropTransform) for t in transforms.transforms)
     assert 0 < cropped < 12
-
-
-def test_an_unknown_augmentation_is_named() -> None:
-    cfg = config("salience_detr_R_50_4scale.yaml")
-    cfg.INPUT.AUGMENTATION = "heavy"
-    with pytest.raises(ValueError, match=r"INPUT.AUGMENTATION: found 'heavy'"):
-        RankingDatasetMapper(cfg, is_train=True)
 
 
 class BoxModel(nn.Module):

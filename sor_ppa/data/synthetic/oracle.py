@@ -1,4 +1,4 @@
-"""Rankings that need no learning: the rule itself, parts of it, and chance."""
+"""Rankings without learning: the rule itself, parts of it, and chance."""
 
 from __future__ import annotations
 
@@ -8,22 +8,18 @@ from dataclasses import asdict, dataclass, replace
 import cv2
 import numpy as np
 
-from ..faults import DatasetError
+from ..issues import DatasetError
+from ..masks import stacked_masks
 from ..record import ImageRecord
-from ..rle import segmentation_mask
-from .rule import SALIENT_FROM, Cues, RuleWeights, measure_cues, salience
-
-__all__ = ["Judged", "judge", "rankings"]
-
-_CUES = ("size", "centre", "contrast", "uniqueness")
+from .rule import MAX_SALIENT, SALIENT_FROM, Cues, RuleWeights, measure_cues, salience
 
 
 @dataclass(frozen=True)
 class Judged:
-    """One image as the rule sees it.
+    """The objects of an image of the benchmark, salient or not.
 
     Attributes:
-        masks: (N, H, W) bool of all objects, salient or not.
+        masks: (N, H, W) bool.
         ranks: (N,) true ranks, higher = more salient, -1 = not salient.
         cues: of all objects.
     """
@@ -41,21 +37,20 @@ def judge(record: ImageRecord) -> Judged:
     """
     image = cv2.imread(record.file_name)
     if image is None:
-        raise DatasetError(f"{record.file_name}: not a readable image")
-    masks = [segmentation_mask(item.segmentation, record.height, record.width) for item in record.objects]
-    planes = np.array(masks, bool).reshape(-1, record.height, record.width)
+        raise DatasetError(f"{record.file_name}: expected an image, found a broken file")
+    masks = stacked_masks([item.segmentation for item in record.objects], record.height, record.width)
     ranks = np.array([item.rank for item in record.objects], dtype=np.int64)
-    return Judged(planes, ranks, measure_cues(image, planes))
+    return Judged(masks, ranks, measure_cues(image, masks))
 
 
 Scorer = Callable[[Judged], np.ndarray]
 
 
 def rankings(weights: RuleWeights, seed: int = 0) -> Iterator[tuple[str, Scorer]]:
-    """Named rankings: the whole rule, chance, the rule without each cue, and each cue alone.
+    """Yield named rankings: the whole rule, chance, the rule without each cue, and each cue alone.
 
-    Each is a function from an image to scores (N,); what the whole rule does not call salient gets
-    -inf, so that all of them find the same objects and differ in the order alone.
+    Each is a function from an image to scores (N,). Objects that the whole rule does not call salient get
+    -inf, so that all rankings find the same objects and differ in the order alone.
 
     Args:
         weights: of the rule that made the dataset.
@@ -63,23 +58,26 @@ def rankings(weights: RuleWeights, seed: int = 0) -> Iterator[tuple[str, Scorer]
     """
     rng = np.random.default_rng(seed)
 
-    def found(judged: Judged, scores: np.ndarray) -> np.ndarray:
-        truth = salience(judged.cues, weights)
-        seen = np.zeros(len(truth), bool)
-        seen[np.argsort(-truth, kind="stable")[:5]] = True
-        return np.where(seen & (truth > SALIENT_FROM), scores, -np.inf)
+    def ranking(scores: Scorer) -> Scorer:
+        def found(judged: Judged) -> np.ndarray:
+            truth = salience(judged.cues, weights)
+            seen = np.zeros(len(truth), bool)
+            seen[np.argsort(-truth, kind="stable")[:MAX_SALIENT]] = True
+            return np.where(seen & (truth > SALIENT_FROM), scores(judged), -np.inf)
 
-    def by(part: RuleWeights) -> Scorer:
-        return lambda judged: found(judged, salience(judged.cues, part))
+        return found
+
+    def rule(part: RuleWeights) -> Scorer:
+        return ranking(lambda judged: salience(judged.cues, part))
 
     def cue(index: int) -> Scorer:
-        return lambda judged: found(judged, judged.cues.array()[:, index])
+        return ranking(lambda judged: judged.cues.array()[:, index])
 
-    yield "the rule", by(weights)
-    yield "chance", lambda judged: found(judged, rng.random(len(judged.ranks)))
+    yield "the rule", rule(weights)
+    yield "chance", ranking(lambda judged: rng.random(len(judged.ranks)))
     given = asdict(weights)
-    for name in _CUES:
-        if given[name] and sum(given.values()) > given[name]:
-            yield f"without {name}", by(replace(weights, **{name: 0.0}))
-    for index, name in enumerate(_CUES):
+    for name, value in given.items():
+        if value and sum(given.values()) > value:
+            yield f"without {name}", rule(replace(weights, **{name: 0.0}))
+    for index, name in enumerate(given):
         yield f"{name} alone", cue(index)

@@ -1,15 +1,13 @@
-"""Painting of objects onto a picture."""
+"""Painting of objects onto an image."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
 from .textures import smooth_noise, texture
-
-__all__ = ["Item", "Lighting", "paint_distractor", "paint_object", "window_of"]
 
 
 @dataclass
@@ -18,22 +16,22 @@ class Item:
 
     Attributes:
         coverage: (S, S) uint8 raster of the shape.
-        middle: pixel coordinate of the shape's centre in ``coverage``.
+        middle: pixel coordinate of the shape's center in ``coverage``.
         radius: pixels.
-        x, y: centre in the picture.
-        salient: whether it is meant to stand out.
-        colours: (2, 3) BGR.
-        strength: how far a distractor departs from what is below it.
+        salient: whether it should stand out.
+        x, y: center in the image.
+        colors: (2, 3) BGR.
+        strength: relative difference of a distractor from the image below it.
         kind: texture.
     """
 
     coverage: np.ndarray
     middle: float
     radius: float
-    x: float
-    y: float
     salient: bool
-    colours: np.ndarray
+    x: float = 0.0
+    y: float = 0.0
+    colors: np.ndarray | None = None
     strength: float = 0.0
     kind: str = "plain"
 
@@ -48,18 +46,13 @@ class Lighting:
 
 
 def window_of(item: Item, height: int, width: int) -> tuple[tuple[slice, slice], tuple[slice, slice]] | None:
-    """Slices (rows, columns) of the picture and of the coverage where they meet; None if they do not."""
+    """Return slices (rows, columns) of image and coverage where they meet; None if they do not."""
     size = item.coverage.shape[0]
     left, top = round(item.x - item.middle), round(item.y - item.middle)
     x1, y1, x2, y2 = max(left, 0), max(top, 0), min(left + size, width), min(top + size, height)
     if x2 <= x1 or y2 <= y1:
         return None
-    there = slice(y1, y2), slice(x1, x2)
-    return there, (slice(y1 - top, y2 - top), slice(x1 - left, x2 - left))
-
-
-def _shift(item: Item, dx: float, dy: float) -> Item:
-    return Item(item.coverage, item.middle, item.radius, item.x + dx, item.y + dy, item.salient, item.colours)
+    return (slice(y1, y2), slice(x1, x2)), (slice(y1 - top, y2 - top), slice(x1 - left, x2 - left))
 
 
 def _cast_shadow(canvas: np.ndarray, item: Item, light: Lighting) -> None:
@@ -67,16 +60,15 @@ def _cast_shadow(canvas: np.ndarray, item: Item, light: Lighting) -> None:
     pad = int(np.ceil(0.3 * item.radius)) + 1
     soft = cv2.copyMakeBorder(item.coverage, pad, pad, pad, pad, cv2.BORDER_CONSTANT, value=0)
     soft = cv2.GaussianBlur(soft, (0, 0), max(0.8, 0.1 * item.radius))
-    shade = Item(soft, item.middle + pad, item.radius, item.x, item.y, True, item.colours)
-    shade = _shift(shade, -light.dx * reach, -light.dy * reach)
-    window = window_of(shade, *canvas.shape[:2])
+    x, y = item.x - light.dx * reach, item.y - light.dy * reach
+    window = window_of(replace(item, coverage=soft, middle=item.middle + pad, x=x, y=y), *canvas.shape[:2])
     if window is not None:
         there, here = window
         canvas[there] *= 1 - soft[here][..., None].astype(np.float32) * np.float32(light.shadow / 255)
 
 
 def _relief(coverage: np.ndarray, light: Lighting) -> np.ndarray:
-    """Brightness factor (S, S) of a body that bulges towards the viewer."""
+    """Return the brightness factor (S, S) of a body that bulges towards the viewer."""
     inside = (coverage > 127).astype(np.uint8)
     depth = cv2.distanceTransform(inside, cv2.DIST_L2, 3)
     top = max(float(depth.max()), 1.0)
@@ -88,19 +80,13 @@ def _relief(coverage: np.ndarray, light: Lighting) -> np.ndarray:
 
 
 def paint_object(canvas: np.ndarray, item: Item, light: Lighting, rng: np.random.Generator) -> None:
-    """Paint a textured, shaded object with a soft shadow, in place.
-
-    Args:
-        canvas: (H, W, 3) float32.
-        item: the object.
-        light: light of the scene.
-        rng: generator.
-    """
+    """Paint a textured, shaded object with a soft shadow onto a canvas (H, W, 3), float32, in place."""
+    assert item.colors is not None
     _cast_shadow(canvas, item, light)
     size = item.coverage.shape[0]
     axis = ((np.arange(size) + 0.5 - item.middle) / item.radius).astype(np.float32)
     u, v = np.meshgrid(axis, axis)
-    surface = texture(item.kind, rng, u, v, item.radius, item.colours)
+    surface = texture(item.kind, rng, u, v, item.radius, item.colors)
     surface *= _relief(item.coverage, light)[..., None]
     window = window_of(item, *canvas.shape[:2])
     if window is not None:
@@ -110,7 +96,7 @@ def paint_object(canvas: np.ndarray, item: Item, light: Lighting, rng: np.random
 
 
 def paint_distractor(canvas: np.ndarray, item: Item, rng: np.random.Generator) -> None:
-    """Paint a shape that differs little from what is below it, in place."""
+    """Paint a shape that differs little from the canvas (H, W, 3), float32, below it, in place."""
     window = window_of(item, *canvas.shape[:2])
     if window is None:
         return

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from ..masks import mask_to_polygons, polygons_to_mask
+from ..masks import mask_to_polygons, segmentation_mask
 from .paint import Item, Lighting, paint_distractor, paint_object, window_of
 from .rule import (
     LOOK_UNIT,
@@ -24,13 +24,11 @@ from .rule import (
 from .shapes import draw_shape, random_shape
 from .textures import TEXTURES, lch_to_bgr, paint_background
 
-__all__ = ["DIFFICULTIES", "Scene", "SceneOptions", "draw_scene", "rank_values"]
-
 MAX_OBJECTS = 8
 _ATTEMPTS = 200
-_CLEAR = 2.0 / LOOK_UNIT  # by which what stands out does so more than it must
+_CLEAR = 2.0 / LOOK_UNIT  # contrast above SEEN_FROM that objects that stand out have at least
 _JPEG_QUALITY = 92
-_TOLERANCE = 0.35  # pixels by which polygons may depart from the masks
+_TOLERANCE = 0.35  # pixels by which polygons may differ from the masks
 
 
 @dataclass(frozen=True)
@@ -41,11 +39,11 @@ class SceneOptions:
         counts: probability of 1, 2, ... objects that stand out.
         distractors: probability of 0, 1, ... objects that do not.
         margin: least difference of salience between neighbours in the ranking.
-        gap: least distance of every object's salience from the threshold of being salient.
-        strength: (least, most) share of the way from the background's colour to a vivid one.
+        gap: least difference of every object's salience from the threshold of being salient.
+        strength: (least, most) mix of the background's color (0) and a vivid one (1).
         clutter: 0 (calm backgrounds) to 1.
         overlap: probability that an object is placed against another.
-        blur, noise: largest blur (pixels at 240 x 320) and noise (grey levels) of the picture.
+        blur, noise: largest blur (pixels at 240 x 320) and noise (gray levels) of the image.
     """
 
     counts: tuple[float, ...] = (0.08, 0.2, 0.28, 0.26, 0.18)
@@ -78,11 +76,11 @@ class Scene:
 
     Attributes:
         image: (H, W, 3) BGR uint8, as decoded from ``jpeg``.
-        jpeg: the picture as a JPEG file.
+        jpeg: the image as a JPEG file.
         masks: (N, H, W) bool, visible parts, disjoint.
         polygons: N lists of COCO polygons of the visible parts, to a third of a pixel.
-        salience: (N,) by the rule, measured on ``image`` and ``polygons``, which is what files hold.
-        values: N rank values as ASSR writes them (1.0 for the most salient; at most 0.5: not salient).
+        salience: (N,) by the rule, measured on ``image`` and ``polygons``, as the files hold them.
+        values: N rank values of ASSR (1.0 for the most salient; at most 0.5: not salient).
     """
 
     image: np.ndarray
@@ -94,15 +92,10 @@ class Scene:
 
 
 def rank_values(scores: np.ndarray) -> list[float]:
-    """ASSR rank values of objects: 1.0, 0.9, 0.8, 0.7, 0.6 for the salient ones, then 0.5, 0.4, ...
-
-    Args:
-        scores: (N,) salience by the rule.
-    """
-    order = np.argsort(-scores, kind="stable")
+    """Return ASSR rank values for salience (N,): 1.0 to 0.6 for salient objects, then 0.5, 0.4, ..."""
     values = [0.0] * len(scores)
     tenths, rest = 10, 5
-    for index in order:
+    for index in np.argsort(-scores, kind="stable"):
         if scores[index] > SALIENT_FROM and tenths > 10 - MAX_SALIENT:
             values[index] = tenths / 10
             tenths -= 1
@@ -112,10 +105,10 @@ def rank_values(scores: np.ndarray) -> list[float]:
     return values
 
 
-def _vivid_colours(
+def _vivid_colors(
     rng: np.random.Generator, count: int, background: np.ndarray, strength: tuple[float, float]
 ) -> np.ndarray:
-    """(count, 2, 3) BGR colours away from the background; some share a hue, some stand alone."""
+    """Return pairs of BGR colors (count, 2, 3) unlike the background; some share a hue."""
     group = background[2] + rng.uniform(0.6, 2 * np.pi - 0.6)
     alone = int(rng.choice([1, 2, count], p=[0.6, 0.2, 0.2])) if count > 2 else count
     lonely = rng.permutation(count) < alone
@@ -136,7 +129,7 @@ def _vivid_colours(
 
 
 class _Layout:
-    """Places objects so that each stays visible enough."""
+    """Places objects so that enough of each stays visible."""
 
     def __init__(self, height: int, width: int, total: int) -> None:
         self.height, self.width = height, width
@@ -146,13 +139,13 @@ class _Layout:
         self.visible = np.zeros(total + 1)
 
     def _fits(self, item: Item) -> bool:
+        """Add an object at its place unless too little of it, or of those it covers, is visible."""
         window = window_of(item, self.height, self.width)
         if window is None:
             return False
         there, here = window
         inside = item.coverage[here] > 127
-        full = float((item.coverage > 127).sum())
-        own = float(inside.sum())
+        full, own = float((item.coverage > 127).sum()), float(inside.sum())
         if own < 0.72 * full or own < 0.004 * self.height * self.width:
             return False
         covered = np.bincount(self.labels[there][inside], minlength=len(self.visible))
@@ -168,7 +161,7 @@ class _Layout:
         return True
 
     def place(self, item: Item, rng: np.random.Generator, overlap: float) -> bool:
-        """Find a place for an object; false if there is none."""
+        """Find a place for an object; return False if there is none."""
         for _ in range(10):
             edge = 0.75 * item.radius
             item.x = rng.uniform(min(edge, self.width / 2), max(self.width - edge, self.width / 2))
@@ -186,33 +179,31 @@ class _Layout:
 def _arrange(
     rng: np.random.Generator, shape: tuple[int, int], salient: int, others: int, overlap: float
 ) -> _Layout:
-    """Choose and place distractors (below) and objects (large ones first), without colours yet."""
+    """Choose and place distractors (below) and objects (large ones first), without colors yet."""
     unit = min(shape)
     layout = _Layout(*shape, salient + others)
     for _ in range(others):
         radius = unit * rng.uniform(0.1, 0.22)
         strength = rng.uniform(0.05, 0.1) * rng.choice([-1, 1])
         coverage, middle = draw_shape(random_shape(rng), radius)
-        item = Item(coverage, middle, radius, 0, 0, False, np.zeros((2, 3)), strength)
-        layout.place(item, rng, 0.0)
+        layout.place(Item(coverage, middle, radius, False, strength=strength), rng, 0.0)
     largest = 0.42 - 0.025 * salient
     radii = unit * np.exp(rng.uniform(np.log(0.11), np.log(largest), salient))
     for index in np.argsort(-radii * rng.uniform(0.7, 1.3, salient)):
         coverage, middle = draw_shape(random_shape(rng), float(radii[index]))
         kind = list(TEXTURES)[int(rng.integers(len(TEXTURES)))]
-        item = Item(coverage, middle, float(radii[index]), 0, 0, True, np.zeros((2, 3)), kind=kind)
-        layout.place(item, rng, overlap)
+        layout.place(Item(coverage, middle, float(radii[index]), True, kind=kind), rng, overlap)
     return layout
 
 
-def _colour(
+def _color(
     rng: np.random.Generator,
     layout: _Layout,
     background: np.ndarray,
     options: SceneOptions,
     weights: RuleWeights | None,
 ) -> bool:
-    """Colour the objects so that, by flat colours, their ranking is decidable; false if none is found."""
+    """Color the objects so that their ranking, by flat colors, has margins; return False if it fails."""
     items = [item for item in layout.items if item.salient]
     count = len(items)
     below = cv2.cvtColor(lch_to_bgr(background)[None] / np.float32(255), cv2.COLOR_BGR2Lab)[0]
@@ -221,8 +212,8 @@ def _colour(
     place = np.array([[item.x, item.y] for item in items])
     share = np.array([TEXTURES[item.kind] for item in items])[:, None]
     for _ in range(12):
-        colours = _vivid_colours(rng, count, background, options.strength)
-        mean = 0.97 * (colours[:, 0] + share * (colours[:, 1] - colours[:, 0]))
+        colors = _vivid_colors(rng, count, background, options.strength)
+        mean = 0.97 * (colors[:, 0] + share * (colors[:, 1] - colors[:, 0]))
         lab = cv2.cvtColor((mean[None] / 255).astype(np.float32), cv2.COLOR_BGR2Lab)[0]
         look = np.concatenate([lab, np.full((count, 1), 9.0)], axis=1)
         look = np.concatenate([look, np.repeat(around[None], len(layout.items) - count, axis=0)])
@@ -237,14 +228,14 @@ def _colour(
         ordered = np.sort(salience(cues, weights)[:count])[::-1]
         gap = float(np.min(ordered[:-1] - ordered[1:], initial=1.0))
         if gap >= 0.8 * options.margin and ordered[-1] > SALIENT_FROM + options.gap:
-            for item, pair in zip(items, colours, strict=True):
-                item.colours = pair
+            for item, pair in zip(items, colors, strict=True):
+                item.colors = pair
             return True
     return False
 
 
 def _develop(rng: np.random.Generator, canvas: np.ndarray, options: SceneOptions) -> np.ndarray:
-    """Lens and sensor: vignette, blur, noise; float picture to uint8."""
+    """Apply vignette, blur and noise; return the float image as uint8."""
     height, width = canvas.shape[:2]
     y, x = np.linspace(-1, 1, height, dtype=np.float32), np.linspace(-1, 1, width, dtype=np.float32)
     falloff = np.float32(rng.uniform(0, 0.14))
@@ -258,16 +249,15 @@ def _develop(rng: np.random.Generator, canvas: np.ndarray, options: SceneOptions
 
 
 def _decidable(cues: Cues, meant: np.ndarray, options: SceneOptions, weights: RuleWeights | None) -> bool:
-    """Whether the ranking of a scene leaves no doubt."""
+    """Return whether contrast, threshold and ranking of a scene keep the margins of the options."""
     scores = salience(cues, weights)
-    if (cues.contrast[meant] < SEEN_FROM + _CLEAR).any():
-        return False
-    if (scores[meant] < SALIENT_FROM + options.gap).any() or (
-        scores[~meant] > SALIENT_FROM - options.gap
-    ).any():
-        return False
     ordered = np.sort(scores[meant])[::-1]
-    return bool((ordered[:-1] - ordered[1:] >= options.margin).all())
+    return bool(
+        (cues.contrast[meant] >= SEEN_FROM + _CLEAR).all()
+        and (scores[meant] >= SALIENT_FROM + options.gap).all()
+        and (scores[~meant] <= SALIENT_FROM - options.gap).all()
+        and (ordered[:-1] - ordered[1:] >= options.margin).all()
+    )
 
 
 def _finish(
@@ -277,16 +267,16 @@ def _finish(
     options: SceneOptions,
     weights: RuleWeights | None,
 ) -> Scene | None:
-    """Encode a scene and judge it again as its files hold it; None if that leaves a doubt."""
+    """Encode a scene and measure it again as its files hold it; return None if a margin is lost."""
     done, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
     decoded = cv2.imdecode(data, cv2.IMREAD_COLOR) if done else None
     if decoded is None:
-        raise RuntimeError("a picture could not be encoded")
+        raise RuntimeError("an image could not be encoded")
     polygons = [
         [[round(number, 2) for number in polygon] for polygon in mask_to_polygons(mask, _TOLERANCE)]
         for mask in masks
     ]
-    drawn = np.stack([polygons_to_mask(parts, *image.shape[:2]) for parts in polygons])
+    drawn = np.stack([segmentation_mask(parts, *image.shape[:2]) for parts in polygons])
     cues = measure_cues(decoded, drawn)
     if not _decidable(cues, meant, options, weights):
         return None
@@ -301,7 +291,7 @@ def draw_scene(
     options: SceneOptions | None = None,
     weights: RuleWeights | None = None,
 ) -> Scene:
-    """Draw the scene of a seed: the same for the same arguments, whatever was drawn before.
+    """Draw the scene of a seed; the same arguments always give the same scene.
 
     Args:
         seed: integers of at least 0, such as (seed, split, index).
@@ -310,11 +300,11 @@ def draw_scene(
         weights: of the ranking rule.
 
     Raises:
-        ValueError: the picture is too small.
-        RuntimeError: no decidable scene was found (margins too wide for the weights).
+        ValueError: the size is too small.
+        RuntimeError: no scene with the margins was found (they are too wide for the weights).
     """
     if min(height, width) < 48:
-        raise ValueError(f"size: found {height}x{width}, expected at least 48 pixels a side")
+        raise ValueError(f"size: expected at least 48 pixels per side, found {height}x{width}")
     options = options or SceneOptions()
     rng = np.random.default_rng([*seed, 0])
     salient = 1 + int(rng.choice(len(options.counts), p=options.counts))
@@ -327,7 +317,7 @@ def draw_scene(
         wanted = max(1, salient - attempt // 40)
         layout = _arrange(rng, (height, width), wanted, min(others, MAX_OBJECTS - wanted), options.overlap)
         meant = np.array([item.salient for item in layout.items], dtype=bool)
-        if meant.sum() < wanted or not _colour(rng, layout, background, options, weights):
+        if meant.sum() < wanted or not _color(rng, layout, background, options, weights):
             continue
         canvas = empty.copy()
         for item in layout.items:
@@ -342,4 +332,6 @@ def draw_scene(
             scene = _finish(image, masks[order], meant[order], options, weights)
             if scene is not None:
                 return scene
-    raise RuntimeError(f"seed {list(seed)}: no scene of {height}x{width} with a decidable ranking found")
+    raise RuntimeError(
+        f"seed {list(seed)}: expected a scene of {height}x{width} with clear ranks, found none"
+    )

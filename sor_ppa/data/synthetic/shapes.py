@@ -11,8 +11,6 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-__all__ = ["SHAPES", "Shape", "draw_shape", "random_shape"]
-
 Shape = list[tuple[bool, np.ndarray]]
 _Rng = np.random.Generator
 _STEPS = np.linspace(0, 2 * np.pi, 64, endpoint=False)
@@ -250,13 +248,13 @@ def draw_shape(shape: Shape, radius: float) -> tuple[np.ndarray, float]:
         radius: pixels that the unit has.
 
     Returns:
-        (S, S) uint8 coverage (255 inside, antialiased) and the pixel coordinate of the centre in it.
+        (S, S) uint8 coverage (255 inside, antialiased) and the pixel coordinate of the center in it.
     """
     reach = max(float(np.abs(points).max()) for adds, points in shape if adds)
-    centre = float(np.ceil(radius * reach)) + 2.0
-    size = int(2 * centre)
+    center = float(np.ceil(radius * reach)) + 2.0
+    size = int(2 * center)
     canvas = np.zeros((size, size), np.uint8)
     for adds, points in shape:
-        corners = np.round((points * radius + centre - 0.5) * 16).astype(np.int32)
+        corners = np.round((points * radius + center - 0.5) * 16).astype(np.int32)
         cv2.fillPoly(canvas, [corners], 255 if adds else 0, cv2.LINE_AA, 4)
-    return canvas, centre
+    return canvas, center

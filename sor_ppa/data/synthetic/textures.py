@@ -1,30 +1,22 @@
-"""Colours, textures and backgrounds of the synthetic benchmark. All pictures are float32 BGR, 0 to 255."""
+"""Colors, textures and backgrounds of the synthetic benchmark. All images are float32 BGR, 0 to 255."""
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
 
-__all__ = ["TEXTURES", "lch_to_bgr", "paint_background", "smooth_noise", "texture"]
-
 _Rng = np.random.Generator
 
 
 def lch_to_bgr(lch: np.ndarray) -> np.ndarray:
-    """CIE LCh (N, 3) (lightness 0-100, chroma, hue in radians) to BGR (N, 3), 0 to 255, clipped."""
+    """Return BGR (N, 3), 0 to 255, clipped, of CIE LCh (N, 3): lightness 0-100, chroma, hue in radians."""
     lch = np.asarray(lch, dtype=np.float32).reshape(-1, 3)
     lab = np.stack([lch[:, 0], lch[:, 1] * np.cos(lch[:, 2]), lch[:, 1] * np.sin(lch[:, 2])], axis=1)
     return cv2.cvtColor(lab[None].astype(np.float32), cv2.COLOR_Lab2BGR)[0].clip(0, 1) * np.float32(255)
 
 
 def smooth_noise(rng: _Rng, height: int, width: int, cells: float) -> np.ndarray:
-    """Smooth noise in about -1 to 1.
-
-    Args:
-        rng: generator.
-        height, width: size in pixels.
-        cells: number of cells along the longer side.
-    """
+    """Return smooth noise (height, width) in about -1 to 1 with ``cells`` cells along the longer side."""
     scale = cells / max(height, width)
     shape = (max(2, round(height * scale)), max(2, round(width * scale)))
     grid = rng.uniform(-1, 1, shape).astype(np.float32)
@@ -36,7 +28,7 @@ def _soft_step(x: np.ndarray, sharpness: float) -> np.ndarray:
 
 
 def _pattern(kind: str, rng: _Rng, u: np.ndarray, v: np.ndarray, radius: float) -> np.ndarray:
-    """Share (H, W) of the second colour at object coordinates u, v (unit = object's radius)."""
+    """Return the share (H, W) of the second color at object coordinates u, v (unit = object's radius)."""
     height, width = u.shape
     turn = rng.uniform(0, np.pi)
     a, b = np.cos(turn) * u + np.sin(turn) * v, np.cos(turn) * v - np.sin(turn) * u
@@ -61,9 +53,8 @@ def _pattern(kind: str, rng: _Rng, u: np.ndarray, v: np.ndarray, radius: float) 
     if kind == "rings":
         distance = np.sqrt((u - rng.uniform(-0.4, 0.4)) ** 2 + (v - rng.uniform(-0.4, 0.4)) ** 2)
         return 0.8 * _soft_step(np.cos(2 * np.pi * waves * distance) - 0.2, sharp)
-    if kind == "gradient":
-        return np.clip(0.5 + 0.5 * a, 0, 1) * 0.9
-    raise ValueError(f"texture: found {kind!r}, expected one of {', '.join(TEXTURES)}")
+    assert kind == "gradient", kind
+    return np.clip(0.5 + 0.5 * a, 0, 1) * 0.9
 
 
 TEXTURES = {
@@ -77,32 +68,29 @@ TEXTURES = {
     "rings": 0.35,
     "gradient": 0.45,
 }
-"""Kind of texture -> share of the second colour in its mean."""
+"""Kind of texture -> share of the second color in its mean."""
 
 
 def texture(
-    kind: str, rng: _Rng, u: np.ndarray, v: np.ndarray, radius: float, colours: np.ndarray
+    kind: str, rng: _Rng, u: np.ndarray, v: np.ndarray, radius: float, colors: np.ndarray
 ) -> np.ndarray:
-    """A textured surface.
+    """Return a textured surface (H, W, 3), float32.
 
     Args:
         kind: one of ``TEXTURES``.
         rng: generator.
         u, v: (H, W) object coordinates, 1 at the object's radius.
         radius: the object's radius in pixels.
-        colours: (2, 3) BGR.
-
-    Returns:
-        (H, W, 3) float32.
+        colors: (2, 3) BGR.
     """
     share = _pattern(kind, rng, u, v, radius).astype(np.float32)[..., None]
     grain = 1 + 0.05 * smooth_noise(rng, u.shape[0], u.shape[1], max(8.0, radius / 2))[..., None]
-    first, second = colours.astype(np.float32)
+    first, second = colors.astype(np.float32)
     return (first + share * (second - first)) * grain
 
 
 def _base_layer(rng: _Rng, height: int, width: int) -> np.ndarray:
-    """Blend (H, W) in 0 to 1 between two background colours."""
+    """Return the blend (H, W) in 0 to 1 between two background colors."""
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     x, y = x / width - 0.5, y / height - 0.5
     kind = int(rng.integers(6))
@@ -128,15 +116,12 @@ def _base_layer(rng: _Rng, height: int, width: int) -> np.ndarray:
 
 
 def paint_background(rng: _Rng, height: int, width: int, clutter: float) -> tuple[np.ndarray, np.ndarray]:
-    """A cluttered background.
+    """Return a background (H, W, 3), float32, and its mean color in LCh (3,).
 
     Args:
         rng: generator.
         height, width: size in pixels.
         clutter: 0 (calm) to 1 (busy).
-
-    Returns:
-        (H, W, 3) float32 picture and its mean colour in LCh (3,).
     """
     mean = np.array([rng.uniform(35, 78), rng.uniform(2, 24), rng.uniform(0, 2 * np.pi)])
     step = rng.uniform(8, 16) * rng.choice([-1, 1]), rng.uniform(-4, 8), rng.uniform(-0.5, 0.5)
@@ -150,17 +135,17 @@ def paint_background(rng: _Rng, height: int, width: int, clutter: float) -> tupl
     unit = min(height, width)
     tones = np.stack([mean + (mean - other) * rng.uniform(-1.2, 0.6) for _ in range(4)])
     tones[:, 1] = tones[:, 1].clip(0)
-    colours = lch_to_bgr(tones)
+    colors = lch_to_bgr(tones)
     overlay = picture.copy()
     for _ in range(pieces):
-        centre = rng.uniform(0, 1, 2) * (width, height)
+        center = rng.uniform(0, 1, 2) * (width, height)
         count = int(rng.integers(3, 9))
         angle = np.sort(rng.uniform(0, 2 * np.pi, count))
         radius = unit * rng.uniform(0.02, 0.11) * (0.6 + 0.8 * rng.random(count))
-        points = centre + radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
-        colour = colours[int(rng.integers(4))] * rng.uniform(0.9, 1.1)
+        points = center + radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+        color = colors[int(rng.integers(4))] * rng.uniform(0.9, 1.1)
         corners = np.round(points * 16).astype(np.int32)
-        cv2.fillPoly(overlay, [corners], colour.tolist(), cv2.LINE_AA, 4)
+        cv2.fillPoly(overlay, [corners], color.tolist(), cv2.LINE_AA, 4)
     if pieces:
         picture += 0.55 * (overlay - picture)
     grain = smooth_noise(rng, height, width, max(height, width) / 3)[..., None]

@@ -1,4 +1,4 @@
-"""Training on a part of the labels."""
+"""The training loader for all or a fraction of the labeled images."""
 
 from __future__ import annotations
 
@@ -9,31 +9,25 @@ from typing import Any, TypeVar
 from detectron2.config import CfgNode
 from detectron2.data import build_detection_train_loader, get_detection_dataset_dicts
 
-__all__ = ["evenly", "train_loader"]
-
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 
 def evenly(items: Sequence[T], fraction: float) -> list[T]:
-    """Every n-th item, so that a part of the whole remains; always the same one.
+    """Return a fraction of the items, evenly spaced, at least one; always the same ones.
 
     Args:
         items: in a fixed order.
-        fraction: of them that stay, in (0, 1]; at least one does.
-
-    Raises:
-        ValueError: the fraction is out of range.
+        fraction: in (0, 1].
     """
-    if not 0 < fraction <= 1:
-        raise ValueError(f"DATASETS.TRAIN_FRACTION: found {fraction}, expected a value in (0, 1]")
+    assert 0 < fraction <= 1, fraction
     count = min(len(items), max(1, round(len(items) * fraction)))
     return [items[i * len(items) // count] for i in range(count)]
 
 
 def train_loader(cfg: CfgNode, mapper: Any) -> Any:
-    """detectron2's training loader on ``DATASETS.TRAIN_FRACTION`` of the images of ``DATASETS.TRAIN``."""
+    """Return detectron2's training loader for ``DATASETS.TRAIN_FRACTION`` of ``DATASETS.TRAIN``."""
     fraction = float(cfg.DATASETS.TRAIN_FRACTION)
     if fraction == 1:
         return build_detection_train_loader(cfg, mapper=mapper)
@@ -41,5 +35,5 @@ def train_loader(cfg: CfgNode, mapper: Any) -> Any:
         cfg.DATASETS.TRAIN, filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
     )
     part = evenly(records, fraction)
-    _log.info("Training on %d of %d images (DATASETS.TRAIN_FRACTION)", len(part), len(records))
+    logger.info("Training on %d of %d images (DATASETS.TRAIN_FRACTION)", len(part), len(records))
     return build_detection_train_loader(cfg, mapper=mapper, dataset=part)

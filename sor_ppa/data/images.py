@@ -1,0 +1,76 @@
+"""Find images and read their sizes without decoding them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+from typing import TypeVar
+
+from PIL import Image
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".webp", ".tif", ".tiff")
+_ORIENTATION = 0x0112  # EXIF tag; 5 to 8 swap the sides
+
+
+def in_threads(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> list[_Result]:
+    """Apply a function that waits for the disk to many items, in parallel and in order."""
+    with ThreadPool(min(16, 4 * (os.cpu_count() or 1))) as pool:
+        return pool.map(function, items)
+
+
+def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Return the (height, width) of an image in pixels from its header.
+
+    EXIF orientation is applied, as detectron2's ``read_image`` does, except where a PNG file holds it
+    after the pixels.
+
+    Raises:
+        OSError: the file cannot be opened or is not an image.
+    """
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            try:  # the method of the base class, because that of PNG files decodes the image
+                orientation = Image.Image.getexif(image).get(_ORIENTATION)
+            except Exception:  # detectron2 ignores EXIF that cannot be read
+                orientation = None
+    except OSError:
+        raise
+    except Exception as error:  # Pillow raises many kinds on broken files
+        raise OSError(f"{type(error).__name__}: {error}") from None
+    return (width, height) if orientation in (5, 6, 7, 8) else (height, width)
+
+
+def image_sizes(paths: Iterable[str | os.PathLike[str]]) -> list[tuple[int, int] | OSError]:
+    """Return (height, width) of each image, or the error that reading its header raised."""
+
+    def size_or_error(path: str | os.PathLike[str]) -> tuple[int, int] | OSError:
+        try:
+            return image_size(path)
+        except OSError as error:
+            return error
+
+    return in_threads(size_or_error, paths)
+
+
+def image_finder(folder: Path) -> Callable[[str], str]:
+    """Return a function from the name that annotations give an image to its path in a folder.
+
+    Annotations of ASSR and SeqRank leave out the suffix ``.jpg``. If there is no such file, ``.JPG``,
+    ``.jpeg``, ``.JPEG``, ``.png``, ``.PNG`` and the name itself are tried.
+
+    Args:
+        folder: of the images; it may be absent.
+    """
+    present = set(os.listdir(folder)) if folder.is_dir() else set()
+
+    def find(name: str) -> str:
+        candidates = [f"{name}{end}" for end in (".jpg", "", ".JPG", ".jpeg", ".JPEG", ".png", ".PNG")]
+        return os.path.join(folder, next((file for file in candidates if file in present), candidates[0]))
+
+    return find

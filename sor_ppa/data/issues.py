@@ -1,0 +1,109 @@
+"""Issues of a dataset: the first one raises when reading, all are collected when checking."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+
+class DatasetError(ValueError):
+    """A dataset cannot be used; the message is one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Issue:
+    """One thing wrong with a dataset.
+
+    Attributes:
+        kind: short class of the issue, such as ``missing-image``.
+        file, record, field: where it is ("" for a whole file or record).
+        detail: what was expected and what was found.
+        serious: False for something unusual that can be used as it is.
+    """
+
+    kind: str
+    file: str
+    record: str = ""
+    field: str = ""
+    detail: str = ""
+    serious: bool = True
+
+    def __str__(self) -> str:
+        record = f": record {self.record}" if self.record else ""
+        field = f": field {self.field}" if self.field else ""
+        return f"{self.file}{record}{field}: {self.detail}"
+
+
+class IssueLog:
+    """Decides what happens to the issues that a reader finds.
+
+    Args:
+        collect: keep every issue and go on; otherwise the first one that prevents the use of the
+            dataset raises, and parts that are left out are logged.
+    """
+
+    def __init__(self, collect: bool = False) -> None:
+        self.collect = collect
+        self.issues: list[Issue] = []
+        self._left_out: dict[str, list[Issue]] = {}
+
+    def at(self, file: str | Path, record: str = "") -> Place:
+        """Return the place of a file's record, on which issues are reported."""
+        return Place(str(file), record, self)
+
+    def log_left_out(self) -> None:
+        """Log one warning for each kind of part that was left out."""
+        for kind, (first, *others) in self._left_out.items():
+            more = f" (and {len(others)} more like it)" if others else ""
+            logger.warning("%s: %s%s", kind, first, more)
+        self._left_out.clear()
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A record of a file; its methods report issues there."""
+
+    file: str
+    record: str
+    log: IssueLog
+
+    def fault(self, kind: str, field: str, detail: str) -> None:
+        """Report an issue that prevents the use of the dataset.
+
+        Raises:
+            DatasetError: unless issues are collected.
+        """
+        issue = Issue(kind, self.file, self.record, field, detail)
+        if not self.log.collect:
+            raise DatasetError(str(issue))
+        self.log.issues.append(issue)
+
+    def left_out(self, kind: str, field: str, detail: str) -> None:
+        """Report an object or a part of a mask that is left out; reading goes on."""
+        issue = Issue(kind, self.file, self.record, field, detail)
+        if self.log.collect:
+            self.log.issues.append(issue)
+        else:
+            self.log._left_out.setdefault(kind, []).append(issue)
+
+    def note(self, kind: str, field: str, detail: str) -> None:
+        """Report something unusual that can be used; dropped unless issues are collected."""
+        if self.log.collect:
+            self.log.issues.append(Issue(kind, self.file, self.record, field, detail, serious=False))
+
+
+def expected(what: str, found: object) -> str:
+    """Return "expected ..., found ..." with the value on one short line."""
+    return f"expected {what}, found {shown(found)}"
+
+
+def shown(value: object, limit: int = 60) -> str:
+    """Return a value on one short line, for messages."""
+    try:
+        text = repr(value)
+    except (RecursionError, ValueError):  # deeply nested lists; integers of thousands of digits
+        text = f"an unprintable {type(value).__name__}"
+    return text if len(text) <= limit else text[: limit - 3] + "..."
