@@ -101,13 +101,13 @@ class RankedImage:
         """The grey map of the ranked objects, as the literature paints it.
 
         Args:
-            painter: a rule of ``sor_ppa.evaluation.PAINTERS``; "assr" gives the five most
+            painter: a rule of ``visualization.rank_maps.PAINTERS``; "assr" gives the five most
                 salient objects 255, 229, 204, 178 and 153.
 
         Returns:
             (H, W) uint8, 0 = background.
         """
-        from .evaluation import paint
+        from .visualization.rank_maps import paint
 
         ranks = self.ranks
         ranked = ranks > 0

@@ -10,7 +10,7 @@ import numpy as np
 
 from sor_ppa.evaluation import paint
 from sor_ppa.evaluation.__main__ import main
-from sor_ppa.evaluation.ground_truth import encode_masks
+from sor_ppa.evaluation.segmentations import encode_masks
 
 from .cases import cases
 

@@ -9,8 +9,9 @@ import math
 import numpy as np
 import pytest
 
-from sor_ppa.evaluation.coco_ap import NAMES, coco_ap
-from sor_ppa.evaluation.ground_truth import ImageTruth, encode_masks
+from sor_ppa.evaluation.coco_ap import NAMES, CocoAP
+from sor_ppa.evaluation.ground_truth import ImageTruth
+from sor_ppa.evaluation.segmentations import encode_masks
 
 from .cases import blobs
 
@@ -55,7 +56,7 @@ def test_it_equals_pycocotools(iou_type):
 
     scenes = [scene(seed, seed) for seed in range(6)]
     truths = [truth for truth, _ in scenes]
-    ours = coco_ap(truths, {truth.image_id: found for truth, found in scenes}, iou_type)
+    ours = CocoAP(truths)({truth.image_id: found for truth, found in scenes}, iou_type)
     annotations, results = [], []
     for truth, found in scenes:
         for rle, crowd, box in zip(truth.rles, truth.crowd, truth.boxes, strict=True):
@@ -96,13 +97,13 @@ def test_it_equals_pycocotools(iou_type):
 def test_image_ids_may_be_text():
     truth, found = scene(0, "a")
     number, same = scene(0, 0)
-    assert coco_ap([truth], {"a": found}, "segm") == pytest.approx(
-        coco_ap([number], {0: same}, "segm"), nan_ok=True
+    assert CocoAP([truth])({"a": found}, "segm") == pytest.approx(
+        CocoAP([number])({0: same}, "segm"), nan_ok=True
     )
 
 
 def test_no_detections_is_zero_and_no_objects_is_undefined():
     truth, found = scene(0, 0)
-    assert coco_ap([truth], {}, "bbox")["AP"] == 0
+    assert CocoAP([truth])({}, "bbox")["AP"] == 0
     nothing = ImageTruth(0, "", *SIZE, (), np.zeros(0, int), np.zeros(0, bool), np.zeros((0, 4)))
-    assert math.isnan(coco_ap([nothing], {0: found}, "bbox")["AP"])
+    assert math.isnan(CocoAP([nothing])({0: found}, "bbox")["AP"])

@@ -11,7 +11,7 @@ from detectron2.data import DatasetCatalog
 
 from sor_ppa.evaluation import RankingScorer, paint
 from sor_ppa.evaluation.__main__ import main
-from sor_ppa.evaluation.ground_truth import encode_masks
+from sor_ppa.evaluation.segmentations import encode_masks
 
 from .cases import cases, reference
 from .command_files import IDS, edit, result, run

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sor_ppa.evaluation.__main__ import main
-from sor_ppa.evaluation.ground_truth import encode_masks
+from sor_ppa.evaluation.segmentations import encode_masks
 
 from .command_files import edit, result, run
 
@@ -28,7 +28,7 @@ def deep_map(files):
     cv2.imwrite(str(files / "maps" / "c000.png"), np.zeros((96, 128), np.uint16))
 
 
-def colour_map(files):
+def color_map(files):
     cv2.imwrite(str(files / "maps" / "c000.png"), np.tile(np.uint8([1, 2, 3]), (96, 128, 1)))
 
 
@@ -74,7 +74,7 @@ def drop_instances(files):
         (break_map, "maps", "unreadable prediction", 6, "c000.png: expected a readable PNG, found 13 bytes"),
         (empty_map, "maps", "unreadable prediction", 6, "c000.png: expected a readable PNG, found 0 bytes"),
         (deep_map, "maps", "unreadable prediction", 6, "c000.png: expected 8 bits a pixel, found uint16"),
-        (colour_map, "maps", "unreadable prediction", 6, "c000.png: expected grey levels, found colours"),
+        (color_map, "maps", "unreadable prediction", 6, "c000.png: expected gray levels, found colors"),
         (
             shrink_map,
             "maps",
@@ -82,8 +82,8 @@ def drop_instances(files):
             6,
             "expected the size of a/c000.jpg, 96 x 128 (height x width), found 4 x 5",
         ),
-        (remove_map, "maps", "missing prediction", 6, "a/c000.jpg: no map c000.png"),
-        (add_map, "maps", "extra prediction", 7, "other.png: no image of that name"),
+        (remove_map, "maps", "missing prediction", 6, "a/c000.jpg: no prediction in"),
+        (add_map, "maps", "extra prediction", 7, "image 'other' is not in the ground truth"),
         (tie, "pred.json", "tied ranks", 7, "a/c000.jpg: predicted ranks tie (2 x 1)"),
         (unknown_image, "pred.json", "extra prediction", 7, "image 77 is not in the ground truth"),
         (resize_mask, "pred.json", "wrong size", 6, "pred.json: [0]: expected the size of a/c000.jpg"),
@@ -94,7 +94,7 @@ def drop_instances(files):
             6,
             "[0]: segmentation: expected polygons of at least 3",
         ),
-        (drop_instances, "pred.json", "missing prediction", 7, "a/c000.jpg: no instance in"),
+        (drop_instances, "pred.json", "missing prediction", 7, "a/c000.jpg: no prediction in"),
     ],
 )
 def test_a_problem_is_one_line_counted_and_fails_only_strictly(
@@ -194,7 +194,10 @@ def test_a_malformed_prediction_file_is_refused_in_one_line(files, capsys, conte
         ),
         (lambda c: c["annotations"][0].update(gt_rank=0.5), "annotations[0]: gt_rank: expected an integer"),
         (lambda c: c.pop("images"), "expected COCO (images, annotations) or a list of images"),
-        (lambda c: c["images"][1].update(file_name="b/c000.png"), "expected one image named c000"),
+        (
+            lambda c: c["images"][1].update(file_name="b/c000.png"),
+            "expected 'c000' to name one image, found two",
+        ),
     ],
 )
 def test_malformed_ground_truth_is_refused_in_one_line(files, capsys, change, message):
@@ -294,7 +297,7 @@ def test_wild_polygons_are_a_problem_and_no_crash(files, point):
 
 def test_an_unknown_data_set_is_refused_with_the_known_ones(files, capsys):
     assert main([str(files / "maps"), "no_such_data_set", "--quiet"]) == 2
-    assert "expected a JSON file or a registered data set (" in capsys.readouterr().err
+    assert "expected a JSON file or a registered dataset (" in capsys.readouterr().err
 
 
 def test_a_folder_without_maps_is_refused(files, capsys):

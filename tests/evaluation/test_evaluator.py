@@ -199,7 +199,7 @@ def test_the_log_names_the_worst_images_and_the_chance_level(caplog):
 
 
 def test_an_image_of_another_data_set_is_refused():
-    with pytest.raises(ValueError, match="image_id: expected one of data set 'evaluator_scenes', found 99"):
+    with pytest.raises(ValueError, match="image_id: expected one of dataset 'evaluator_scenes', found 99"):
         evaluate(records=[{**dataset()[0], "image_id": 99}])
 
 

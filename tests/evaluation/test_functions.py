@@ -135,7 +135,7 @@ def test_a_shared_prediction_goes_to_the_more_salient_of_equal_objects():
 
 
 def test_confidence_variants_need_confidences():
-    with pytest.raises(ValueError, match="pred_confidences: needed by"):
+    with pytest.raises(ValueError, match="pred_confidences: expected for"):
         sa_sor(THREE, RANKS, THREE, [1, 2, 3], variant="irsr_conf0.6")
 
 
@@ -173,7 +173,7 @@ def test_confidence_variants_need_confidences():
         ((THREE, RANKS, THREE, [1, 2, np.inf]), "pred_scores: expected finite numbers"),
         ((THREE, RANKS, THREE, [[1, 2, 3]]), "pred_scores: expected 3 numbers"),
         ((THREE, RANKS, THREE, ["a", "b", "c"]), "pred_scores: expected numbers"),
-        (([], [], [], []), "at least one needs the shape"),
+        (([], [], [], []), "expected at least one of shape"),
         ((THREE[:, :0], RANKS, THREE[:, :0], [1, 2, 3]), "gt_masks: expected masks with pixels"),
     ],
 )

@@ -1,13 +1,22 @@
-"""Painters as public functions."""
+"""Painting of rank maps."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from sor_ppa.evaluation import PAINTERS, area, assr, assr_ijcv, gt10, gtn, paint, qagnet10, qagnet_n
-
-from .cases import boxes
+from sor_ppa.visualization.rank_maps import (
+    PAINTERS,
+    area,
+    assr,
+    assr_ijcv,
+    gt10,
+    gtn,
+    paint,
+    qagnet10,
+    qagnet_n,
+)
+from tests.evaluation.cases import boxes
 
 FUNCTIONS = {
     "assr": assr,
