@@ -21,17 +21,13 @@ JSON list of instances in COCO's result format:
   rank        1 = most salient, null = not ranked; if no entry has it, rank_score is used
   rank_score  any number, higher = more salient
   score       detection confidence, used only by the variants with a confidence threshold
-In {"images": [{"id": ...}, ...], "annotations": [instances]}, the images without an instance have no
-objects. In a list, an image without an instance counts as a missing prediction.
-GROUND_TRUTH is the name of a registered ranking or saliency dataset, or a JSON file: COCO whose
-annotations have "rank" (or "attributes": {"rank": ...}), 1 = most salient, null = not ranked; or
-"gt_rank", higher = more salient; or a list of detectron2 dataset dicts. A saliency dataset takes maps
-and --metrics sod.
+GROUND_TRUTH is the name of a registered ranking or saliency dataset (the latter takes maps and --metrics
+sod), or a JSON file in COCO's format whose annotations have "rank", 1 = most salient, null = not ranked.
+docs/metrics.md describes both in full and defines every variant; --list prints the rules.
 """
 _EPILOG = """\
 Exit status: 0; 1 if nothing could be scored, if more than half of the images have no prediction, or with
---strict if there was any problem; 2 for unusable input. docs/metrics.md defines every variant; --list
-prints the rules.
+--strict if there was any problem; 2 for unusable input.
 """
 
 

@@ -274,8 +274,12 @@ def _instance_image(task: Task, truth: ImageTruth, problems: list[Problem]) -> I
     scores = np.array(instances.scores, np.float64)
     if len(np.unique(scores)) < len(scores):
         problems.append(("tied ranks", f"{truth.name}: predicted ranks tie {_ties(scores)}"))
-    confidences = np.array(instances.confidences)
-    return ImageScores.from_rles(truth.ranked_rles, truth.dense_ranks, rles, scores, truth.size, confidences)
+    gt, confidences = truth.ranked_rles, np.array(instances.confidences)
+    image = ImageScores.from_rles(gt, truth.dense_ranks, rles, scores, truth.size, confidences)
+    image.gt_labels = truth.ranks[truth.ranks >= 0]
+    if None not in instances.labels:
+        image.labels = np.array(instances.labels, np.int64)
+    return image
 
 
 def _check_size(what: str, image: str, size: tuple[Any, ...], expected: tuple[int, int]) -> None:

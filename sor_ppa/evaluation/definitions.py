@@ -86,7 +86,7 @@ METRICS: dict[str, Metric] = {
         "SOR",
         "assr@assr",
         "Spearman's correlation of ranks (average ranks for ties), mapped to [0, 1] by (x + 1) / 2. Measures "
-        "whether the painted objects are in the right order; missed objects and false positives matter little.",
+        "whether the painted objects are in the right order; missed and false ones matter little.",
     ),
     "mae": Metric(
         "MAE",
@@ -99,7 +99,7 @@ METRICS: dict[str, Metric] = {
         "IoU", "seqrank", "IoU of the union of predictions with the union of objects, without ranks."
     ),
     "ndcg": Metric(
-        "nDCG", "ijcv_lin@assr_ijcv", "Normalized discounted cumulative gain of at most five objects."
+        "nDCG", "ijcv_lin@assr_ijcv", "Normalized discounted cumulative gain of up to five objects."
     ),
 }
 
@@ -177,7 +177,7 @@ _TABLE: dict[str, tuple[Rule, ...]] = {
     "sor": (
         _assr,
         _like(_assr, "ocor", "OCOR (CVPR 2022)", maps=("assr",)),
-        _like(_assr, "ppa", "PPA (ICCV 2021), sor_eval.py", maps=("area", "assr")),
+        _like(_assr, "ppa", "PPA (ICCV 2021), sor_eval.py", maps=("area", "assr", "ppa")),
         _like(_assr, "qagnet", f"{_QAGNET}, rankevaluation/sor_eval.py", maps=("qagnet10",)),
         _like(
             _assr,
@@ -211,6 +211,7 @@ _TABLE: dict[str, tuple[Rule, ...]] = {
     "mae": (
         _gray,
         _like(_gray, "sr_old", _SR_OLD, maps=("assr", "qagnet_n")),
+        _like(_gray, "ppa", "PPA (ICCV 2021), as its training program reports it", maps=("ppa",)),
         _binary,
         _like(
             _binary,

@@ -85,7 +85,12 @@ class SOREvaluator(DatasetEvaluator):
         self._rank_field = rank_field
         self._seed = seed
         self._scorer = RankingScorer(metrics, variants)
-        shuffled = [f"{m}:{n}" for m, names in self._scorer.names().items() if m in _SHUFFLED for n in names]
+        shuffled = [
+            f"{metric}:{name}"
+            for metric in _SHUFFLED
+            for name, variant in self._scorer.variants.get(metric, {}).items()
+            if variant.painter != "ppa"  # slow to draw
+        ]
         self._shuffled = RankingScorer(shuffled)
         self._dicts: dict[Identity, Mapping[str, Any]] = {}
         self._records: dict[Identity, dict[str, Any]] = {}
@@ -143,6 +148,9 @@ class SOREvaluator(DatasetEvaluator):
             truth.size,
             np.asarray(instances.scores, dtype=np.float64)[ranked],
         )
+        image.gt_labels = truth.ranks[truth.ranks >= 0]
+        if instances.has("pred_ranks"):
+            image.labels = np.asarray(instances.pred_ranks)[ranked]
         return {
             "image_id": truth.image_id,
             "name": truth.name,
@@ -169,7 +177,7 @@ class SOREvaluator(DatasetEvaluator):
     def _detections(
         self, instances: Any, rles: list[Rle], order: NDArray[np.float64], ranked: NDArray[np.int64]
     ) -> list[dict[str, Any]]:
-        """Return the detections as COCO results, with ``rank`` (1 = most salient) and ``rank_score``."""
+        """Return the detections as COCO results with ranks, of which 1 is the most salient."""
         if not self.iou_types and self._output_dir is None:
             return []
         boxes = np.asarray(instances.pred_boxes.tensor, dtype=np.float64).copy()
@@ -182,12 +190,14 @@ class SOREvaluator(DatasetEvaluator):
         }
         if instances.has("mask_scores"):
             columns["mask_score"] = instances.mask_scores
+        labels = instances.pred_ranks.tolist() if instances.has("pred_ranks") else [None] * len(order)
         numbers = {name: np.asarray(values, np.float64).tolist() for name, values in columns.items()}
         return [
             {
                 "bbox": boxes[index].tolist(),
                 "segmentation": rle,
                 "rank": int(rank[index]) or None,
+                "rank_label": labels[index],
                 **{name: values[index] for name, values in numbers.items()},
             }
             for index, rle in enumerate(rles)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
 
 from numpy.typing import ArrayLike
 
@@ -31,22 +31,7 @@ _DOC = """Return {label} of one image, in [{low}, {high}]. {text}
     """
 
 
-class MetricFunction(Protocol):
-    """A metric of one image."""
-
-    def __call__(
-        self,
-        gt_masks: ArrayLike,
-        gt_ranks: ArrayLike,
-        pred_masks: ArrayLike,
-        pred_scores: ArrayLike,
-        *,
-        pred_confidences: ArrayLike | None = None,
-        variant: str = ...,
-    ) -> Score: ...
-
-
-def _metric_function(name: str) -> MetricFunction:
+def _metric_function(name: str) -> Callable[..., Score]:
     metric = METRICS[name]
 
     def function(

@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..visualization.rank_maps import PAINTERS
+from ..visualization.rank_maps import PAINTERS, paint
 from .inputs import check_gt_ranks, check_map, check_masks, check_scores, check_size, same_size
 from .regions import Regions, draw_regions, regions_of_masks, regions_of_masks_and_map, regions_of_runs
 from .segmentations import Rle, rle_runs
@@ -33,6 +33,8 @@ class ImageScores:
         scores: (P,) higher = more salient.
         confidences: (P,) or None.
         is_map: predictions are one painted map, not instances.
+        labels, gt_labels: (P,) and (G,) ranks as PPA decodes and reads them, with gaps, for the map ``ppa``
+            only; None = ``scores`` and ``gt_ranks``.
     """
 
     regions: Regions
@@ -43,9 +45,12 @@ class ImageScores:
     scores: FloatArray
     confidences: FloatArray | None = None
     is_map: bool = False
+    labels: NDArray | None = None
+    gt_labels: NDArray | None = None
     _soft: NDArray[np.floating] | None = None
     _painted: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
     _inside: dict[str, tuple[NDArray[np.uint8], FloatArray]] = field(default_factory=dict)
+    _maps: dict[str, ImageScores] = field(default_factory=dict)
 
     @classmethod
     def from_masks(
@@ -158,9 +163,24 @@ class ImageScores:
         """Return the same masks with other prediction scores (P,); regions and IoU are shared."""
         assert self.unions is not None  # computes what is shared
         other = copy(self)
-        other.scores, other._painted, other._inside = scores, {}, {}
+        other.scores, other._painted, other._inside, other._maps = scores, {}, {}, {}
         other.__dict__.pop("pred_order", None)
         return other
+
+    def as_map(self, painter: str) -> ImageScores:
+        """Return the same image with the predictions painted into one map, pixel by pixel."""
+        if painter not in self._maps:
+            gt, pred = (
+                np.array([self.regions.image(mask) for mask in masks.T]).reshape(-1, *self.regions.size)
+                for masks in (self.gt, self.strict)
+            )
+            labels = self.scores if self.labels is None else self.labels
+            image = ImageScores.from_map(gt, self.gt_ranks, paint(pred, labels, painter))
+            if self.gt_labels is not None:
+                drawing = PAINTERS["gt10"].drawing(self.gt_labels, image.gt_areas)
+                image._painted["gt10"] = draw_regions(drawing, image.gt)
+            self._maps[painter] = image
+        return self._maps[painter]
 
     @property
     def n_gt(self) -> int:

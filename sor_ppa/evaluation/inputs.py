@@ -65,7 +65,7 @@ def check_masks(masks: ArrayLike, name: str) -> Masks:
 
 def check_size(gt: Masks, pred: Masks) -> tuple[int, int]:
     """Return the common (height, width) of ground truth and predictions."""
-    size = pred.size if gt.size is None else gt.size
+    size = gt.size or pred.size
     if size is None:
         raise ValueError(
             "gt_masks, pred_masks: expected at least one of shape (N, H, W), found two empty lists"

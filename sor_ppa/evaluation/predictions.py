@@ -23,12 +23,14 @@ class ImageInstances:
         segmentations: polygons or RLE, one an instance.
         scores: higher = more salient.
         confidences: detection scores; 1 where the file has none.
+        labels: ranks as PPA decodes them; None where the file has neither label nor rank.
         where: the place of each in the file, for messages.
     """
 
     segmentations: list[Any] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
     confidences: list[float] = field(default_factory=list)
+    labels: list[int | None] = field(default_factory=list)
     where: list[str] = field(default_factory=list)
 
 
@@ -86,7 +88,8 @@ def read_instances(path: Path, rank_by: str = "auto") -> tuple[dict[Identity, Im
         path: a JSON list (or an object with the list under ``annotations`` or ``predictions``, and all
             predicted images under ``images``, as ids or as objects with ``id``) of ``image_id`` (or
             ``file_name``), ``segmentation`` (RLE or polygons), and ``rank`` (1 = most salient, null =
-            not ranked) or ``rank_score`` (higher = more salient), optionally ``score``.
+            not ranked) or ``rank_score`` (higher = more salient), optionally ``score`` and
+            ``rank_label``.
         rank_by: "rank", "rank_score", "score", or "auto": ``rank`` if the file has it, otherwise
             ``rank_score``.
 
@@ -122,6 +125,12 @@ def read_instances(path: Path, rank_by: str = "auto") -> tuple[dict[Identity, Im
         image.segmentations.append(segmentation)
         image.scores.append(score)
         image.confidences.append(number(entry.get("score", 1.0), f"{where}: score"))
+        label = entry.get("rank_label")
+        if label is not None:
+            label = integer(label, f"{where}: rank_label", "an integer or null", -1, 10**9)
+        elif rank_by == "rank":
+            label = max(-1, 5 + int(score))  # the score is -rank
+        image.labels.append(label)
         image.where.append(where)
     return found, rank_by
 

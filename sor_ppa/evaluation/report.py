@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tabulate import tabulate
+
 from ..visualization.rank_maps import PAINTERS
 from .definitions import METRICS, RULES
 from .variants import DEFAULTS, PUBLISHED, Variant, describe
@@ -28,21 +30,16 @@ def table(result: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
     Returns:
         Lines of metric, variant, value, images counted, skipped, counted as 0, and why.
     """
-    rows = [("metric", "variant", "value", "counted", "skipped", "as 0", "why not counted")]
+    rows = []
     for metric, entries in result.items():
         for entry in entries.values():
             value = "-" if entry["value"] is None else f"{entry['value']:.6f}"
             why = "; ".join(f"{reason}: {count}" for reason, count in entry["reasons"].items())
-            counts = (str(entry["counted"]), str(entry["skipped"]), str(entry["nan_as_0"]))
+            counts = (entry["counted"], entry["skipped"], entry["nan_as_0"])
             rows.append((METRICS[metric].label, entry["variant"], value, *counts, why))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    rows.insert(1, tuple("-" * width for width in widths))  # type: ignore[arg-type]
-    lines = []
-    for row in rows:
-        cells = zip(row, widths, strict=True)
-        aligned = [cell.rjust(w) if 2 <= n <= 5 else cell.ljust(w) for n, (cell, w) in enumerate(cells)]
-        lines.append("  ".join(aligned).rstrip())
-    return "\n".join(lines)
+    head = ("metric", "variant", "value", "counted", "skipped", "as 0", "why not counted")
+    sides = ("left", "left", "right", "right", "right", "right", "left")
+    return tabulate(rows, head, tablefmt="simple", disable_numparse=True, colalign=sides if rows else None)
 
 
 def json_ready(value: Any) -> Any:

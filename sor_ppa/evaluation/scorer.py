@@ -133,8 +133,7 @@ class RankingScorer:
     def from_state(cls, state: Mapping[str, Any]) -> RankingScorer:
         """Restore a scorer from its ``state``."""
         scorer = cls(state["metrics"], state["variants"], on_map=state["on_map"])
-        scorer._scores = {
-            metric: {name: [Score(*score) for score in scores] for name, scores in found.items()}
-            for metric, found in state["scores"].items()
-        }
+        for metric, found in scorer._scores.items():
+            for name, values in found.items():
+                values += [Score(*score) for score in state["scores"][metric][name]]
         return scorer

@@ -12,24 +12,10 @@ from numpy.typing import ArrayLike, NDArray
 from .boundary import boundary_accuracy, inner_band
 from .fields import expect
 
+_CURVES = ("f", "e", "iou", "biou", "tiou")
 MEASURES = (
-    "mae",
-    "mse",
-    "s_measure",
-    "weighted_f",
-    "f_adaptive",
-    "f_mean",
-    "f_max",
-    "e_adaptive",
-    "e_mean",
-    "e_max",
-    "iou_mean",
-    "iou_max",
-    "biou_mean",
-    "biou_max",
-    "tiou_mean",
-    "tiou_max",
-    "mba",
+    *("mae", "mse", "s_measure", "weighted_f", "f_adaptive", "e_adaptive", "mba"),
+    *(f"{name}_{kind}" for name in _CURVES for kind in ("mean", "max")),
 )
 _BIOU_REACH, _TIOU_REACH = 0.02, 0.001  # of the image diagonal
 State = dict[str, Any]
@@ -88,10 +74,9 @@ class SODScorer:
         values = {}
         for name in self._states[0]:
             found = [state[name] for state in self._states if state[name] is not None]
-            if name.endswith("_curve"):
+            if name in _CURVES:
                 curve = [math.fsum(column) / len(found) for column in zip(*found, strict=True)]
-                letter = name.removesuffix("_curve")
-                values[f"{letter}_mean"], values[f"{letter}_max"] = float(np.mean(curve)), max(curve)
+                values[f"{name}_mean"], values[f"{name}_max"] = float(np.mean(curve)), max(curve)
             else:
                 values[name] = math.fsum(found) / len(found) if found else math.nan
         return {name: values[name] for name in MEASURES}
@@ -105,16 +90,13 @@ def sod_state(saliency_map: ArrayLike, gt_mask: ArrayLike) -> State:
     with warnings.catch_warnings():
         # it announces a successor of Fmeasure, which gives the same numbers
         warnings.simplefilter("ignore", UserWarning)
-        measures = {
-            "mae": py_sod_metrics.MAE(),
-            "s_measure": py_sod_metrics.Smeasure(),
-            "weighted_f": py_sod_metrics.WeightedFmeasure(),
-            "f": py_sod_metrics.Fmeasure(),
-            "e": py_sod_metrics.Emeasure(),
-        }
-    for measure in measures.values():
+        kinds = ("MAE", "Smeasure", "WeightedFmeasure", "Fmeasure", "Emeasure")
+        measures = [getattr(py_sod_metrics, kind)() for kind in kinds]
+    results: dict[str, Any] = {}
+    for measure in measures:
         measure.step(pred=gray, gt=mask)
-    f, e = measures["f"].get_results()["fm"], measures["e"].get_results()["em"]
+        results |= measure.get_results()
+    f, e = results["fm"], results["em"]
     truth, stretched = mask > 128, gray / 255
     if gray.max() > gray.min():
         stretched = (stretched - stretched.min()) / (stretched.max() - stretched.min())
@@ -123,18 +105,18 @@ def sod_state(saliency_map: ArrayLike, gt_mask: ArrayLike) -> State:
     wide = inner_band(foreground, _BIOU_REACH) > 0
     narrow = inner_band(foreground, _TIOU_REACH) > 0
     return {
-        "mae": float(measures["mae"].get_results()["mae"]),
+        "mae": float(results["mae"]),
         "mse": float(np.mean((stretched - truth) ** 2)),
-        "s_measure": float(measures["s_measure"].get_results()["sm"]),
-        "weighted_f": float(measures["weighted_f"].get_results()["wfm"]),
+        "s_measure": float(results["sm"]),
+        "weighted_f": float(results["wfm"]),
         "f_adaptive": float(f["adp"]),
         "e_adaptive": float(e["adp"]),
         "mba": boundary_accuracy(gray, mask),
-        "f_curve": np.asarray(f["curve"], np.float64).tolist(),
-        "e_curve": np.asarray(e["curve"], np.float64).tolist(),
-        "iou_curve": _iou_curve(levels, truth),
-        "biou_curve": _iou_curve(inner_band(levels, _BIOU_REACH), wide),
-        "tiou_curve": _iou_curve(levels * narrow, narrow),
+        "f": np.asarray(f["curve"], np.float64).tolist(),
+        "e": np.asarray(e["curve"], np.float64).tolist(),
+        "iou": _iou_curve(levels, truth),
+        "biou": _iou_curve(inner_band(levels, _BIOU_REACH), wide),
+        "tiou": _iou_curve(levels * narrow, narrow),
     }
 
 

@@ -25,12 +25,15 @@ DEFAULTS: dict[str, str] = {name: metric.default for name, metric in METRICS.ite
 DEFAULT_METRICS = ("sa_sor", "sor", "mae")
 PUBLISHED: dict[str, tuple[str, ...]] = {
     metric: tuple(
-        name for rule in rules.values() for name in [f"{rule.name}@{m}" for m in rule.maps] or [rule.name]
+        name
+        for rule in rules.values()
+        for name in [f"{rule.name}@{m}" for m in rule.maps] or [rule.name]
+        if not name.endswith("@ppa")
     )
     for metric, rules in RULES.items()
 }
-"""The combinations that published code uses or that the reference numbers compare; any other
-combination of a rule on maps with a painter works as well."""
+"""The combinations that published code uses or that the reference numbers compare. Any other combination
+of a rule on maps with a painter works as well. The map ``ppa`` has to be asked for, since it needs labels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,8 @@ class Variant:
         if image.is_map != (self.painter in MAP_PAINTERS):
             kind = "a painted map" if image.is_map else "instances"
             raise ValueError(f"{self.metric}: variant {self.name!r} is not defined on {kind}")
+        if self.painter in PAINTERS and PAINTERS[self.painter].outlined:
+            return self.rule.score(image.as_map(self.painter), "map")
         return self.rule.score(image, self.painter or "")
 
 
@@ -129,59 +134,62 @@ def select(
     """
     names: dict[str, list[str]] = {}
     for entry in _metrics(metrics, variants, on_map=on_map):
-        metric, _, name = entry.partition(":")
-        _check_metric(metric, on_map=on_map)
-        names.setdefault(metric, []).extend([name] if name else [])
-    if variants == "all":
-        names = {metric: found or _all_names(metric, on_map=on_map) for metric, found in names.items()}
-    elif isinstance(variants, Mapping):
+        _add(names, *entry.partition(":")[::2], on_map=on_map)
+    if isinstance(variants, Mapping):
         for metric, given in variants.items():
-            _check_metric(metric, on_map=on_map)
-            names.setdefault(metric, []).extend([given] if isinstance(given, str) else given)
-    elif variants is not None:
+            for name in [given] if isinstance(given, str) else given:
+                _add(names, metric, name, on_map=on_map)
+    elif variants is not None and variants != "all":
         for name in [variants] if isinstance(variants, str) else variants:
             _hand_out(name, names)
     return {
         metric: {
             name: find_variant(metric, name, on_map=on_map)
-            for name in found or [_all_names(metric, on_map=True)[0] if on_map else DEFAULTS[metric]]
+            for name in found or _default_names(metric, every=variants == "all", on_map=on_map)
         }
         for metric, found in names.items()
     }
 
 
 def _metrics(metrics: Names, variants: object, *, on_map: bool) -> list[str]:
-    if metrics is None and isinstance(variants, Mapping):
-        return list(variants)
-    defined = [metric for metric in RULES if not on_map or _all_names(metric, on_map=True)]
     if metrics is None:
+        if isinstance(variants, Mapping):
+            return list(variants)
         return [metric for metric in DEFAULT_METRICS if metric != "sa_sor" or not on_map]
+    defined = [metric for metric in RULES if not on_map or _rules_on_maps(metric)]
     asked = [metrics] if isinstance(metrics, str) else metrics
     return [name for entry in asked for name in (defined if entry == "all" else [entry])]
+
+
+def _add(names: dict[str, list[str]], metric: str, name: str, *, on_map: bool) -> None:
+    _check_metric(metric, on_map=on_map)
+    names.setdefault(metric, []).extend([name] if name else [])
 
 
 def _check_metric(metric: str, *, on_map: bool = False) -> None:
     if metric not in RULES:
         raise ValueError(f"metric: expected one of {', '.join(RULES)}; found {metric!r}")
-    if on_map and not _all_names(metric, on_map=True):
+    if on_map and not _rules_on_maps(metric):
         raise ValueError(f"metric: {metric} is not defined on painted maps, it needs instances")
 
 
 def _hand_out(name: str, names: dict[str, list[str]]) -> None:
     """Add a variant to the chosen metrics that know it."""
-    metric, _, only = name.partition(":")
-    if only:
-        names.setdefault(metric, []).append(only)
-        return
-    takers = [metric for metric in names if name.partition("@")[0] in RULES[metric]]
+    metric, colon, only = name.partition(":")
+    takers = [metric] if colon else [metric for metric in names if name.partition("@")[0] in RULES[metric]]
     if not takers:
         known = "; ".join(f"{metric}: {', '.join(PUBLISHED[metric])}" for metric in names)
         raise ValueError(f"variant: expected a name that a chosen metric knows ({known}); found {name!r}")
-    for metric in takers:
-        names[metric].append(name)
+    for taker in takers:
+        names.setdefault(taker, []).append(only or name)
 
 
-def _all_names(metric: str, *, on_map: bool) -> list[str]:
+def _default_names(metric: str, *, every: bool, on_map: bool) -> Sequence[str]:
     if on_map:
-        return [f"{name}@map" for name, rule in RULES[metric].items() if rule.maps]
-    return list(PUBLISHED[metric])
+        names = [f"{name}@map" for name in _rules_on_maps(metric)]
+        return names if every else names[:1]
+    return PUBLISHED[metric] if every else [DEFAULTS[metric]]
+
+
+def _rules_on_maps(metric: str) -> list[str]:
+    return [name for name, rule in RULES[metric].items() if rule.maps and rule.maps != ("ppa",)]

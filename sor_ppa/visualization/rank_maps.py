@@ -29,6 +29,7 @@ class Painter:
         source: who paints like this.
         of_gt: paints ground truth (by rank) instead of predictions (by score).
         strict: a mask holds the pixels > 0.5 instead of >= 0.5.
+        outlined: masks are drawn as polygons with outlines; the scores are labels.
     """
 
     drawing: Callable[[NDArray, NDArray], Drawing]
@@ -36,6 +37,7 @@ class Painter:
     source: str
     of_gt: bool = False
     strict: bool = False
+    outlined: bool = False
 
 
 def lowest_place_ranks(values: NDArray, among: NDArray | None = None) -> NDArray[np.int64]:
@@ -73,6 +75,12 @@ def _shares(scores: NDArray, areas: NDArray) -> Drawing:
     return _most_salient_on_top(scores, 255 * lowest_place_ranks(scores) // max(1, len(scores)))
 
 
+def _label_levels(labels: NDArray, areas: NDArray) -> Drawing:
+    labeled = np.flatnonzero(labels >= 0)
+    order = labeled[np.argsort(-areas[labeled], kind="stable")]
+    return order, (labels[order].astype(np.float32) + 6) / 10
+
+
 def _gt_tenths(ranks: NDArray, areas: NDArray) -> Drawing:
     level = ranks.max(initial=0) - ranks
     return _most_salient_on_top(ranks, 51 * np.maximum(10 - level, 1) // 2)
@@ -97,7 +105,8 @@ PAINTERS: dict[str, Painter] = {
     "qagnet10": Painter(
         _tenths,
         "floor(25.5 (r + 10 - P)), never below 25, where r is the place from 1 = least salient among P "
-        "predictions. Equal scores share the lowest place. All are drawn, the most salient on top. Masks >= 0.5.",
+        "predictions. Equal scores share the lowest place. All are drawn, the most salient on top. "
+        "Masks >= 0.5.",
         "QAGNet (CVPR 2024), ASSR branch",
     ),
     "qagnet_n": Painter(
@@ -112,10 +121,20 @@ PAINTERS: dict[str, Painter] = {
         "PSR (ACM MM 2023) and PPA (ICCV 2021), without the outlines that their drawing library adds",
         strict=True,
     ),
+    "ppa": Painter(
+        _label_levels,
+        "The scores are PPA's decoded labels, from 4 = most salient to 0; -1 is not drawn. The gray value is "
+        "255 (label + 6) / 10, so gaps between labels stay. The smaller covers; of equal areas the later. "
+        "Each contour of a mask is filled, holes too, and outlined 1.4 pixels wide with 0.3 of the value, "
+        "antialiased. Contours of one or two pixels are dropped. Masks > 0.5.",
+        "PPA (ICCV 2021), its evaluation; bytes as with matplotlib 3.11",
+        strict=True,
+        outlined=True,
+    ),
     "gt10": Painter(
         _gt_tenths,
-        "Ground truth as ASSR ships it: floor(25.5 (10 - level)), never below 25, level 0 = most salient. Ties "
-        "share a level. The most salient on top.",
+        "Ground truth as ASSR ships it: floor(25.5 (10 - level)), never below 25, level 0 = most salient. "
+        "Ties share a level. The most salient on top.",
         "ASSR dataset",
         of_gt=True,
         strict=True,
@@ -135,7 +154,7 @@ def paint(masks: ArrayLike, scores: ArrayLike, painter: str) -> NDArray[np.uint8
 
     Args:
         masks: (N, H, W) bool, uint8 holding 0 and 1, or float in [0, 1].
-        scores: (N,) numbers, higher = more salient; ranks for ``gt10`` and ``gtn``.
+        scores: (N,) numbers, higher = more salient; ranks for ``gt10`` and ``gtn``, labels for ``ppa``.
         painter: one of ``PAINTERS``; its ``rule`` says what it does.
 
     Returns:
@@ -156,10 +175,45 @@ def paint(masks: ArrayLike, scores: ArrayLike, painter: str) -> NDArray[np.uint8
         stack = stack > 0.5 if how.strict else stack >= 0.5
     if how.of_gt:
         values = np.unique(values, return_inverse=True)[1].reshape(-1)
+    drawing = how.drawing(values, stack.sum(axis=(1, 2)))
+    if how.outlined:
+        if not np.isin(values, range(-1, 5)).all():
+            raise ValueError(f"scores: expected labels from -1 to 4, found {values.tolist()!r:.60}")
+        return _draw_polygons(stack, *drawing)
     gray = np.zeros(stack.shape[1:], np.uint8)
-    for index, value in zip(*how.drawing(values, stack.sum(axis=(1, 2))), strict=True):
+    for index, value in zip(*drawing, strict=True):
         gray[stack[index]] = value
     return gray
+
+
+def _draw_polygons(masks: NDArray[np.bool_], order: NDArray, values: NDArray) -> NDArray[np.uint8]:
+    """Draw the contours of masks with matplotlib, as detectron2's visualizer does.
+
+    Args:
+        masks: (N, H, W).
+        order: indices in drawing order.
+        values: the gray value of each, in [0, 1].
+    """
+    import cv2
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Polygon
+
+    height, width = masks.shape[1:]
+    # the enlargement keeps the canvas at height x width in spite of rounding; it moves polygons a little
+    figure = Figure(figsize=((width + 0.01) / 100, (height + 0.01) / 100), dpi=100, facecolor="black")
+    axes = figure.add_axes((0, 0, 1, 1), aspect="equal", xlim=(0, width), ylim=(height, 0))
+    axes.axis("off")
+    for index, value in zip(order, values, strict=True):
+        mask = masks[index].astype(np.uint8)
+        contours, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+        colors = {"facecolor": (value,) * 3, "edgecolor": (0.3 * value,) * 3}
+        for contour in contours:
+            if len(contour) >= 3:
+                axes.add_patch(Polygon(contour.reshape(-1, 2) + 0.5, linewidth=1, **colors))
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[:, :, 0].copy()
 
 
 def _paint_function(name: str) -> PaintFunction:
@@ -171,4 +225,4 @@ def _paint_function(name: str) -> PaintFunction:
     return function
 
 
-assr, assr_ijcv, qagnet10, qagnet_n, area, gt10, gtn = map(_paint_function, PAINTERS)
+assr, assr_ijcv, qagnet10, qagnet_n, area, ppa, gt10, gtn = map(_paint_function, PAINTERS)
