@@ -154,7 +154,7 @@ _TABLE: dict[str, tuple[Rule, ...]] = {
             _irsr, "qagnet_conf0.7", f"{_QAGNET}, inference script", _CONFIDENCE.format(0.7), confidence=0.7
         ),
         _like(
-            _irsr, "psr_iou0.1", f"{_PSR}/sa_sor.py", "The IoU threshold is 0.1, as PSR calls it.", iou=0.1
+            _irsr, "psr_iou0.1", f"{_PSR}/sa_sor.py", "The IoU threshold is 0.1, as in PSR's evaluation.", iou=0.1
         ),
         _like(_irsr, "psr_iou0.5", f"{_PSR}/sa_sor.py"),
         _like(

@@ -51,9 +51,8 @@ def edit(path, change):
 
 
 def run(files, source, *options, truth="truth.json"):
-    return main(
-        [str(files / source), str(files / truth), "--quiet", "--json", str(files / "out.json"), *options]
-    )
+    where = str(files / truth) if truth.endswith(".json") else truth
+    return main([str(files / source), where, "--quiet", "--json", str(files / "out.json"), *options])
 
 
 def result(files):

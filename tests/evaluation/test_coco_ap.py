@@ -8,6 +8,7 @@ import math
 
 import numpy as np
 import pytest
+from pycocotools import mask as coco_mask
 
 from sor_ppa.evaluation.coco_ap import NAMES, CocoAP
 from sor_ppa.evaluation.ground_truth import ImageTruth
@@ -19,10 +20,8 @@ SIZE = (120, 160)
 
 
 def scene(seed: int, image_id: int | str) -> tuple[ImageTruth, list[dict]]:
-    from pycocotools import mask as coco_mask
-
     generator = np.random.default_rng(seed)
-    gt = blobs(generator, 6, SIZE).repeat(1, axis=0)
+    gt = blobs(generator, 6, SIZE)
     pred = np.concatenate([np.roll(gt, 1, axis=1)[:5], blobs(generator, 4, SIZE)])
     rles, found = encode_masks(gt), encode_masks(pred)
     truth = ImageTruth(
@@ -50,45 +49,28 @@ def scene(seed: int, image_id: int | str) -> tuple[ImageTruth, list[dict]]:
 
 @pytest.mark.parametrize("iou_type", ["bbox", "segm"])
 def test_it_equals_pycocotools(iou_type):
-    from pycocotools import mask as coco_mask
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
     scenes = [scene(seed, seed) for seed in range(6)]
-    truths = [truth for truth, _ in scenes]
-    ours = CocoAP(truths)({truth.image_id: found for truth, found in scenes}, iou_type)
-    annotations, results = [], []
+    truths, results, annotations = [truth for truth, _ in scenes], [], []
     for truth, found in scenes:
+        image = {"image_id": truth.image_id, "category_id": 1}
         for rle, crowd, box in zip(truth.rles, truth.crowd, truth.boxes, strict=True):
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": truth.image_id,
-                    "category_id": 1,
-                    "segmentation": rle,
-                    "bbox": box.tolist(),
-                    "area": float(coco_mask.area(rle)),
-                    "iscrowd": int(crowd),
-                }
-            )
-        for entry in found:
-            result = {"image_id": truth.image_id, "category_id": 1}
-            result["score"] = entry["score" if iou_type == "bbox" else "mask_score"]
-            name = "bbox" if iou_type == "bbox" else "segmentation"
-            results.append({**result, name: entry[name]})
+            shape = {"segmentation": rle, "bbox": box.tolist(), "area": float(coco_mask.area(rle))}
+            annotations.append({"id": len(annotations) + 1, **image, **shape, "iscrowd": int(crowd)})
+        score, shape = ("score", "bbox") if iou_type == "bbox" else ("mask_score", "segmentation")
+        results += [{**image, "score": entry[score], shape: entry[shape]} for entry in found]
+    images = [{"id": seed, "height": SIZE[0], "width": SIZE[1]} for seed in range(6)]
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO()
-        coco.dataset = {
-            "images": [{"id": seed, "height": SIZE[0], "width": SIZE[1]} for seed in range(6)],
-            "annotations": annotations,
-            "categories": [{"id": 1, "name": "x"}],
-            "info": {},
-        }
+        coco.dataset = {"images": images, "annotations": annotations, "categories": [{"id": 1}], "info": {}}
         coco.createIndex()
         evaluation = COCOeval(coco, coco.loadRes(results), iou_type)
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
+    ours = CocoAP(truths)({truth.image_id: found for truth, found in scenes}, iou_type)
     expected = [value * 100 if value >= 0 else math.nan for value in evaluation.stats[:6]]
     assert list(ours) == list(NAMES)
     assert list(ours.values()) == pytest.approx(expected, nan_ok=True)

@@ -38,6 +38,24 @@ def test_parts_merge_to_the_whole(pairs):
     assert first.merge(second).result() == whole.result()
 
 
+def test_a_perfect_map_has_no_error_and_full_overlap(pairs):
+    _, mask = pairs["s00"]
+    found = sod_measures(mask, mask)
+    assert found["mse"] == 0
+    for name in ("iou_max", "biou_max", "tiou_max", "mba"):
+        assert found[name] == 1
+
+
+def test_iou_is_averaged_over_256_thresholds():
+    mask = np.zeros((30, 40), bool)
+    mask[:, 20:] = True
+    gray = np.where(mask, 255, 0).astype(np.uint8)
+    gray[:, 15:20] = 127
+    found = sod_measures(gray, mask)
+    assert found["iou_mean"] == pytest.approx((128 * 1 + 127 * 0.8 + 0.5) / 256)
+    assert found["mse"] == pytest.approx((127 / 255) ** 2 * 5 / 40)
+
+
 def test_without_images_there_is_nothing():
     assert SODScorer().result() == {}
 
