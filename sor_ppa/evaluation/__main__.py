@@ -57,18 +57,13 @@ def parser() -> argparse.ArgumentParser:
         help="names such as irsr, psr@area, sor:ijcv; all = every published one; default: one a metric",
     )
     add("--rank-by", choices=["auto", *RANK_FIELDS], default="auto", help="the field that orders instances")
-    add(
-        "--levels",
-        action="store_true",
-        help="take the gray levels of maps as instances, to compute SA-SOR and other metrics of instances; "
-        "hidden parts are lost",
-    )
+    add("--levels", action="store_true", help="take the gray levels of maps as instances")
     add(
         "--missing",
         choices=["auto", "skip", "empty"],
         default="auto",
-        help="images without a prediction: leave out, or score as an empty prediction; auto (default): leave "
-        "out images without a map, score images without an instance as empty",
+        help="images without a prediction: leave out, or score as empty; auto (default): skip maps, empty "
+        "for instances",
     )
     add("--per-image", type=Path, metavar="CSV", help="write one line an image")
     add("--json", type=Path, metavar="JSON", help="write the results")

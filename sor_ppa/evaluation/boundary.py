@@ -66,7 +66,8 @@ def inner_band(image: NDArray[np.uint8], ratio: float) -> NDArray[np.uint8]:
 
     reach = max(1, round(ratio * math.hypot(*image.shape)))
     framed = cv2.copyMakeBorder(image, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
-    return image - cv2.erode(framed, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8))[1:-1, 1:-1]
+    eroded = cv2.erode(framed, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8))
+    return image - np.asarray(eroded, np.uint8)[1:-1, 1:-1]
 
 
 def _binary(array: ArrayLike, name: str) -> NDArray[np.bool_]:

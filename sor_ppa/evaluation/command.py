@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -29,14 +29,8 @@ MISSING = "missing prediction"
 Problem = tuple[str, str]
 Row = dict[str, Any]
 Record = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """One image and its prediction: the path of a map, instances, or None for no prediction."""
-
-    record: Record
-    prediction: Path | ImageInstances | None
+Task = tuple[Record, Path | ImageInstances | None]  # a dataset dict; a map, instances or no prediction
+Scored = tuple[Row | None, list[Problem]]
 
 
 @dataclass(slots=True)
@@ -68,15 +62,6 @@ class Outcome:
     def faulty(self) -> bool:
         """Return whether ``--strict`` fails."""
         return any(kind not in NOTES for kind, _ in self.problems)
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What each worker needs: ``kind`` as in ``Outcome``, ``sod`` = compute the detection measures."""
-
-    scorer: RankingScorer
-    kind: str
-    sod: bool
 
 
 def score_files(
@@ -135,9 +120,10 @@ def score_files(
         found, order = read_instances(predictions, rank_by)
     tasks, problems = _pair(records, found, str(predictions), by_id=not folder)
     if missing == "skip":
-        tasks = [task for task in tasks if task.prediction is not None]
+        tasks = [task for task in tasks if task[1] is not None]
     outcome = Outcome(kind, order, len(records), [], problems, scorer, SODScorer() if sod else None)
-    for row, row_problems in _run(tasks, Settings(scorer, kind, sod), workers, progress):
+    score = partial(score_task, scorer=scorer, kind=kind, sod=sod)
+    for row, row_problems in _run(score, tasks, workers, progress):
         problems += row_problems
         if row is None:
             continue
@@ -165,22 +151,21 @@ def _pair(
         matches = list(dict.fromkeys(names))
         if not matches:
             problems.append((MISSING, f"{file_name}: no prediction in {source}"))
-            tasks.append(Task(record, None))
+            tasks.append((record, None))
             continue
         expect(len(matches) == 1, source, f"one name for {file_name}", matches)
         expect(matches[0] in left, source, f"{matches[0]!r} to name one image", "two")
-        tasks.append(Task(record, left.pop(matches[0])))
+        tasks.append((record, left.pop(matches[0])))
     extra = "is not in the ground truth"
     problems += [("extra prediction", f"{source}: image {name!r} {extra}") for name in left]
     return tasks, problems
 
 
 def _run(
-    tasks: list[Task], settings: Settings, workers: int, progress: bool
-) -> Iterator[tuple[Row | None, list[Problem]]]:
+    score: Callable[[Task], Scored], tasks: list[Task], workers: int, progress: bool
+) -> Iterator[Scored]:
     from tqdm import tqdm
 
-    score = partial(score_task, settings=settings)
     bar = partial(tqdm, total=len(tasks), unit="image", disable=not progress)
     if workers <= 1 or len(tasks) < 2:
         yield from bar(map(score, tasks))
@@ -194,39 +179,47 @@ def _run(
         raise InputError(f"workers: expected {workers} running processes, found {found}") from error
 
 
-def score_task(task: Task, settings: Settings) -> tuple[Row | None, list[Problem]]:
+def score_task(task: Task, *, scorer: RankingScorer, kind: str, sod: bool) -> Scored:
     """Score one image.
+
+    Args:
+        task: its dataset dict and its prediction.
+        scorer, kind: as in ``Outcome``.
+        sod: also compute the detection measures.
 
     Returns:
         Its row, or None if it cannot be scored, and its problems.
     """
-    if "mask_file_name" in task.record:
+    record, prediction = task
+    if "mask_file_name" in record:
         return _score_saliency(task)
     problems: list[Problem] = []
     try:
-        truth = truth_from_dict(task.record)
+        truth = truth_from_dict(record)
     except ValueError as error:
         return None, [("bad ground truth", str(error))]
     if len(np.unique(truth.dense_ranks)) < len(truth.dense_ranks):
         line = f"{truth.name}: ground-truth ranks tie {_ties(truth.dense_ranks)}"
         problems.append(("tied ground-truth ranks", line))
-    kind = "bad prediction" if settings.kind == "instances" else "unreadable prediction"
     try:
-        if settings.kind == "instances":
-            image = _instance_image(task, truth, problems)
+        if kind == "instances":
+            image = _instance_image(prediction, truth, problems)
         else:
-            image = _map_image(task, truth, levels=settings.kind == "levels")
+            gray = _read_map(prediction, truth.name, truth.size)
+            read = ImageScores.from_levels if kind == "levels" else ImageScores.from_map
+            image = read(truth.ranked_masks(), truth.dense_ranks, gray)
     except ValueError as error:
-        return None, [*problems, ("wrong size" if isinstance(error, _SizeError) else kind, str(error))]
+        bad = "bad prediction" if kind == "instances" else "unreadable prediction"
+        return None, [*problems, ("wrong size" if isinstance(error, _SizeError) else bad, str(error))]
     row: Row = {
         "image_id": truth.image_id,
         "name": truth.name,
         "n_gt": image.n_gt,
         "n_pred": None if image.is_map else image.n_pred,
-        "scores": settings.scorer.score(image),
+        "scores": scorer.score(image),
     }
-    if settings.sod:
-        gray = image.saliency_map("assr" if settings.kind == "instances" else "map")
+    if sod:
+        gray = image.saliency_map("assr" if kind == "instances" else "map")
         row["sod"] = sod_state(gray, image.regions.image(image.gt_union))
     return row, problems
 
@@ -235,36 +228,29 @@ class _SizeError(ValueError):
     """A map or mask of another size than its image."""
 
 
-def _score_saliency(task: Task) -> tuple[Row | None, list[Problem]]:
+def _score_saliency(task: Task) -> Scored:
     from ..data.sod import read_mask
 
-    record = task.record
+    record, prediction = task
     kind = "bad ground truth"
     try:
         mask = read_mask(record["mask_file_name"])
         kind = "unreadable prediction"
-        gray = _read_map(task, str(record["file_name"]), (mask.shape[0], mask.shape[1]))
+        gray = _read_map(prediction, str(record["file_name"]), (mask.shape[0], mask.shape[1]))
     except (ValueError, OSError) as error:
         return None, [("wrong size" if isinstance(error, _SizeError) else kind, str(error))]
     row = {"image_id": record["image_id"], "name": record["file_name"], "n_gt": None, "n_pred": None}
     return {**row, "scores": {}, "sod": sod_state(gray, mask)}, []
 
 
-def _read_map(task: Task, name: str, size: tuple[int, int]) -> np.ndarray:
-    path = task.prediction
+def _read_map(path: Any, name: str, size: tuple[int, int]) -> np.ndarray:
     gray = read_map(path) if isinstance(path, Path) else np.zeros(size, np.uint8)
     _check_size(str(path), name, gray.shape, size)
     return gray
 
 
-def _map_image(task: Task, truth: ImageTruth, *, levels: bool) -> ImageScores:
-    gray = _read_map(task, truth.name, truth.size)
-    read = ImageScores.from_levels if levels else ImageScores.from_map
-    return read(truth.ranked_masks(), truth.dense_ranks, gray)
-
-
-def _instance_image(task: Task, truth: ImageTruth, problems: list[Problem]) -> ImageScores:
-    instances = task.prediction if isinstance(task.prediction, ImageInstances) else ImageInstances()
+def _instance_image(prediction: Any, truth: ImageTruth, problems: list[Problem]) -> ImageScores:
+    instances = prediction or ImageInstances()
     rles = []
     for segmentation, where in zip(instances.segmentations, instances.where, strict=True):
         size = segmentation.get("size") if isinstance(segmentation, Mapping) else None

@@ -12,18 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .image import ImageScores
-from .rules.maps import (
-    binary_error,
-    graded_ndcg,
-    gray_error,
-    level_error,
-    level_f,
-    union_error,
-    union_f,
-    union_iou,
-)
-from .rules.sa_sor import sa_sor_of_assignment, sa_sor_of_best_match, sa_sor_of_levels
-from .rules.sor import sor_of_first_match, sor_of_levels, sor_of_mean_gray, sor_of_modal_gray
+from .rules import maps, sa_sor, sor
 from .score import Score
 
 
@@ -123,26 +112,26 @@ def _like(
     return Rule(name, base.function, source, maps, base.name, text, options)
 
 
-_irsr = Rule("irsr", sa_sor_of_best_match, f"{_IRSR}, metric/SA-SOR.py")
-_sa_seqrank = Rule("seqrank", sa_sor_of_assignment, _SEQRANK)
+_irsr = Rule("irsr", sa_sor.sa_sor_of_best_match, f"{_IRSR}, metric/SA-SOR.py")
+_sa_seqrank = Rule("seqrank", sa_sor.sa_sor_of_assignment, _SEQRANK)
 _assr = Rule(
     "assr",
-    sor_of_modal_gray,
+    sor.sor_of_modal_gray,
     "ASSR (CVPR 2020), evaluation/evaluate.py",
     maps=("assr", "assr_ijcv", "qagnet10", "area", "qagnet_n"),
 )
-_seqrank = Rule("seqrank", sor_of_first_match, _SEQRANK)
+_seqrank = Rule("seqrank", sor.sor_of_first_match, _SEQRANK)
 _gray = Rule(
     "assr",
-    gray_error,
+    maps.gray_error,
     "ASSR, PPA, PSR, OCOR, QAGNet and the IJCV extension, identical code",
     maps=("assr", "assr_ijcv", "qagnet10", "qagnet_n", "area"),
 )
-_binary = Rule("assr_binary", binary_error, "ASSR, PPA, PSR, OCOR, QAGNet", maps=("assr", "qagnet_n"))
-_levels = Rule("irsr_levels", level_error, f"{_IRSR}, tools/evaluation/mae_fmeasure_2.py")
-_union = Rule("seqrank", union_error, _SEQRANK)
-_level_f = Rule("irsr_levels", level_f, f"{_IRSR}, tools/evaluation/mae_fmeasure_2.py")
-_ndcg = Rule("ijcv_lin", graded_ndcg, f"{_IJCV}, evaluate_nDCG.py", maps=("assr_ijcv", "assr"))
+_binary = Rule("assr_binary", maps.binary_error, "ASSR, PPA, PSR, OCOR, QAGNet", maps=("assr", "qagnet_n"))
+_levels = Rule("irsr_levels", maps.level_error, f"{_IRSR}, tools/evaluation/mae_fmeasure_2.py")
+_union = Rule("seqrank", maps.union_error, _SEQRANK)
+_level_f = Rule("irsr_levels", maps.level_f, f"{_IRSR}, tools/evaluation/mae_fmeasure_2.py")
+_ndcg = Rule("ijcv_lin", maps.graded_ndcg, f"{_IJCV}, evaluate_nDCG.py", maps=("assr_ijcv", "assr"))
 
 _TABLE: dict[str, tuple[Rule, ...]] = {
     "sa_sor": (
@@ -154,7 +143,11 @@ _TABLE: dict[str, tuple[Rule, ...]] = {
             _irsr, "qagnet_conf0.7", f"{_QAGNET}, inference script", _CONFIDENCE.format(0.7), confidence=0.7
         ),
         _like(
-            _irsr, "psr_iou0.1", f"{_PSR}/sa_sor.py", "The IoU threshold is 0.1, as in PSR's evaluation.", iou=0.1
+            _irsr,
+            "psr_iou0.1",
+            f"{_PSR}/sa_sor.py",
+            "The IoU threshold is 0.1, as in PSR's evaluation.",
+            iou=0.1,
         ),
         _like(_irsr, "psr_iou0.5", f"{_PSR}/sa_sor.py"),
         _like(
@@ -172,7 +165,7 @@ _TABLE: dict[str, tuple[Rule, ...]] = {
             f"Pairs are taken greedily by descending IoU. {_NO_GT}",
             greedy=True,
         ),
-        Rule("sr_old", sa_sor_of_levels, _SR_OLD, maps=("assr", "qagnet_n")),
+        Rule("sr_old", sa_sor.sa_sor_of_levels, _SR_OLD, maps=("assr", "qagnet_n")),
     ),
     "sor": (
         _assr,
@@ -203,10 +196,10 @@ _TABLE: dict[str, tuple[Rule, ...]] = {
             maps=("qagnet_n",),
             keep_last=False,
         ),
-        Rule("ijcv", sor_of_mean_gray, f"{_IJCV}, evaluate_MAE_SOR.py", maps=("assr_ijcv", "assr")),
+        Rule("ijcv", sor.sor_of_mean_gray, f"{_IJCV}, evaluate_MAE_SOR.py", maps=("assr_ijcv", "assr")),
         _seqrank,
         _like(_seqrank, "sr_deprecated", _SR_NEW, _NO_GT, count_no_gt=True),
-        Rule("sr_old", sor_of_levels, _SR_OLD, maps=("assr", "qagnet_n")),
+        Rule("sr_old", sor.sor_of_levels, _SR_OLD, maps=("assr", "qagnet_n")),
     ),
     "mae": (
         _gray,
@@ -229,9 +222,9 @@ _TABLE: dict[str, tuple[Rule, ...]] = {
     "f_measure": (
         _level_f,
         _like(_level_f, "qagnet_levels", f"{_QAGNET}, rankevaluation/mae_fmeasure_2.py", _HALF, strict=False),
-        Rule("seqrank", union_f, _SEQRANK),
+        Rule("seqrank", maps.union_f, _SEQRANK),
     ),
-    "iou": (Rule("seqrank", union_iou, _SEQRANK),),
+    "iou": (Rule("seqrank", maps.union_iou, _SEQRANK),),
     "ndcg": (
         _ndcg,
         _like(_ndcg, "ijcv_exp", _ndcg.source, "The gain is 2^relevance - 1.", _ndcg.maps, exponential=True),

@@ -20,7 +20,7 @@ def expect(holds: Any, where: str, expected: str, found: Any) -> None:
         raise InputError(f"{where}: expected {expected}, found {found}")
 
 
-def shown(value: Any) -> str:
+def short_text(value: Any) -> str:
     """Return a short text for a JSON value; long and deeply nested ones by their type."""
     if isinstance(value, list):
         return f"a list of {len(value)}"
@@ -49,15 +49,18 @@ def load_json(path: Path) -> Any:
 
 def field(entry: Any, name: str, where: str) -> Any:
     """Return a field of a JSON object that must not be null."""
-    expect(isinstance(entry, dict), where, "an object", shown(entry))
-    expect(entry.get(name) is not None, where, f"the field {name!r}", shown(entry))
+    expect(isinstance(entry, dict), where, "an object", short_text(entry))
+    expect(entry.get(name) is not None, where, f"the field {name!r}", short_text(entry))
     return entry[name]
 
 
 def identity(value: Any, where: str) -> Identity:
     """Return an image id, a number or text."""
     expect(
-        isinstance(value, int | str) and not isinstance(value, bool), where, "a number or text", shown(value)
+        isinstance(value, int | str) and not isinstance(value, bool),
+        where,
+        "a number or text",
+        short_text(value),
     )
     return value
 
@@ -68,12 +71,12 @@ def number(value: Any, where: str, expected: str = "a finite number") -> float:
         result = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
     except OverflowError:
         result = math.inf
-    expect(math.isfinite(result), where, expected, shown(value))
+    expect(math.isfinite(result), where, expected, short_text(value))
     return result
 
 
 def integer(value: Any, where: str, expected: str, low: int, high: int) -> int:
     """Return an integer from ``low`` to ``high``; 3.0 is one."""
     result = number(value, where, expected)
-    expect(low <= result <= high and result == int(result), where, expected, shown(value))
+    expect(low <= result <= high and result == int(result), where, expected, short_text(value))
     return int(result)

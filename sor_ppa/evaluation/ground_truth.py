@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .fields import Identity, InputError, expect, field, identity, integer, load_json, number, shown
+from .fields import Identity, InputError, expect, field, identity, integer, load_json, number, short_text
 from .inputs import dense_ranks
 from .segmentations import Rle, to_rle
 
@@ -116,12 +116,12 @@ def _box(annotation: Mapping[str, Any], rle: Rle, size: tuple[int, int], where: 
 
         return coco_mask.toBbox(rle).tolist()
     four = isinstance(box, Sequence | np.ndarray) and len(box) == 4
-    expect(four, f"{where}: bbox", "4 numbers", shown(box))
+    expect(four, f"{where}: bbox", "4 numbers", short_text(box))
     x, y, a, b = (
         number(float(v) if isinstance(v, np.number) else v, f"{where}: bbox", "4 numbers") for v in box
     )
     mode = annotation.get("bbox_mode", _XYWH)
-    expect(mode in (_XYXY, _XYWH), f"{where}: bbox_mode", "XYXY_ABS (0) or XYWH_ABS (1)", shown(mode))
+    expect(mode in (_XYXY, _XYWH), f"{where}: bbox_mode", "XYXY_ABS (0) or XYWH_ABS (1)", short_text(mode))
     width, height = (a - x, b - y) if mode == _XYXY else (a, b)
     near = all(
         -side <= low <= 2 * side and low + length <= 2 * side
@@ -172,7 +172,7 @@ def read_truth(source: str) -> list[dict[str, Any]]:
         records = _from_coco(path, content)
     else:
         expected = "COCO (images, annotations) or a list of images with annotations"
-        expect(isinstance(content, list), str(path), expected, shown(content))
+        expect(isinstance(content, list), str(path), expected, short_text(content))
         records = []
         for place, image in enumerate(content):
             where = f"{path}: image {place}"
@@ -212,13 +212,13 @@ def _from_coco(path: Path, content: Mapping[str, Any]) -> list[dict[str, Any]]:
     for place, annotation in enumerate(_list(content["annotations"], f"{path}: annotations")):
         where = f"{path}: annotations[{place}]"
         image_id = identity(field(annotation, "image_id", where), f"{where}: image_id")
-        expect(image_id in images, f"{where}: image_id", "one of the images", shown(image_id))
+        expect(image_id in images, f"{where}: image_id", "one of the images", short_text(image_id))
         images[image_id]["annotations"].append(_annotation(where, annotation))
     return list(images.values())
 
 
 def _list(value: Any, where: str) -> list[Any]:
-    expect(isinstance(value, list), where, "a list", shown(value))
+    expect(isinstance(value, list), where, "a list", short_text(value))
     return value
 
 
@@ -235,7 +235,7 @@ def _record(where: str, image: Any, key: str) -> dict[str, Any]:
 
 
 def _annotation(where: str, annotation: Any) -> dict[str, Any]:
-    expect(isinstance(annotation, dict), where, "an object", shown(annotation))
+    expect(isinstance(annotation, dict), where, "an object", short_text(annotation))
     if "gt_rank" in annotation:
         rank = annotation["gt_rank"]
         if rank is not None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .fields import Identity, InputError, expect, identity, integer, load_json, number, shown
+from .fields import Identity, InputError, expect, identity, integer, load_json, number, short_text
 
 RANK_FIELDS = ("rank", "rank_score", "score")
 
@@ -103,7 +103,7 @@ def read_instances(path: Path, rank_by: str = "auto") -> tuple[dict[Identity, Im
     found: dict[Identity, ImageInstances] = {}
     if isinstance(content, dict):
         images = content.get("images", [])
-        expect(isinstance(images, list), f"{path}: images", "a list", shown(images))
+        expect(isinstance(images, list), f"{path}: images", "a list", short_text(images))
         for place, image in enumerate(images):
             name = image.get("id", image.get("file_name")) if isinstance(image, dict) else image
             found[identity(name, f"{path}: images[{place}]: id")] = ImageInstances()
@@ -113,11 +113,11 @@ def read_instances(path: Path, rank_by: str = "auto") -> tuple[dict[Identity, Im
         rank_by = _rank_field(path, content)
     for place, entry in enumerate(content):
         where = f"{path}: [{place}]"
-        expect(isinstance(entry, dict), where, "an object", shown(entry))
+        expect(isinstance(entry, dict), where, "an object", short_text(entry))
         name = identity(entry.get("image_id", entry.get("file_name")), f"{where}: image_id")
         segmentation = entry.get("segmentation")
         given = isinstance(segmentation, list | dict) and segmentation
-        expect(given, f"{where}: segmentation", "RLE or polygons", shown(segmentation))
+        expect(given, f"{where}: segmentation", "RLE or polygons", short_text(segmentation))
         image = found.setdefault(name, ImageInstances())
         score = _saliency(entry, rank_by, where)
         if score is None:
@@ -150,5 +150,5 @@ def _saliency(entry: Mapping[str, Any], rank_by: str, where: str) -> float | Non
         expected = "an integer from 1 (= most salient) or null"
         rank = entry.get("rank")
         return None if rank is None else -float(integer(rank, f"{where}: rank", expected, 1, 10**9))
-    expect(rank_by in entry, where, f"the field {rank_by!r}", shown(entry))
+    expect(rank_by in entry, where, f"the field {rank_by!r}", short_text(entry))
     return number(entry[rank_by], f"{where}: {rank_by}")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .fields import InputError, expect, shown
+from .fields import InputError, expect, short_text
 
 Rle = dict[str, Any]
 _LONGEST = 8  # last of nine groups of five bits, beyond any image
@@ -40,7 +40,7 @@ def to_rle(segmentation: Any, height: int, width: int, where: str) -> Rle:
 
 
 def _polygons(segmentation: Any, height: int, width: int, where: str) -> list[list[float]]:
-    expect(isinstance(segmentation, list | tuple), where, "polygons or RLE", shown(segmentation))
+    expect(isinstance(segmentation, list | tuple), where, "polygons or RLE", short_text(segmentation))
     try:
         polygons = [np.asarray(polygon, np.float64).reshape(-1) for polygon in segmentation]
     except (ValueError, TypeError, OverflowError):
@@ -76,7 +76,7 @@ def rle_runs(rle: Any, size: tuple[int, int], where: str) -> NDArray[np.int64]:
         isinstance(rle, Mapping) and "size" in rle and "counts" in rle,
         where,
         "RLE with size and counts",
-        shown(rle),
+        short_text(rle),
     )
     given = rle["size"]
     same = isinstance(given, Sequence) and tuple(given) == tuple(size)

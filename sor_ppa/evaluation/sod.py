@@ -123,7 +123,7 @@ def sod_state(saliency_map: ArrayLike, gt_mask: ArrayLike) -> State:
 def _iou_curve(levels: NDArray[np.uint8], truth: NDArray[np.bool_]) -> list[float]:
     """Return the IoU of levels >= 255, 254, ..., 0 with a mask."""
     hits, misses = (np.cumsum(np.bincount(levels[at], minlength=256)[::-1]) for at in (truth, ~truth))
-    return (hits / (max(1, np.count_nonzero(truth)) + misses)).tolist()
+    return (hits / (max(1, int(truth.sum())) + misses)).tolist()
 
 
 def _check(saliency_map: ArrayLike, gt_mask: ArrayLike) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

@@ -36,13 +36,10 @@ def test_without_images_there_is_no_value():
     assert entry["images"] == 0
 
 
-def test_default_metrics():
-    assert RankingScorer().names() == {"sa_sor": ["irsr"], "sor": ["assr@assr"], "mae": ["assr@assr"]}
-
-
 @pytest.mark.parametrize(
     ("metrics", "variants", "names"),
     [
+        (None, None, {"sa_sor": ["irsr"], "sor": ["assr@assr"], "mae": ["assr@assr"]}),
         (["sor"], None, {"sor": ["assr@assr"]}),
         (["sor:psr", "mae"], None, {"sor": ["psr"], "mae": ["assr@assr"]}),
         (None, {"sor": "psr"}, {"sor": ["psr"]}),
@@ -72,11 +69,6 @@ def test_results_carry_the_full_name():
 def test_unknown_names_are_refused(metrics, variants, message):
     with pytest.raises(ValueError, match=message):
         RankingScorer(metrics, variants)
-
-
-def test_add_returns_the_scores_of_the_image():
-    scores = RankingScorer().add(TWO, [0, 1], TWO, [0.1, 0.9])
-    assert scores["sa_sor"]["irsr"].value == pytest.approx(1)
 
 
 def test_the_state_survives_json_and_pickle():
