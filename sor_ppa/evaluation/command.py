@@ -97,7 +97,7 @@ def score_files(
     records = read_truth(truth)
     folder = predictions.is_dir()
     kind = ("levels" if levels else "maps") if folder else "instances"
-    sod = bool(metrics) and ("sod" in metrics or "all" in metrics)
+    sod = not {"sod", "all"}.isdisjoint(metrics or ())
     metrics = None if metrics is None else [name for name in metrics if name != "sod"]
     if "mask_file_name" in records[0]:
         expect(kind == "maps", str(predictions), f"a folder of saliency maps for {truth}", kind)
@@ -138,7 +138,8 @@ def _pair(
     records: list[Record], found: Mapping[Any, Any], source: str, *, by_id: bool
 ) -> tuple[list[Task], list[Problem]]:
     """Pair images with predictions, by id if there is one of that id (``by_id``), else by file name."""
-    tasks, problems = [], []
+    tasks: list[Task] = []
+    problems: list[Problem] = []
     left = dict(found)
     stems: dict[str, list[Identity]] = {}
     for name in found:

@@ -207,10 +207,11 @@ def _draw_polygons(masks: NDArray[np.bool_], order: NDArray, values: NDArray) ->
     for index, value in zip(order, values, strict=True):
         mask = masks[index].astype(np.uint8)
         contours, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-        colors = {"facecolor": (value,) * 3, "edgecolor": (0.3 * value,) * 3}
+        fill, edge = (value,) * 3, (0.3 * value,) * 3
         for contour in contours:
             if len(contour) >= 3:
-                axes.add_patch(Polygon(contour.reshape(-1, 2) + 0.5, linewidth=1, **colors))
+                points = contour.reshape(-1, 2) + 0.5
+                axes.add_patch(Polygon(points, linewidth=1, facecolor=fill, edgecolor=edge))
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[:, :, 0].copy()
