@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sor_ppa.evaluation import RankingScorer, f_measure, mae, paint, sa_sor, sor
-from sor_ppa.evaluation.ground_truth import encode_masks
+from sor_ppa.evaluation.segmentations import encode_masks
 
 
 class Scene(NamedTuple):

@@ -235,7 +235,8 @@ class Trainer(DefaultTrainer):
             tasks = None if cfg.MODEL.MASK_ON else ("bbox",)
             return DatasetEvaluators([COCOEvaluator(dataset_name, tasks=tasks, output_dir=folder)])
         if kind == "sor":
-            return SOREvaluator(dataset_name, output_dir=folder, rank_field=cfg.TEST.RANK_FIELD)
+            metrics, field = list(cfg.TEST.METRICS), cfg.TEST.RANK_FIELD
+            return SOREvaluator(dataset_name, output_dir=folder, metrics=metrics, rank_field=field)
         known = "'sor', 'coco', 'pascal_voc' or 'sod'"
         raise ConfigError(f"dataset {dataset_name}: evaluator_type: expected {known}, found {kind!r}")
 
@@ -302,8 +303,7 @@ def summary(results: dict[str, Any]) -> str:
         named = [(k, v) for k, v in results.items() if isinstance(v, dict) and any(n in v for n in known)]
         return "\n".join(f"{name}\n{summary(part)}" for name, part in named)
     ranking = results.get("sor", {})
-    lines = [f"  {name:24}{ranking[name]:10.4f}" for name in ("SA-SOR", "SOR", "MAE") if name in ranking]
-    lines += [f"  {name:24}{value:10.4f}" for name, value in ranking.items() if name.endswith("-shuffled")]
+    lines = [f"  {name:24}{value:10.4f}" for name, value in ranking.items() if not name.endswith("-images")]
     if "SOR-images" in ranking:
         lines.append(f"  {'images used by SOR':24}{ranking['SOR-images']:10.0f}")
     for task, name in (("bbox", "box AP / AP50"), ("segm", "mask AP / AP50")):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as mask_util
 
 from .data.masks import mask_to_polygons
-from .evaluation import paint
+from .visualization.rank_maps import paint
 from .visualization import RankStyle, draw_ranked
 
 __all__ = ["RankedImage", "RankedObject"]
@@ -100,7 +100,7 @@ class RankedImage:
         """Paint the ranked objects into a gray map.
 
         Args:
-            painter: a rule of ``sor_ppa.evaluation.PAINTERS``. "assr" paints the five most salient
+            painter: a rule of ``sor_ppa.visualization.rank_maps.PAINTERS``. "assr" paints the five most salient
                 objects with 255, 229, 204, 178 and 153.
 
         Returns:

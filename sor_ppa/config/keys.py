@@ -233,3 +233,6 @@ def _add_training(cfg: CfgNode) -> None:
     # [new] Field by which evaluation orders objects: "pred_ranks" (objects with a rank, as published) or
     # "pred_rank_scores" (all objects).
     cfg.TEST.RANK_FIELD = "pred_ranks"
+    # [new] Metrics that evaluation computes and prints, each "metric" or "metric:variant"; docs/metrics.md
+    # lists them. ("sa_sor", "sor:ppa@ppa", "mae:ppa") gives SOR and MAE as the program of PPA prints them.
+    cfg.TEST.METRICS = ("sa_sor", "sor", "mae")

@@ -1,18 +1,18 @@
-"""Where ranking results are scored: pure functions on arrays, a streaming scorer, the detectron2
-evaluator on top of them, and a command (``python -m sor_ppa.evaluation``).
+"""Scoring of ranking results: pure functions on arrays, a streaming scorer, detectron2 evaluators, and a
+command (``python -m sor_ppa.evaluation``).
 
 Nothing here imports detectron2, torch or scipy before it is used.
 """
 
 from typing import TYPE_CHECKING, Any
 
-from .functions import describe, f_measure, iou, mae, ndcg, sa_sor, sor
+from ..visualization.rank_maps import PAINTERS, area, assr, assr_ijcv, gt10, gtn, paint, qagnet10, qagnet_n
+from .functions import f_measure, iou, mae, ndcg, sa_sor, sor
 from .image import ImageScores
 from .inputs import dense_ranks
-from .painters import PAINTERS, area, assr, assr_ijcv, gt10, gtn, paint, qagnet10, qagnet_n
 from .score import Score
 from .scorer import RankingScorer
-from .variants import DEFAULTS, PUBLISHED, find_variant
+from .variants import DEFAULTS, PUBLISHED, describe, find_variant
 
 if TYPE_CHECKING:
     from .evaluator import SOREvaluator

@@ -1,4 +1,4 @@
-"""``python -m sor_ppa.evaluation PREDICTIONS GROUND_TRUTH``: every ranking metric of saved results."""
+"""``python -m sor_ppa.evaluation PREDICTIONS GROUND_TRUTH``: score saved results."""
 
 from __future__ import annotations
 
@@ -6,37 +6,33 @@ import argparse
 import sys
 from pathlib import Path
 
-from .command import NOTES, Outcome, score_files
+from .command import MISSING, NOTES, Outcome, score_files
 from .definitions import RULES
-from .functions import describe
-from .prediction_files import RANK_FIELDS
-from .report import table, write_json, write_per_image
-from .variants import DEFAULTS, PUBLISHED
+from .predictions import RANK_FIELDS
+from .report import definitions_markdown, definitions_text, table, write_json, write_per_image
 
 _DESCRIPTION = """\
-Scores saved results of any salient object ranking method.
+Score saved results of any salient object ranking or salient object detection method.
 
-PREDICTIONS is a folder of painted maps (PNG, grey, brighter = more salient, named like the images) or a
+PREDICTIONS is a folder of maps (gray 8-bit PNG, brighter = more salient, named like the images) or a
 JSON list of instances in COCO's result format:
   {"image_id": 17, "segmentation": RLE or polygons, "score": 0.93, "rank": 1, "rank_score": 3.7}
   image_id    the ground truth's id, or the image's file name
   rank        1 = most salient, null = not ranked; if no entry has it, rank_score is used
   rank_score  any number, higher = more salient
-  score       detection confidence, used by the variants with a confidence threshold only
-An object {"images": [{"id": ...}, ...], "annotations": [instances]} also says for which images there are no
-instances on purpose; in a list, an image without instances counts as a missing prediction.
-GROUND_TRUTH is the name of a registered data set, or a JSON file: COCO whose annotations have "rank" (or
-"attributes": {"rank": ...}), 1 = most salient, null = not ranked; or "gt_rank", higher = more salient; or
-a list of detectron2 dataset dicts.
+  score       detection confidence, used only by the variants with a confidence threshold
+GROUND_TRUTH is the name of a registered ranking or saliency dataset (the latter takes maps and --metrics
+sod), or a JSON file in COCO's format whose annotations have "rank", 1 = most salient, null = not ranked.
+docs/metrics.md describes both in full and defines every variant; --list prints the rules.
 """
 _EPILOG = """\
-Exit status: 0; 1 if nothing could be scored, or with --strict if there was any problem; 2 for unusable
-input. docs/metrics.md defines every variant; --list prints the rules.
+Exit status: 0; 1 if nothing could be scored, if more than half of the images have no prediction, or with
+--strict if there was any problem; 2 for unusable input.
 """
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the parser of the command line."""
     result = argparse.ArgumentParser(
         prog="python -m sor_ppa.evaluation",
         description=_DESCRIPTION,
@@ -45,14 +41,14 @@ def parser() -> argparse.ArgumentParser:
     )
     add = result.add_argument
     add("predictions", nargs="?", type=Path, help="folder of PNG maps, or JSON of instances")
-    add("ground_truth", nargs="?", help="JSON file or registered data set")
+    add("ground_truth", nargs="?", help="JSON file or registered dataset")
     names = ", ".join([*RULES, "sod"])
     add(
         "--metrics",
         nargs="+",
         metavar="M",
-        help=f"of {names}, all; default: sa_sor sor mae where defined. sod = S, E, F, weighted F and MAE of "
-        "the maps against the union of objects",
+        help=f"of {names}, all; default: sa_sor sor mae where defined, sod for a saliency dataset. sod = the "
+        "detection measures of maps, against the masks or the union of ranked objects",
     )
     add(
         "--variants",
@@ -61,30 +57,31 @@ def parser() -> argparse.ArgumentParser:
         help="names such as irsr, psr@area, sor:ijcv; all = every published one; default: one a metric",
     )
     add("--rank-by", choices=["auto", *RANK_FIELDS], default="auto", help="the field that orders instances")
-    add(
-        "--levels",
-        action="store_true",
-        help="take the grey levels of maps for instances, so that SA-SOR and other metrics of instances can "
-        "be computed; hidden parts are lost",
-    )
+    add("--levels", action="store_true", help="take the gray levels of maps as instances")
     add(
         "--missing",
         choices=["auto", "skip", "empty"],
         default="auto",
-        help="images without a prediction: leave out, or score as an empty prediction; auto (default): leave "
-        "out images without a map, score images without an instance as empty",
+        help="images without a prediction: leave out, or score as empty; auto (default): skip maps, empty "
+        "for instances",
     )
     add("--per-image", type=Path, metavar="CSV", help="write one line an image")
     add("--json", type=Path, metavar="JSON", help="write the results")
     add("--workers", type=int, default=1, metavar="N", help="processes (default 1)")
     add("--strict", action="store_true", help="exit with 1 if there is any problem")
     add("--quiet", action="store_true", help="no progress bar")
-    add("--list", action="store_true", help="print every variant with its rule and source, and stop")
+    add(
+        "--list",
+        nargs="?",
+        const="text",
+        choices=["text", "markdown"],
+        help="print every variant with its rule and source, or the tables of docs/metrics.md, and stop",
+    )
     return result
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs the command.
+    """Run the command.
 
     Args:
         argv: arguments; None = those of the process.
@@ -94,7 +91,7 @@ def main(argv: list[str] | None = None) -> int:
     """
     arguments = parser().parse_args(argv)
     if arguments.list:
-        sys.stdout.write(_rules())
+        sys.stdout.write(definitions_text() if arguments.list == "text" else definitions_markdown())
         return 0
     if arguments.predictions is None or arguments.ground_truth is None:
         parser().error("expected PREDICTIONS and GROUND_TRUTH")
@@ -116,20 +113,20 @@ def main(argv: list[str] | None = None) -> int:
     if not outcome.rows:
         sys.stderr.write("error: no image could be scored\n")
         return 1
+    missing = outcome.counts().get(MISSING, 0)
+    if 2 * missing > outcome.images:
+        sys.stderr.write(f"error: {missing} of {outcome.images} images have no prediction\n")
+        return 1
     return 1 if arguments.strict and outcome.faulty() else 0
 
 
 def _score(arguments: argparse.Namespace) -> Outcome:
-    metrics, variants = arguments.metrics, arguments.variants
-    sod = bool(metrics) and ("sod" in metrics or "all" in metrics)
-    if metrics:
-        metrics = [name for name in metrics if name != "sod"]
+    variants = arguments.variants
     return score_files(
         arguments.predictions,
         arguments.ground_truth,
-        metrics=metrics,
+        metrics=arguments.metrics,
         variants="all" if variants == ["all"] else variants,
-        sod=sod,
         levels=arguments.levels,
         rank_by=arguments.rank_by,
         missing=arguments.missing,
@@ -150,7 +147,10 @@ def _summary(arguments: argparse.Namespace, outcome: Outcome) -> str:
     if result:
         lines += ["", table(result)]
     if outcome.sod is not None and outcome.sod.images:
-        lines += ["", f"salient object detection, {outcome.sod.images} images (pysodmetrics)"]
+        lines += [
+            "",
+            f"salient object detection, {outcome.sod.images} images (pysodmetrics and InSPyReNet's measures)",
+        ]
         lines += [f"  {name:12} {value:.6f}" for name, value in outcome.sod.result().items()]
     return "\n".join(lines) + "\n"
 
@@ -173,15 +173,6 @@ def _write(arguments: argparse.Namespace, outcome: Outcome) -> None:
         "sod": None if outcome.sod is None else outcome.sod.result(),
     }
     write_json(arguments.json, content)
-
-
-def _rules() -> str:
-    parts = []
-    for metric, names in PUBLISHED.items():
-        for name in names:
-            mark = " (default)" if name == DEFAULTS[metric] else ""
-            parts.append(f"{metric} {name}{mark}\n    {describe(metric, name).partition(': ')[2]}\n")
-    return "\n".join(parts)
 
 
 if __name__ == "__main__":

@@ -1,26 +1,27 @@
-"""Mean boundary accuracy (mBA): how well a map follows the edge of its ground truth.
-
-Cheng et al., CascadePSP (CVPR 2020), section 4.1, with the radii of the published InSPyReNet evaluation.
-"""
+"""How well a map follows the edge of its ground truth: mean boundary accuracy and boundary IoU."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["BoundaryAccuracy", "boundary_accuracy", "boundary_radii"]
+from .fields import expect
 
 STEPS = 5
 
 
 def boundary_radii(height: int, width: int) -> list[int]:
-    """Radii in pixels of the bands around an edge: five steps from 1 to (height + width) / 300."""
+    """Return the radii in pixels of the bands around an edge: five steps from 1 to (height + width) / 300."""
     most = (width + height) / 300
     return [1 + int((most - 1) / STEPS * step) for step in range(STEPS)]
 
 
 def boundary_accuracy(saliency_map: ArrayLike, gt_mask: ArrayLike) -> float | None:
-    """Fraction of pixels near the edge of the ground truth that are right, averaged over five bands.
+    """Return the fraction of pixels near the edge of the ground truth that are right, mean over five bands.
+
+    Source: mBA of CascadePSP (Cheng et al., CVPR 2020, section 4.1), radii as in InSPyReNet's evaluation.
 
     Args:
         saliency_map: (H, W) bool; or uint8, where > 128 is foreground; or float in [0, 1], taken as
@@ -31,19 +32,16 @@ def boundary_accuracy(saliency_map: ArrayLike, gt_mask: ArrayLike) -> float | No
         In [0, 1]; None where the ground truth has no edge.
 
     Raises:
-        ValueError: wrong shape or type.
+        InputError: wrong shape or type.
     """
-    prediction, truth = _binary(saliency_map, "saliency_map"), _binary(gt_mask, "gt_mask")
-    if prediction.shape != truth.shape:
-        raise ValueError(
-            f"gt_mask: expected the shape of saliency_map, {prediction.shape}, found {truth.shape}"
-        )
     import cv2
 
-    height, width = truth.shape
+    prediction, truth = _binary(saliency_map, "saliency_map"), _binary(gt_mask, "gt_mask")
+    wanted = f"the shape of saliency_map, {prediction.shape}"
+    expect(prediction.shape == truth.shape, "gt_mask", wanted, truth.shape)
     right = prediction == truth
     accuracies: dict[int, float] = {}
-    radii = boundary_radii(height, width)
+    radii = boundary_radii(*truth.shape)
     truth_u8 = truth.astype(np.uint8)
     for radius in set(radii):
         kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
@@ -55,36 +53,29 @@ def boundary_accuracy(saliency_map: ArrayLike, gt_mask: ArrayLike) -> float | No
     return sum(accuracies[radius] for radius in radii) / STEPS
 
 
-class BoundaryAccuracy:
-    """Averages the boundary accuracy over images; those whose ground truth has no edge are left out."""
+def inner_band(image: NDArray[np.uint8], ratio: float) -> NDArray[np.uint8]:
+    """Return an image less its erosion; of a mask, the pixels inside that are close to its edge.
 
-    def __init__(self) -> None:
-        self.images = 0
-        self._sum = 0.0
+    Source: boundary IoU (Cheng et al., CVPR 2021). The outside of the image counts as 0.
 
-    def add(self, saliency_map: ArrayLike, gt_mask: ArrayLike) -> None:
-        """Adds one image; arguments as in ``boundary_accuracy``."""
-        self.add_value(boundary_accuracy(saliency_map, gt_mask))
+    Args:
+        image: (H, W) mask or gray values.
+        ratio: reach of the band as a share of the image diagonal.
+    """
+    import cv2
 
-    def add_value(self, value: float | None) -> None:
-        """Adds one image by its boundary accuracy."""
-        if value is not None:
-            self._sum += value
-            self.images += 1
-
-    def result(self) -> float | None:
-        """The mean; None without images."""
-        return self._sum / self.images if self.images else None
+    reach = max(1, round(ratio * math.hypot(*image.shape)))
+    framed = cv2.copyMakeBorder(image, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
+    eroded = cv2.erode(framed, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8))
+    return image - np.asarray(eroded, np.uint8)[1:-1, 1:-1]
 
 
 def _binary(array: ArrayLike, name: str) -> NDArray[np.bool_]:
     values = np.asarray(array)
-    if values.ndim != 2 or values.size == 0:
-        raise ValueError(f"{name}: expected shape (H, W), found {values.shape}")
+    expect(values.ndim == 2 and values.size, name, "shape (H, W)", values.shape)
     if values.dtype == np.bool_:
         return values
     if np.issubdtype(values.dtype, np.floating):
         values = (values * 255).astype(np.uint8)
-    if values.dtype != np.uint8:
-        raise ValueError(f"{name}: expected bool, uint8 or float, found {values.dtype}")
+    expect(values.dtype == np.uint8, name, "bool, uint8 or float", values.dtype)
     return values > 128

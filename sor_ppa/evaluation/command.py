@@ -1,36 +1,36 @@
-"""Scoring files: pairs images with predictions, scores them in parallel, reports every problem once."""
+"""Scoring of files: pairs images with predictions, scores them in parallel, reports every problem once."""
 
 from __future__ import annotations
 
-import multiprocessing
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .ground_truth import ImageTruth, to_rle, truth_from_dict
+from .fields import Identity, InputError, expect
+from .ground_truth import ImageTruth, read_truth, truth_from_dict
 from .image import ImageScores
-from .prediction_files import Identity, Instances, find_maps, read_instances, read_map, stem
+from .predictions import ImageInstances, find_maps, read_instances, read_map, stem
 from .scorer import RankingScorer
+from .segmentations import to_rle
 from .sod import SODScorer, sod_state
-from .truth_files import InputError, read_truth
+from .variants import VariantNames
 
 NOTES = ("tied ground-truth ranks",)
-"""Kinds of problems that belong to the data set, not to the predictions; ``--strict`` passes them."""
+"""Kinds of problems that belong to the dataset, not to the predictions; ``--strict`` ignores them."""
+MISSING = "missing prediction"
 
 Problem = tuple[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """One image and its prediction (a map's path, instances, or None for no prediction)."""
-
-    record: Mapping[str, Any]
-    prediction: Path | Instances | None
+Row = dict[str, Any]
+Record = dict[str, Any]
+Task = tuple[Record, Path | ImageInstances | None]  # a dataset dict; a map, instances or no prediction
+Scored = tuple[Row | None, list[Problem]]
 
 
 @dataclass(slots=True)
@@ -50,253 +50,232 @@ class Outcome:
     kind: str
     rank_by: str | None
     images: int
-    rows: list[dict[str, Any]]
+    rows: list[Row]
     problems: list[Problem]
     scorer: RankingScorer
     sod: SODScorer | None
 
     def counts(self) -> dict[str, int]:
-        """How many problems of each kind."""
+        """Return the number of problems of each kind."""
         return dict(sorted(Counter(kind for kind, _ in self.problems).items()))
 
     def faulty(self) -> bool:
-        """Whether ``--strict`` fails."""
+        """Return whether ``--strict`` fails."""
         return any(kind not in NOTES for kind, _ in self.problems)
-
-
-@dataclass(slots=True)
-class Settings:
-    """What each worker needs.
-
-    Attributes:
-        metrics, variants: of ``RankingScorer``.
-        kind: as in ``Outcome``.
-        sod: compute the detection measures.
-    """
-
-    metrics: Any
-    variants: Any
-    kind: str
-    sod: bool
-    scorer: RankingScorer = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.scorer = RankingScorer(self.metrics, self.variants, on_map=self.kind == "maps")
 
 
 def score_files(
     predictions: Path,
     truth: str,
     *,
-    metrics: Any = None,
-    variants: Any = None,
-    sod: bool = False,
+    metrics: Sequence[str] | None = None,
+    variants: VariantNames = None,
     levels: bool = False,
     rank_by: str = "auto",
     missing: str = "auto",
     workers: int = 1,
     progress: bool = False,
 ) -> Outcome:
-    """Scores a folder of painted maps or a JSON file of instances.
+    """Score a folder of maps or a JSON file of instances.
 
     Args:
         predictions: folder or file.
-        truth: JSON file or registered data set (see ``truth_files.read_truth``).
-        metrics, variants: as in ``RankingScorer``.
-        sod: also the detection measures, against the union of ranked objects.
-        levels: grey levels of maps are taken for instances (see ``ImageScores.from_levels``).
-        rank_by: as in ``prediction_files.read_instances``.
-        missing: images without a prediction are left out ("skip") or scored as an empty prediction
-            ("empty"); "auto" leaves out images without a map, while an image without an instance in a
-            JSON file has no predictions and is scored as such.
+        truth: JSON file or registered dataset (see ``ground_truth.read_truth``).
+        metrics, variants: as in ``variants.select``. "sod" adds the detection measures, against the union
+            of ranked objects, or against the masks of a saliency dataset, which has no other metric.
+        levels: take gray levels of maps as instances (see ``ImageScores.from_levels``).
+        rank_by: as in ``predictions.read_instances``.
+        missing: "skip" leaves out images without a prediction, "empty" scores them as an empty
+            prediction; "auto" leaves out images without a map and scores images without an instance in a
+            JSON file as empty.
         workers: processes.
         progress: show a progress bar on stderr.
 
     Raises:
-        InputError, ValueError: something that makes the whole run senseless, in one line.
+        InputError, ValueError: unusable input, or metrics that the dataset does not define, in one line.
     """
     records = read_truth(truth)
     folder = predictions.is_dir()
     kind = ("levels" if levels else "maps") if folder else "instances"
-    settings = Settings(metrics, variants, kind, sod)
-    problems: list[Problem] = []
-    order: str | None = None
+    sod = not {"sod", "all"}.isdisjoint(metrics or ())
+    metrics = None if metrics is None else [name for name in metrics if name != "sod"]
+    if "mask_file_name" in records[0]:
+        expect(kind == "maps", str(predictions), f"a folder of saliency maps for {truth}", kind)
+        asked = [name for name in [*(metrics or ()), *(variants or ())] if name != "all"]
+        expect(not asked, truth, "--metrics sod for a saliency dataset", ", ".join(asked))
+        metrics, sod = [], True
+    else:
+        ranks = [item.get("gt_rank") for record in records for item in record.get("annotations", ())]
+        ranked = any(rank is not None and rank >= 0 for rank in ranks)
+        expect(ranked, truth, "a saliency dataset or objects with ranks", "no rank")
+    scorer = RankingScorer(metrics, variants, on_map=kind == "maps")
     if missing == "auto":
         missing = "skip" if folder else "empty"
+    order: str | None = None
+    found: Mapping[Any, Any]
     if folder:
-        tasks = _pair_maps(records, find_maps(predictions), missing, problems)
+        found = find_maps(predictions)
     else:
-        if not predictions.exists():
-            raise InputError(f"{predictions}: expected a folder of maps or a JSON file, found nothing")
+        expect(predictions.exists(), str(predictions), "a folder of maps or a JSON file", "nothing")
         found, order = read_instances(predictions, rank_by)
-        tasks = _pair_instances(records, found, str(predictions), missing, problems)
-    scorer = RankingScorer(metrics, variants, on_map=kind == "maps")
-    detection = SODScorer() if sod else None
-    rows = []
-    for row, row_problems in _progress(_run(tasks, settings, workers), len(tasks), progress):
+    tasks, problems = _pair(records, found, str(predictions), by_id=not folder)
+    if missing == "skip":
+        tasks = [task for task in tasks if task[1] is not None]
+    outcome = Outcome(kind, order, len(records), [], problems, scorer, SODScorer() if sod else None)
+    score = partial(score_task, scorer=scorer, kind=kind, sod=sod)
+    for row, row_problems in _run(score, tasks, workers, progress):
         problems += row_problems
         if row is None:
             continue
         scorer.add_scores(row["scores"])
-        if detection is not None:
-            detection.add_state(row.pop("sod"))
-        rows.append(row)
-    return Outcome(kind, order, len(records), rows, problems, scorer, detection)
+        if outcome.sod is not None:
+            outcome.sod.add_state(row["sod"])
+        outcome.rows.append(row)
+    return outcome
 
 
-def _pair_maps(
-    records: list[dict[str, Any]], maps: Mapping[str, Path], missing: str, problems: list[Problem]
-) -> list[Task]:
-    names: dict[str, str] = {}
-    tasks = []
-    for record in records:
-        name = stem(str(record["file_name"]))
-        if name in names:
-            raise InputError(
-                f"{record['file_name']}: expected one image named {name}, found {names[name]} as well"
-            )
-        names[name] = str(record["file_name"])
-        if name not in maps:
-            problems.append(("missing prediction", f"{record['file_name']}: no map {name}.png"))
-            if missing == "skip":
-                continue
-        tasks.append(Task(record, maps.get(name)))
-    problems += [
-        ("extra prediction", f"{path}: no image of that name in the ground truth")
-        for name, path in maps.items()
-        if name not in names
-    ]
-    return tasks
-
-
-def _pair_instances(
-    records: list[dict[str, Any]],
-    found: dict[Identity, Instances],
-    source: str,
-    missing: str,
-    problems: list[Problem],
-) -> list[Task]:
-    tasks = []
+def _pair(
+    records: list[Record], found: Mapping[Any, Any], source: str, *, by_id: bool
+) -> tuple[list[Task], list[Problem]]:
+    """Pair images with predictions, by id if there is one of that id (``by_id``), else by file name."""
+    tasks: list[Task] = []
+    problems: list[Problem] = []
     left = dict(found)
     stems: dict[str, list[Identity]] = {}
-    for identity in found:
-        if isinstance(identity, str):
-            stems.setdefault(stem(identity), []).append(identity)
+    for name in found:
+        if isinstance(name, str):
+            stems.setdefault(stem(name) if by_id else name, []).append(name)
     for record in records:
-        ids = (record["image_id"], str(record["image_id"]))
-        keys = [key for key in ids if key in left] or stems.get(stem(str(record["file_name"])), [])
-        matches = list(dict.fromkeys(keys))
-        if len(matches) > 1:
-            raise InputError(f"{source}: expected one name for {record['file_name']}, found {matches}")
-        if matches and matches[0] not in left:
-            raise InputError(f"{source}: expected {matches[0]!r} to name one image, found two")
+        file_name = str(record["file_name"])
+        ids = (record["image_id"], str(record["image_id"])) if by_id else ()
+        names = [key for key in ids if key in left] or stems.get(stem(file_name), [])
+        matches = list(dict.fromkeys(names))
         if not matches:
-            problems.append(("missing prediction", f"{record['file_name']}: no instance in {source}"))
-            if missing == "skip":
-                continue
-        tasks.append(Task(record, left.pop(matches[0]) if matches else None))
-    problems += [
-        ("extra prediction", f"{source}: image {identity!r} is not in the ground truth") for identity in left
-    ]
-    return tasks
+            problems.append((MISSING, f"{file_name}: no prediction in {source}"))
+            tasks.append((record, None))
+            continue
+        expect(len(matches) == 1, source, f"one name for {file_name}", matches)
+        expect(matches[0] in left, source, f"{matches[0]!r} to name one image", "two")
+        tasks.append((record, left.pop(matches[0])))
+    extra = "is not in the ground truth"
+    problems += [("extra prediction", f"{source}: image {name!r} {extra}") for name in left]
+    return tasks, problems
 
 
 def _run(
-    tasks: list[Task], settings: Settings, workers: int
-) -> Iterator[tuple[dict[str, Any] | None, list[Problem]]]:
-    if workers <= 1 or len(tasks) < 2:
-        yield from (score_task(task, settings) for task in tasks)
-        return
-    with multiprocessing.Pool(workers) as pool:
-        chunk = max(1, min(32, len(tasks) // (4 * workers)))
-        yield from pool.imap(partial(score_task, settings=settings), tasks, chunksize=chunk)
-
-
-def _progress(items: Iterable[Any], total: int, show: bool) -> Iterable[Any]:
+    score: Callable[[Task], Scored], tasks: list[Task], workers: int, progress: bool
+) -> Iterator[Scored]:
     from tqdm import tqdm
 
-    return tqdm(items, total=total, unit="image", disable=not show)
+    bar = partial(tqdm, total=len(tasks), unit="image", disable=not progress)
+    if workers <= 1 or len(tasks) < 2:
+        yield from bar(map(score, tasks))
+        return
+    chunk = max(1, min(32, len(tasks) // (4 * workers)))
+    try:
+        with ProcessPoolExecutor(workers) as pool:
+            yield from bar(pool.map(score, tasks, chunksize=chunk))
+    except BrokenProcessPool as error:
+        found = "one that died, killed or out of memory; --workers 1 needs less"
+        raise InputError(f"workers: expected {workers} running processes, found {found}") from error
 
 
-def score_task(task: Task, settings: Settings) -> tuple[dict[str, Any] | None, list[Problem]]:
-    """Scores one image.
+def score_task(task: Task, *, scorer: RankingScorer, kind: str, sod: bool) -> Scored:
+    """Score one image.
+
+    Args:
+        task: its dataset dict and its prediction.
+        scorer, kind: as in ``Outcome``.
+        sod: also compute the detection measures.
 
     Returns:
-        Its row, or None where it cannot be scored, and its problems.
+        Its row, or None if it cannot be scored, and its problems.
     """
+    record, prediction = task
+    if "mask_file_name" in record:
+        return _score_saliency(task)
     problems: list[Problem] = []
     try:
-        truth = truth_from_dict(task.record)
+        truth = truth_from_dict(record)
     except ValueError as error:
         return None, [("bad ground truth", str(error))]
     if len(np.unique(truth.dense_ranks)) < len(truth.dense_ranks):
         line = f"{truth.name}: ground-truth ranks tie {_ties(truth.dense_ranks)}"
         problems.append(("tied ground-truth ranks", line))
     try:
-        if settings.kind == "instances":
-            image = _instance_image(task, truth, problems)
+        if kind == "instances":
+            image = _instance_image(prediction, truth, problems)
         else:
-            image = _map_image(task, truth, levels=settings.kind == "levels")
-    except _SizeError as error:
-        return None, [*problems, ("wrong size", str(error))]
+            gray = _read_map(prediction, truth.name, truth.size)
+            read = ImageScores.from_levels if kind == "levels" else ImageScores.from_map
+            image = read(truth.ranked_masks(), truth.dense_ranks, gray)
     except ValueError as error:
-        kind = "bad prediction" if settings.kind == "instances" else "unreadable prediction"
-        return None, [*problems, (kind, str(error))]
-    row: dict[str, Any] = {
+        bad = "bad prediction" if kind == "instances" else "unreadable prediction"
+        return None, [*problems, ("wrong size" if isinstance(error, _SizeError) else bad, str(error))]
+    row: Row = {
         "image_id": truth.image_id,
         "name": truth.name,
         "n_gt": image.n_gt,
         "n_pred": None if image.is_map else image.n_pred,
-        "scores": settings.scorer.score(image),
+        "scores": scorer.score(image),
     }
-    if settings.sod:
-        grey = image.saliency_map("assr" if settings.kind == "instances" else "map")
-        row["sod"] = sod_state(grey, image.regions.image(image.gt_union))
+    if sod:
+        gray = image.saliency_map("assr" if kind == "instances" else "map")
+        row["sod"] = sod_state(gray, image.regions.image(image.gt_union))
     return row, problems
 
 
 class _SizeError(ValueError):
-    pass
+    """A map or mask of another size than its image."""
 
 
-def _map_image(task: Task, truth: ImageTruth, *, levels: bool) -> ImageScores:
-    path = task.prediction
-    grey = read_map(path) if isinstance(path, Path) else np.zeros(truth.size, np.uint8)
-    if grey.shape != truth.size:
-        raise _SizeError(_wrong_size(str(path), truth, grey.shape))
-    read = ImageScores.from_levels if levels else ImageScores.from_map
-    return read(truth.ranked_masks(), truth.dense_ranks, grey)
+def _score_saliency(task: Task) -> Scored:
+    from ..data.sod import read_mask
+
+    record, prediction = task
+    kind = "bad ground truth"
+    try:
+        mask = read_mask(record["mask_file_name"])
+        kind = "unreadable prediction"
+        gray = _read_map(prediction, str(record["file_name"]), (mask.shape[0], mask.shape[1]))
+    except (ValueError, OSError) as error:
+        return None, [("wrong size" if isinstance(error, _SizeError) else kind, str(error))]
+    row = {"image_id": record["image_id"], "name": record["file_name"], "n_gt": None, "n_pred": None}
+    return {**row, "scores": {}, "sod": sod_state(gray, mask)}, []
 
 
-def _instance_image(task: Task, truth: ImageTruth, problems: list[Problem]) -> ImageScores:
-    instances = task.prediction if isinstance(task.prediction, Instances) else Instances()
+def _read_map(path: Any, name: str, size: tuple[int, int]) -> np.ndarray:
+    gray = read_map(path) if isinstance(path, Path) else np.zeros(size, np.uint8)
+    _check_size(str(path), name, gray.shape, size)
+    return gray
+
+
+def _instance_image(prediction: Any, truth: ImageTruth, problems: list[Problem]) -> ImageScores:
+    instances = prediction or ImageInstances()
+    rles = []
     for segmentation, where in zip(instances.segmentations, instances.where, strict=True):
-        if isinstance(segmentation, Mapping):
-            size = segmentation.get("size")
-            if isinstance(size, list) and len(size) == 2 and tuple(size) != truth.size:
-                raise _SizeError(_wrong_size(where, truth, tuple(size)))
-    rles = [
-        to_rle(segmentation, truth.height, truth.width, where)
-        for segmentation, where in zip(instances.segmentations, instances.where, strict=True)
-    ]
+        size = segmentation.get("size") if isinstance(segmentation, Mapping) else None
+        if isinstance(size, list) and len(size) == 2:
+            _check_size(where, truth.name, tuple(size), truth.size)
+        rles.append(to_rle(segmentation, truth.height, truth.width, where))
     scores = np.array(instances.scores, np.float64)
-    image = ImageScores.from_rles(
-        truth.ranked_rles, truth.dense_ranks, rles, scores, truth.size, np.array(instances.confidences)
-    )
     if len(np.unique(scores)) < len(scores):
         problems.append(("tied ranks", f"{truth.name}: predicted ranks tie {_ties(scores)}"))
+    gt, confidences = truth.ranked_rles, np.array(instances.confidences)
+    image = ImageScores.from_rles(gt, truth.dense_ranks, rles, scores, truth.size, confidences)
+    image.gt_labels = truth.ranks[truth.ranks >= 0]
+    if None not in instances.labels:
+        image.labels = np.array(instances.labels, np.int64)
     return image
 
 
-def _wrong_size(what: str, truth: ImageTruth, size: tuple[int, ...]) -> str:
-    expected = f"{truth.height} x {truth.width}"
-    return (
-        f"{what}: expected the size of {truth.name}, {expected} (height x width), found {size[0]} x {size[1]}"
-    )
+def _check_size(what: str, image: str, size: tuple[Any, ...], expected: tuple[int, int]) -> None:
+    if size != expected:
+        wanted = f"the size of {image}, {expected[0]} x {expected[1]} (height x width)"
+        raise _SizeError(f"{what}: expected {wanted}, found {size[0]!s:.20} x {size[1]!s:.20}")
 
 
 def _ties(values: np.ndarray) -> str:
     found, count = np.unique(values, return_counts=True)
-    return ", ".join(
-        f"({times} x {abs(value):g})" for value, times in zip(found, count, strict=True) if times > 1
-    )
+    tied = zip(found, count, strict=True)
+    return ", ".join(f"({times} x {abs(value):g})" for value, times in tied if times > 1)

@@ -1,14 +1,31 @@
-"""The named definitions of every metric, each with its rule in full and its source."""
+"""The one table of metrics and their published definitions.
+
+The functions of this package, ``--list`` and the tables of docs/metrics.md are made from it. The text of a
+rule is the docstring of the function that computes it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from functools import partial
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
-from . import rules_maps, rules_sa_sor, rules_sor
 from .image import ImageScores
+from .rules import maps, sa_sor, sor
 from .score import Score
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A metric: its label in tables, default variant, range, direction, and what it measures."""
+
+    label: str
+    default: str
+    text: str
+    low: int = 0
+    high: int = 1
+    higher_is_better: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,303 +33,203 @@ class Rule:
     """One definition of a metric.
 
     Attributes:
-        metric: the metric it defines.
         name: its name.
-        painter: the painter that a bare name means; None for a rule on instances.
-        score: the implementation, from (image, painter) to a ``Score``.
-        text: the rule in full.
-        source: whose definition it is.
+        function: the implementation, from (image, painter, **options) to a ``Score``.
+        source: who defined it.
+        maps: the painters it is published with, the first one meant by the bare name; empty for a rule
+            on instances.
+        like: the rule of the same metric from which this one differs by ``text``, if at all.
+        text: the difference.
+        options: keyword arguments of ``function``.
     """
 
-    metric: str
     name: str
-    painter: str | None
-    score: Callable[[ImageScores, str], Score]
-    text: str
+    function: Callable[..., Score]
     source: str
+    maps: tuple[str, ...] = ()
+    like: str = ""
+    text: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def summary(self) -> str:
+        """The rule in words, with reference to another rule where it has one."""
+        if self.like:
+            return f"As `{self.like}`. {self.text}" if self.text else f"Same as `{self.like}`."
+        return " ".join((inspect.getdoc(self.function) or "").partition("\n\n")[0].split())
+
+    def score(self, image: ImageScores, painter: str) -> Score:
+        """Return the metric of one image; ``painter`` is "" for a rule on instances."""
+        return self.function(image, painter, **self.options)
 
 
-_IRSR = (
-    "Images with fewer than two objects are skipped. Masks are 1 where > 0.5. Each object takes its single "
-    "best prediction by IoU and loses it if the IoU is below {iou}; of several objects with the same "
-    "prediction the one with the highest IoU keeps it and the others stay unmatched (no second choice). "
-    "Ranked predictions: the matched ones, and all others too only if there are more predictions than "
-    "objects. Rank of a matched object: 1 + number of ranked predictions with a strictly lower score; "
-    "unmatched 0. Rank of the truth: 1 + number of objects with a strictly lower rank. All predicted ranks "
-    "equal: 0. Otherwise Pearson's correlation; image skipped if all true ranks are equal. Equal IoUs go to "
-    "the more salient, then to the earlier in the list. Mean over counted images, in [-1, 1]."
+METRICS: dict[str, Metric] = {
+    "sa_sor": Metric(
+        "SA-SOR",
+        "irsr",
+        "Pearson's correlation of ranks after instances have been matched by mask IoU. Measures whether the "
+        "objects are found and in the right order.",
+        low=-1,
+    ),
+    "sor": Metric(
+        "SOR",
+        "assr@assr",
+        "Spearman's correlation of ranks (average ranks for ties), mapped to [0, 1] by (x + 1) / 2. Measures "
+        "whether the painted objects are in the right order; missed and false ones matter little.",
+    ),
+    "mae": Metric(
+        "MAE",
+        "assr@assr",
+        "Mean absolute error of ranked saliency. Measures how far the painted map is from the painted truth.",
+        higher_is_better=False,
+    ),
+    "f_measure": Metric("F-measure", "irsr_levels", "F-measure with beta² = 0.3."),
+    "iou": Metric(
+        "IoU", "seqrank", "IoU of the union of predictions with the union of objects, without ranks."
+    ),
+    "ndcg": Metric(
+        "nDCG", "ijcv_lin@assr_ijcv", "Normalized discounted cumulative gain of up to five objects."
+    ),
+}
+
+_IRSR = "IRSR (TPAMI 2021)"
+_QAGNET = "QAGNet (CVPR 2024)"
+_PSR = "PSR (ACM MM 2023), adet/evaluation"
+_SEQRANK = "SeqRank (AAAI 2024), evaluation/metrics.py"
+_SR = "guanhuankang/Saliency-Ranking"
+_SR_NEW = f"{_SR}, evaluation/deprecated_metrics.py"
+_SR_OLD = f"{_SR}, scripts/evaluation_old.py"
+_IJCV = "ASSR's IJCV extension"
+_NO_GT = "An image without ground truth adds 0 and counts."
+_CONFIDENCE = "Predictions with confidence <= {} are ignored."
+_HALF = "Prediction masks are 1 where >= 0.5."
+
+
+def _like(
+    base: Rule, name: str, source: str, text: str = "", maps: tuple[str, ...] = (), **options: Any
+) -> Rule:
+    """Return a rule that differs from ``base`` by ``text``, or not at all."""
+    return Rule(name, base.function, source, maps, base.name, text, options)
+
+
+_irsr = Rule("irsr", sa_sor.sa_sor_of_best_match, f"{_IRSR}, metric/SA-SOR.py")
+_sa_seqrank = Rule("seqrank", sa_sor.sa_sor_of_assignment, _SEQRANK)
+_assr = Rule(
+    "assr",
+    sor.sor_of_modal_gray,
+    "ASSR (CVPR 2020), evaluation/evaluate.py",
+    maps=("assr", "assr_ijcv", "qagnet10", "area", "qagnet_n"),
 )
-_SEQRANK_SA = (
-    "Predictions and objects in descending saliency, ties in list order. IoU = intersection / (union + "
-    "1e-6). {assign}, pairs with IoU > 0.5 are kept. Predicted rank: number of predictions - position; "
-    "unmatched 0. Pearson's correlation with number of objects - position; undefined (one object, no match) "
-    "adds 0 and counts. {no_gt}"
+_seqrank = Rule("seqrank", sor.sor_of_first_match, _SEQRANK)
+_gray = Rule(
+    "assr",
+    maps.gray_error,
+    "ASSR, PPA, PSR, OCOR, QAGNet and the IJCV extension, identical code",
+    maps=("assr", "assr_ijcv", "qagnet10", "qagnet_n", "area"),
 )
-_ASSR = (
-    "Predicted value of an object: the most frequent nonzero grey value inside its full mask (the smallest "
-    "of equally frequent ones) if more than trunc({coverage} area) of its pixels are painted, otherwise 0. "
-    "Objects without a predicted value{drop} are dropped. Two or more left: Spearman's correlation of the "
-    "true and predicted values (average ranks for ties), skipped if one side is constant. One left: 1. None "
-    "left: skipped. Mapped to [0, 1] by (x + 1) / 2; mean over counted images."
-)
-_SEQRANK_SOR = (
-    "For each object the most salient prediction with IoU > 0.5 (denominator + 1e-6); several objects may "
-    "share one. Spearman's correlation of positions, mapped by (x + 1) / 2; one match gives 1; no match or "
-    "constant positions add 0 and count. {no_gt}"
-)
-_NO_GT_SKIPPED = "No ground truth: skipped (the published code fails)."
-_NO_GT_ZERO = "No ground truth: adds 0 and counts."
-_GREY_MAE = (
-    "Mean over pixels of |painted prediction - painted ground truth| / 255. Ground truth: gtn where the map "
-    "is qagnet_n or map_n, gt10 otherwise. No image is skipped; no prediction is a zero map."
-)
-_LEVELS = (
-    "Both sides painted in list order, later instances cover: an object with (rank + 1) / G, a prediction "
-    "with (number of strictly lower scores + 1) / P; prediction masks {cut} 0.5. "
-)
-_LEVEL_F = (
-    "For each band (l, u] between neighbouring distinct values of the painted ground truth: F with beta² = "
-    "0.3 of the predicted pixels in the band, 0 if nothing is hit. Mean over bands, then over images; an "
-    "image without a band is skipped."
-)
-_NDCG = (
-    "Mean grey value inside each full mask, holes as 0; objects sorted by it in descending order (equal: "
-    "later in the list first) get grades 5, 4, 3, 2, 1, a zero mean gets 0. True grade: 5 for the most "
-    "salient level, one less for each level. Relevance: 5 - |true grade - predicted grade|, listed in "
-    "descending true order (ties: later in the list first). Gain: {gain}. DCG with discount 1 / "
-    "log2(position + 1) over that of relevance 5 everywhere. Skipped without objects and with more than five "
-    "(the published code fails)."
-)
+_binary = Rule("assr_binary", maps.binary_error, "ASSR, PPA, PSR, OCOR, QAGNet", maps=("assr", "qagnet_n"))
+_levels = Rule("irsr_levels", maps.level_error, f"{_IRSR}, tools/evaluation/mae_fmeasure_2.py")
+_union = Rule("seqrank", maps.union_error, _SEQRANK)
+_level_f = Rule("irsr_levels", maps.level_f, f"{_IRSR}, tools/evaluation/mae_fmeasure_2.py")
+_ndcg = Rule("ijcv_lin", maps.graded_ndcg, f"{_IJCV}, evaluate_nDCG.py", maps=("assr_ijcv", "assr"))
 
-_IRSR_SOURCE = "IRSR (Instance-Level Relative Saliency Ranking, TPAMI 2021), metric/SA-SOR.py"
-_SEQRANK_SOURCE = "SeqRank (AAAI 2024), evaluation/metrics.py"
-_SR_SOURCE = "guanhuankang/Saliency-Ranking"
-_ASSR_SOURCE = "ASSR (Inferring Attention Shift Ranks, CVPR 2020), evaluation/evaluate.py"
-_IJCV_SOURCE = "ASSR's IJCV extension"
-
-
-def _sa_sor() -> Iterable[Rule]:
-    def rule(name: str, score: Callable[[ImageScores, str], Score], text: str, source: str) -> Rule:
-        return Rule("sa_sor", name, None, score, text, source)
-
-    half = _IRSR.format(iou="0.5")
-    yield rule("irsr", rules_sa_sor.irsr, half, _IRSR_SOURCE)
-    yield rule("irsr_inrepo", rules_sa_sor.irsr, half, "IRSR, the copy used while testing; equals irsr")
-    yield rule("qagnet", rules_sa_sor.irsr, half, "QAGNet (CVPR 2024), rankevaluation/SASOR.py; equals irsr")
-    for name, confidence, source in (
-        ("irsr_conf0.6", 0.6, "IRSR, its inference script"),
-        ("qagnet_conf0.7", 0.7, "QAGNet, its inference script"),
-    ):
-        text = f"Predictions with confidence > {confidence} only, then: {half}"
-        yield rule(name, partial(rules_sa_sor.irsr, confidence=confidence), text, source)
-    for iou in (0.1, 0.5):
-        score = partial(rules_sa_sor.irsr, iou=iou)
-        source = "PSR (ACM MM 2023), adet/evaluation/sa_sor.py; its evaluation calls it with 0.1"
-        yield rule(f"psr_iou{iou}", score, _IRSR.format(iou=iou), source)
-    yield rule(
-        "sr_script",
-        partial(rules_sa_sor.irsr, list_order=True),
-        f"Equal scores are put in list order (earlier = more salient), then: {half}",
-        f"{_SR_SOURCE}, scripts/sasor.py",
-    )
-    optimal = "One-to-one assignment of highest total IoU over all pairs"
-    greedy = "Pairs greedily by descending IoU"
-    yield rule(
-        "seqrank",
-        rules_sa_sor.seqrank,
-        _SEQRANK_SA.format(assign=optimal, no_gt=_NO_GT_SKIPPED),
-        _SEQRANK_SOURCE,
-    )
-    yield rule(
-        "sr_deprecated",
-        rules_sa_sor.sr_deprecated,
-        _SEQRANK_SA.format(assign=greedy, no_gt=_NO_GT_ZERO),
-        f"{_SR_SOURCE}, evaluation/deprecated_metrics.py",
-    )
-    yield Rule(
-        "sa_sor",
-        "sr_old",
-        "assr",
-        rules_sa_sor.sr_old,
-        "Instances are the distinct nonzero grey levels of the painted ground truth. Prediction of a level: "
-        "the most frequent painted value inside it, background included (smallest of equally frequent ones); "
-        "the pixels of exactly that value must reach IoU >= 0.5 (denominator + 1e-6); background never "
-        "matches. One-to-one greedily by IoU, equal IoUs: brighter level first. Ranks are positions among "
-        "the distinct grey levels, unmatched 0. Pearson; undefined adds 0 and counts.",
-        f"{_SR_SOURCE}, scripts/evaluation_old.py",
-    )
-
-
-def _sor() -> Iterable[Rule]:
-    for name, painter, coverage, source in (
-        ("assr", "assr", 0.5, _ASSR_SOURCE),
-        ("ocor", "assr", 0.5, "OCOR (CVPR 2022); equals assr"),
-        ("ppa", "area", 0.5, "PPA (ICCV 2021), centermask/evaluation/sor_eval.py; equals assr"),
-        ("qagnet", "qagnet10", 0.5, "QAGNet (CVPR 2024), rankevaluation/sor_eval.py; equals assr"),
-        ("psr", "area", 0.98, "PSR (ACM MM 2023), adet/evaluation/sor_eval.py"),
-    ):
-        score = partial(rules_sor.modal_grey, coverage=coverage)
-        yield Rule("sor", name, painter, score, _ASSR.format(coverage=coverage, drop=""), source)
-    yield Rule(
-        "sor",
-        "qagnet_rank0",
-        "qagnet_n",
-        partial(rules_sor.modal_grey, integer_ranks=True, drop_rank0=False),
-        _ASSR.format(coverage=0.5, drop="") + " True values are integer ranks from 0, all of them kept.",
-        "QAGNet (CVPR 2024) on IRSR and SIFR",
-    )
-    yield Rule(
-        "sor",
-        "assr_rank0",
-        "qagnet_n",
-        partial(rules_sor.modal_grey, integer_ranks=True),
-        _ASSR.format(coverage=0.5, drop=", and the least salient objects (integer rank 0),"),
-        "The ASSR code fed with integer ranks from 0, as IRSR's data have",
-    )
-    yield Rule(
-        "sor",
-        "ijcv",
-        "assr_ijcv",
-        rules_sor.mean_grey,
-        "Predicted value of an object: mean grey value over its full mask, holes as 0. Objects with mean 0 "
-        "are dropped. Two or more left: Spearman's correlation, skipped if one side is constant. Fewer: "
-        "skipped. Mapped to [0, 1] by (x + 1) / 2.",
-        f"{_IJCV_SOURCE}, evaluate_MAE_SOR.py",
-    )
-    yield Rule(
-        "sor",
-        "seqrank",
-        None,
-        rules_sor.seqrank,
-        _SEQRANK_SOR.format(no_gt=_NO_GT_SKIPPED),
-        _SEQRANK_SOURCE,
-    )
-    yield Rule(
-        "sor",
-        "sr_deprecated",
-        None,
-        partial(rules_sor.seqrank, count_no_gt=True),
-        _SEQRANK_SOR.format(no_gt=_NO_GT_ZERO),
-        f"{_SR_SOURCE}, evaluation/deprecated_metrics.py",
-    )
-    yield Rule(
-        "sor",
-        "sr_old",
-        "assr",
-        rules_sor.sr_old,
-        "As assr, but the objects are the distinct nonzero grey levels of the painted ground truth (hidden "
-        "pixels and tied objects merge) and positions among the grey levels are correlated.",
-        f"{_SR_SOURCE}, scripts/evaluation_old.py",
-    )
-
-
-def _mae() -> Iterable[Rule]:
-    yield Rule(
-        "mae",
-        "assr",
-        "assr",
-        rules_maps.grey_error,
-        _GREY_MAE,
-        "ASSR, PPA, PSR, OCOR, QAGNet and the IJCV extension, identical code",
-    )
-    yield Rule(
-        "mae", "sr_old", "assr", rules_maps.grey_error, _GREY_MAE, f"{_SR_SOURCE}, scripts/evaluation_old.py"
-    )
-    yield Rule(
-        "mae",
-        "assr_binary",
-        "assr",
-        rules_maps.binary_error,
-        "Share of pixels where one map is > 0 and the other is not.",
-        "ASSR, PPA, PSR, OCOR, QAGNet",
-    )
-    yield Rule(
-        "mae",
-        "ijcv_binary",
-        "assr_ijcv",
-        partial(rules_maps.binary_error, lowest=128),
-        "Share of pixels where prediction >= 128 and ground truth > 0 disagree; darker predictions vanish.",
-        f"{_IJCV_SOURCE}, evaluate_MAE_SOR.py",
-    )
-    for name, strict, cut, source in _LEVEL_RULES:
-        yield Rule(
-            "mae",
-            name,
-            None,
-            partial(rules_maps.level_error, strict=strict),
-            _LEVELS.format(cut=cut) + "Mean absolute difference; no image is skipped.",
-            source,
-        )
-    binary = (
-        "Mean over pixels of |pixelwise maximum of the raw prediction masks - union of the objects|; ranks "
-        "do not enter. No prediction is a zero map. {no_gt}"
-    )
-    yield Rule(
-        "mae", "seqrank", None, rules_maps.union_error, binary.format(no_gt=_NO_GT_SKIPPED), _SEQRANK_SOURCE
-    )
-    yield Rule(
-        "mae",
-        "sr_deprecated",
-        None,
-        partial(rules_maps.union_error, count_no_gt=True),
-        binary.format(no_gt=_NO_GT_ZERO),
-        f"{_SR_SOURCE}, evaluation/deprecated_metrics.py",
-    )
-
-
-_LEVEL_RULES = (
-    ("irsr_levels", True, ">", "IRSR (TPAMI 2021), tools/evaluation/mae_fmeasure_2.py"),
-    ("qagnet_levels", False, ">=", "QAGNet (CVPR 2024), rankevaluation/mae_fmeasure_2.py"),
-)
-
-
-def _f_measure() -> Iterable[Rule]:
-    for name, strict, cut, source in _LEVEL_RULES:
-        score = partial(rules_maps.level_f, strict=strict)
-        yield Rule("f_measure", name, None, score, _LEVELS.format(cut=cut) + _LEVEL_F, source)
-    yield Rule(
-        "f_measure",
-        "seqrank",
-        None,
-        rules_maps.union_f,
-        "F with beta² = 0.3 of the union of predictions (> 0.5) against the union of objects, 1e-6 added to "
-        f"each denominator; ranks do not enter. {_NO_GT_SKIPPED}",
-        _SEQRANK_SOURCE,
-    )
-
-
-def _iou() -> Iterable[Rule]:
-    yield Rule(
-        "iou",
-        "seqrank",
-        None,
-        rules_maps.union_iou,
-        "IoU of the union of predictions (> 0.5) with the union of objects, 1e-6 added to the denominator; "
-        f"ranks do not enter. {_NO_GT_SKIPPED}",
-        _SEQRANK_SOURCE,
-    )
-
-
-def _ndcg() -> Iterable[Rule]:
-    for name, exponential, gain in (("ijcv_lin", False, "relevance"), ("ijcv_exp", True, "2^relevance - 1")):
-        yield Rule(
-            "ndcg",
-            name,
-            "assr_ijcv",
-            partial(rules_maps.ndcg, exponential=exponential),
-            _NDCG.format(gain=gain),
-            f"{_IJCV_SOURCE}, evaluate_nDCG.py",
-        )
-
-
+_TABLE: dict[str, tuple[Rule, ...]] = {
+    "sa_sor": (
+        _irsr,
+        _like(_irsr, "irsr_inrepo", f"{_IRSR}, the copy used while testing"),
+        _like(_irsr, "qagnet", f"{_QAGNET}, rankevaluation/SASOR.py"),
+        _like(_irsr, "irsr_conf0.6", f"{_IRSR}, inference script", _CONFIDENCE.format(0.6), confidence=0.6),
+        _like(
+            _irsr, "qagnet_conf0.7", f"{_QAGNET}, inference script", _CONFIDENCE.format(0.7), confidence=0.7
+        ),
+        _like(
+            _irsr,
+            "psr_iou0.1",
+            f"{_PSR}/sa_sor.py",
+            "The IoU threshold is 0.1, as in PSR's evaluation.",
+            iou=0.1,
+        ),
+        _like(_irsr, "psr_iou0.5", f"{_PSR}/sa_sor.py"),
+        _like(
+            _irsr,
+            "sr_script",
+            f"{_SR}, scripts/sasor.py",
+            "Equal scores are first put in list order (earlier = more salient).",
+            list_order=True,
+        ),
+        _sa_seqrank,
+        _like(
+            _sa_seqrank,
+            "sr_deprecated",
+            _SR_NEW,
+            f"Pairs are taken greedily by descending IoU. {_NO_GT}",
+            greedy=True,
+        ),
+        Rule("sr_old", sa_sor.sa_sor_of_levels, _SR_OLD, maps=("assr", "qagnet_n")),
+    ),
+    "sor": (
+        _assr,
+        _like(_assr, "ocor", "OCOR (CVPR 2022)", maps=("assr",)),
+        _like(_assr, "ppa", "PPA (ICCV 2021), sor_eval.py", maps=("area", "assr", "ppa")),
+        _like(_assr, "qagnet", f"{_QAGNET}, rankevaluation/sor_eval.py", maps=("qagnet10",)),
+        _like(
+            _assr,
+            "psr",
+            f"{_PSR}/sor_eval.py",
+            "More than trunc(0.98 area) of an object must be painted. Most images lose objects or drop out, "
+            "and the mean rises.",
+            maps=("area", "assr"),
+            coverage=0.98,
+        ),
+        _like(
+            _assr,
+            "qagnet_rank0",
+            f"{_QAGNET} on IRSR and SIFR",
+            "True values are integer ranks from 0; all objects are kept.",
+            maps=("qagnet_n",),
+        ),
+        _like(
+            _assr,
+            "assr_rank0",
+            "The ASSR program on integer ranks from 0, as IRSR's data have",
+            "True values are integer ranks from 0, and the least salient objects (rank 0) are dropped.",
+            maps=("qagnet_n",),
+            keep_last=False,
+        ),
+        Rule("ijcv", sor.sor_of_mean_gray, f"{_IJCV}, evaluate_MAE_SOR.py", maps=("assr_ijcv", "assr")),
+        _seqrank,
+        _like(_seqrank, "sr_deprecated", _SR_NEW, _NO_GT, count_no_gt=True),
+        Rule("sr_old", sor.sor_of_levels, _SR_OLD, maps=("assr", "qagnet_n")),
+    ),
+    "mae": (
+        _gray,
+        _like(_gray, "sr_old", _SR_OLD, maps=("assr", "qagnet_n")),
+        _like(_gray, "ppa", "PPA (ICCV 2021), as its training program reports it", maps=("ppa",)),
+        _binary,
+        _like(
+            _binary,
+            "ijcv_binary",
+            f"{_IJCV}, evaluate_MAE_SOR.py",
+            "The prediction counts where it is >= 128; darker objects vanish.",
+            maps=("assr_ijcv", "assr", "qagnet_n"),
+            lowest=128,
+        ),
+        _levels,
+        _like(_levels, "qagnet_levels", f"{_QAGNET}, rankevaluation/mae_fmeasure_2.py", _HALF, strict=False),
+        _union,
+        _like(_union, "sr_deprecated", _SR_NEW, _NO_GT, count_no_gt=True),
+    ),
+    "f_measure": (
+        _level_f,
+        _like(_level_f, "qagnet_levels", f"{_QAGNET}, rankevaluation/mae_fmeasure_2.py", _HALF, strict=False),
+        Rule("seqrank", maps.union_f, _SEQRANK),
+    ),
+    "iou": (Rule("seqrank", maps.union_iou, _SEQRANK),),
+    "ndcg": (
+        _ndcg,
+        _like(_ndcg, "ijcv_exp", _ndcg.source, "The gain is 2^relevance - 1.", _ndcg.maps, exponential=True),
+    ),
+}
 RULES: dict[str, dict[str, Rule]] = {
-    metric: {rule.name: rule for rule in rules}
-    for metric, rules in (
-        ("sa_sor", _sa_sor()),
-        ("sor", _sor()),
-        ("mae", _mae()),
-        ("f_measure", _f_measure()),
-        ("iou", _iou()),
-        ("ndcg", _ndcg()),
-    )
+    metric: {rule.name: rule for rule in rules} for metric, rules in _TABLE.items()
 }

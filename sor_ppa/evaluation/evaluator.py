@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 import zlib
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -16,14 +17,17 @@ from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 from numpy.typing import NDArray
 
-from .coco_ap import coco_ap
-from .correlation import lowest_place_ranks
-from .ground_truth import ImageTruth, Rle, by_image_id, encode_masks, truth_from_dict
+from ..visualization.rank_maps import lowest_place_ranks
+from .coco_ap import CocoAP
+from .definitions import METRICS
+from .fields import Identity
+from .ground_truth import ImageTruth, by_image_id, truth_from_dict
 from .image import ImageScores
-from .report import LABELS, label, table, worst, write_json, write_per_image
-from .scorer import Mean, RankingScorer
-from .sod import SODScorer, sod_state
-from .variants import DEFAULT_METRICS
+from .report import label, table, worst, write_json, write_per_image
+from .scorer import RankingScorer, Scores
+from .segmentations import Rle, encode_masks
+from .sod import SODScorer, State, sod_state
+from .variants import DEFAULT_METRICS, VariantNames
 
 logger = logging.getLogger(__name__)
 _PERMUTATIONS = 10
@@ -32,12 +36,12 @@ _FIELDS = ("pred_boxes", "scores", "pred_masks")
 
 
 class SOREvaluator(DatasetEvaluator):
-    """Scores ranked instances: ranking metrics, COCO box and mask AP, and what shuffled ranks would give.
+    """Scores ranked instances: ranking metrics, COCO box and mask AP, and the level of shuffled ranks.
 
-    Which predictions are ranked: by default those with ``pred_ranks >= 0``, in the order of
-    ``pred_ranks`` (the published protocol). With ``rank_field="pred_rank_scores"`` (or any other
-    float field) all detections, in the order of that field. Ground truth with a negative ``gt_rank``
-    is no ranking ground truth; it does count for AP unless it is a crowd, which AP ignores.
+    By default the predictions with ``pred_ranks >= 0`` are ranked, in the order of ``pred_ranks`` (the
+    published protocol). With ``rank_field="pred_rank_scores"`` (or another float field) all detections
+    are ranked, in the order of that field. Ground truth with a negative ``gt_rank`` is not ranked; it
+    counts for AP unless it is a crowd, which AP ignores.
     """
 
     def __init__(
@@ -47,7 +51,7 @@ class SOREvaluator(DatasetEvaluator):
         output_dir: str | Path | None = None,
         distributed: bool = True,
         metrics: Sequence[str] | str = DEFAULT_METRICS,
-        variants: Mapping[str, Sequence[str] | str] | Sequence[str] | str | None = None,
+        variants: VariantNames = None,
         iou_types: Sequence[str] = ("bbox", "segm"),
         saliency: bool = False,
         rank_field: str = "pred_ranks",
@@ -55,15 +59,15 @@ class SOREvaluator(DatasetEvaluator):
     ) -> None:
         """
         Args:
-            dataset_name: in ``DatasetCatalog``; dicts with ``gt_rank`` in their annotations.
+            dataset_name: in ``DatasetCatalog``; its dicts have ``gt_rank`` in their annotations.
             output_dir: where to write ``sor_metrics.json``, ``sor_per_image.csv`` and
                 ``sor_instances_results.json``; None = nowhere.
             distributed: gather from all processes; False = this process only.
-            metrics, variants: as in ``RankingScorer``.
+            metrics, variants: as in ``variants.select``.
             iou_types: of "bbox" and "segm"; empty = no AP.
-            saliency: also S, E, F and weighted F of the saliency map against the union of the ranked
-                objects: the output's ``saliency`` (H, W) in [0, 1] where it has one, otherwise the
-                painted predictions.
+            saliency: also the measures of ``sod`` against the union of the ranked objects, of the
+                output's ``saliency`` (H, W) in [0, 1] where it has one, otherwise of the painted
+                predictions.
             rank_field: which field of the predictions orders them.
             seed: of the shuffled ranks.
 
@@ -80,16 +84,19 @@ class SOREvaluator(DatasetEvaluator):
         self._saliency = saliency
         self._rank_field = rank_field
         self._seed = seed
-        self._new_scorer = lambda: RankingScorer(metrics, variants)
-        self._scorer = self._new_scorer()
-        self._shuffled = {
-            metric: names for metric, names in self._scorer.variants.items() if metric in _SHUFFLED
-        }
-        self._dicts: dict[int | str, Mapping[str, Any]] = {}
-        self._records: dict[int | str, dict[str, Any]] = {}
+        self._scorer = RankingScorer(metrics, variants)
+        shuffled = [
+            f"{metric}:{name}"
+            for metric in _SHUFFLED
+            for name, variant in self._scorer.variants.get(metric, {}).items()
+            if variant.painter != "ppa"  # slow to draw
+        ]
+        self._shuffled = RankingScorer(shuffled)
+        self._dicts: dict[Identity, Mapping[str, Any]] = {}
+        self._records: dict[Identity, dict[str, Any]] = {}
 
     def reset(self) -> None:
-        """Forgets all images."""
+        """Forget all images."""
         self._records = {}
 
     def _load(self) -> None:
@@ -97,7 +104,7 @@ class SOREvaluator(DatasetEvaluator):
             self._dicts = by_image_id(DatasetCatalog.get(self.dataset_name))
 
     def process(self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]) -> None:
-        """Scores a batch.
+        """Score a batch.
 
         Args:
             inputs: dicts with ``image_id``.
@@ -106,17 +113,15 @@ class SOREvaluator(DatasetEvaluator):
                 ``mask_scores`` and ``pred_rank_scores``.
 
         Raises:
-            ValueError: an image that the data set does not have, or a missing field.
+            ValueError: an image that the dataset does not have, or a missing field.
         """
         self._load()
         for given, output in zip(inputs, outputs, strict=True):
             image_id = given["image_id"]
             if image_id not in self._dicts:
-                raise ValueError(
-                    f"image_id: expected one of data set {self.dataset_name!r}, found {image_id!r}"
-                )
-            truth = truth_from_dict(self._dicts[image_id])
-            self._records[image_id] = self._score(truth, output)
+                wanted = f"one of dataset {self.dataset_name!r}"
+                raise ValueError(f"image_id: expected {wanted}, found {image_id!r}")
+            self._records[image_id] = self._score(truth_from_dict(self._dicts[image_id]), output)
 
     def _score(self, truth: ImageTruth, output: Mapping[str, Any]) -> dict[str, Any]:
         instances = output["instances"].to("cpu")
@@ -143,6 +148,9 @@ class SOREvaluator(DatasetEvaluator):
             truth.size,
             np.asarray(instances.scores, dtype=np.float64)[ranked],
         )
+        image.gt_labels = truth.ranks[truth.ranks >= 0]
+        if instances.has("pred_ranks"):
+            image.labels = np.asarray(instances.pred_ranks)[ranked]
         return {
             "image_id": truth.image_id,
             "name": truth.name,
@@ -154,93 +162,78 @@ class SOREvaluator(DatasetEvaluator):
             "sod": self._sod(image, output) if self._saliency else None,
         }
 
-    def _shuffle(self, image: ImageScores, image_id: int | str) -> list[dict[str, Any]]:
+    def _shuffle(self, image: ImageScores, image_id: Identity) -> list[Scores]:
+        """Return the scores under permuted ranks, the same permutations in every run."""
         generator = np.random.default_rng([self._seed, zlib.crc32(str(image_id).encode())])
-        results = []
-        for _ in range(_PERMUTATIONS):
-            other = image.with_scores(generator.permutation(image.scores))
-            results.append(
-                {
-                    metric: {name: variant.score(other) for name, variant in names.items()}
-                    for metric, names in self._shuffled.items()
-                }
-            )
-        return results
+        orders = (generator.permutation(image.scores) for _ in range(_PERMUTATIONS))
+        return [self._shuffled.score(image.with_scores(scores)) for scores in orders]
 
     @staticmethod
-    def _sod(image: ImageScores, output: Mapping[str, Any]) -> dict[str, Any]:
+    def _sod(image: ImageScores, output: Mapping[str, Any]) -> State:
         given = output.get("saliency")
-        grey = image.saliency_map("assr") if given is None else np.asarray(given.cpu(), np.float64)
-        return sod_state(grey, image.regions.image(image.gt_union))
+        gray = image.saliency_map("assr") if given is None else np.asarray(given.cpu(), np.float64)
+        return sod_state(gray, image.regions.image(image.gt_union))
 
     def _detections(
         self, instances: Any, rles: list[Rle], order: NDArray[np.float64], ranked: NDArray[np.int64]
     ) -> list[dict[str, Any]]:
+        """Return the detections as COCO results with ranks, of which 1 is the most salient."""
         if not self.iou_types and self._output_dir is None:
             return []
         boxes = np.asarray(instances.pred_boxes.tensor, dtype=np.float64).copy()
         boxes[:, 2:] -= boxes[:, :2]
         rank = np.zeros(len(order), np.int64)
         rank[ranked] = lowest_place_ranks(-order[ranked])
-        by_score = instances.has("pred_rank_scores")
-        rank_scores = np.asarray(instances.pred_rank_scores if by_score else order, dtype=np.float64)
-        scores = np.asarray(instances.scores, dtype=np.float64)
-        mask_scores = (
-            np.asarray(instances.mask_scores, dtype=np.float64) if instances.has("mask_scores") else None
-        )
-        found = []
-        for index, rle in enumerate(rles):
-            detection = {
+        columns = {
+            "score": instances.scores,
+            "rank_score": instances.pred_rank_scores if instances.has("pred_rank_scores") else order,
+        }
+        if instances.has("mask_scores"):
+            columns["mask_score"] = instances.mask_scores
+        labels = instances.pred_ranks.tolist() if instances.has("pred_ranks") else [None] * len(order)
+        numbers = {name: np.asarray(values, np.float64).tolist() for name, values in columns.items()}
+        return [
+            {
                 "bbox": boxes[index].tolist(),
-                "score": float(scores[index]),
                 "segmentation": rle,
                 "rank": int(rank[index]) or None,
-                "rank_score": float(rank_scores[index]),
+                "rank_label": labels[index],
+                **{name: values[index] for name, values in numbers.items()},
             }
-            if mask_scores is not None:
-                detection["mask_score"] = float(mask_scores[index])
-            found.append(detection)
-        return found
+            for index, rle in enumerate(rles)
+        ]
 
     def evaluate(self) -> OrderedDict[str, dict[str, float]]:
-        """Gathers, averages, writes and logs.
+        """Gather, average, write and log.
 
         Returns:
             ``{"sor": {"SA-SOR": ..., "SOR": ..., "SOR-images": ..., "MAE": ..., "SA-SOR-shuffled": ...,
             ...}, "bbox": {"AP": ...}, "segm": {...}}``; ranking metrics in their own units, AP in
             percent; empty on all but the main process.
         """
-        records = self._gather()
-        if records is None:
+        rows = gather_records(self._records, self._distributed)
+        if rows is None:
             return OrderedDict()
         self._load()
-        rows = [records[key] for key in sorted(records, key=lambda key: (str(type(key)), key))]
         if not rows:
-            logger.warning("data set %s: no image was evaluated", self.dataset_name)
+            logger.warning("dataset %s: no image was evaluated", self.dataset_name)
         elif len(rows) < len(self._dicts):
-            logger.warning(
-                "data set %s: only %d of %d images were evaluated",
-                self.dataset_name,
-                len(rows),
-                len(self._dicts),
-            )
-        scorer = self._new_scorer()
-        shuffled = {metric: {name: Mean() for name in names} for metric, names in self._shuffled.items()}
+            found = len(rows), len(self._dicts)
+            logger.warning("dataset %s: only %d of %d images were evaluated", self.dataset_name, *found)
+        scorer, shuffled = (RankingScorer(**s.arguments) for s in (self._scorer, self._shuffled))
         sod = SODScorer()
         for row in rows:
             scorer.add_scores(row["scores"])
             for permuted in row["shuffled"]:
-                for metric, means in shuffled.items():
-                    for name, mean in means.items():
-                        mean.add(permuted[metric][name])
+                shuffled.add_scores(permuted)
             if row["sod"] is not None:
                 sod.add_state(row["sod"])
         ranking = _flat(scorer, shuffled)
         results: OrderedDict[str, dict[str, float]] = OrderedDict(sor=ranking)
-        truths = [truth_from_dict(self._dicts[row["image_id"]]) for row in rows] if self.iou_types else []
-        detections = {row["image_id"]: row["detections"] for row in rows}
-        for iou_type in self.iou_types:
-            results[iou_type] = coco_ap(truths, detections, iou_type)
+        if self.iou_types:
+            average_precision = CocoAP([truth_from_dict(self._dicts[row["image_id"]]) for row in rows])
+            detections = {row["image_id"]: row["detections"] for row in rows}
+            results |= {kind: average_precision(detections, kind) for kind in self.iou_types}
         if self._saliency:
             results["saliency"] = sod.result()
         self._log(scorer, ranking, rows)
@@ -248,34 +241,23 @@ class SOREvaluator(DatasetEvaluator):
             self._write(results, scorer, shuffled, rows)
         return results
 
-    def _gather(self) -> dict[int | str, dict[str, Any]] | None:
-        """Records of all processes by image, on the main process; an image that came twice counts once."""
-        if not self._distributed or comm.get_world_size() == 1:
-            return self._records
-        comm.synchronize()
-        gathered = comm.gather(self._records, dst=0)
-        if not comm.is_main_process():
-            return None
-        return dict(itertools.chain.from_iterable(part.items() for part in gathered))
-
     def _log(self, scorer: RankingScorer, ranking: Mapping[str, float], rows: list[dict[str, Any]]) -> None:
         logger.info("Ranking results on %s:\n%s", self.dataset_name, table(scorer.result()))
-        chance = ", ".join(
-            f"{name} {value:.4f}" for name, value in ranking.items() if name.endswith("-shuffled")
-        )
+        chance = [f"{name} {value:.4f}" for name, value in ranking.items() if name.endswith("-shuffled")]
         if chance:
-            logger.info("The same predictions with ranks shuffled (%d times): %s", _PERMUTATIONS, chance)
+            times = _PERMUTATIONS, ", ".join(chance)
+            logger.info("The same predictions with ranks shuffled (%d times): %s", *times)
         for metric, names in scorer.names().items():
             found = worst(rows, metric, names[0])
             if found:
                 lines = "\n".join(f"  {value:9.4f}  {name}" for name, value in found)
-                logger.info("Worst images by %s (%s):\n%s", LABELS[metric], names[0], lines)
+                logger.info("Worst images by %s (%s):\n%s", METRICS[metric].label, names[0], lines)
 
     def _write(
         self,
         results: Mapping[str, Any],
         scorer: RankingScorer,
-        shuffled: Mapping[str, Mapping[str, Mean]],
+        shuffled: RankingScorer,
         rows: list[dict[str, Any]],
     ) -> None:
         assert self._output_dir is not None
@@ -286,10 +268,7 @@ class SOREvaluator(DatasetEvaluator):
             "rank_field": self._rank_field,
             "results": results,
             "variants": scorer.result(),
-            "shuffled": {
-                metric: {name: mean.result() for name, mean in means.items()}
-                for metric, means in shuffled.items()
-            },
+            "shuffled": shuffled.result(),
         }
         write_json(self._output_dir / "sor_metrics.json", details)
         write_per_image(self._output_dir / "sor_per_image.csv", rows)
@@ -302,19 +281,33 @@ class SOREvaluator(DatasetEvaluator):
         logger.info("Results written to %s", self._output_dir)
 
 
-def _flat(scorer: RankingScorer, shuffled: Mapping[str, Mapping[str, Mean]]) -> dict[str, float]:
+def gather_records(records: Mapping[Identity, Any], distributed: bool) -> list[Any] | None:
+    """Return the records of all processes in the order of image ids; an image that came twice counts once.
+
+    Args:
+        records: of this process, by image id.
+        distributed: False = this process only.
+
+    Returns:
+        None on all but the main process.
+    """
+    if distributed and comm.get_world_size() > 1:
+        comm.synchronize()
+        gathered = comm.gather(records, dst=0)
+        if not comm.is_main_process():
+            return None
+        records = dict(itertools.chain.from_iterable(part.items() for part in gathered))
+    return [records[key] for key in sorted(records, key=lambda key: (str(type(key)), key))]
+
+
+def _flat(scorer: RankingScorer, shuffled: RankingScorer) -> dict[str, float]:
+    """Return the means as one flat dict, under the names that detectron2 prints."""
     values: dict[str, float] = {}
-    for metric, entries in scorer.result().items():
-        for name, entry in entries.items():
-            key = label(scorer.variants[metric][name])
-            values[key] = _number(entry["value"])
-            if metric == "sor":
-                values[f"{key}-images"] = float(entry["counted"] + entry["nan_as_0"])
-    for metric, means in shuffled.items():
-        for name, mean in means.items():
-            values[f"{label(scorer.variants[metric][name])}-shuffled"] = _number(mean.value)
+    for suffix, part in (("", scorer), ("-shuffled", shuffled)):
+        for metric, entries in part.result().items():
+            for name, entry in entries.items():
+                key = label(part.variants[metric][name])
+                values[key + suffix] = math.nan if entry["value"] is None else entry["value"]
+                if metric == "sor" and not suffix:
+                    values[f"{key}-images"] = float(entry["counted"] + entry["nan_as_0"])
     return values
-
-
-def _number(value: float | None) -> float:
-    return float("nan") if value is None else value

@@ -1,19 +1,23 @@
-"""Ground truth of one image for evaluation, from detectron2 dataset dicts."""
+"""Ground truth: a JSON file or a registered dataset, as detectron2 dataset dicts, and the objects of one
+image."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .inputs import check_runs, dense_ranks
+from .fields import Identity, InputError, expect, field, identity, integer, load_json, number, short_text
+from .inputs import dense_ranks
+from .segmentations import Rle, to_rle
 
-Rle = dict[str, Any]
 _XYXY, _XYWH = 0, 1  # detectron2's BoxMode
-_FAR = 10  # image sizes; pycocotools walks along every edge, so a wild point would take all memory
+_LAST = 1_000_000  # turns "1 = most salient" into "higher = more salient"; only the order is used
+_MOST_PIXELS = 1 << 28
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +25,7 @@ class ImageTruth:
     """All annotated objects of one image.
 
     Attributes:
-        image_id: as in the data set.
+        image_id: as in the dataset.
         name: file name of the image.
         height, width: pixels.
         rles: one COCO run-length mask an object.
@@ -30,7 +34,7 @@ class ImageTruth:
         boxes: (n, 4) x, y, width, height in pixels.
     """
 
-    image_id: int | str
+    image_id: Identity
     name: str
     height: int
     width: int
@@ -55,7 +59,7 @@ class ImageTruth:
         return dense_ranks(self.ranks[self.ranks >= 0])
 
     def ranked_masks(self) -> NDArray[np.uint8]:
-        """(G, H, W) uint8 masks of the objects that have a rank."""
+        """Return (G, H, W) uint8 masks of the objects that have a rank."""
         from pycocotools import mask as coco_mask
 
         rles = self.ranked_rles
@@ -65,7 +69,7 @@ class ImageTruth:
 
 
 def truth_from_dict(record: Mapping[str, Any]) -> ImageTruth:
-    """Ground truth from a detectron2 dataset dict.
+    """Return the ground truth of a detectron2 dataset dict.
 
     Args:
         record: with ``file_name``, ``image_id``, ``height``, ``width`` and ``annotations``, each with
@@ -73,14 +77,11 @@ def truth_from_dict(record: Mapping[str, Any]) -> ImageTruth:
             negative = not ranked), and optionally ``bbox`` with ``bbox_mode`` and ``iscrowd``.
 
     Raises:
-        ValueError: missing or malformed entries, in one line that names image, annotation and field.
+        InputError: missing or malformed entries, in one line that names image, annotation and field.
     """
     name = str(record.get("file_name", record.get("image_id", "?")))
-    for field in ("image_id", "height", "width"):
-        if field not in record:
-            raise ValueError(
-                f"{name}: expected the field {field!r} in its ground truth, found {sorted(record)}"
-            )
+    for key in ("image_id", "height", "width"):
+        expect(key in record, name, f"the field {key!r} in its ground truth", sorted(record))
     height, width = int(record["height"]), int(record["width"])
     rles, ranks, crowd, boxes = [], [], [], []
     for place, annotation in enumerate(record.get("annotations", ())):
@@ -88,15 +89,14 @@ def truth_from_dict(record: Mapping[str, Any]) -> ImageTruth:
         rank = annotation.get("gt_rank")
         rank = -1 if rank is None or rank < 0 else int(rank)
         segmentation = annotation.get("segmentation")
-        if not segmentation:
-            if rank < 0:
-                continue
-            raise ValueError(f"{where}: expected a segmentation, found none; ranking needs masks")
+        if not segmentation and rank < 0:
+            continue
+        expect(segmentation, where, "a segmentation", "none; ranking needs masks")
         rle = to_rle(segmentation, height, width, where)
         rles.append(rle)
         ranks.append(rank)
         crowd.append(bool(annotation.get("iscrowd", 0)))
-        boxes.append(_box(annotation, rle, where))
+        boxes.append(_box(annotation, rle, (width, height), where))
     return ImageTruth(
         image_id=record["image_id"],
         name=name,
@@ -109,83 +109,144 @@ def truth_from_dict(record: Mapping[str, Any]) -> ImageTruth:
     )
 
 
-def to_rle(segmentation: Any, height: int, width: int, where: str) -> Rle:
-    """A COCO segmentation (polygons, run lengths or compressed RLE) as compressed RLE.
-
-    Args:
-        segmentation: ``[[x1, y1, ...], ...]`` or ``{"size": [h, w], "counts": ...}``.
-        height, width: pixels of the image.
-        where: what to call it in messages.
-
-    Raises:
-        ValueError: malformed, or of another size.
-    """
-    from pycocotools import mask as coco_mask
-
-    if isinstance(segmentation, Mapping):
-        if "counts" not in segmentation or segmentation.get("size") not in ([height, width], (height, width)):
-            raise ValueError(
-                f"{where}: segmentation: expected RLE with size [{height}, {width}] and counts, "
-                f"found size {segmentation.get('size')}"
-            )
-        check_runs(segmentation["counts"], height * width, f"{where}: segmentation")
-        if isinstance(segmentation["counts"], list):
-            return coco_mask.frPyObjects(dict(segmentation), height, width)
-        return dict(segmentation)
-    try:
-        polygons = [np.asarray(polygon, np.float64).reshape(-1).tolist() for polygon in segmentation]
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{where}: segmentation: expected lists of numbers, found others") from error
-    if any(len(polygon) < 6 or len(polygon) % 2 for polygon in polygons):
-        lengths = [len(polygon) for polygon in polygons]
-        raise ValueError(
-            f"{where}: segmentation: expected polygons of at least 3 points, found lengths {lengths}"
-        )
-    farthest = max(abs(value) for polygon in polygons for value in polygon)
-    if not farthest <= _FAR * (height + width):
-        raise ValueError(f"{where}: segmentation: expected points near the image, found {farthest:g}")
-    return coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
-
-
-def _box(annotation: Mapping[str, Any], rle: Rle, where: str) -> list[float]:
+def _box(annotation: Mapping[str, Any], rle: Rle, size: tuple[int, int], where: str) -> list[float]:
     box = annotation.get("bbox")
     if box is None:
         from pycocotools import mask as coco_mask
 
-        return [float(value) for value in coco_mask.toBbox(rle)]
-    if not isinstance(box, Sequence | np.ndarray) or len(box) != 4:
-        raise ValueError(f"{where}: bbox: expected 4 numbers, found {box!r:.60}")
-    try:
-        x, y, a, b = (float(value) for value in box)
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{where}: bbox: expected 4 numbers, found {box!r:.60}") from error
+        return coco_mask.toBbox(rle).tolist()
+    four = isinstance(box, Sequence | np.ndarray) and len(box) == 4
+    expect(four, f"{where}: bbox", "4 numbers", short_text(box))
+    x, y, a, b = (
+        number(float(v) if isinstance(v, np.number) else v, f"{where}: bbox", "4 numbers") for v in box
+    )
     mode = annotation.get("bbox_mode", _XYWH)
-    if mode not in (_XYXY, _XYWH):
-        raise ValueError(f"{where}: bbox_mode: expected XYXY_ABS (0) or XYWH_ABS (1), found {mode!r:.60}")
-    return [x, y, a - x, b - y] if mode == _XYXY else [x, y, a, b]
+    expect(mode in (_XYXY, _XYWH), f"{where}: bbox_mode", "XYXY_ABS (0) or XYWH_ABS (1)", short_text(mode))
+    width, height = (a - x, b - y) if mode == _XYXY else (a, b)
+    near = all(
+        -side <= low <= 2 * side and low + length <= 2 * side
+        for low, length, side in ((x, width, size[0]), (y, height, size[1]))
+    )
+    expect(near, f"{where}: bbox", "a box in or near the image", f"[{x:g}, {y:g}, {width:g}, {height:g}]")
+    return [x, y, width, height]
 
 
-def encode_masks(masks: NDArray) -> list[Rle]:
-    """(N, H, W) bool or uint8 0/1 masks as compressed RLE with str counts (JSON-able)."""
-    from pycocotools import mask as coco_mask
-
-    rles = [coco_mask.encode(np.asfortranarray(mask.view(np.uint8))) for mask in masks]
-    return [{"size": list(rle["size"]), "counts": rle["counts"].decode("ascii")} for rle in rles]
-
-
-def by_image_id(records: Sequence[Mapping[str, Any]]) -> dict[int | str, Mapping[str, Any]]:
-    """Dataset dicts by ``image_id``.
+def by_image_id(records: Sequence[Mapping[str, Any]]) -> dict[Identity, Mapping[str, Any]]:
+    """Return dataset dicts by ``image_id``.
 
     Raises:
-        ValueError: an id occurs twice.
+        InputError: an id occurs twice.
     """
-    found: dict[int | str, Mapping[str, Any]] = {}
+    found: dict[Identity, Mapping[str, Any]] = {}
     for record in records:
-        if record["image_id"] in found:
-            first = found[record["image_id"]].get("file_name")
-            raise ValueError(
-                f"image_id {record['image_id']}: expected once, found for {first} and "
-                "{record.get('file_name')}"
-            )
-        found[record["image_id"]] = record
+        other = found.setdefault(record["image_id"], record)
+        if other is not record:
+            names = f"{other.get('file_name')} and {record.get('file_name')}"
+            raise InputError(f"image_id {record['image_id']}: expected once, found for {names}")
     return found
+
+
+def read_truth(source: str) -> list[dict[str, Any]]:
+    """Read the ground truth of a dataset.
+
+    Args:
+        source: the path of a JSON file, or the name of a registered dataset. The file is COCO
+            (``images`` and ``annotations``, each annotation with ``rank`` or ``attributes.rank``,
+            1 = most salient, or ``gt_rank``, higher = more salient; null = not ranked), or a list of
+            dicts with ``image_id``, ``file_name``, ``height``, ``width`` and ``annotations``.
+
+    Returns:
+        One dict an image, with ``gt_rank`` in its annotations; those of a saliency dataset have
+        ``mask_file_name`` instead.
+
+    Raises:
+        InputError: not found, not JSON, or malformed.
+    """
+    path = Path(source)
+    if not path.is_file():
+        missing = path.suffix == ".json" or "/" in source
+        expect(not missing, source, "a ground-truth JSON file", "none")
+        return _read_registered(source)
+    content = load_json(path)
+    if isinstance(content, dict) and "images" in content and "annotations" in content:
+        records = _from_coco(path, content)
+    else:
+        expected = "COCO (images, annotations) or a list of images with annotations"
+        expect(isinstance(content, list), str(path), expected, short_text(content))
+        records = []
+        for place, image in enumerate(content):
+            where = f"{path}: image {place}"
+            items = _list(field(image, "annotations", where), f"{where}: annotations")
+            annotations = [_annotation(f"{where}: annotations[{n}]", item) for n, item in enumerate(items)]
+            records.append({**_record(where, image, "image_id"), "annotations": annotations})
+    expect(records, str(path), "at least one image", "none")
+    return records
+
+
+def _read_registered(name: str) -> list[dict[str, Any]]:
+    from detectron2.data import DatasetCatalog, MetadataCatalog
+
+    import sor_ppa.data  # noqa: F401  (registers the datasets)
+
+    if name not in DatasetCatalog:
+        kinds = ((entry, MetadataCatalog.get(entry).get("evaluator_type")) for entry in DatasetCatalog)
+        known = ", ".join(sorted(entry for entry, kind in kinds if kind in ("sor", "sod")))
+        raise InputError(f"{name}: expected a JSON file or a registered dataset ({known}), found neither")
+    try:
+        records = list(DatasetCatalog.get(name))
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(" ".join(str(error).split())) from error
+    expect(records, name, "at least one image", "none")
+    return records
+
+
+def _from_coco(path: Path, content: Mapping[str, Any]) -> list[dict[str, Any]]:
+    images: dict[Identity, dict[str, Any]] = {}
+    for place, image in enumerate(_list(content["images"], f"{path}: images")):
+        where = f"{path}: images[{place}]"
+        record = _record(where, image, "id")
+        expect(
+            record["image_id"] not in images, f"{where}: id", "unique values", f"{record['image_id']!r} again"
+        )
+        images[record["image_id"]] = record
+    for place, annotation in enumerate(_list(content["annotations"], f"{path}: annotations")):
+        where = f"{path}: annotations[{place}]"
+        image_id = identity(field(annotation, "image_id", where), f"{where}: image_id")
+        expect(image_id in images, f"{where}: image_id", "one of the images", short_text(image_id))
+        images[image_id]["annotations"].append(_annotation(where, annotation))
+    return list(images.values())
+
+
+def _list(value: Any, where: str) -> list[Any]:
+    expect(isinstance(value, list), where, "a list", short_text(value))
+    return value
+
+
+def _record(where: str, image: Any, key: str) -> dict[str, Any]:
+    image_id = identity(field(image, key, where), f"{where}: {key}")
+    height, width = (
+        integer(field(image, name, where), f"{where}: {name}", "a number of pixels", 1, _MOST_PIXELS)
+        for name in ("height", "width")
+    )
+    small = height * width <= _MOST_PIXELS
+    expect(small, where, f"an image of at most {_MOST_PIXELS} pixels", f"{height} x {width}")
+    name = str(field(image, "file_name", where))
+    return {"image_id": image_id, "file_name": name, "height": height, "width": width, "annotations": []}
+
+
+def _annotation(where: str, annotation: Any) -> dict[str, Any]:
+    expect(isinstance(annotation, dict), where, "an object", short_text(annotation))
+    if "gt_rank" in annotation:
+        rank = annotation["gt_rank"]
+        if rank is not None:
+            rank = integer(rank, f"{where}: gt_rank", "an integer or null", -_LAST, _LAST)
+        return {**annotation, "gt_rank": rank}
+    attributes = annotation.get("attributes")
+    inner = attributes.get("rank") if isinstance(attributes, dict) else None
+    rank = annotation.get("rank", inner)
+    if isinstance(rank, str) and rank.strip().lstrip("+-").isdigit() and len(rank) < 20:
+        rank = int(rank)  # annotation tools export attributes as text
+    if rank is not None and rank != -1:
+        expected = "an integer from 1 (= most salient) or null"
+        rank = _LAST - integer(rank, f"{where}: rank", expected, 1, _LAST - 1)
+    return {**annotation, "gt_rank": rank}

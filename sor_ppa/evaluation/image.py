@@ -3,61 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .inputs import check_gt_ranks, check_map, check_masks, check_rles, check_scores, check_size
-from .painters import PAINTERS, draw
-from .regions import Regions, regions_of_masks, regions_of_masks_and_map, regions_of_runs
+from ..visualization.rank_maps import PAINTERS, paint
+from .inputs import check_gt_ranks, check_map, check_masks, check_scores, check_size, same_size
+from .regions import Regions, draw_regions, regions_of_masks, regions_of_masks_and_map, regions_of_runs
+from .segmentations import Rle, rle_runs
 
 FloatArray = NDArray[np.float64]
 GT_STYLE = {"qagnet_n": "gtn", "map_n": "gtn"}  # painters compared with gtn; all others with gt10
 
 
+@dataclass(eq=False)
 class ImageScores:
     """Ground truth and predictions of one image, as regions, with everything the variants share.
 
-    Built by ``from_masks``, ``from_rles`` or ``from_map``; ``variants.Variant.score`` reads it.
+    Build one with ``from_masks``, ``from_rles``, ``from_map`` or ``from_levels``.
 
     Attributes:
         regions: the image cut by all masks.
         gt: (R, G) bool, ground-truth membership.
-        strict, loose: (R, P) bool, prediction membership at > 0.5 and >= 0.5.
         gt_ranks: (G,) dense integers, higher = more salient.
+        strict, loose: (R, P) bool, prediction membership at > 0.5 and >= 0.5.
         scores: (P,) higher = more salient.
         confidences: (P,) or None.
         is_map: predictions are one painted map, not instances.
+        labels, gt_labels: (P,) and (G,) ranks as PPA decodes and reads them, with gaps, for the map ``ppa``
+            only; None = ``scores`` and ``gt_ranks``.
     """
 
-    def __init__(
-        self,
-        regions: Regions,
-        gt: NDArray[np.bool_],
-        gt_ranks: NDArray[np.int64],
-        strict: NDArray[np.bool_],
-        loose: NDArray[np.bool_],
-        scores: FloatArray,
-        confidences: FloatArray | None = None,
-        *,
-        soft: NDArray[np.floating] | None = None,
-        grey: NDArray[np.uint8] | None = None,
-    ) -> None:
-        self.regions = regions
-        self.gt = gt
-        self.gt_ranks = gt_ranks
-        self.strict = strict
-        self.loose = loose
-        self.scores = scores
-        self.confidences = confidences
-        self.is_map = grey is not None
-        self._soft = soft
-        self._painted: dict[str, NDArray[np.uint8]] = {}
-        self._inside: dict[str, tuple[NDArray[np.uint8], FloatArray]] = {}
-        if grey is not None:
-            self._painted = {"map": grey, "map_n": grey}
+    regions: Regions
+    gt: NDArray[np.bool_]
+    gt_ranks: NDArray[np.int64]
+    strict: NDArray[np.bool_]
+    loose: NDArray[np.bool_]
+    scores: FloatArray
+    confidences: FloatArray | None = None
+    is_map: bool = False
+    labels: NDArray | None = None
+    gt_labels: NDArray | None = None
+    _soft: NDArray[np.floating] | None = None
+    _painted: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
+    _inside: dict[str, tuple[NDArray[np.uint8], FloatArray]] = field(default_factory=dict)
+    _maps: dict[str, ImageScores] = field(default_factory=dict)
 
     @classmethod
     def from_masks(
@@ -68,89 +61,88 @@ class ImageScores:
         pred_scores: ArrayLike,
         pred_confidences: ArrayLike | None = None,
     ) -> ImageScores:
-        """From mask stacks.
+        """Build from mask stacks.
 
         Args:
             gt_masks: (G, H, W) bool, uint8 holding 0 and 1, or float in [0, 1]; > 0.5 is the object.
             gt_ranks: (G,) dense integers from 0, higher = more salient, ties allowed.
             pred_masks: (P, H, W), types as ``gt_masks``.
             pred_scores: (P,) finite, higher = more salient.
-            pred_confidences: (P,) finite; only the ``conf`` variants use them.
+            pred_confidences: (P,) finite; used by the ``conf`` variants only.
 
         Raises:
-            ValueError: bad input, in one line.
+            InputError: bad input, in one line.
         """
-        gt = check_masks(gt_masks, "gt_masks")
-        pred = check_masks(pred_masks, "pred_masks")
+        gt, pred = check_masks(gt_masks, "gt_masks"), check_masks(pred_masks, "pred_masks")
         size = check_size(gt, pred)
-        n_gt, n_pred = len(gt.strict), len(pred.strict)
-        ranks = check_gt_ranks(gt_ranks, n_gt)
-        scores = check_scores(pred_scores, n_pred, "pred_scores")
-        confidences = None
-        if pred_confidences is not None:
-            confidences = check_scores(pred_confidences, n_pred, "pred_confidences")
-        stacks = [*gt.strict, *pred.strict]
-        if pred.loose is not pred.strict:
-            stacks += [*pred.loose]
-        regions = regions_of_masks(stacks, size)
-        strict = regions.members[:, n_gt : n_gt + n_pred]
-        loose = regions.members[:, -n_pred:] if pred.loose is not pred.strict else strict
-        return cls(
-            regions, regions.members[:, :n_gt], ranks, strict, loose, scores, confidences, soft=pred.soft
-        )
+        loose = [] if pred.loose is pred.strict else [*pred.loose]
+        regions = regions_of_masks([*gt.strict, *pred.strict, *loose], size)
+        counts = len(gt.strict), len(pred.strict)
+        image = cls._of_regions(regions, counts, gt_ranks, pred_scores, pred_confidences)
+        image._soft = pred.soft
+        if loose:
+            image.loose = regions.members[:, -len(loose) :]
+        return image
 
     @classmethod
     def from_rles(
         cls,
-        gt_rles: Sequence[dict[str, Any]],
+        gt_rles: Sequence[Rle],
         gt_ranks: ArrayLike,
-        pred_rles: Sequence[dict[str, Any]],
+        pred_rles: Sequence[Rle],
         pred_scores: ArrayLike,
         size: tuple[int, int],
         pred_confidences: ArrayLike | None = None,
     ) -> ImageScores:
-        """From COCO run-length masks, which are never decoded; exact.
+        """Build from COCO run-length masks without decoding them to pixels; exact.
 
         Args:
             gt_rles, pred_rles: dicts with ``size`` [height, width] and ``counts``.
             size: (height, width).
             gt_ranks, pred_scores, pred_confidences: as in ``from_masks``.
-
-        Raises:
-            ValueError: bad input, in one line.
         """
         runs = [
-            *check_rles(gt_rles, size, "gt_rles"),
-            *check_rles(pred_rles, size, "pred_rles"),
+            rle_runs(rle, size, f"{name}[{place}]")
+            for name, rles in (("gt_rles", gt_rles), ("pred_rles", pred_rles))
+            for place, rle in enumerate(rles)
         ]
-        n_gt = len(gt_rles)
-        ranks = check_gt_ranks(gt_ranks, n_gt)
-        scores = check_scores(pred_scores, len(pred_rles), "pred_scores")
+        counts = len(gt_rles), len(pred_rles)
+        return cls._of_regions(regions_of_runs(runs, size), counts, gt_ranks, pred_scores, pred_confidences)
+
+    @classmethod
+    def _of_regions(
+        cls,
+        regions: Regions,
+        counts: tuple[int, int],
+        gt_ranks: ArrayLike,
+        pred_scores: ArrayLike,
+        pred_confidences: ArrayLike | None,
+    ) -> ImageScores:
+        """Build from regions whose members are (G, P) objects and predictions, and perhaps others."""
+        n_gt, n_pred = counts
+        ranks, scores = check_gt_ranks(gt_ranks, n_gt), check_scores(pred_scores, n_pred, "pred_scores")
         confidences = None
         if pred_confidences is not None:
-            confidences = check_scores(pred_confidences, len(pred_rles), "pred_confidences")
-        regions = regions_of_runs(runs, size)
-        pred = regions.members[:, n_gt:]
+            confidences = check_scores(pred_confidences, n_pred, "pred_confidences")
+        pred = regions.members[:, n_gt : n_gt + n_pred]
         return cls(regions, regions.members[:, :n_gt], ranks, pred, pred, scores, confidences)
 
     @classmethod
     def from_map(cls, gt_masks: ArrayLike, gt_ranks: ArrayLike, saliency_map: ArrayLike) -> ImageScores:
-        """From ground-truth masks and one painted map.
+        """Build from ground-truth masks and one painted map.
 
         Args:
             gt_masks, gt_ranks: as in ``from_masks``.
             saliency_map: (H, W) uint8, 0 = background, brighter = more salient.
-
-        Raises:
-            ValueError: bad input, in one line.
         """
-        regions, gt, ranks, values = cls._cut_by_map(gt_masks, gt_ranks, saliency_map)
+        regions, ranks, values = _cut_by_map(gt_masks, gt_ranks, saliency_map)
         none = np.zeros((len(values), 0), np.bool_)
-        return cls(regions, gt, ranks, none, none, np.zeros(0), grey=values)
+        painted = {"map": values, "map_n": values}
+        return cls(regions, regions.members, ranks, none, none, np.zeros(0), is_map=True, _painted=painted)
 
     @classmethod
     def from_levels(cls, gt_masks: ArrayLike, gt_ranks: ArrayLike, saliency_map: ArrayLike) -> ImageScores:
-        """From ground-truth masks and one painted map whose grey levels are taken for instances.
+        """Build from ground-truth masks and one painted map whose gray levels are taken as instances.
 
         Each distinct nonzero value is one predicted instance, brighter = more salient, as
         guanhuankang/Saliency-Ranking (scripts/evaluate_map.py) reads maps. Hidden parts of instances
@@ -159,48 +151,36 @@ class ImageScores:
 
         Args:
             gt_masks, gt_ranks, saliency_map: as in ``from_map``.
-
-        Raises:
-            ValueError: bad input, in one line.
         """
-        regions, gt, ranks, values = cls._cut_by_map(gt_masks, gt_ranks, saliency_map)
+        regions, ranks, values = _cut_by_map(gt_masks, gt_ranks, saliency_map)
         levels = np.unique(values[values > 0])
         members = values[:, None] == levels
-        image = cls(regions, gt, ranks, members, members, levels.astype(np.float64), np.ones(len(levels)))
-        image._painted["map"] = values
-        return image
-
-    @staticmethod
-    def _cut_by_map(
-        gt_masks: ArrayLike, gt_ranks: ArrayLike, saliency_map: ArrayLike
-    ) -> tuple[Regions, NDArray[np.bool_], NDArray[np.int64], NDArray[np.uint8]]:
-        gt = check_masks(gt_masks, "gt_masks")
-        grey = check_map(saliency_map, "saliency_map")
-        size = (int(grey.shape[0]), int(grey.shape[1]))
-        if gt.size is not None and gt.size != size:
-            raise ValueError(
-                f"saliency_map: expected the size of gt_masks, {gt.size[0]} x {gt.size[1]} "
-                f"(height x width), found {size[0]} x {size[1]}"
-            )
-        ranks = check_gt_ranks(gt_ranks, len(gt.strict))
-        regions, values = regions_of_masks_and_map(list(gt.strict), grey, size)
-        return regions, regions.members, ranks, values
+        ones, painted = np.ones(len(levels)), {"map": values}
+        scores = levels.astype(np.float64)
+        return cls(regions, regions.members, ranks, members, members, scores, ones, _painted=painted)
 
     def with_scores(self, scores: FloatArray) -> ImageScores:
-        """The same masks under other prediction scores (P,); regions and IoU are shared."""
-        other = ImageScores(
-            self.regions,
-            self.gt,
-            self.gt_ranks,
-            self.strict,
-            self.loose,
-            scores,
-            self.confidences,
-            soft=self._soft,
-        )
-        for name in ("gt_areas", "pred_areas", "intersections", "unions"):
-            other.__dict__[name] = getattr(self, name)
+        """Return the same masks with other prediction scores (P,); regions and IoU are shared."""
+        assert self.unions is not None  # computes what is shared
+        other = copy(self)
+        other.scores, other._painted, other._inside, other._maps = scores, {}, {}, {}
+        other.__dict__.pop("pred_order", None)
         return other
+
+    def as_map(self, painter: str) -> ImageScores:
+        """Return the same image with the predictions painted into one map, pixel by pixel."""
+        if painter not in self._maps:
+            gt, pred = (
+                np.array([self.regions.image(mask) for mask in masks.T]).reshape(-1, *self.regions.size)
+                for masks in (self.gt, self.strict)
+            )
+            labels = self.scores if self.labels is None else self.labels
+            image = ImageScores.from_map(gt, self.gt_ranks, paint(pred, labels, painter))
+            if self.gt_labels is not None:
+                drawing = PAINTERS["gt10"].drawing(self.gt_labels, image.gt_areas)
+                image._painted["gt10"] = draw_regions(drawing, image.gt)
+            self._maps[painter] = image
+        return self._maps[painter]
 
     @property
     def n_gt(self) -> int:
@@ -263,7 +243,7 @@ class ImageScores:
         return np.argsort(-self.scores, kind="stable")
 
     def painted(self, painter: str) -> NDArray[np.uint8]:
-        """(R,) grey value of each region in the painted prediction or ground truth."""
+        """(R,) gray value of each region in the painted prediction or ground truth."""
         if painter not in self._painted:
             how = PAINTERS[painter]
             if how.of_gt:
@@ -271,23 +251,23 @@ class ImageScores:
             else:
                 members = self.strict if how.strict else self.loose
                 drawing = how.drawing(self.scores, self.pred_areas)
-            self._painted[painter] = draw(drawing, members)
+            self._painted[painter] = draw_regions(drawing, members)
         return self._painted[painter]
 
     def painted_gt(self, painter: str) -> NDArray[np.uint8]:
-        """(R,) grey value of each region in the ground-truth map that goes with a prediction painter."""
+        """(R,) gray value of each region in the ground-truth map that goes with a prediction painter."""
         return self.painted(GT_STYLE.get(painter, "gt10"))
 
-    def grey_inside(self, painter: str) -> tuple[NDArray[np.uint8], FloatArray]:
-        """How often each grey value occurs inside each ground-truth mask.
+    def gray_inside(self, painter: str) -> tuple[NDArray[np.uint8], FloatArray]:
+        """Count each gray value inside each ground-truth mask.
 
         Returns:
             Distinct values (V,) in ascending order and pixel counts (G, V).
         """
         if painter not in self._inside:
-            grey = self.painted(painter)
-            values = np.unique(grey)
-            self._inside[painter] = values, self.weighted_gt @ (grey[:, None] == values)
+            gray = self.painted(painter)
+            values = np.unique(gray)
+            self._inside[painter] = values, self.weighted_gt @ (gray[:, None] == values)
         return self._inside[painter]
 
     @property
@@ -296,7 +276,7 @@ class ImageScores:
         return np.logical_or.reduce(self.gt, axis=1)
 
     @cached_property
-    def binary_error(self) -> float:
+    def mask_error(self) -> float:
         """Mean |maximum of the raw prediction masks - union of the ground truth| over pixels."""
         gt = self.gt_union
         if self._soft is None:
@@ -310,3 +290,16 @@ class ImageScores:
     def saliency_map(self, painter: str) -> NDArray[np.uint8]:
         """The painted (H, W) map itself; "map" = the given one."""
         return self.regions.image(self.painted(painter))
+
+
+def _cut_by_map(
+    gt_masks: ArrayLike, gt_ranks: ArrayLike, saliency_map: ArrayLike
+) -> tuple[Regions, NDArray[np.int64], NDArray[np.uint8]]:
+    gt = check_masks(gt_masks, "gt_masks")
+    gray = check_map(saliency_map, "saliency_map")
+    size = (int(gray.shape[0]), int(gray.shape[1]))
+    if gt.size is not None:
+        same_size(size, gt.size, "saliency_map")
+    ranks = check_gt_ranks(gt_ranks, len(gt.strict))
+    regions, values = regions_of_masks_and_map(list(gt.strict), gray, size)
+    return regions, ranks, values

@@ -1,22 +1,22 @@
-"""Where masks overlap: an image cut into the regions that are covered by the same set of masks.
+"""An image cut into regions, each covered by one set of masks.
 
-Every metric on binary masks (areas, IoU, painted maps, grey values inside an object, absolute
-errors) depends on an image only through how many pixels each *set of masks* covers. There are a few
-dozen such sets where there are 300 000 pixels, so the pixels are read once, and the metrics are
-exact integer arithmetic on a small table.
+Every metric on binary masks (areas, IoU, painted maps, gray values inside an object, absolute errors)
+depends only on how many pixels each *set of masks* covers. An image of 300,000 pixels has a few dozen
+such sets. The pixels are read once; the metrics are exact integer arithmetic on a small table.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..visualization.rank_maps import Drawing
+
 UInt8Array = NDArray[np.uint8]
 _WORD = 64  # masks per code word
-_LONGEST = 8  # last of nine groups of five bits, far beyond any image
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +40,14 @@ class Regions:
     column_major: bool
 
     def image(self, values: NDArray) -> NDArray:
-        """The (height, width) image that holds ``values[r]`` (R,) at every pixel of region r."""
+        """Return the (height, width) image that holds ``values[r]`` (R,) at every pixel of region r."""
         flat = np.repeat(values[self.run_region], self.run_length)
         height, width = self.size
         return flat.reshape(width, height).T if self.column_major else flat.reshape(height, width)
 
 
 def regions_of_masks(masks: Sequence[UInt8Array], size: tuple[int, int]) -> Regions:
-    """Cuts an image into regions by binary masks.
+    """Cut an image into regions by binary masks.
 
     Args:
         masks: K arrays of shape (height, width), uint8 holding 0 and 1.
@@ -58,39 +58,29 @@ def regions_of_masks(masks: Sequence[UInt8Array], size: tuple[int, int]) -> Regi
 
 
 def regions_of_masks_and_map(
-    masks: Sequence[UInt8Array], grey: UInt8Array, size: tuple[int, int]
+    masks: Sequence[UInt8Array], gray: UInt8Array, size: tuple[int, int]
 ) -> tuple[Regions, UInt8Array]:
-    """Cuts an image by binary masks and by the grey values of a map.
+    """Cut an image into regions by binary masks and by the gray values of a map.
 
     Returns:
-        The regions (``members`` holds the masks only) and the grey value (R,) of each.
+        The regions (``members`` holds the masks only) and the gray value (R,) of each.
     """
-    planes = [np.ascontiguousarray(grey).reshape(-1)]
+    planes = [np.ascontiguousarray(gray).reshape(-1)]
     planes += [_pack(masks[first : first + 8]) for first in range(0, len(masks), 8)]
     regions = _from_planes(planes, 8 + len(masks), size)
     bits = regions.members[:, :8]
     values = np.packbits(bits, axis=1, bitorder="little")[:, 0]
-    return (
-        Regions(
-            regions.pixels,
-            regions.members[:, 8:],
-            regions.run_region,
-            regions.run_length,
-            size,
-            False,
-        ),
-        values,
-    )
+    return replace(regions, members=regions.members[:, 8:]), values
 
 
 def regions_of_runs(runs: Sequence[NDArray[np.int64]], size: tuple[int, int]) -> Regions:
-    """Cuts an image by run-length masks, without decoding them to pixels.
+    """Cut an image into regions by run-length masks, without decoding them to pixels.
 
-    Every run boundary of mask k toggles bit k; between two neighbouring boundaries the set of masks
-    is constant.
+    Every run boundary of mask k toggles bit k. Between two neighboring boundaries the set of masks is
+    constant.
 
     Args:
-        runs: K arrays of run lengths (see ``rle_runs``), each summing to height * width.
+        runs: K arrays of run lengths (see ``segmentations.rle_runs``), each summing to height * width.
         size: (height, width).
     """
     total = size[0] * size[1]
@@ -110,42 +100,25 @@ def regions_of_runs(runs: Sequence[NDArray[np.int64]], size: tuple[int, int]) ->
     return _from_runs([word[keep] for word in words], length[keep], len(runs), size, column_major=True)
 
 
-def rle_runs(counts: bytes | str | Sequence[int]) -> NDArray[np.int64]:
-    """Run lengths of a COCO mask: background first, alternating, column by column.
+def draw_regions(drawing: Drawing, members: NDArray[np.bool_]) -> NDArray:
+    """Return the gray values of regions.
 
     Args:
-        counts: the ``counts`` of an RLE; a list of run lengths, or COCO's compressed string (five
-            bits a character with a continuation bit, from the third run on as the difference to the
-            run two places before).
+        drawing: indices in drawing order and their values, as a painter gives them.
+        members: (R, N) bool, whether mask n covers region r.
 
-    Raises:
-        ValueError: the string is no such code.
+    Returns:
+        (R,) the value of the last drawn mask that covers the region, 0 where there is none.
     """
-    if not isinstance(counts, bytes | str):
-        return np.asarray(counts, dtype=np.int64)
-    raw = counts.encode("latin-1", "replace") if isinstance(counts, str) else counts
-    digits = np.frombuffer(raw, np.uint8).astype(np.int64) - 48
-    if digits.size == 0:
-        return np.zeros(0, np.int64)
-    last = (digits & 0x20) == 0
-    if digits.min() < 0 or digits.max() > 63 or not last[-1]:
-        raise ValueError("expected a compressed run-length code, found other characters or a cut code")
-    first = np.concatenate([[0], np.flatnonzero(last)[:-1] + 1])
-    number = np.cumsum(last) - last
-    place = np.arange(len(digits)) - first[number]
-    if place.max() > _LONGEST:
-        raise ValueError("expected a compressed run-length code, found a run that is too long")
-    value = np.add.reduceat((digits & 0x1F) << (5 * place), first)
-    sign = (digits[last] & 0x10) != 0
-    width = 5 * (place[last] + 1)
-    value[sign] -= np.int64(1) << width[sign]
-    value[1::2] = np.cumsum(value[1::2])
-    value[2::2] = np.cumsum(value[2::2])
-    return value
+    order, values = drawing
+    if len(order) == 0:
+        return np.zeros(len(members), np.uint8)
+    top_first = members[:, order[::-1]]
+    return np.where(top_first.any(axis=1), values[::-1][top_first.argmax(axis=1)], np.uint8(0))
 
 
 def _pack(masks: Sequence[UInt8Array]) -> UInt8Array:
-    """Up to eight 0/1 images into one byte a pixel: mask k becomes bit k."""
+    """Pack up to eight 0/1 images into one byte a pixel: mask k becomes bit k."""
     packed = np.array(masks[-1], dtype=np.uint8, order="C").reshape(-1)
     for mask in masks[-2::-1]:
         np.add(packed, packed, out=packed)

@@ -1,4 +1,4 @@
-"""Results for people and files: table, JSON, per-image CSV, the worst images."""
+"""Results for people and files: tables, JSON, CSV of images, the worst images, the definitions."""
 
 from __future__ import annotations
 
@@ -9,54 +9,41 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .score import Score
-from .scorer import Scores
-from .variants import DEFAULTS, Variant
+from tabulate import tabulate
 
-HIGHER_IS_BETTER = {"mae": False}
-LABELS = {
-    "sa_sor": "SA-SOR",
-    "sor": "SOR",
-    "mae": "MAE",
-    "f_measure": "F-measure",
-    "iou": "IoU",
-    "ndcg": "nDCG",
-}
+from ..visualization.rank_maps import PAINTERS
+from .definitions import METRICS, RULES
+from .variants import DEFAULTS, PUBLISHED, Variant, describe
+
+Rows = Sequence[Mapping[str, Any]]
 
 
 def label(variant: Variant) -> str:
-    """The short name of a result: the metric, and its variant unless that is the default."""
-    metric = variant.rule.metric
-    return LABELS[metric] if variant.name == DEFAULTS[metric] else f"{LABELS[metric]}[{variant.name}]"
+    """Return the short name of a result: the metric, and its variant unless that is the default."""
+    name = METRICS[variant.metric].label
+    return name if variant.name == DEFAULTS[variant.metric] else f"{name}[{variant.name}]"
 
 
 def table(result: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
-    """A text table of ``RankingScorer.result()``: one line a variant, which is named in full.
+    """Return a text table of ``RankingScorer.result()``, one line a variant.
 
     Returns:
         Lines of metric, variant, value, images counted, skipped, counted as 0, and why.
     """
-    rows = [("metric", "variant", "value", "counted", "skipped", "as 0", "why not counted")]
+    rows = []
     for metric, entries in result.items():
         for entry in entries.values():
             value = "-" if entry["value"] is None else f"{entry['value']:.6f}"
             why = "; ".join(f"{reason}: {count}" for reason, count in entry["reasons"].items())
-            counts = (str(entry["counted"]), str(entry["skipped"]), str(entry["nan_as_0"]))
-            rows.append((LABELS[metric], entry["variant"], value, *counts, why))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = []
-    for row in rows:
-        cells = [
-            cell.rjust(width) if 2 <= column <= 5 else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(cells).rstrip())
-    lines.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join(lines)
+            counts = (entry["counted"], entry["skipped"], entry["nan_as_0"])
+            rows.append((METRICS[metric].label, entry["variant"], value, *counts, why))
+    head = ("metric", "variant", "value", "counted", "skipped", "as 0", "why not counted")
+    sides = ("left", "left", "right", "right", "right", "right", "left")
+    return tabulate(rows, head, tablefmt="simple", disable_numparse=True, colalign=sides if rows else None)
 
 
 def json_ready(value: Any) -> Any:
-    """Nested dicts and lists with NaN and infinities replaced by None, as strict JSON needs."""
+    """Return nested dicts and lists with None for NaN and infinities, which strict JSON lacks."""
     if isinstance(value, Mapping):
         return {str(key): json_ready(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
@@ -67,49 +54,38 @@ def json_ready(value: Any) -> Any:
 
 
 def write_json(path: str | Path, value: Any, *, indent: int | None = 1) -> None:
-    """Writes strict JSON; ``indent=None`` on one line."""
+    """Write strict JSON; ``indent=None`` on one line."""
     text = json.dumps(json_ready(value), indent=indent, allow_nan=False)
     Path(path).write_text(text + "\n", encoding="utf-8")
 
 
-def write_per_image(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Writes one CSV line an image.
+def write_per_image(path: str | Path, rows: Rows) -> None:
+    """Write one CSV line an image.
 
     Args:
         path: the file.
-        rows: with ``image_id``, ``name``, ``n_gt``, ``n_pred`` (None for maps) and ``scores``
-            {metric: {variant: Score}}.
+        rows: with ``image_id``, ``name``, ``n_gt``, ``n_pred`` (None for maps), ``scores``
+            {metric: {variant: Score}} and optionally ``sod``, numbers by name.
     """
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        head: list[str] = []
-        for row in rows:
-            columns = [
-                (f"{metric}:{name}", Score(*score))
-                for metric, found in row["scores"].items()
-                for name, score in found.items()
-            ]
-            if not head:
-                head = ["image_id", "file_name", "n_gt", "n_pred"]
-                for name, _ in columns:
-                    head += [name, f"{name} status"]
-                writer.writerow(head)
-            line = [
-                row["image_id"],
-                row["name"],
-                row["n_gt"],
-                "" if row["n_pred"] is None else row["n_pred"],
-            ]
-            for _, score in columns:
+        for place, row in enumerate(rows):
+            scores = {
+                f"{m}:{name}": score for m, found in row["scores"].items() for name, score in found.items()
+            }
+            sod = {name: value for name, value in (row.get("sod") or {}).items() if isinstance(value, float)}
+            if place == 0:
+                head = [column for name in scores for column in (name, f"{name} status")]
+                writer.writerow(["image_id", "file_name", "n_gt", "n_pred", *head, *sod])
+            line = [row["image_id"], row["name"], row["n_gt"], row["n_pred"]]
+            for score in scores.values():
                 why = f": {score.reason}" if score.reason else ""
                 line += ["" if score.value is None else repr(score.value), score.status + why]
-            writer.writerow(line)
+            writer.writerow([*line, *sod.values()])
 
 
-def worst(
-    rows: Sequence[Mapping[str, Any]], metric: str, name: str, count: int = 10
-) -> list[tuple[str, float]]:
-    """The images with the worst counted values.
+def worst(rows: Rows, metric: str, name: str, count: int = 10) -> list[tuple[str, float]]:
+    """Return the images with the worst counted values.
 
     Args:
         rows: as in ``write_per_image``.
@@ -119,12 +95,45 @@ def worst(
     Returns:
         (file name, value), the worst first; equal values by file name.
     """
-    sign = 1 if HIGHER_IS_BETTER.get(metric, True) else -1
-    values = [(str(row["name"]), scores_of(row["scores"], metric, name).value) for row in rows]
+    sign = 1 if METRICS[metric].higher_is_better else -1
+    values = [(str(row["name"]), row["scores"][metric][name].value) for row in rows]
     found = [(sign * value, image, value) for image, value in values if value is not None]
     return [(image, value) for _, image, value in sorted(found)[:count]]
 
 
-def scores_of(scores: Scores, metric: str, name: str) -> Score:
-    """One score of an image, also where it has travelled as a plain tuple."""
-    return Score(*scores[metric][name])
+def definitions_text() -> str:
+    """Return every variant with its rule in full and its source."""
+    parts = []
+    for metric, names in PUBLISHED.items():
+        for name in names:
+            mark = " (default)" if name == DEFAULTS[metric] else ""
+            parts.append(f"{metric} {name}{mark}\n    {describe(metric, name).partition(': ')[2]}\n")
+    return "\n".join(parts)
+
+
+def definitions_markdown() -> str:
+    """Return the tables of metrics, their definitions and the painters, as in docs/metrics.md."""
+    lines = _table(
+        ("metric", "default variant", "range", "better"),
+        [
+            (m.label, f"`{m.default}`", f"{m.low} to {m.high}", "higher" if m.higher_is_better else "lower")
+            for m in METRICS.values()
+        ],
+    )
+    for name, metric in METRICS.items():
+        rows = []
+        for rule in RULES[name].values():
+            variants = [f"`{rule.name}@{painter}`" for painter in rule.maps] or [f"`{rule.name}`"]
+            rows.append((", ".join(variants), rule.summary, rule.source))
+        lines += ["", f"### {metric.label}", "", metric.text, ""]
+        lines += _table(("variant", "definition", "source"), rows)
+    lines += ["", "### Painted maps", ""]
+    lines += _table(
+        ("painter", "rule", "source"), [(f"`{n}`", p.rule, p.source) for n, p in PAINTERS.items()]
+    )
+    return "\n".join(lines) + "\n"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    escaped = ([cell.replace("|", r"\|") for cell in row] for row in rows)
+    return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *escaped)]

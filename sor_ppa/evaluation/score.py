@@ -1,9 +1,11 @@
-"""The result of one metric on one image."""
+"""The result of one metric on one image, and the mean over images."""
 
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
 
 Status = Literal["counted", "skipped", "nan_as_0"]
 
@@ -14,9 +16,9 @@ class Score(NamedTuple):
     Attributes:
         value: the metric; None unless ``status`` is "counted".
         status: "counted" (the value enters the mean), "skipped" (the image enters neither the sum
-            nor the count) or "nan_as_0" (undefined, adds 0 to the sum and 1 to the count, as some
+            nor the count) or "nan_as_0" (undefined; adds 0 to the sum and 1 to the count, as some
             published implementations do).
-        reason: why the image is not counted; empty when it is.
+        reason: why the image is not counted; empty if it is.
     """
 
     value: float | None
@@ -25,25 +27,47 @@ class Score(NamedTuple):
 
 
 def counted(value: float) -> Score:
-    """A defined value."""
+    """Return the score of a defined value."""
     return Score(float(value), "counted", "")
 
 
 def skipped(reason: str) -> Score:
-    """An image that is left out."""
+    """Return the score of an image that is left out."""
     return Score(None, "skipped", reason)
 
 
 def nan_as_0(reason: str) -> Score:
-    """An undefined value that the published definition averages as 0."""
+    """Return the score of an undefined value that the published definition averages as 0."""
     return Score(None, "nan_as_0", reason)
 
 
 def counted_or_nan_as_0(value: float, reason: str) -> Score:
-    """``counted(value)``, or ``nan_as_0(reason)`` where the value is NaN."""
+    """Return ``counted(value)``, or ``nan_as_0(reason)`` for NaN."""
     return nan_as_0(reason) if math.isnan(value) else counted(value)
 
 
 def counted_or_skipped(value: float, reason: str) -> Score:
-    """``counted(value)``, or ``skipped(reason)`` where the value is NaN."""
+    """Return ``counted(value)``, or ``skipped(reason)`` for NaN."""
     return skipped(reason) if math.isnan(value) else counted(value)
+
+
+def mean_score(scores: Sequence[Score]) -> dict[str, Any]:
+    """Average the scores of images.
+
+    The sum is exact, so neither the order of the images nor the number of processes changes the result.
+
+    Returns:
+        ``value`` (None without images), ``counted``, ``skipped``, ``nan_as_0``, ``images``, and
+        ``reasons`` {why not counted: number of images}.
+    """
+    found = Counter(score.status for score in scores)
+    total = math.fsum(score.value for score in scores if score.value is not None)
+    count = found["counted"] + found["nan_as_0"]
+    return {
+        "value": total / count if count else None,
+        "counted": found["counted"],
+        "skipped": found["skipped"],
+        "nan_as_0": found["nan_as_0"],
+        "images": len(scores),
+        "reasons": dict(sorted(Counter(score.reason for score in scores if score.reason).items())),
+    }

@@ -1,42 +1,42 @@
-"""Salient object detection measures (MAE, S, E, F, weighted F) through pysodmetrics, averaged exactly."""
+"""Salient object detection measures of saliency maps, through pysodmetrics and as InSPyReNet defines them."""
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .boundary import boundary_accuracy, inner_band
+from .fields import expect
+
+_CURVES = ("f", "e", "iou", "biou", "tiou")
 MEASURES = (
-    "mae",
-    "s_measure",
-    "weighted_f",
-    "f_adaptive",
-    "f_mean",
-    "f_max",
-    "e_adaptive",
-    "e_mean",
-    "e_max",
+    *("mae", "mse", "s_measure", "weighted_f", "f_adaptive", "e_adaptive", "mba"),
+    *(f"{name}_{kind}" for name in _CURVES for kind in ("mean", "max")),
 )
-_SCALARS = ("mae", "s_measure", "weighted_f", "f_adaptive", "e_adaptive")
+_BIOU_REACH, _TIOU_REACH = 0.02, 0.001  # of the image diagonal
+State = dict[str, Any]
 
 
 def sod_measures(saliency_map: ArrayLike, gt_mask: ArrayLike) -> dict[str, float]:
-    """The measures of one image.
+    """Return the measures of one image.
 
     Args:
-        saliency_map: (H, W) uint8, or float in [0, 1] (then quantised to 256 levels by rounding). It
+        saliency_map: (H, W) uint8, or float in [0, 1] (then quantized to 256 levels by rounding). It
             is stretched to [0, 1] by its own minimum and maximum unless it is constant.
         gt_mask: (H, W) bool, or uint8 where > 128 is foreground (a mask of 0 and 1 also works).
 
     Returns:
-        ``mae``, ``s_measure`` (alpha 0.5), ``weighted_f`` (beta 1), ``f_adaptive``, ``f_mean``,
-        ``f_max`` (beta² 0.3), ``e_adaptive``, ``e_mean``, ``e_max``, all in [0, 1].
+        ``MEASURES`` in [0, 1]: ``s_measure`` has alpha 0.5, ``weighted_f`` beta 1, the other F beta² 0.3;
+        the means and maxima are over 256 thresholds. ``biou`` compares the bands along the edges of map
+        and mask (0.02 of the diagonal), ``tiou`` the map inside the band of the mask (0.001). ``mba`` is
+        the mean boundary accuracy of the map as given, NaN where the mask has no edge.
 
     Raises:
-        ValueError: wrong shape, type or range.
+        InputError: wrong shape, type or range.
     """
     scorer = SODScorer()
     scorer.add(saliency_map, gt_mask)
@@ -44,89 +44,98 @@ def sod_measures(saliency_map: ArrayLike, gt_mask: ArrayLike) -> dict[str, float
 
 
 class SODScorer:
-    """Averages the measures over images; F and E curves are averaged before mean and maximum are taken."""
+    """Averages the measures over images; curves are averaged before mean and maximum are taken."""
 
     def __init__(self) -> None:
-        self.images = 0
-        self._sums: dict[str, Any] = dict.fromkeys(_SCALARS, 0.0)
-        self._sums["f_curve"] = np.zeros(256)
-        self._sums["e_curve"] = np.zeros(256)
+        self._states: list[State] = []
+
+    @property
+    def images(self) -> int:
+        """How many images have been added."""
+        return len(self._states)
 
     def add(self, saliency_map: ArrayLike, gt_mask: ArrayLike) -> None:
-        """Adds one image; arguments as in ``sod_measures``."""
-        for name, value in sod_state(saliency_map, gt_mask).items():
-            self._sums[name] = self._sums[name] + value
-        self.images += 1
+        """Add one image; arguments as in ``sod_measures``."""
+        self.add_state(sod_state(saliency_map, gt_mask))
 
-    def add_state(self, state: Mapping[str, Any]) -> None:
-        """Adds one image by its ``sod_state``."""
-        for name in self._sums:
-            self._sums[name] = self._sums[name] + np.asarray(state[name])
-        self.images += 1
+    def add_state(self, state: State) -> None:
+        """Add one image by its ``sod_state``."""
+        self._states.append(state)
 
     def merge(self, other: SODScorer) -> SODScorer:
-        """Adds the images of another scorer; returns this one."""
-        for name in self._sums:
-            self._sums[name] = self._sums[name] + other._sums[name]
-        self.images += other.images
+        """Add the images of another scorer and return this one."""
+        self._states += other._states
         return self
 
     def result(self) -> dict[str, float]:
-        """The measures; empty without images."""
-        if self.images == 0:
+        """Return the measures; empty without images."""
+        if not self._states:
             return {}
-        mean = {name: value / self.images for name, value in self._sums.items()}
-        values = {name: float(mean[name]) for name in _SCALARS}
-        for letter in "fe":
-            curve = mean[f"{letter}_curve"]
-            values[f"{letter}_mean"], values[f"{letter}_max"] = float(curve.mean()), float(curve.max())
+        values = {}
+        for name in self._states[0]:
+            found = [state[name] for state in self._states if state[name] is not None]
+            if name in _CURVES:
+                curve = [math.fsum(column) / len(found) for column in zip(*found, strict=True)]
+                values[f"{name}_mean"], values[f"{name}_max"] = float(np.mean(curve)), max(curve)
+            else:
+                values[name] = math.fsum(found) / len(found) if found else math.nan
         return {name: values[name] for name in MEASURES}
 
 
-def sod_state(saliency_map: ArrayLike, gt_mask: ArrayLike) -> dict[str, Any]:
-    """What one image adds to the averages: five numbers and the F and E curves of 256 thresholds."""
+def sod_state(saliency_map: ArrayLike, gt_mask: ArrayLike) -> State:
+    """Return what one image adds to the averages: numbers, and curves of 256 thresholds as lists."""
     import py_sod_metrics
 
-    grey, mask = _check(saliency_map, gt_mask)
+    gray, mask = _check(saliency_map, gt_mask)
     with warnings.catch_warnings():
         # it announces a successor of Fmeasure, which gives the same numbers
         warnings.simplefilter("ignore", UserWarning)
-        measures = {
-            "mae": py_sod_metrics.MAE(),
-            "s_measure": py_sod_metrics.Smeasure(),
-            "weighted_f": py_sod_metrics.WeightedFmeasure(),
-            "f": py_sod_metrics.Fmeasure(),
-            "e": py_sod_metrics.Emeasure(),
-        }
-    for measure in measures.values():
-        measure.step(pred=grey, gt=mask)
-    f, e = measures["f"].get_results()["fm"], measures["e"].get_results()["em"]
+        kinds = ("MAE", "Smeasure", "WeightedFmeasure", "Fmeasure", "Emeasure")
+        measures = [getattr(py_sod_metrics, kind)() for kind in kinds]
+    results: dict[str, Any] = {}
+    for measure in measures:
+        measure.step(pred=gray, gt=mask)
+        results |= measure.get_results()
+    f, e = results["fm"], results["em"]
+    truth, stretched = mask > 128, gray / 255
+    if gray.max() > gray.min():
+        stretched = (stretched - stretched.min()) / (stretched.max() - stretched.min())
+    levels = (stretched * 255).astype(np.uint8)
+    foreground = truth.astype(np.uint8)
+    wide = inner_band(foreground, _BIOU_REACH) > 0
+    narrow = inner_band(foreground, _TIOU_REACH) > 0
     return {
-        "mae": float(measures["mae"].get_results()["mae"]),
-        "s_measure": float(measures["s_measure"].get_results()["sm"]),
-        "weighted_f": float(measures["weighted_f"].get_results()["wfm"]),
+        "mae": float(results["mae"]),
+        "mse": float(np.mean((stretched - truth) ** 2)),
+        "s_measure": float(results["sm"]),
+        "weighted_f": float(results["wfm"]),
         "f_adaptive": float(f["adp"]),
         "e_adaptive": float(e["adp"]),
-        "f_curve": np.asarray(f["curve"], np.float64),
-        "e_curve": np.asarray(e["curve"], np.float64),
+        "mba": boundary_accuracy(gray, mask),
+        "f": np.asarray(f["curve"], np.float64).tolist(),
+        "e": np.asarray(e["curve"], np.float64).tolist(),
+        "iou": _iou_curve(levels, truth),
+        "biou": _iou_curve(inner_band(levels, _BIOU_REACH), wide),
+        "tiou": _iou_curve(levels * narrow, narrow),
     }
 
 
+def _iou_curve(levels: NDArray[np.uint8], truth: NDArray[np.bool_]) -> list[float]:
+    """Return the IoU of levels >= 255, 254, ..., 0 with a mask."""
+    hits, misses = (np.cumsum(np.bincount(levels[at], minlength=256)[::-1]) for at in (truth, ~truth))
+    return (hits / (max(1, int(truth.sum())) + misses)).tolist()
+
+
 def _check(saliency_map: ArrayLike, gt_mask: ArrayLike) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    grey, mask = np.asarray(saliency_map), np.asarray(gt_mask)
-    if grey.ndim != 2 or grey.size == 0:
-        raise ValueError(f"saliency_map: expected shape (H, W), found {grey.shape}")
-    if mask.shape != grey.shape:
-        raise ValueError(f"gt_mask: expected the shape of saliency_map, {grey.shape}, found {mask.shape}")
-    if np.issubdtype(grey.dtype, np.floating):
-        low, high = grey.min(), grey.max()
-        if not (low >= 0 and high <= 1):
-            raise ValueError(f"saliency_map: expected values in [0, 1], found {low:g} to {high:g}")
-        grey = np.rint(grey * 255).astype(np.uint8)
-    if grey.dtype != np.uint8:
-        raise ValueError(f"saliency_map: expected uint8 or float, found {grey.dtype}")
+    gray, mask = np.asarray(saliency_map), np.asarray(gt_mask)
+    expect(gray.ndim == 2 and gray.size, "saliency_map", "shape (H, W)", gray.shape)
+    expect(mask.shape == gray.shape, "gt_mask", f"the shape of saliency_map, {gray.shape}", mask.shape)
+    if np.issubdtype(gray.dtype, np.floating):
+        low, high = gray.min(), gray.max()
+        expect(low >= 0 and high <= 1, "saliency_map", "values in [0, 1]", f"{low:g} to {high:g}")
+        gray = np.rint(gray * 255).astype(np.uint8)
+    expect(gray.dtype == np.uint8, "saliency_map", "uint8 or float", gray.dtype)
     if mask.dtype == np.bool_ or (mask.dtype == np.uint8 and mask.max() <= 1):
         mask = mask.astype(np.uint8) * np.uint8(255)
-    if mask.dtype != np.uint8:
-        raise ValueError(f"gt_mask: expected bool or uint8, found {mask.dtype}")
-    return grey, mask
+    expect(mask.dtype == np.uint8, "gt_mask", "bool or uint8", mask.dtype)
+    return gray, mask

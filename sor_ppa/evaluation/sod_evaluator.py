@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import json
 import logging
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -12,10 +10,11 @@ from typing import Any
 
 import numpy as np
 from detectron2.evaluation import DatasetEvaluator
-from detectron2.utils import comm
 
-from .boundary import BoundaryAccuracy, boundary_accuracy
-from .sod import SODScorer, sod_state
+from .evaluator import gather_records
+from .fields import Identity
+from .report import write_json
+from .sod import SODScorer, State, sod_state
 
 __all__ = ["SODEvaluator"]
 
@@ -23,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 class SODEvaluator(DatasetEvaluator):
-    """Scores saliency maps against masks: MAE, S, E, F, weighted F and mBA.
+    """Scores saliency maps against masks by the measures of ``sod``.
 
     As published, maps are taken as bytes (255 times the value, truncated) before they are scored.
     """
@@ -47,14 +46,14 @@ class SODEvaluator(DatasetEvaluator):
         self._output_dir = Path(output_dir) if output_dir else None
         self._distributed = distributed
         self._save_maps = save_maps
-        self._records: dict[int | str, dict[str, Any]] = {}
+        self._states: dict[Identity, State] = {}
 
     def reset(self) -> None:
-        """Forgets all images."""
-        self._records = {}
+        """Forget all images."""
+        self._states = {}
 
     def process(self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]) -> None:
-        """Scores a batch.
+        """Score a batch.
 
         Args:
             inputs: dicts with ``image_id``, ``file_name`` and ``mask_file_name``.
@@ -70,56 +69,40 @@ class SODEvaluator(DatasetEvaluator):
             if "saliency" not in output:
                 raise ValueError(f"{name}: expected the output saliency, found {sorted(output)}")
             values = np.asarray(output["saliency"].cpu(), np.float64)
-            grey = (values * 255).astype(np.uint8)
+            gray = (values * 255).astype(np.uint8)
             mask = read_mask(given["mask_file_name"])
-            if mask.shape != grey.shape:
-                raise ValueError(f"{name}: expected a map of size {mask.shape}, found {grey.shape}")
+            if mask.shape != gray.shape:
+                raise ValueError(f"{name}: expected a map of size {mask.shape}, found {gray.shape}")
             if self._output_dir is not None and self._save_maps:
-                self._save(grey, Path(name).stem)
-            self._records[given["image_id"]] = {
-                "state": sod_state(grey, mask),
-                "boundary": boundary_accuracy(grey, mask),
-            }
-
-    def _save(self, grey: np.ndarray, name: str) -> None:
-        import cv2
-
-        assert self._output_dir is not None
-        folder = self._output_dir / "maps"
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{name}.png"
-        if not cv2.imwrite(str(path), grey):
-            raise OSError(f"{path}: cannot be written")
+                _save(gray, self._output_dir / "maps" / f"{Path(name).stem}.png")
+            self._states[given["image_id"]] = sod_state(gray, mask)
 
     def evaluate(self) -> OrderedDict[str, dict[str, float]]:
-        """Gathers, averages, writes and logs.
+        """Gather, average, write and log.
 
         Returns:
             ``{"saliency": {"mae": ..., "s_measure": ..., ..., "mba": ...}}``, all in [0, 1]; empty on all
             but the main process, and without images.
         """
-        records = self._gather()
-        if not records:
+        states = gather_records(self._states, self._distributed)
+        if not states:
             return OrderedDict()
-        scorer, boundary = SODScorer(), BoundaryAccuracy()
-        for key in sorted(records, key=lambda key: (str(type(key)), key)):
-            scorer.add_state(records[key]["state"])
-            boundary.add_value(records[key]["boundary"])
+        scorer = SODScorer()
+        for state in states:
+            scorer.add_state(state)
         values = scorer.result()
-        values["mba"] = float("nan") if (mean := boundary.result()) is None else mean
         lines = "\n".join(f"  {name:12s} {value:.4f}" for name, value in values.items())
-        logger.info("Saliency on %s (%d images):\n%s", self.dataset_name, len(records), lines)
+        logger.info("Saliency on %s (%d images):\n%s", self.dataset_name, len(states), lines)
         if self._output_dir is not None:
             self._output_dir.mkdir(parents=True, exist_ok=True)
-            content = {"dataset": self.dataset_name, "images": len(records), "results": values}
-            (self._output_dir / "sod_metrics.json").write_text(json.dumps(content, indent=1) + "\n")
+            content = {"dataset": self.dataset_name, "images": len(states), "results": values}
+            write_json(self._output_dir / "sod_metrics.json", content)
         return OrderedDict(saliency=values)
 
-    def _gather(self) -> dict[int | str, dict[str, Any]] | None:
-        if not self._distributed or comm.get_world_size() == 1:
-            return self._records
-        comm.synchronize()
-        gathered = comm.gather(self._records, dst=0)
-        if not comm.is_main_process():
-            return None
-        return dict(itertools.chain.from_iterable(part.items() for part in gathered))
+
+def _save(gray: np.ndarray, path: Path) -> None:
+    import cv2
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not cv2.imwrite(str(path), gray):
+        raise OSError(f"{path}: cannot be written")

@@ -10,7 +10,7 @@ import numpy as np
 
 from sor_ppa.evaluation import paint
 from sor_ppa.evaluation.__main__ import main
-from sor_ppa.evaluation.ground_truth import encode_masks
+from sor_ppa.evaluation.segmentations import encode_masks
 
 from .cases import cases
 
@@ -51,9 +51,8 @@ def edit(path, change):
 
 
 def run(files, source, *options, truth="truth.json"):
-    return main(
-        [str(files / source), str(files / truth), "--quiet", "--json", str(files / "out.json"), *options]
-    )
+    where = str(files / truth) if truth.endswith(".json") else truth
+    return main([str(files / source), where, "--quiet", "--json", str(files / "out.json"), *options])
 
 
 def result(files):

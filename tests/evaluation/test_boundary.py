@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from sor_ppa.evaluation.boundary import BoundaryAccuracy, boundary_accuracy, boundary_radii
+from sor_ppa.evaluation.boundary import boundary_accuracy, boundary_radii, inner_band
 from sor_ppa.evaluation.sod_evaluator import SODEvaluator
 
 
@@ -42,13 +42,15 @@ def test_bytes_count_from_129() -> None:
     assert boundary_accuracy(np.where(truth, 128, 0).astype(np.uint8), truth) < 0.7
 
 
-def test_ground_truth_without_an_edge_is_left_out() -> None:
-    scorer = BoundaryAccuracy()
-    assert scorer.result() is None
-    scorer.add(disc(50), np.zeros((200, 200), bool))
-    assert scorer.images == 0
-    scorer.add(disc(50), disc(50))
-    assert scorer.result() == 1.0
+def test_ground_truth_without_an_edge_has_no_value() -> None:
+    assert boundary_accuracy(disc(50), np.zeros((200, 200), bool)) is None
+
+
+def test_the_inner_band_is_as_wide_as_its_share_of_the_diagonal() -> None:
+    mask = np.ones((30, 40), np.uint8)
+    mask[:, 30:] = 0
+    band = inner_band(mask, 0.06)  # 0.06 * 50 pixels
+    assert band[15].tolist() == [1] * 3 + [0] * 24 + [1] * 3 + [0] * 10
 
 
 def test_unusable_arrays_are_refused() -> None:

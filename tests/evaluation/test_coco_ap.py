@@ -8,9 +8,11 @@ import math
 
 import numpy as np
 import pytest
+from pycocotools import mask as coco_mask
 
-from sor_ppa.evaluation.coco_ap import NAMES, coco_ap
-from sor_ppa.evaluation.ground_truth import ImageTruth, encode_masks
+from sor_ppa.evaluation.coco_ap import NAMES, CocoAP
+from sor_ppa.evaluation.ground_truth import ImageTruth
+from sor_ppa.evaluation.segmentations import encode_masks
 
 from .cases import blobs
 
@@ -18,10 +20,8 @@ SIZE = (120, 160)
 
 
 def scene(seed: int, image_id: int | str) -> tuple[ImageTruth, list[dict]]:
-    from pycocotools import mask as coco_mask
-
     generator = np.random.default_rng(seed)
-    gt = blobs(generator, 6, SIZE).repeat(1, axis=0)
+    gt = blobs(generator, 6, SIZE)
     pred = np.concatenate([np.roll(gt, 1, axis=1)[:5], blobs(generator, 4, SIZE)])
     rles, found = encode_masks(gt), encode_masks(pred)
     truth = ImageTruth(
@@ -49,45 +49,28 @@ def scene(seed: int, image_id: int | str) -> tuple[ImageTruth, list[dict]]:
 
 @pytest.mark.parametrize("iou_type", ["bbox", "segm"])
 def test_it_equals_pycocotools(iou_type):
-    from pycocotools import mask as coco_mask
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
     scenes = [scene(seed, seed) for seed in range(6)]
-    truths = [truth for truth, _ in scenes]
-    ours = coco_ap(truths, {truth.image_id: found for truth, found in scenes}, iou_type)
-    annotations, results = [], []
+    truths, results, annotations = [truth for truth, _ in scenes], [], []
     for truth, found in scenes:
+        image = {"image_id": truth.image_id, "category_id": 1}
         for rle, crowd, box in zip(truth.rles, truth.crowd, truth.boxes, strict=True):
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": truth.image_id,
-                    "category_id": 1,
-                    "segmentation": rle,
-                    "bbox": box.tolist(),
-                    "area": float(coco_mask.area(rle)),
-                    "iscrowd": int(crowd),
-                }
-            )
-        for entry in found:
-            result = {"image_id": truth.image_id, "category_id": 1}
-            result["score"] = entry["score" if iou_type == "bbox" else "mask_score"]
-            name = "bbox" if iou_type == "bbox" else "segmentation"
-            results.append({**result, name: entry[name]})
+            shape = {"segmentation": rle, "bbox": box.tolist(), "area": float(coco_mask.area(rle))}
+            annotations.append({"id": len(annotations) + 1, **image, **shape, "iscrowd": int(crowd)})
+        score, shape = ("score", "bbox") if iou_type == "bbox" else ("mask_score", "segmentation")
+        results += [{**image, "score": entry[score], shape: entry[shape]} for entry in found]
+    images = [{"id": seed, "height": SIZE[0], "width": SIZE[1]} for seed in range(6)]
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO()
-        coco.dataset = {
-            "images": [{"id": seed, "height": SIZE[0], "width": SIZE[1]} for seed in range(6)],
-            "annotations": annotations,
-            "categories": [{"id": 1, "name": "x"}],
-            "info": {},
-        }
+        coco.dataset = {"images": images, "annotations": annotations, "categories": [{"id": 1}], "info": {}}
         coco.createIndex()
         evaluation = COCOeval(coco, coco.loadRes(results), iou_type)
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
+    ours = CocoAP(truths)({truth.image_id: found for truth, found in scenes}, iou_type)
     expected = [value * 100 if value >= 0 else math.nan for value in evaluation.stats[:6]]
     assert list(ours) == list(NAMES)
     assert list(ours.values()) == pytest.approx(expected, nan_ok=True)
@@ -96,13 +79,13 @@ def test_it_equals_pycocotools(iou_type):
 def test_image_ids_may_be_text():
     truth, found = scene(0, "a")
     number, same = scene(0, 0)
-    assert coco_ap([truth], {"a": found}, "segm") == pytest.approx(
-        coco_ap([number], {0: same}, "segm"), nan_ok=True
+    assert CocoAP([truth])({"a": found}, "segm") == pytest.approx(
+        CocoAP([number])({0: same}, "segm"), nan_ok=True
     )
 
 
 def test_no_detections_is_zero_and_no_objects_is_undefined():
     truth, found = scene(0, 0)
-    assert coco_ap([truth], {}, "bbox")["AP"] == 0
+    assert CocoAP([truth])({}, "bbox")["AP"] == 0
     nothing = ImageTruth(0, "", *SIZE, (), np.zeros(0, int), np.zeros(0, bool), np.zeros((0, 4)))
-    assert math.isnan(coco_ap([nothing], {0: found}, "bbox")["AP"])
+    assert math.isnan(CocoAP([nothing])({0: found}, "bbox")["AP"])

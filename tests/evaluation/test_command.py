@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
+from contextlib import contextmanager
 
+import cv2
 import numpy as np
 import pytest
 from detectron2.data import DatasetCatalog
 
 from sor_ppa.evaluation import RankingScorer, paint
 from sor_ppa.evaluation.__main__ import main
-from sor_ppa.evaluation.ground_truth import encode_masks
+from sor_ppa.evaluation.segmentations import encode_masks
 
 from .cases import cases, reference
 from .command_files import IDS, edit, result, run
@@ -141,7 +143,14 @@ def test_a_name_that_means_two_images_is_refused(files, capsys):
     assert "expected 'c000' to name one image, found two" in capsys.readouterr().err
 
 
-def test_a_registered_data_set_is_ground_truth(files):
+@contextmanager
+def registered(records):
+    DatasetCatalog.register("command_test", lambda: records)
+    yield "command_test"
+    DatasetCatalog.remove("command_test")
+
+
+def test_a_registered_dataset_is_ground_truth(files):
     records = []
     for number, case_id in enumerate(IDS):
         case = cases()[case_id]
@@ -152,27 +161,62 @@ def test_a_registered_data_set_is_ground_truth(files):
         ]
         record = {"image_id": number, "file_name": f"{case_id}.jpg", "height": height, "width": width}
         records.append({**record, "annotations": annotations})
-    DatasetCatalog.register("sor_command_test", lambda: records)
-    try:
-        code = main([str(files / "maps"), "sor_command_test", "--quiet", "--json", str(files / "out.json")])
-    finally:
-        DatasetCatalog.remove("sor_command_test")
-    assert code == 0
+    with registered(records) as name:
+        assert main([str(files / "maps"), name, "--quiet", "--json", str(files / "out.json")]) == 0
     assert result(files)["variants"]["sor"]["assr@map"]["value"] == expected("sor", "assr@assr")["value"]
+
+
+@pytest.fixture
+def saliency(files):
+    """Records of a saliency dataset whose masks are the unions of objects."""
+    records = []
+    for number, case_id in enumerate(IDS):
+        mask = files / f"{case_id}.png"
+        cv2.imwrite(str(mask), cases()[case_id].gt.any(axis=0).astype(np.uint8) * 255)
+        names = {"file_name": f"{case_id}.jpg", "mask_file_name": str(mask)}
+        records.append({"image_id": number, **names, "height": 96, "width": 128})
+    return records
+
+
+@pytest.mark.parametrize("options", [[], ["--metrics", "sod"], ["--metrics", "all", "--workers", "2"]])
+def test_maps_are_scored_against_the_masks_of_a_saliency_dataset(files, saliency, options):
+    assert run(files, "maps", "--metrics", "sod") == 0
+    against_objects = result(files)["sod"]
+    with registered(saliency) as name:
+        assert run(files, "maps", *options, truth=name) == 0
+    assert result(files)["sod"] == against_objects
+    assert {"mae", "mse", "iou_max", "biou_max", "tiou_max", "mba"} <= set(against_objects)
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "message"),
+    [
+        ("maps", ["--metrics", "sor"], "expected --metrics sod for a saliency dataset, found sor"),
+        ("maps", ["--variants", "assr"], "expected --metrics sod for a saliency dataset, found assr"),
+        ("maps", ["--levels"], "expected a folder of saliency maps for command_test, found levels"),
+        ("pred.json", [], "expected a folder of saliency maps for command_test, found instances"),
+    ],
+)
+def test_other_uses_of_a_saliency_dataset_are_refused(files, saliency, capsys, source, options, message):
+    with registered(saliency) as name:
+        assert main([str(files / source), name, "--quiet", *options]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_labels_choose_the_gray_of_ppa(files):
+    def change(content):
+        for entry in content["annotations"]:
+            entry["rank_label"] = 4 - min(4, int(entry["rank_score"]))
+
+    assert run(files, "pred.json", "--rank-by", "rank_score", "--metrics", "mae:ppa") == 2
+    edit(files / "pred.json", change)
+    assert run(files, "pred.json", "--metrics", "mae:ppa") == 0
+    assert result(files)["variants"]["mae"]["ppa"]["variant"] == "ppa@ppa"
 
 
 def test_the_list_states_every_rule(capsys):
     assert main(["--list"]) == 0
     text = capsys.readouterr().out
-    for metric, names in reference()["variants"].items():
-        for name in names:
-            assert f"{metric} {name}" in text
-
-
-def test_the_help_documents_the_format(capsys):
-    with pytest.raises(SystemExit) as stop:
-        main(["--help"])
-    assert stop.value.code == 0
-    text = capsys.readouterr().out
-    assert '"rank_score"' in text
-    assert "1 = most salient" in text
+    assert all(
+        f"{metric} {name}" in text for metric, names in reference()["variants"].items() for name in names
+    )

@@ -2,105 +2,95 @@
 
 from __future__ import annotations
 
+import os
+
 import cv2
 import numpy as np
 import pytest
 
 from sor_ppa.evaluation.__main__ import main
-from sor_ppa.evaluation.ground_truth import encode_masks
+from sor_ppa.evaluation.segmentations import encode_masks
 
 from .command_files import edit, result, run
 
 
-def break_map(files):
-    (files / "maps" / "c000.png").write_bytes(b"not a picture")
+def drop_first(content):
+    content["annotations"] = [entry for entry in content["annotations"] if entry["image_id"] != 0]
+    content["images"] = content["images"][1:]
 
 
-def empty_map(files):
-    (files / "maps" / "c000.png").write_bytes(b"")
+def change_first(**values):
+    return lambda content: content["annotations"][0].update(values)
 
 
-def shrink_map(files):
-    cv2.imwrite(str(files / "maps" / "c000.png"), np.zeros((4, 5), np.uint8))
-
-
-def deep_map(files):
-    cv2.imwrite(str(files / "maps" / "c000.png"), np.zeros((96, 128), np.uint16))
-
-
-def colour_map(files):
-    cv2.imwrite(str(files / "maps" / "c000.png"), np.tile(np.uint8([1, 2, 3]), (96, 128, 1)))
-
-
-def remove_map(files):
-    (files / "maps" / "c000.png").unlink()
-
-
-def add_map(files):
-    cv2.imwrite(str(files / "maps" / "other.png"), np.zeros((4, 5), np.uint8))
-
-
-def tie(files):
-    edit(
-        files / "pred.json",
-        lambda content: [entry.update(rank_score=1) for entry in content["annotations"][:2]],
-    )
-
-
-def unknown_image(files):
-    edit(files / "pred.json", lambda content: content["annotations"][0].update(image_id=77))
-
-
-def resize_mask(files):
-    rle = encode_masks(np.ones((1, 4, 5), bool))[0]
-    edit(files / "pred.json", lambda content: content["annotations"][0].update(segmentation=rle))
-
-
-def short_polygon(files):
-    edit(files / "pred.json", lambda content: content["annotations"][0].update(segmentation=[[1, 2]]))
-
-
-def drop_instances(files):
-    def change(content):
-        content["annotations"] = [entry for entry in content["annotations"] if entry["image_id"] != 0]
-        content["images"] = content["images"][1:]
-
-    edit(files / "pred.json", change)
+SMALL, DEEP = np.zeros((4, 5), np.uint8), np.zeros((96, 128), np.uint16)
+COLOR = np.tile(np.uint8([1, 2, 3]), (96, 128, 1))
+UNREADABLE = "unreadable prediction"
 
 
 @pytest.mark.parametrize(
-    ("damage", "source", "kind", "scored", "line"),
+    ("name", "content", "kind", "scored", "line"),
     [
-        (break_map, "maps", "unreadable prediction", 6, "c000.png: expected a readable PNG, found 13 bytes"),
-        (empty_map, "maps", "unreadable prediction", 6, "c000.png: expected a readable PNG, found 0 bytes"),
-        (deep_map, "maps", "unreadable prediction", 6, "c000.png: expected 8 bits a pixel, found uint16"),
-        (colour_map, "maps", "unreadable prediction", 6, "c000.png: expected grey levels, found colours"),
-        (
-            shrink_map,
-            "maps",
-            "wrong size",
-            6,
-            "expected the size of a/c000.jpg, 96 x 128 (height x width), found 4 x 5",
-        ),
-        (remove_map, "maps", "missing prediction", 6, "a/c000.jpg: no map c000.png"),
-        (add_map, "maps", "extra prediction", 7, "other.png: no image of that name"),
-        (tie, "pred.json", "tied ranks", 7, "a/c000.jpg: predicted ranks tie (2 x 1)"),
-        (unknown_image, "pred.json", "extra prediction", 7, "image 77 is not in the ground truth"),
-        (resize_mask, "pred.json", "wrong size", 6, "pred.json: [0]: expected the size of a/c000.jpg"),
-        (
-            short_polygon,
-            "pred.json",
-            "bad prediction",
-            6,
-            "[0]: segmentation: expected polygons of at least 3",
-        ),
-        (drop_instances, "pred.json", "missing prediction", 7, "a/c000.jpg: no instance in"),
+        ("c000", b"not a picture", UNREADABLE, 6, "c000.png: expected a readable PNG, found 13 bytes"),
+        ("c000", b"", UNREADABLE, 6, "c000.png: expected a readable PNG, found 0 bytes"),
+        ("c000", DEEP, UNREADABLE, 6, "c000.png: expected 8 bits a pixel, found uint16"),
+        ("c000", COLOR, UNREADABLE, 6, "c000.png: expected gray levels, found colors"),
+        ("c000", SMALL, "wrong size", 6, "a/c000.jpg, 96 x 128 (height x width), found 4 x 5"),
+        ("c000", None, "missing prediction", 6, "a/c000.jpg: no prediction in"),
+        ("other", SMALL, "extra prediction", 7, "image 'other' is not in the ground truth"),
     ],
 )
-def test_a_problem_is_one_line_counted_and_fails_only_strictly(
-    files, capsys, damage, source, kind, scored, line
+def test_a_bad_map_is_one_line_counted_and_fails_only_strictly(
+    files, capsys, name, content, kind, scored, line
 ):
-    damage(files)
+    path = files / "maps" / f"{name}.png"
+    if content is None:
+        path.unlink()
+    elif isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        cv2.imwrite(str(path), content)
+    check_problem(files, "maps", capsys, kind, scored, line)
+
+
+TINY = encode_masks(np.ones((1, 4, 5), bool))[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "scored", "line"),
+    [
+        (
+            lambda c: [entry.update(rank_score=1) for entry in c["annotations"][:2]],
+            "tied ranks",
+            7,
+            "a/c000.jpg: predicted ranks tie (2 x 1)",
+        ),
+        (change_first(image_id=77), "extra prediction", 7, "image 77 is not in the ground truth"),
+        (change_first(segmentation=TINY), "wrong size", 6, "pred.json: [0]: expected the size of a/c000.jpg"),
+        (change_first(segmentation=[[1, 2]]), "bad prediction", 6, "expected polygons of at least 3 points"),
+        (
+            change_first(segmentation=[[1, None, 50, 1, 50, 50]]),
+            "bad prediction",
+            6,
+            "[0]: segmentation: expected points in or near the image, found nan",
+        ),
+        (
+            change_first(segmentation=[[1e9, 0, 10, 0, 10, 10]]),
+            "bad prediction",
+            6,
+            "[0]: segmentation: expected points in or near the image, found 1e+09",
+        ),
+        (drop_first, "missing prediction", 7, "a/c000.jpg: no prediction in"),
+    ],
+)
+def test_a_bad_instance_is_one_line_counted_and_fails_only_strictly(
+    files, capsys, change, kind, scored, line
+):
+    edit(files / "pred.json", change)
+    check_problem(files, "pred.json", capsys, kind, scored, line)
+
+
+def check_problem(files, source, capsys, kind, scored, line):
     assert run(files, source) == 0
     errors = [text for text in capsys.readouterr().err.splitlines() if text]
     assert len(errors) == 1
@@ -118,15 +108,24 @@ def test_strict_passes_where_there_is_no_problem(files):
 
 
 def test_missing_maps_may_be_scored_as_empty(files):
-    remove_map(files)
+    (files / "maps" / "c000.png").unlink()
     assert run(files, "maps", "--missing", "empty") == 0
     assert result(files)["scored"] == 7
 
 
 def test_missing_instances_may_be_left_out(files):
-    drop_instances(files)
+    edit(files / "pred.json", drop_first)
     assert run(files, "pred.json", "--missing", "skip") == 0
     assert result(files)["scored"] == 6
+
+
+@pytest.mark.parametrize("source", ["maps", "pred.json"])
+def test_most_images_without_a_prediction_are_a_failure(files, capsys, source):
+    for path in sorted((files / "maps").glob("*.png"))[:4]:
+        path.unlink()
+    edit(files / "pred.json", lambda c: c.update(images=[], annotations=c["annotations"][:1]))
+    assert run(files, source) == 1
+    assert "of 7 images have no prediction" in capsys.readouterr().err
 
 
 def test_tied_ground_truth_is_a_note(files, capsys):
@@ -139,71 +138,75 @@ def test_tied_ground_truth_is_a_note(files, capsys):
     assert result(files)["problems"] == {"tied ground-truth ranks": 1}
 
 
+def entry(rest):
+    return f'[{{"image_id": 0, "segmentation": [[1]]{rest}}}]'
+
+
+@pytest.mark.parametrize("damaged", ["truth.json", "pred.json"])
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         ("{", "expected JSON, found"),
-        ("3", "expected a list of instances, found int"),
-        ('[{"image_id": 0, "segmentation": [[1]]}]', "expected rank (1 = most salient) or rank_score"),
+        ("3", ", found "),
+        ("[" * 100_000, "expected JSON, found too many nested lists or objects"),
+        ("[" + "1" * 5000 + "]", "expected JSON, found Exceeds the limit"),
+        ("\xff", "expected JSON, found 'utf-8' codec"),
+    ],
+)
+def test_a_file_that_is_no_json_of_the_kind_is_refused_in_one_line(files, capsys, damaged, content, message):
+    (files / damaged).write_text(content, encoding="latin-1")
+    check_refusal(run(files, "pred.json"), capsys, damaged, message)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (entry(""), "expected rank (1 = most salient) or rank_score"),
         ('[{"segmentation": [[1]], "rank": 1}]', "[0]: image_id: expected a number or text, found None"),
         ('[{"image_id": 0, "rank": 1}]', "[0]: segmentation: expected RLE or polygons, found None"),
-        ('[{"image_id": 0, "segmentation": [[1]], "rank": 0}]', "[0]: rank: expected an integer from 1"),
-        ('[{"image_id": 0, "segmentation": [[1]], "rank": 1.5}]', "[0]: rank: expected an integer from 1"),
-        (
-            '[{"image_id": 0, "segmentation": [[1]], "rank_score": "x"}]',
-            "[0]: rank_score: expected a finite number",
-        ),
-        (
-            '[{"image_id": 0, "segmentation": [[1]], "rank_score": NaN}]',
-            "[0]: rank_score: expected a finite number",
-        ),
-        (
-            '[{"image_id": 0, "segmentation": [[1]], "rank": 1, "score": []}]',
-            "[0]: score: expected a finite number",
-        ),
+        (entry(', "rank": 0'), "[0]: rank: expected an integer from 1"),
+        (entry(', "rank": 1.5'), "[0]: rank: expected an integer from 1"),
+        (entry(f', "rank": {10**400}'), "[0]: rank: expected an integer from 1"),
+        (entry(', "rank_score": "x"'), "[0]: rank_score: expected a finite number"),
+        (entry(', "rank_score": NaN'), "[0]: rank_score: expected a finite number"),
+        (entry(', "rank": 1, "score": []'), "[0]: score: expected a finite number"),
         ("[7]", "expected rank (1 = most salient)"),
     ],
 )
 def test_a_malformed_prediction_file_is_refused_in_one_line(files, capsys, content, message):
     (files / "pred.json").write_text(content)
-    assert run(files, "pred.json") == 2
+    check_refusal(run(files, "pred.json"), capsys, "pred.json", message)
+
+
+def check_refusal(code, capsys, *parts):
+    assert code == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert error.count("\n") == 1
-    assert "pred.json" in error
-    assert message in error
+    for part in parts:
+        assert part in error
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda c: c["images"][0].pop("height"), "images[0]: expected the field 'height'"),
-        (
-            lambda c: c["images"][0].update(width="x"),
-            "images[0]: width: expected a number of pixels, found 'x'",
-        ),
+        (lambda c: c["images"][0].update(width="x"), "images[0]: width: expected a number of pixels"),
         (lambda c: c["images"][1].update(id=0), "images[1]: id: expected unique values, found 0"),
-        (
-            lambda c: c["annotations"][0].update(image_id=50),
-            "annotations[0]: image_id: expected one of the images",
-        ),
-        (lambda c: c["annotations"][0].update(rank=0), "annotations[0]: rank: expected an integer from 1"),
-        (
-            lambda c: c["annotations"][0].update(rank="top"),
-            "annotations[0]: rank: expected an integer from 1",
-        ),
-        (lambda c: c["annotations"][0].update(gt_rank=0.5), "annotations[0]: gt_rank: expected an integer"),
+        (change_first(image_id=50), "annotations[0]: image_id: expected one of the images"),
+        (change_first(rank=0), "annotations[0]: rank: expected an integer from 1"),
+        (change_first(rank=10**400), "annotations[0]: rank: expected an integer from 1"),
+        (change_first(rank="top"), "annotations[0]: rank: expected an integer from 1"),
+        (change_first(gt_rank=0.5), "annotations[0]: gt_rank: expected an integer"),
+        (lambda c: c["images"][0].update(width=10**6, height=10**6), "expected an image of at most"),
         (lambda c: c.pop("images"), "expected COCO (images, annotations) or a list of images"),
-        (lambda c: c["images"][1].update(file_name="b/c000.png"), "expected one image named c000"),
+        (lambda c: c["images"][1].update(file_name="b/c000.png"), "expected 'c000' to name one image"),
+        (lambda c: c.update(annotations=[]), "expected a saliency dataset or objects with ranks, found no"),
     ],
 )
 def test_malformed_ground_truth_is_refused_in_one_line(files, capsys, change, message):
     edit(files / "truth.json", change)
-    assert run(files, "maps") == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: ")
-    assert error.count("\n") == 1
-    assert message in error
+    check_refusal(run(files, "maps"), capsys, message)
 
 
 @pytest.mark.parametrize(
@@ -218,31 +221,11 @@ def test_malformed_ground_truth_is_refused_in_one_line(files, capsys, change, me
 )
 def test_senseless_calls_are_refused_in_one_line(files, capsys, arguments, message):
     paths = [str(files / name) for name in arguments[:2]]
-    assert main([*paths, "--quiet", *arguments[2:]]) == 2
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1
-    assert message in error
+    check_refusal(main([*paths, "--quiet", *arguments[2:]]), capsys, message)
 
 
-NONSENSE = (
-    None,
-    True,
-    -1,
-    0,
-    3,
-    0.5,
-    1e300,
-    float("nan"),
-    float("inf"),
-    "",
-    "x",
-    "\u00e9~",
-    [],
-    [[]],
-    [1],
-    {},
-    {"a": 1},
-)
+NUMBERS = (True, -1, 0, 3, 0.5, 1e12, 1e300, float("nan"), float("inf"), 10**400)
+NONSENSE = (*NUMBERS, None, "", "x", "\u00e9~", [], [[]], [1], {}, {"a": 1})
 
 
 def _mutate(generator, content):
@@ -273,7 +256,7 @@ def test_no_file_content_makes_it_crash(files, capsys, seed):
 
 
 @pytest.mark.parametrize(
-    "counts", ["", "x", "\u00e9", "0", "~~~~", "P" * 40, "P1`" * 9, [5, -5, 12288], [1.5], ["a"], {}]
+    "counts", ["", "x", "\u00e9", "0", "~~~~", "P" * 40, "P1`" * 9, [5, -5, 12288], [1e12], [1.5], ["a"], {}]
 )
 @pytest.mark.parametrize("damaged", ["truth.json", "pred.json"])
 def test_broken_run_lengths_are_a_problem_and_no_crash(files, capsys, damaged, counts):
@@ -284,23 +267,15 @@ def test_broken_run_lengths_are_a_problem_and_no_crash(files, capsys, damaged, c
     assert "segmentation: " in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("point", [1e9, float("nan"), float("inf"), -1e30])
-def test_wild_polygons_are_a_problem_and_no_crash(files, point):
-    wild = [[point, 0, 10, 0, 10, 10]]
-    edit(files / "pred.json", lambda content: content["annotations"][0].update(segmentation=wild))
-    assert run(files, "pred.json") == 0
-    assert result(files)["problems"] == {"bad prediction": 1}
+def test_a_worker_that_dies_ends_the_command(files, monkeypatch, capsys):
+    monkeypatch.setattr("sor_ppa.evaluation.command.truth_from_dict", lambda record: os._exit(9))
+    check_refusal(
+        run(files, "maps", "--workers", "2"), capsys, "expected 2 running processes, found one that"
+    )
 
 
-def test_an_unknown_data_set_is_refused_with_the_known_ones(files, capsys):
-    assert main([str(files / "maps"), "no_such_data_set", "--quiet"]) == 2
-    assert "expected a JSON file or a registered data set (" in capsys.readouterr().err
-
-
-def test_a_folder_without_maps_is_refused(files, capsys):
-    (files / "none").mkdir()
-    assert run(files, "none") == 2
-    assert "expected PNG files, found none" in capsys.readouterr().err
+def test_an_unknown_dataset_is_refused_with_the_known_ones(files, capsys):
+    check_refusal(run(files, "maps", truth="nothing"), capsys, "registered dataset (", "duts_te", "assr_test")
 
 
 def test_nothing_scored_is_a_failure(files, capsys):

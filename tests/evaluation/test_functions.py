@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import ast
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 import sor_ppa.evaluation as evaluation
-from sor_ppa.evaluation import PUBLISHED, describe, f_measure, iou, mae, ndcg, sa_sor, sor
+from sor_ppa.evaluation import DEFAULTS, PUBLISHED, describe, f_measure, iou, mae, ndcg, sa_sor, sor
 
 from .cases import boxes, cases
 
@@ -37,36 +34,31 @@ def test_functions_give_the_reference_value(metric):
 
 def test_defaults_are_the_recommended_variants():
     arguments = (THREE, RANKS, THREE[::-1], [0.5, 0.1, 0.9])
-    assert sa_sor(*arguments) == sa_sor(*arguments, variant="irsr")
-    assert sor(*arguments) == sor(*arguments, variant="assr@assr")
-    assert mae(*arguments) == mae(*arguments, variant="assr@assr")
-    assert ndcg(*arguments) == ndcg(*arguments, variant="ijcv_lin@assr_ijcv")
-    assert f_measure(*arguments) == f_measure(*arguments, variant="irsr_levels")
+    for metric, name in DEFAULTS.items():
+        assert FUNCTIONS[metric](*arguments) == FUNCTIONS[metric](*arguments, variant=name)
 
 
 @pytest.mark.parametrize(
     ("bare", "full"),
     [
         ("assr", "assr@assr"),
-        ("ocor", "ocor@assr"),
         ("ppa", "ppa@area"),
         ("psr", "psr@area"),
         ("ijcv", "ijcv@assr_ijcv"),
-        ("qagnet", "qagnet@qagnet10"),
-        ("qagnet_rank0", "qagnet_rank0@qagnet_n"),
-        ("assr_rank0", "assr_rank0@qagnet_n"),
     ],
 )
 def test_a_bare_name_means_its_own_painter(bare, full):
     assert evaluation.find_variant("sor", bare).name == full
 
 
-@pytest.mark.parametrize(("metric", "name"), ALL)
-def test_every_variant_states_rule_and_source(metric, name):
-    text = describe(metric, name)
-    assert text.startswith(f"{metric} {name}: ")
-    assert "Source: " in text
-    assert len(text) > 100
+def test_every_variant_states_its_whole_rule_and_source():
+    for metric, name in ALL:
+        text = describe(metric, name)
+        assert text.startswith(f"{metric} {name}: ")
+        assert "Source: " in text
+    assert describe("sa_sor", "irsr").split("Source")[0].partition(": ")[2] in describe(
+        "sa_sor", "psr_iou0.1"
+    )
 
 
 @pytest.mark.parametrize(("metric", "name"), ALL)
@@ -135,7 +127,7 @@ def test_a_shared_prediction_goes_to_the_more_salient_of_equal_objects():
 
 
 def test_confidence_variants_need_confidences():
-    with pytest.raises(ValueError, match="pred_confidences: needed by"):
+    with pytest.raises(ValueError, match="pred_confidences: expected for"):
         sa_sor(THREE, RANKS, THREE, [1, 2, 3], variant="irsr_conf0.6")
 
 
@@ -156,24 +148,15 @@ def test_confidence_variants_need_confidences():
             (THREE, RANKS, THREE * 1.5, [1, 2, 3]),
             r"pred_masks: expected mask values in \[0, 1\], found 0 to 1.5",
         ),
-        (
-            (THREE, RANKS, THREE * -0.5, [1, 2, 3]),
-            r"pred_masks: expected mask values in \[0, 1\], found -0.5",
-        ),
         ((THREE, RANKS, np.where(THREE, np.nan, 0.0), [1, 2, 3]), "pred_masks: .* found NaN"),
-        ((np.where(THREE, np.nan, 0.0), RANKS, THREE, [1, 2, 3]), "gt_masks: .* found NaN"),
         ((THREE, [0, 1], THREE, [1, 2, 3]), "gt_ranks: expected 3 numbers"),
         ((THREE, [0, 1, 3], THREE, [1, 2, 3]), "gt_ranks: expected dense integers from 0"),
-        ((THREE, [1, 2, 3], THREE, [1, 2, 3]), "gt_ranks: expected dense integers from 0"),
-        ((THREE, [-1, 0, 1], THREE, [1, 2, 3]), "gt_ranks: expected dense integers from 0"),
         ((THREE, [0, 0.5, 1], THREE, [1, 2, 3]), "gt_ranks: expected integers"),
         ((THREE, ["a", "b", "c"], THREE, [1, 2, 3]), "gt_ranks: expected integers"),
         ((THREE, RANKS, THREE, [1, 2]), "pred_scores: expected 3 numbers"),
         ((THREE, RANKS, THREE, [1, 2, np.nan]), "pred_scores: expected finite numbers"),
-        ((THREE, RANKS, THREE, [1, 2, np.inf]), "pred_scores: expected finite numbers"),
-        ((THREE, RANKS, THREE, [[1, 2, 3]]), "pred_scores: expected 3 numbers"),
         ((THREE, RANKS, THREE, ["a", "b", "c"]), "pred_scores: expected numbers"),
-        (([], [], [], []), "at least one needs the shape"),
+        (([], [], [], []), "expected at least one of shape"),
         ((THREE[:, :0], RANKS, THREE[:, :0], [1, 2, 3]), "gt_masks: expected masks with pixels"),
     ],
 )
@@ -193,28 +176,3 @@ def test_unknown_variants_are_refused_with_the_known_ones(name):
 def test_map_variants_are_refused_on_instances():
     with pytest.raises(ValueError, match="'assr@map' is not defined on instances"):
         sor(THREE, RANKS, THREE, [1, 2, 3], variant="assr@map")
-
-
-@pytest.mark.parametrize("path", sorted(Path(evaluation.__file__).parent.glob("*.py")), ids=lambda p: p.stem)
-def test_heavy_packages_are_imported_where_they_are_used(path):
-    if path.stem in ("evaluator", "sod_evaluator"):  # themselves imported where they are used
-        return
-    imported = set()
-    for node in ast.parse(path.read_text()).body:
-        if isinstance(node, ast.Import):
-            imported |= {alias.name.partition(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            imported.add(str(node.module).partition(".")[0])
-        elif isinstance(node, ast.ImportFrom):
-            assert node.module not in ("evaluator", "sod_evaluator")
-    heavy = {
-        "torch",
-        "detectron2",
-        "scipy",
-        "cv2",
-        "pycocotools",
-        "faster_coco_eval",
-        "py_sod_metrics",
-        "tqdm",
-    }
-    assert not imported & heavy

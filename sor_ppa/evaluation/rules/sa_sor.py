@@ -1,19 +1,23 @@
-"""SA-SOR: Pearson's correlation of ranks after matching instances by mask IoU."""
+"""SA-SOR: Pearson's correlation of ranks after matching instances by mask IoU.
+
+The docstring of a rule is its definition in ``definitions``.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .correlation import lowest_place_ranks, pearson
-from .image import ImageScores
-from .score import Score, counted, counted_or_nan_as_0, counted_or_skipped, nan_as_0, skipped
+from ...visualization.rank_maps import lowest_place_ranks
+from ..correlation import pearson
+from ..image import ImageScores
+from ..score import Score, counted, counted_or_nan_as_0, counted_or_skipped, nan_as_0, skipped
 
 NO_GT = "no ground truth"
 UNDEFINED = "correlation undefined"
 
 
-def irsr(
+def sa_sor_of_best_match(
     image: ImageScores,
     painter: str,
     *,
@@ -21,14 +25,22 @@ def irsr(
     confidence: float | None = None,
     list_order: bool = False,
 ) -> Score:
-    """IRSR's SA-SOR (see ``variants``: irsr, psr_*, *_conf*, sr_script).
+    """(1) Images with fewer than two objects are skipped. (2) Prediction masks are 1 where > 0.5. Each
+    object takes the prediction with the highest IoU, and loses it if that IoU is < 0.5. There is no second
+    choice. (3) Of several objects with the same prediction, the one with the highest IoU keeps it; the
+    others are unmatched. Equal IoUs go to the more salient, then to the earlier in the list. (4) Ranked
+    predictions are the matched ones, and all others too only if there are more predictions than objects.
+    (5) The predicted rank of a matched object is 1 + the number of ranked predictions with a strictly lower
+    score; that of an unmatched object is 0. The true rank is 1 + the number of objects with a strictly
+    lower rank. (6) The value is 0 if all predicted ranks are equal, otherwise Pearson's correlation over
+    the objects. The image is skipped if all true ranks are equal.
 
     Args:
         image: the image.
         painter: unused.
-        iou: a ground-truth object takes its best prediction if their IoU is at least this.
-        confidence: only predictions above it exist.
-        list_order: scores are replaced by places, so that equal scores become list order.
+        iou: the threshold of (2).
+        confidence: ignore predictions whose confidence is not above this.
+        list_order: put equal scores in list order.
     """
     if image.n_gt == 0:
         return skipped(NO_GT)
@@ -40,9 +52,7 @@ def irsr(
         scores[image.pred_order] = np.arange(image.n_pred, 0, -1)
     if confidence is not None:
         if image.confidences is None:
-            raise ValueError(
-                f"pred_confidences: needed by the variants that keep confidence > {confidence:g}"
-            )
+            raise ValueError(f"pred_confidences: expected for confidence > {confidence:g}, found none")
         kept = image.confidences > confidence
         scores, overlap = scores[kept], overlap[:, kept]
     matched = match_best(overlap, iou, scores, image.gt_ranks)
@@ -60,10 +70,10 @@ def irsr(
 def match_best(
     iou: NDArray[np.float64], threshold: float, scores: NDArray[np.float64], gt_ranks: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Each object takes its best prediction; each prediction keeps its best object. No second choice.
+    """Match each object to its best prediction; each prediction keeps its best object. No second choice.
 
     Equal IoUs are decided by saliency, then by list order: an object prefers the prediction with the
-    higher score, a prediction the object with the higher rank.
+    higher score, a prediction prefers the object with the higher rank.
 
     Args:
         iou: (G, P).
@@ -87,31 +97,38 @@ def match_best(
     return matched
 
 
-def seqrank(image: ImageScores, painter: str) -> Score:
-    """SeqRank's SA-SOR: optimal assignment by total IoU, pairs with IoU > 0.5, ranks by list position."""
+def sa_sor_of_assignment(image: ImageScores, painter: str, *, greedy: bool = False) -> Score:
+    """Predictions and objects are in descending saliency, ties in list order. IoU is intersection / (union
+    + 1e-6). One-to-one assignment of the highest total IoU over all pairs; then pairs with IoU > 0.5 are
+    kept. The predicted rank is the number of predictions - position, unmatched 0. Pearson's correlation
+    with the number of objects - position; undefined (one object, no match) adds 0 and counts. An image
+    without ground truth is skipped (the published code fails).
+
+    Args:
+        image: the image.
+        painter: unused.
+        greedy: take pairs by descending IoU, and count images without ground truth as 0.
+    """
     if image.n_gt == 0:
-        return skipped(NO_GT)
-    from scipy.optimize import linear_sum_assignment
-
+        return nan_as_0(NO_GT) if greedy else skipped(NO_GT)
     overlap = image.iou_eps[image.gt_order][:, image.pred_order]
-    rows, columns = linear_sum_assignment(1.0 - overlap)
-    good = overlap[rows, columns] > 0.5
-    return _positions(image, rows[good], columns[good])
+    if greedy:
+        rows, columns = match_greedily(overlap, 0.5)
+    else:
+        from scipy.optimize import linear_sum_assignment
 
-
-def sr_deprecated(image: ImageScores, painter: str) -> Score:
-    """As ``seqrank``, but pairs are taken greedily by descending IoU; no ground truth counts as 0."""
-    if image.n_gt == 0:
-        return nan_as_0(NO_GT)
-    overlap = image.iou_eps[image.gt_order][:, image.pred_order]
-    rows, columns = match_greedily(overlap, 0.5)
-    return _positions(image, rows, columns)
+        rows, columns = linear_sum_assignment(1.0 - overlap)
+        good = overlap[rows, columns] > 0.5
+        rows, columns = rows[good], columns[good]
+    predicted = np.zeros(image.n_gt, np.int64)
+    predicted[rows] = image.n_pred - columns
+    return counted_or_nan_as_0(pearson(np.arange(image.n_gt, 0, -1), predicted), UNDEFINED)
 
 
 def match_greedily(
     overlap: NDArray[np.float64], threshold: float
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """One-to-one pairs by descending IoU, above a threshold; equal IoUs: earlier column, then earlier row.
+    """Pair rows and columns one to one by descending IoU; equal IoUs: earlier column, then earlier row.
 
     Args:
         overlap: (G, P).
@@ -133,20 +150,18 @@ def match_greedily(
     return table[:, 0], table[:, 1]
 
 
-def _positions(image: ImageScores, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Score:
-    predicted = np.zeros(image.n_gt, np.int64)
-    predicted[rows] = image.n_pred - columns
-    return counted_or_nan_as_0(pearson(np.arange(image.n_gt, 0, -1), predicted), UNDEFINED)
-
-
-def sr_old(image: ImageScores, painter: str) -> Score:
-    """SA-SOR on painted maps: instances are the grey levels of the painted ground truth."""
-    truth, grey = image.painted_gt(painter), image.painted(painter)
+def sa_sor_of_levels(image: ImageScores, painter: str) -> Score:
+    """Instances are the distinct nonzero gray levels of the painted ground truth. The prediction of a level
+    is the most frequent painted value inside it, background included (the smallest of equally frequent
+    ones). The pixels of exactly that value must reach IoU >= 0.5 (denominator + 1e-6). Background never
+    matches. One-to-one, greedily by IoU; of equal IoUs the brighter level first. Ranks are positions among
+    the distinct gray levels, unmatched 0. Pearson's correlation; undefined adds 0 and counts."""
+    truth, gray = image.painted_gt(painter), image.painted(painter)
     pixels = image.regions.pixels.astype(np.float64)
     gt_values = np.unique(truth[truth > 0])
     levels = len(gt_values)
-    values = np.unique(np.append(grey, np.uint8(0)))
-    is_value = grey[:, None] == values
+    values = np.unique(np.append(gray, np.uint8(0)))
+    is_value = gray[:, None] == values
     gt_level = truth[:, None] == gt_values
     inside = (gt_level * pixels[:, None]).T @ is_value
     common = inside.argmax(axis=1) if levels else np.zeros(0, np.int64)

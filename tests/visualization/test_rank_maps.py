@@ -1,29 +1,20 @@
-"""Painters as public functions."""
+"""Painting of rank maps."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from sor_ppa.evaluation import PAINTERS, area, assr, assr_ijcv, gt10, gtn, paint, qagnet10, qagnet_n
+from sor_ppa.visualization import rank_maps
+from sor_ppa.visualization.rank_maps import PAINTERS, assr, assr_ijcv, gt10, paint, qagnet10
+from tests.evaluation.cases import boxes
 
-from .cases import boxes
-
-FUNCTIONS = {
-    "assr": assr,
-    "assr_ijcv": assr_ijcv,
-    "qagnet10": qagnet10,
-    "qagnet_n": qagnet_n,
-    "area": area,
-    "gt10": gt10,
-    "gtn": gtn,
-}
 NESTED = boxes((0, 0, 20, 20), (4, 4, 12, 12))
 
 
 @pytest.mark.parametrize("name", PAINTERS)
 def test_named_functions_paint_like_paint(name):
-    assert np.array_equal(FUNCTIONS[name](NESTED, [1, 0]), paint(NESTED, [1, 0], name))
+    assert np.array_equal(getattr(rank_maps, name)(NESTED, [1, 0]), paint(NESTED, [1, 0], name))
 
 
 @pytest.mark.parametrize("name", PAINTERS)
@@ -61,8 +52,8 @@ def test_more_than_ten_predictions_stay_visible(count):
 
 
 def test_unknown_painters_are_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match="painter: expected one of assr, assr_ijcv.*found 'ppa'"):
-        paint(NESTED, [0, 1], "ppa")
+    with pytest.raises(ValueError, match="painter: expected one of assr, assr_ijcv.*found 'nobody'"):
+        paint(NESTED, [0, 1], "nobody")
 
 
 def test_an_empty_list_has_no_size_to_paint():

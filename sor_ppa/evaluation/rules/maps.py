@@ -1,45 +1,56 @@
-"""MAE of painted maps, level-wise F-measure, binary F and IoU, and nDCG."""
+"""MAE of painted maps, F-measure of rank levels, F and IoU of unions, and nDCG.
+
+The docstring of a rule is its definition in ``definitions``.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .correlation import lowest_place_ranks
-from .image import FloatArray, ImageScores
-from .painters import draw
-from .rules_sa_sor import NO_GT
-from .rules_sor import mean_grey_values
-from .score import Score, counted, nan_as_0, skipped
+from ...visualization.rank_maps import lowest_place_ranks
+from ..image import FloatArray, ImageScores
+from ..regions import draw_regions
+from ..score import Score, counted, nan_as_0, skipped
+from .sa_sor import NO_GT
+from .sor import mean_gray_values
 
 
-def grey_error(image: ImageScores, painter: str) -> Score:
-    """Mean absolute difference of painted prediction and painted ground truth, both divided by 255."""
+def gray_error(image: ImageScores, painter: str) -> Score:
+    """Mean over pixels of |painted prediction - painted ground truth| / 255. The ground truth is painted as
+    `gtn` for the maps `qagnet_n` and `map_n`, as `gt10` otherwise. No image is skipped; no prediction is a
+    zero map."""
     difference = np.abs(image.painted(painter).astype(np.int64) - image.painted_gt(painter))
     return counted(float(image.regions.pixels @ difference) / (255 * image.n_pixels))
 
 
 def binary_error(image: ImageScores, painter: str, *, lowest: int = 1) -> Score:
-    """Share of pixels where prediction (grey >= lowest) and ground truth (grey > 0) disagree."""
+    """Share of pixels where one map is > 0 and the other is not."""
     wrong = (image.painted(painter) >= lowest) != (image.painted_gt(painter) > 0)
     return counted(float(image.regions.pixels[wrong].sum()) / image.n_pixels)
 
 
 def union_error(image: ImageScores, painter: str, *, count_no_gt: bool = False) -> Score:
-    """SeqRank's binary MAE: maximum of the raw masks against the union of the ground truth."""
+    """Mean over pixels of |pixelwise maximum of the raw prediction masks - union of the objects|, without
+    ranks. No prediction is a zero map. An image without ground truth is skipped (the published code
+    fails)."""
     if image.n_gt == 0:
         return nan_as_0(NO_GT) if count_no_gt else skipped(NO_GT)
-    return counted(image.binary_error)
+    return counted(image.mask_error)
 
 
-def level_error(image: ImageScores, painter: str, *, strict: bool) -> Score:
-    """IRSR's MAE: both sides painted with rank / count in list order, no grey values."""
+def level_error(image: ImageScores, painter: str, *, strict: bool = True) -> Score:
+    """Both sides are painted in list order, later instances cover: an object with (rank + 1) / G, a
+    prediction (mask > 0.5) with (number of strictly lower scores + 1) / P. Mean absolute difference; no
+    image is skipped."""
     truth, predicted = _levels(image, strict=strict)
     return counted(float(image.regions.pixels @ np.abs(truth - predicted)) / image.n_pixels)
 
 
-def level_f(image: ImageScores, painter: str, *, strict: bool) -> Score:
-    """IRSR's F-measure: F (beta² = 0.3) of the pixels in each band of levels, averaged over bands."""
+def level_f(image: ImageScores, painter: str, *, strict: bool = True) -> Score:
+    """Both sides are painted as for the MAE of that name. For each band (l, u] between neighboring distinct
+    values of the painted ground truth: F of the predicted pixels in the band, 0 if none is hit. Mean over
+    bands, then over images; an image without a band is skipped."""
     truth, predicted = _levels(image, strict=strict)
     edges = np.unique(truth)
     bands = len(edges) - 1
@@ -55,19 +66,20 @@ def level_f(image: ImageScores, painter: str, *, strict: bool) -> Score:
 
 def _levels(image: ImageScores, *, strict: bool) -> tuple[FloatArray, FloatArray]:
     gt_order, pred_order = np.arange(image.n_gt), np.arange(image.n_pred)
-    truth = draw((gt_order, (image.gt_ranks + 1) / max(1, image.n_gt)), image.gt)
+    truth = draw_regions((gt_order, (image.gt_ranks + 1) / max(1, image.n_gt)), image.gt)
     values = lowest_place_ranks(image.scores) / max(1, image.n_pred)
-    predicted = draw((pred_order, values), image.strict if strict else image.loose)
+    predicted = draw_regions((pred_order, values), image.strict if strict else image.loose)
     return truth.astype(np.float64), predicted.astype(np.float64)
 
 
 def _one_hot(place: NDArray[np.int64], bands: int) -> NDArray[np.bool_]:
-    """Band b = 0, 1, ... holds what lies in (edge b, edge b + 1]."""
+    """Return the (R, bands) membership; band b = 0, 1, ... holds what lies in (edge b, edge b + 1]."""
     return place[:, None] == np.arange(1, bands + 1)
 
 
 def union_f(image: ImageScores, painter: str) -> Score:
-    """SeqRank's F-measure (beta² = 0.3) of the union of predictions against the union of ground truth."""
+    """F of the union of predictions (> 0.5) against the union of objects, 1e-6 added to each denominator,
+    without ranks. An image without ground truth is skipped (the published code fails)."""
     if image.n_gt == 0:
         return skipped(NO_GT)
     both, predicted, truth = _union_counts(image)
@@ -76,7 +88,8 @@ def union_f(image: ImageScores, painter: str) -> Score:
 
 
 def union_iou(image: ImageScores, painter: str) -> Score:
-    """SeqRank's IoU of the union of predictions with the union of ground truth."""
+    """Prediction masks are 1 where > 0.5; 1e-6 is added to the denominator. An image without ground truth is
+    skipped (the published code fails)."""
     if image.n_gt == 0:
         return skipped(NO_GT)
     both, predicted, truth = _union_counts(image)
@@ -88,14 +101,19 @@ def _union_counts(image: ImageScores) -> tuple[float, float, float]:
     return float(pixels[gt & pred].sum()), float(pixels[pred].sum()), float(pixels[gt].sum())
 
 
-def ndcg(image: ImageScores, painter: str, *, exponential: bool) -> Score:
-    """nDCG of ASSR's IJCV extension on grades 5 to 1 of at most five objects."""
+def graded_ndcg(image: ImageScores, painter: str, *, exponential: bool = False) -> Score:
+    """Mean gray value inside each full mask, holes as 0. The objects in descending order of it (equal: later
+    in the list first) get grades 5, 4, 3, 2, 1; a zero mean gets 0. The true grade is 5 for the most salient
+    level, one less for each level. Relevance is 5 - |true grade - predicted grade|, listed in descending
+    true order (ties: later in the list first), so a missed object still earns 5 - its true grade. The gain
+    is the relevance. DCG with discount 1 / log2(position + 1), divided by that of relevance 5 everywhere.
+    Skipped without objects and with more than five (the published code fails)."""
     count = image.n_gt
     if count == 0:
         return skipped(NO_GT)
     if count > 5:
         return skipped("more than five ground-truth objects")
-    mean = mean_grey_values(image, painter)
+    mean = mean_gray_values(image, painter)
     later_first = -np.arange(count)
     predicted = np.zeros(count)
     predicted[np.lexsort((later_first, -mean))] = np.arange(5, 5 - count, -1)
