@@ -43,7 +43,9 @@ def parse_color(text: str) -> tuple[int, int, int]:
     return values[0], values[1], values[2]
 
 
-def _over(image: Image, alpha: NDArray[np.floating], background: NDArray[Any] | Sequence[int]) -> Image:
+def _over(
+    image: NDArray[Any], alpha: NDArray[np.floating], background: NDArray[Any] | Sequence[int]
+) -> Image:
     """Draw the foreground of a picture (H, W, 3) over another picture or one color."""
     if not isinstance(background, np.ndarray):
         background = np.array(background, np.float64)  # double precision, as published

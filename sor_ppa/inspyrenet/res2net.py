@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import timm
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -20,15 +22,18 @@ class Res2Net50(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        network = timm.create_model("res2net50d", zero_init_last=False)
-        self.conv1, self.bn1 = network.conv1, network.bn1
-        self.layer1, self.layer2 = network.layer1, network.layer2
-        self.layer3, self.layer4 = network.layer3, network.layer4
-        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
+        network: Any = timm.create_model("res2net50d", zero_init_last=False)
+        self.conv1: nn.Sequential = network.conv1
+        self.bn1: nn.Module = network.bn1
+        self.layer1: nn.Sequential = network.layer1
+        self.layer2: nn.Sequential = network.layer2
+        self.layer3: nn.Sequential = network.layer3
+        self.layer4: nn.Sequential = network.layer4
+        for stage in (network.layer1, network.layer2, network.layer3, network.layer4):
             for block in stage:
                 pairs = [("conv1", "bn1"), ("conv3", "bn3")]
                 block.conv_norm_pairs = pairs + [(f"convs.{i}", f"bns.{i}") for i in range(len(block.convs))]
-        for stage, dilations in ((self.layer3, (2,) * 6), (self.layer4, (4, 8, 16))):
+        for stage, dilations in ((network.layer3, (2,) * 6), (network.layer4, (4, 8, 16))):
             for block, dilation in zip(stage, dilations, strict=True):
                 for conv in block.convs:
                     conv.dilation = conv.padding = (dilation, dilation)

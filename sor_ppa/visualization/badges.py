@@ -103,7 +103,7 @@ def _place(
     return Badge((float(x), float(y)), radius, anchor)
 
 
-def _inner_points(crop: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _inner_points(crop: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.floating]]:
     """Return points (P, 2) of an object as x, y and their distances (P,) to its edge, in pixels."""
     height, width = crop.shape
     scale = min(1.0, _GRID / max(height, width))

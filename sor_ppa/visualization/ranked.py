@@ -16,7 +16,7 @@ from .text import draw_text, text_width
 __all__ = ["RankStyle", "draw_ranked"]
 
 # Left, top, width, height in pixels.
-Box = tuple[int, int, int, int]
+Box = Sequence[int]
 
 # Radius in pixels below which a number is hard to read; badges of thumbnails may be smaller.
 MIN_RADIUS = 8.0
@@ -185,7 +185,7 @@ def _badge_regions(
         own = _crop(smallest, boxes[i]) == n + 1
         visible = own & (_crop(owner, boxes[i]) == n + 1)
         large = [part for part in (visible, own) if np.count_nonzero(part) > 0.15 * areas[n]]
-        regions.append(((large or [_crop(masks[i], boxes[i])])[0], *boxes[i][:2]))
+        regions.append(((large or [_crop(masks[i], boxes[i])])[0], boxes[i][0], boxes[i][1]))
     return regions
 
 

@@ -159,24 +159,21 @@ def test_files_folders_globs_and_lists_mix(tmp_path, monkeypatch):
     assert faults == []
 
 
-def test_two_stars_go_into_folders(tmp_path):
-    _touch(tmp_path / "a.png", tmp_path / "x" / "y" / "b.png")
+@pytest.mark.parametrize(
+    ("inputs", "names"),
+    [
+        (["**"], ["a.png", "a[1].png", "b.png", "c.png"]),  # includes subfolders
+        (["b.png", ".", "*.png"], ["b.png", "a.png", "a[1].png"]),  # each file once
+        (["a[1].png"], ["a[1].png"]),  # an existing file is not a pattern
+    ],
+)
+def test_globs(tmp_path, monkeypatch, inputs, names):
+    monkeypatch.chdir(tmp_path)
+    _touch(*(tmp_path / name for name in ("a.png", "a[1].png", "b.png", "x/y/c.png")))
     (tmp_path / "x" / "readme.txt").write_text("")
-    files, faults = expand_inputs([tmp_path / "**"])
-    assert [f.name for f in files] == ["a.png", "b.png"]
+    files, faults = expand_inputs(inputs)
+    assert [f.name for f in files] == names
     assert faults == []
-
-
-def test_a_picture_named_twice_is_taken_once(tmp_path):
-    _touch(tmp_path / "a.png", tmp_path / "b.png")
-    files, _ = expand_inputs([tmp_path / "b.png", tmp_path, tmp_path / "*.png"])
-    assert [f.name for f in files] == ["b.png", "a.png"]
-
-
-def test_names_with_glob_characters_are_files_first(tmp_path):
-    _touch(tmp_path / "a[1].png", tmp_path / "a1.png")
-    files, _ = expand_inputs([tmp_path / "a[1].png"])
-    assert [f.name for f in files] == ["a[1].png"]
 
 
 @pytest.mark.parametrize(
