@@ -1,11 +1,11 @@
 """Fused sampling step of multi-scale deformable attention for CUDA.
 
-One program handles a block of queries of one head: it reads the corners of all sampling points and
-accumulates in registers, so nothing of size queries x points x channels is ever written. The backward
-kernel recomputes the corners and adds to the gradient of the values atomically. Sums are float32
-whatever the input type. The maths is that of ``deformable_attention.py``.
+One program handles a block of queries of one head. It reads the corners of all sampling points and
+accumulates in registers, so no tensor of size queries x points x channels is written. The backward
+kernel recomputes the corners and adds to the gradient of the values atomically. Sums are always float32.
+The kernels compute what ``deformable_attention.py`` does.
 
-Triton's own annotations (``tl.constexpr``) are the only types a kernel's signature can have.
+Triton allows no type annotations in a kernel's signature except its own (``tl.constexpr``).
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ def _backward_kernel(  # type: ignore[no-untyped-def]
 
 @lru_cache(maxsize=64)
 def _geometry(shapes: tuple[tuple[int, int], ...], device: torch.device) -> Tensor:
-    """``(L, 3)`` int32: height, width and first token of every map."""
+    """Return height, width and first token of every map, ``(L, 3)`` int32."""
     rows, start = [], 0
     for h, w in shapes:
         rows.append((h, w, start))
@@ -201,17 +201,7 @@ class _Sample(torch.autograd.Function):
 def sample_triton(
     value: Tensor, shapes: Sequence[tuple[int, int]], locations: Tensor, weights: Tensor
 ) -> Tensor:
-    """Weighted sums of bilinear samples; arguments as ``deformable_sampling``.
-
-    Args:
-        value: ``(B, S, H, D)``, D a power of two.
-        shapes: (h, w) of every map.
-        locations: ``(B, Q, H, L, P, 2)``.
-        weights: ``(B, Q, H, L, P)``.
-
-    Returns:
-        ``(B, Q, H * D)`` in the dtype of ``value``.
-    """
+    """Sample with the fused kernels; as ``deformable_sampling``, but D must be a power of two."""
     geometry = _geometry(tuple((int(h), int(w)) for h, w in shapes), value.device)
     out = _Sample.apply(
         value.contiguous(), geometry, locations.float().contiguous(), weights.float().contiguous()
