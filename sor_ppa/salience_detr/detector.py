@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..layers.detr.attention import GlobalAttention
 from ..layers.detr.deformable_attention import MultiScaleDeformableAttention
 from ..layers.detr.denoising import ContrastiveDenoising
-from ..layers.detr.detections import Detections, select_detections
+from ..layers.detr.detections import TopDetections, select_detections
 from ..layers.detr.layers import DecoderLayer
 from ..layers.detr.levels import Levels, build_levels, pad_images
 from ..layers.detr.losses import SetCriterion, VarifocalCriterion
@@ -27,7 +27,7 @@ from .criterion import SalienceCriterion, detection_losses
 from .decoder import BOX_EPS, SalienceDecoder
 from .encoder import SalienceEncoder, SalienceEncoderLayer
 from .neck import ChannelMapper, RepVGGPluXNetwork
-from .preprocessing import resize_image
+from .preprocessing import resize_as_published
 from .salience import SalienceFilter
 from .transformer import SalienceOutput, SalienceTransformer
 
@@ -213,8 +213,9 @@ class SalienceDETR(nn.Module):
         """Return the published groups for the optimizer; every trainable parameter is in exactly one.
 
         The rate of the backbone and of the projections that place sampling points is multiplied by
-        ``MODEL.SALIENCE_DETR.SLOW_FACTOR``. Parameters with "norm" or "bias" in their name have no weight decay. The scales of norms in a sequence (``neck.convs.*.1``,
-        ``transformer.neck.*.1``) have no "norm" in their name and decay, as in the published code.
+        ``MODEL.SALIENCE_DETR.SLOW_FACTOR``. Parameters with "norm" or "bias" in their name have no weight
+        decay. The scales of norms in a sequence (``neck.convs.*.1``, ``transformer.neck.*.1``) have no "norm"
+        in their name and decay, as in the published code.
         """
         groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
         for name, parameter in self.named_parameters():
@@ -296,7 +297,7 @@ class SalienceDETR(nn.Module):
         """Detect objects in every image, independently of the others."""
         images = [item["image"].to(self.device) for item in batched_inputs]
         if self.test_resize:
-            images = [resize_image(image, *self.test_resize) for image in images]
+            images = [resize_as_published(image, *self.test_resize) for image in images]
         sizes = [(int(image.shape[-2]), int(image.shape[-1])) for image in images]
         results: list[dict[str, Any]] = [{} for _ in images]
         for members in same_size_groups(sizes, self.device):
@@ -307,11 +308,11 @@ class SalienceDETR(nn.Module):
                 results[index] = result
         return results
 
-    def select(self, output: SalienceOutput) -> Detections:
+    def select(self, output: SalienceOutput) -> TopDetections:
         """Return the best detections of the last layer."""
         return select_detections(output.logits[-1], output.boxes[-1], self.topk)
 
-    def instances(self, found: Detections, row: int, size: tuple[int, int]) -> Instances:
+    def instances(self, found: TopDetections, row: int, size: tuple[int, int]) -> Instances:
         """Return boxes, scores and classes of image ``row`` above the threshold, for an image of ``size``."""
         height, width = size
         classes = self.label_classes[found.labels[row]]
@@ -343,7 +344,7 @@ class SalienceDETR(nn.Module):
         self.eval()
         try:
             if self.test_resize:
-                image = resize_image(image.to(self.device), *self.test_resize)
+                image = resize_as_published(image.to(self.device), *self.test_resize)
             maps, levels = self.feature_maps(self.batch([image]))
             selection = self.transformer(maps, levels).selection
         finally:

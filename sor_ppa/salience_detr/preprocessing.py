@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["resize_image", "resized_size"]
+__all__ = ["resize_as_published", "resized_size"]
 
 
 def resized_size(height: int, width: int, short: int, longest: int) -> tuple[int, int]:
@@ -24,7 +24,7 @@ def resized_size(height: int, width: int, short: int, longest: int) -> tuple[int
     return new_height, new_width
 
 
-def resize_image(image: Tensor, short: int, longest: int) -> Tensor:
+def resize_as_published(image: Tensor, short: int, longest: int) -> Tensor:
     """Resize a uint8 image ``(3, h, w)`` bilinearly with antialiasing to :func:`resized_size`.
 
     As published, the result is computed in float32 and rounded to uint8.

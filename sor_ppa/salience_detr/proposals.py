@@ -10,7 +10,7 @@ from torchvision.ops import batched_nms
 
 from ..layers.detr.levels import Levels
 
-__all__ = ["DefaultBoxes", "default_boxes", "select_proposals"]
+__all__ = ["DefaultBoxes", "default_boxes", "select_queries"]
 
 
 @dataclass(frozen=True)
@@ -39,17 +39,12 @@ def default_boxes(levels: Levels) -> DefaultBoxes:
 
 
 @torch.no_grad()
-def select_proposals(
-    scores: Tensor,
-    usable: Tensor,
-    levels: Levels,
-    count: int,
-    candidates: int | None = None,
-    iou_threshold: float = 0.3,
+def select_queries(
+    scores: Tensor, usable: Tensor, levels: Levels, count: int, iou_threshold: float = 0.3
 ) -> Tensor:
     """Select the best tokens that have no better neighbor (Salience-DETR, section 3.4).
 
-    NMS per image and level runs on squares of side 2 around the cells: horizontal and vertical neighbors
+    NMS of the ``4 * count`` best tokens, per image and level, runs on squares of side 2 around the cells: horizontal and vertical neighbors
     (IoU 1/3) exclude each other, diagonal ones (1/7) do not. If fewer than ``count`` tokens remain, the best
     suppressed ones are added, usable ones first. So the number depends on S alone and small images work.
 
@@ -58,14 +53,13 @@ def select_proposals(
         usable: ``(B, S)`` bool.
         levels: geometry of the batch.
         count: wanted proposals.
-        candidates: tokens that enter NMS, by default ``4 * count``.
         iou_threshold: IoU above which the lower score is suppressed.
 
     Returns:
         ``(B, min(count, S))`` int64 token indices, best first.
     """
     images, tokens = scores.shape
-    top = min(4 * count if candidates is None else candidates, tokens)
+    top = min(4 * count, tokens)
     best, index = scores.topk(top, dim=1)
     device = scores.device
     start = torch.tensor(levels.starts, device=device)

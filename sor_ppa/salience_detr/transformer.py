@@ -15,7 +15,7 @@ from ..layers.precision import full_precision
 from .decoder import SalienceDecoder
 from .encoder import SalienceEncoder
 from .neck import RepVGGPluXNetwork
-from .proposals import DefaultBoxes, default_boxes, select_proposals
+from .proposals import DefaultBoxes, default_boxes, select_queries
 from .salience import SalienceFilter, SalienceSelection
 
 __all__ = ["EncoderProposals", "SalienceOutput", "SalienceTransformer"]
@@ -108,7 +108,7 @@ class SalienceTransformer(nn.Module):
         """Select the queries among all tokens ``(B, S, C)`` and compute the boxes of the selected ones."""
         tokens = self.project(memory, boxes)
         logits = full_precision(self.encoder_class_head, tokens)
-        index = select_proposals(
+        index = select_queries(
             logits.detach().amax(-1), boxes.usable, levels, self.num_queries, iou_threshold=self.nms_threshold
         )
         rows = index.unsqueeze(-1)

@@ -27,7 +27,7 @@ __all__ = [
     "build_detr_transformer",
     "diagnostics",
     "event_storage",
-    "image_size",
+    "height_width",
     "record_diagnostics",
 ]
 
@@ -104,7 +104,7 @@ def record_diagnostics(values: dict[str, Tensor]) -> None:
         storage.put_scalars(**dict(zip(values, last, strict=True)))
 
 
-def image_size(image: Tensor) -> tuple[int, int]:
+def height_width(image: Tensor) -> tuple[int, int]:
     """Return (height, width) of a ``(..., H, W)`` tensor."""
     return int(image.shape[-2]), int(image.shape[-1])
 
@@ -205,6 +205,6 @@ class DETRBase(nn.Module):
             maps = [self.input_proj(maps[0])]
         else:
             maps = project_levels(self.input_proj, maps)
-        sizes = [image_size(image) for image in images]
-        levels = build_levels(sizes, image_size(batch), [image_size(m) for m in maps], self.device)
+        sizes = [height_width(image) for image in images]
+        levels = build_levels(sizes, height_width(batch), [height_width(m) for m in maps], self.device)
         return Features(maps, levels, backbone)

@@ -21,7 +21,7 @@ from ..layers.detr.losses import FocalCriterion, SetCriterion, SoftmaxCriterion,
 from ..layers.detr.matching import BoxTargets, FocalCost, Predictions, box_matcher, softmax_cost
 from ..layers.detr.mlp import MLP, prior_logit
 from ..layers.same_size import same_size_groups
-from .base import DETRBase, Features, base_arguments, diagnostics, image_size, record_diagnostics
+from .base import DETRBase, Features, base_arguments, diagnostics, height_width, record_diagnostics
 from .transformer import DecoderOutput
 
 __all__ = ["DETRDetector", "at_original_size"]
@@ -135,7 +135,7 @@ class DETRDetector(DETRBase):
         """
         if self.training:
             return self.training_losses(batched_inputs)
-        sizes = [image_size(sample["image"]) for sample in batched_inputs]
+        sizes = [height_width(sample["image"]) for sample in batched_inputs]
         results: list[dict[str, Any]] = [{} for _ in batched_inputs]
         for members in same_size_groups(sizes, self.device):
             chosen = [batched_inputs[i] for i in members]
@@ -152,7 +152,7 @@ class DETRDetector(DETRBase):
         """Detect objects in images of one size."""
         images = [sample["image"] for sample in batched_inputs]
         predictions, _, _ = self.run(images)
-        found = self.detections(predictions, [image_size(image) for image in images])
+        found = self.detections(predictions, [height_width(image) for image in images])
         return at_original_size(found, batched_inputs)
 
     def run(self, images: Sequence[Tensor]) -> tuple[Predictions, Features, Memory]:

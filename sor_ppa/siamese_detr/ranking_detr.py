@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
 
 from ..layers.detr.levels import Memory
-from .base import Features, image_size
+from .base import Features, height_width
 from .detector import DETRDetector, at_original_size
 
 __all__ = ["RankingDETR"]
@@ -89,7 +89,7 @@ class RankingDETR(DETRDetector):
         for item in proposals:
             item.proposal_boxes = Boxes(item.pred_boxes.tensor)
         # the ROI heads need the sizes but no pixels
-        sizes = [image_size(image) for image in images]
+        sizes = [height_width(image) for image in images]
         batch = ImageList(torch.zeros(len(images), 0, device=self.device), sizes)
         _, roi_losses = self.roi_heads(batch, self.pyramid_maps(features, memory), proposals, instances)
         return {**losses, **roi_losses}
@@ -114,7 +114,7 @@ class RankingDETR(DETRDetector):
         """
         images = [sample["image"] for sample in batched_inputs]
         predictions, features, memory = self.run(images)
-        found = self.detections(predictions, [image_size(image) for image in images])
+        found = self.detections(predictions, [height_width(image) for image in images])
         for item in found:
             item.pred_boxes.clip(item.image_size)
         found = [item[item.pred_boxes.nonempty()] for item in found]

@@ -20,7 +20,7 @@ from detectron2.modeling import build_model
 from torch import Tensor
 
 from sor_ppa.checkpoint import convert_published
-from sor_ppa.salience_detr.proposals import select_proposals
+from sor_ppa.salience_detr.proposals import select_queries
 from tests.detr import arrays as all_arrays
 from tests.detr import manifest, resnet_config
 from tests.parity import deterministic
@@ -71,8 +71,8 @@ def images(name: str) -> list[Tensor]:
 def recorded_order(expected: np.ndarray) -> Iterator[list[Tensor]]:
     """Check the query selection against a case, then continue in the recorded order.
 
-    Two proposals whose scores differ by less than rounding (1.5e-6 on scores near 2.6) may change places. Learned
-    query i belongs to proposal i, so a swap is allowed and undone.
+    Two proposals whose scores differ by less than rounding (1.5e-6 on scores near 2.6) may change places.
+    Learned query i belongs to proposal i, so a swap is allowed and undone.
 
     Yields:
         the indices of our selection.
@@ -80,7 +80,7 @@ def recorded_order(expected: np.ndarray) -> Iterator[list[Tensor]]:
     ours: list[Tensor] = []
 
     def select(scores: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        found = select_proposals(scores, *args, **kwargs)
+        found = select_queries(scores, *args, **kwargs)
         theirs = torch.from_numpy(expected).long()
         gap = (scores.gather(1, found) - scores.gather(1, theirs)).abs()
         assert bool((gap < 1e-5).all()), f"proposal scores off by {gap.max():.3g}"
@@ -89,7 +89,7 @@ def recorded_order(expected: np.ndarray) -> Iterator[list[Tensor]]:
         return theirs
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sor_ppa.salience_detr.transformer.select_proposals", select)
+        patch.setattr("sor_ppa.salience_detr.transformer.select_queries", select)
         yield ours
 
 

@@ -1,6 +1,6 @@
-"""One training step: the recorded cases of the published model with (``dn``) and without denoising (``plain``).
+"""One training step: the recorded cases ``train_single_plain`` and ``train_single_dn`` of the published model.
 
-The cases record losses, matches, gradient norms and running statistics, and with denoising its random numbers.
+They hold losses, matches, gradient norms and running statistics, with denoising also its random numbers.
 """
 
 from __future__ import annotations

@@ -28,8 +28,8 @@ from sor_ppa.layers.detr.positions import LearnedPositionEmbedding, sine_embeddi
 from sor_ppa.salience_detr.criterion import SalienceCriterion, salience_targets
 from sor_ppa.salience_detr.encoder import SalienceEncoderLayer
 from sor_ppa.salience_detr.neck import ChannelMapper, RepVGGPluXNetwork
-from sor_ppa.salience_detr.preprocessing import resize_image, resized_size
-from sor_ppa.salience_detr.proposals import default_boxes, select_proposals
+from sor_ppa.salience_detr.preprocessing import resize_as_published, resized_size
+from sor_ppa.salience_detr.proposals import default_boxes, select_queries
 from sor_ppa.salience_detr.salience import SaliencePredictor
 from tests.parity import deterministic
 
@@ -191,7 +191,7 @@ def test_redundancy_removal() -> None:
     scores = given("query_nms", "scores")
     levels = build_levels([(96, 120)] * 2, (96, 120), SHAPES, torch.device("cpu"))
     usable = torch.ones_like(scores, dtype=torch.bool)
-    found = select_proposals(scores, usable, levels, count=40, candidates=160)
+    found = select_queries(scores, usable, levels, count=40)
     recorded().equal("nms_index", found)
 
 
@@ -347,7 +347,7 @@ def test_resizing() -> None:
         assert list(found) == expected, (height, width)
     cases = case("preprocess")
     image = torch.from_numpy(deterministic().image(*cases["image"])).permute(2, 0, 1)
-    found = resize_image(image, cases["min_size"], cases["max_size"])
+    found = resize_as_published(image, cases["min_size"], cases["max_size"])
     assert list(found.shape) == cases["out_shape"]
     flat = found.flatten()
     index = torch.linspace(0, flat.numel() - 1, 2000).round().long()

@@ -1,7 +1,7 @@
 """The recorded cases of the published Siamese DETR, and models with their weights.
 
-``tests/fixtures/siamese_detr`` holds what the published code computed on generated images with generated weights
-(``tests/deterministic.py``): activations, losses, matches, gradient norms and running statistics.
+``tests/fixtures/siamese_detr`` holds what the published code computed on generated images with generated
+weights (``tests/deterministic.py``): activations, losses, matches, gradient norms and running statistics.
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from sor_ppa.siamese_detr.heads import GlobalDiscriminationHead
-
 from tests.parity import deterministic
 
 from .published import fixture

@@ -143,59 +143,36 @@ def _geometry(shapes: tuple[tuple[int, int], ...], device: torch.device) -> Tens
     return torch.tensor(rows, dtype=torch.int32, device=device)
 
 
+def _launch(kernel: Any, value: Tensor, geometry: Tensor, locations: Tensor, *tensors: Tensor) -> None:
+    """Run a kernel on all queries, heads and images."""
+    images, tokens, heads, dim = value.shape
+    queries, levels, points = locations.shape[1], locations.shape[3], locations.shape[4]
+    if locations.numel():
+        grid = (triton.cdiv(queries, _BLOCK), heads, images)
+        sizes = {"DIM": dim, "LEVELS": levels, "POINTS": points, "BLOCK": _BLOCK}
+        with torch.cuda.device_of(value):
+            kernel[grid](value, geometry, locations, *tensors, tokens, queries, heads, **sizes)
+
+
 class _Sample(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, value: Tensor, geometry: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
-        images, tokens, heads, dim = value.shape
-        queries, levels, points = locations.shape[1], locations.shape[3], locations.shape[4]
-        out = torch.empty(images, queries, heads * dim, dtype=torch.float32, device=value.device)
         ctx.save_for_backward(value, geometry, locations, weights)
-        if out.numel():
-            with torch.cuda.device_of(value):
-                _forward_kernel[(triton.cdiv(queries, _BLOCK), heads, images)](
-                    value,
-                    geometry,
-                    locations,
-                    weights,
-                    out,
-                    tokens,
-                    queries,
-                    heads,
-                    DIM=dim,
-                    LEVELS=levels,
-                    POINTS=points,
-                    BLOCK=_BLOCK,
-                )
+        images, _, heads, dim = value.shape
+        shape = (images, locations.shape[1], heads * dim)
+        out = torch.empty(shape, dtype=torch.float32, device=value.device)
+        _launch(_forward_kernel, value, geometry, locations, weights, out)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor, None, Tensor, Tensor]:
         value, geometry, locations, weights = ctx.saved_tensors
-        images, tokens, heads, dim = value.shape
-        queries, levels, points = locations.shape[1], locations.shape[3], locations.shape[4]
         grad_value = torch.zeros_like(value, dtype=torch.float32)
-        grad_locations, grad_weights = torch.empty_like(locations), torch.empty_like(weights)
-        if grad_out.numel():
-            with torch.cuda.device_of(value):
-                _backward_kernel[(triton.cdiv(queries, _BLOCK), heads, images)](
-                    value,
-                    geometry,
-                    locations,
-                    weights,
-                    grad_out.contiguous(),
-                    grad_value,
-                    grad_locations,
-                    grad_weights,
-                    tokens,
-                    queries,
-                    heads,
-                    DIM=dim,
-                    LEVELS=levels,
-                    POINTS=points,
-                    BLOCK=_BLOCK,
-                )
-        return grad_value.to(value.dtype), None, grad_locations, grad_weights
+        grads = torch.empty_like(locations), torch.empty_like(weights)
+        incoming = grad_out.contiguous()
+        _launch(_backward_kernel, value, geometry, locations, weights, incoming, grad_value, *grads)
+        return grad_value.to(value.dtype), None, *grads
 
 
 def sample_triton(

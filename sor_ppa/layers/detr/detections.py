@@ -9,11 +9,11 @@ from torch import Tensor
 
 from .boxes import cxcywh_to_xyxy
 
-__all__ = ["Detections", "select_detections"]
+__all__ = ["TopDetections", "select_detections"]
 
 
 @dataclass(frozen=True)
-class Detections:
+class TopDetections:
     """The n most confident detections of every image of a batch, best first."""
 
     #: ``(B, n)``.
@@ -27,7 +27,7 @@ class Detections:
 
 
 @torch.no_grad()
-def select_detections(logits: Tensor, boxes: Tensor, count: int, softmax: bool = False) -> Detections:
+def select_detections(logits: Tensor, boxes: Tensor, count: int, softmax: bool = False) -> TopDetections:
     """Select the ``count`` most probable detections of every image.
 
     Args:
@@ -45,4 +45,4 @@ def select_detections(logits: Tensor, boxes: Tensor, count: int, softmax: bool =
         scores, index = logits.sigmoid().flatten(1).topk(min(count, logits[0].numel()), dim=1)
         queries, labels = index // logits.shape[2], index % logits.shape[2]
     corners = cxcywh_to_xyxy(boxes).gather(1, queries.unsqueeze(-1).expand(-1, -1, 4))
-    return Detections(scores, labels, queries, corners)
+    return TopDetections(scores, labels, queries, corners)
