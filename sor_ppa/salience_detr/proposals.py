@@ -44,9 +44,10 @@ def select_queries(
 ) -> Tensor:
     """Select the best tokens that have no better neighbor (Salience-DETR, section 3.4).
 
-    NMS of the ``4 * count`` best tokens, per image and level, runs on squares of side 2 around the cells: horizontal and vertical neighbors
-    (IoU 1/3) exclude each other, diagonal ones (1/7) do not. If fewer than ``count`` tokens remain, the best
-    suppressed ones are added, usable ones first. So the number depends on S alone and small images work.
+    NMS of the ``4 * count`` best tokens, per image and level, runs on squares of side 2 around the cells:
+    horizontal and vertical neighbors (IoU 1/3) exclude each other, diagonal ones (1/7) do not. If fewer than
+    ``count`` tokens remain, the best suppressed ones are added, usable ones first. So the number depends on
+    S alone and small images work.
 
     Args:
         scores: ``(B, S)``.

@@ -1,4 +1,4 @@
-"""One training step: the recorded cases ``train_single_plain`` and ``train_single_dn`` of the published model.
+"""One training step: the cases ``train_single_plain`` and ``train_single_dn`` of the published model.
 
 They hold losses, matches, gradient norms and running statistics, with denoising also its random numbers.
 """
