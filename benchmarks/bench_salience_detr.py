@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Seconds per image of Salience-DETR's forward pass, whole and by part."""
+"""Measure the seconds per image of Salience-DETR's forward pass, in total and by part."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from sor_ppa.cpu_inference import tune_for_inference
 def _clock(device: torch.device, process: bool) -> Callable[[], float]:
     if device.type == "cuda":
 
-        def synchronised() -> float:
+        def synchronized() -> float:
             torch.cuda.synchronize(device)
             return time.perf_counter()
 
-        return synchronised
+        return synchronized
     return time.process_time if process else time.perf_counter
 
 
 def measure(model: Any, image: torch.Tensor, runs: int, clock: Callable[[], float]) -> dict[str, float]:
-    """Median seconds of the whole forward pass and of its parts."""
+    """Return the median seconds of the forward pass and of its parts."""
     parts = {
         "encoder": model.transformer.encoder,
         "token fusion": model.transformer.neck,
@@ -53,7 +53,7 @@ def measure(model: Any, image: torch.Tensor, runs: int, clock: Callable[[], floa
             batch = model.batch([image])
             maps, levels = model.feature_maps(batch)
             spent["features"].append(clock() - start)
-            model.results(model.transformer(maps, levels), levels, batch, [{"image": image}])
+            model.results(model.transformer(maps, levels), batch, [{"image": image}])
             spent["total"].append(clock() - start)
     for handle in handles:
         handle.remove()
@@ -61,7 +61,7 @@ def measure(model: Any, image: torch.Tensor, runs: int, clock: Callable[[], floa
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print the table; 0, or 2 where the configuration cannot be used."""
+    """Print the table and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--config-file", default="configs/salience_detr/salience_detr_R_50_4scale.yaml", metavar="FILE"

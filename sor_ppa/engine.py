@@ -38,9 +38,9 @@ from .checkpoint import SORCheckpointer
 from .config import ConfigError, load_config
 from .cpu_inference import tune_for_inference
 from .data.builtin import DatasetSource, register_from_config
-from .data.train_loader import train_loader
 from .data.mapper import RankingDatasetMapper
 from .data.sod import SODSource, register_sod_from_config
+from .data.train_loader import train_loader
 from .data.unlabelled import register_folders
 from .evaluation.evaluator import SOREvaluator
 from .evaluation.sod_evaluator import SODEvaluator

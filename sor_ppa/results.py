@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from pycocotools import mask as mask_util
 
 from .data.masks import mask_to_polygons
-from .visualization.rank_maps import paint
 from .visualization import RankStyle, draw_ranked
+from .visualization.rank_maps import paint
 
 __all__ = ["RankedImage", "RankedObject"]
 

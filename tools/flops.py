@@ -1,13 +1,14 @@
 #!/usr/bin/env python
-"""Floating point operations of a Salience-DETR, with and without its token filtering.
+"""Count the floating point operations of a Salience-DETR with and without token filtering.
 
-Counts multiplications and additions of convolutions, linear layers, attention and sampling in one forward
-pass on a random image. Nothing is trained or loaded, so the counts hold for any weights.
+Counted are multiplications and additions of convolutions, linear layers, attention and sampling in one
+forward pass on a random image. No weights are loaded: the counts do not depend on them.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -31,19 +32,16 @@ PARTS = (
 
 
 def _bag(table: Sequence[int], indices: Sequence[int], *args: Any, **kwargs: Any) -> int:
-    rows = 1
-    for side in indices:
-        rows *= side
-    return 2 * rows * table[-1]
+    return 2 * math.prod(indices) * table[-1]
 
 
 def count(cfg: CfgNode, height: int, width: int) -> dict[str, int]:
-    """Operations of every part, and ``total``, for one image of ``height`` x ``width`` pixels."""
+    """Return the operations of every part and ``total`` for an image of ``height`` x ``width`` pixels."""
     model = build_checked_model(cfg).eval().requires_grad_(False)
     image = torch.randint(0, 256, (3, height, width), dtype=torch.uint8)
     aten = torch.ops.aten
     mapping = {aten._embedding_bag: _bag, aten._embedding_bag_forward_only: _bag}
-    # With gradients enabled (and none needed) the layers take PyTorch's own operators, which can be counted.
+    # With gradients enabled the layers use PyTorch's own operators, which can be counted.
     with torch.enable_grad(), FlopCounterMode(display=False, depth=4, custom_mapping=mapping) as counter:
         model([{"image": image}])
     name = type(model).__name__
@@ -55,7 +53,7 @@ def count(cfg: CfgNode, height: int, width: int) -> dict[str, int]:
 
 
 def unfiltered(cfg: CfgNode) -> CfgNode:
-    """The same model with every token kept and refined in every layer."""
+    """Return the config of the same model with every token refined in every layer."""
     cfg = cfg.clone()
     node = cfg.MODEL.SALIENCE_DETR
     node.LEVEL_FILTER_RATIO = [1.0] * node.NUM_LEVELS
@@ -64,7 +62,7 @@ def unfiltered(cfg: CfgNode) -> CfgNode:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print the table; 0, or 2 where the configuration cannot be used."""
+    """Print the table and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--config-file", default="configs/salience_detr/salience_detr_R_50_4scale.yaml", metavar="FILE"
@@ -73,13 +71,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config options")
     args = parser.parse_args(argv)
     height, width = args.size
-    if min(height, width) < 1:
-        parser.error(f"--size: found {height} {width}, expected 1 or more")
     try:
         cfg = load_config(args.config_file, args.opts)
         if cfg.MODEL.META_ARCHITECTURE not in ("SalienceDETR", "RankingSalienceDETR"):
             found = cfg.MODEL.META_ARCHITECTURE
-            raise ConfigError(f"MODEL.META_ARCHITECTURE: found {found}, expected a Salience-DETR")
+            raise ConfigError(f"MODEL.META_ARCHITECTURE: expected a Salience-DETR, found {found}")
         cfg.MODEL.DEVICE = "cpu"
         cfg.MODEL.SALIENCE_DETR.TEST_RESIZE = []
         torch.manual_seed(0)

@@ -1,8 +1,8 @@
 #!/usr/bin/env python
-"""Propose regions for the images of a Siamese DETR pre-training, before it starts.
+"""Propose regions for the images of a Siamese DETR pre-training.
 
-Training does the same at its first start; this is for doing it on another machine. An interrupted run
-goes on where it stopped.
+Training does the same when it starts. Use this tool to do it on another machine. Run it again after an
+interruption: it continues with the missing images.
 
 Example:
     python tools/propose_regions.py --config-file configs/siamese_detr/pretrain_conditional_100q_coco.yaml \
@@ -16,23 +16,19 @@ import sys
 
 from detectron2.utils.logger import setup_logger
 
+from sor_ppa.data.unlabelled import unlabelled_records
 from sor_ppa.engine import ConfigError, load_config
-from sor_ppa.siamese_detr.loading import load_proposals, unlabelled_records
+from sor_ppa.siamese_detr.loading import load_proposals
 
 
-def get_parser() -> argparse.ArgumentParser:
-    """The command line."""
+def main(arguments: list[str] | None = None) -> int:
+    """Propose regions and return the exit status."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--config-file", required=True, help="a pre-training configuration")
-    parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs that change it")
-    return parser
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Propose; returns the exit status."""
-    args = get_parser().parse_args(arguments)
+    parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs for the configuration")
+    args = parser.parse_args(arguments)
     setup_logger(name="sor_ppa")
     try:
         cfg = load_config(args.config_file, args.opts)

@@ -1,7 +1,6 @@
 """Swin, ConvNeXt and FocalNet as detectron2 backbones, in the layout of the published weights.
 
-The published Swin and ConvNeXt are torchvision's feature lists, so torchvision's modules are used: their
-parameters fit one to one. FocalNet is timm's, with the modulator normalised as published.
+The published weights fit torchvision's Swin and ConvNeXt, and timm's FocalNet with a normalized modulator.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ class Architecture:
         dim: channels of the first stage; every stage doubles them.
         depths: blocks per stage.
         drop_path: published rate of stochastic depth.
-        options: further arguments of the family.
+        options: other arguments of the family.
     """
 
     family: str
@@ -70,15 +69,11 @@ def _last_stage(out_features: Sequence[str]) -> int:
 
 
 class _PyramidBackbone(Backbone):
-    """Common to all families: names, shapes, freezing."""
+    """Names, strides and shapes of the outputs."""
 
     def __init__(self, arch: Architecture, out_features: Sequence[str]) -> None:
         super().__init__()
-        unknown = [name for name in out_features if name not in ("res2", "res3", "res4", "res5")]
-        if unknown:
-            raise ValueError(
-                f"MODEL.PYRAMID_BACKBONE.OUT_FEATURES: {unknown[0]} found, expected of res2 ... res5"
-            )
+        assert set(out_features) <= {"res2", "res3", "res4", "res5"}
         self._out_features = list(out_features)
         self._out_feature_channels = {f"res{i + 2}": channels for i, channels in enumerate(arch.channels)}
         self._out_feature_strides = {f"res{i + 2}": stride for i, stride in enumerate(STRIDES)}
@@ -137,7 +132,7 @@ class FeatureListBackbone(_PyramidBackbone):
         return outputs
 
     def freeze(self, freeze_at: int) -> None:
-        """Freeze the stem (1), and with every further step a stage and its downsampling."""
+        """Freeze the stem and ``freeze_at - 1`` stages with their downsampling; nothing for 0."""
         for module in self.features[: 0 if freeze_at < 1 else 2 * freeze_at - 1]:
             module.requires_grad_(False)
 
@@ -183,7 +178,7 @@ class FocalNetBackbone(_PyramidBackbone):
         return outputs
 
     def freeze(self, freeze_at: int) -> None:
-        """Freeze the stem (1), and with every further step a stage and the downsampling behind it."""
+        """Freeze the stem and ``freeze_at - 1`` stages with their downsampling; nothing for 0."""
         if freeze_at >= 1:
             self.net.stem.requires_grad_(False)
         for stage in range(max(freeze_at - 1, 0)):
@@ -194,16 +189,8 @@ class FocalNetBackbone(_PyramidBackbone):
 
 @BACKBONE_REGISTRY.register()
 def build_pyramid_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Backbone:
-    """The backbone that ``MODEL.PYRAMID_BACKBONE`` names, frozen up to ``MODEL.BACKBONE.FREEZE_AT``.
-
-    Raises:
-        ValueError: an unknown architecture.
-    """
+    """Build the backbone of ``MODEL.PYRAMID_BACKBONE``, frozen up to ``MODEL.BACKBONE.FREEZE_AT``."""
     node = cfg.MODEL.PYRAMID_BACKBONE
-    if node.ARCH not in ARCHITECTURES:
-        raise ValueError(
-            f"MODEL.PYRAMID_BACKBONE.ARCH: {node.ARCH!r} found, expected one of {', '.join(ARCHITECTURES)}"
-        )
     arch = ARCHITECTURES[node.ARCH]
     drop_path = node.DROP_PATH if node.DROP_PATH >= 0 else arch.drop_path
     kind = FocalNetBackbone if arch.family == "focalnet" else FeatureListBackbone

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,66 +13,67 @@ from detectron2.modeling.backbone import Backbone
 from detectron2.structures import Boxes, Instances
 from torch import Tensor, nn
 
-from sor_ppa.layers.batching import same_size_groups
-from sor_ppa.layers.boxes import xyxy_to_cxcywh
-from sor_ppa.layers.detr_matcher import HungarianMatcher
-
-from .criterion import DetectionCriterion, SalienceCriterion, Targets
-from .decoder import SalienceDecoder, SalienceDecoderLayer
-from .denoising import ContrastiveDenoising
+from ..layers.batching import same_size_groups
+from ..layers.detr.attention import GlobalAttention
+from ..layers.detr.deformable_attention import MultiScaleDeformableAttention
+from ..layers.detr.denoising import ContrastiveDenoising
+from ..layers.detr.detections import TopDetections, select_detections
+from ..layers.detr.layers import DecoderLayer
+from ..layers.detr.levels import Levels, build_levels, pad_images
+from ..layers.detr.losses import SetCriterion, VarifocalCriterion
+from ..layers.detr.matching import BoxTargets, FocalCost, box_matcher
+from .criterion import SalienceCriterion, detection_losses
+from .decoder import BOX_EPS, SalienceDecoder
 from .encoder import SalienceEncoder, SalienceEncoderLayer
-from .levels import Levels, build_levels
 from .neck import ChannelMapper, RepVGGPluXNetwork
-from .optimizer import parameter_groups
-from .postprocess import select_detections
-from .preprocessing import pad_batch, resize_image
+from .preprocessing import resize_as_published
 from .salience import SalienceFilter
-from .transformer import SalienceTransformer, TransformerOutput
+from .transformer import SalienceOutput, SalienceTransformer
 
-__all__ = ["Batch", "SalienceDETR", "build_transformer"]
+__all__ = ["PaddedBatch", "SalienceDETR", "build_salience_transformer"]
+
+#: Parameters of this part of a name learn at the rate of the backbone.
+SLOW_PROJECTIONS = ("reference_points", "sampling_offsets")
 
 
 @dataclass(frozen=True)
-class Batch:
-    """A padded batch."""
+class PaddedBatch:
+    """Normalized images, padded to one size."""
 
-    #: ``(B, 3, H, W)`` normalised.
+    #: ``(B, 3, H, W)``.
     images: Tensor
     #: per image (height, width) before padding.
     sizes: list[tuple[int, int]]
 
+    @property
+    def padded_size(self) -> tuple[int, int]:
+        """(height, width) of the batch."""
+        return int(self.images.shape[-2]), int(self.images.shape[-1])
 
-def build_transformer(cfg: CfgNode) -> SalienceTransformer:
-    """The transformer that ``cfg.MODEL.SALIENCE_DETR`` describes.
 
-    Raises:
-        ValueError: the number of layer ratios is not the number of encoder layers.
-    """
-    node = cfg.MODEL.SALIENCE_DETR
-    if len(node.LAYER_FILTER_RATIO) != node.ENC_LAYERS:
-        raise ValueError(
-            f"MODEL.SALIENCE_DETR.LAYER_FILTER_RATIO: {len(node.LAYER_FILTER_RATIO)} values found, "
-            f"expected {node.ENC_LAYERS} (MODEL.SALIENCE_DETR.ENC_LAYERS)"
-        )
-    shared: dict[str, Any] = {
-        "dim": node.DIM,
-        "ffn_dim": node.FFN_DIM,
-        "num_heads": node.NUM_HEADS,
-        "num_levels": node.NUM_LEVELS,
-        "num_points": node.NUM_POINTS,
-        "dropout": node.DROPOUT,
-    }
+def build_salience_transformer(node: CfgNode) -> SalienceTransformer:
+    """Build the transformer that ``cfg.MODEL.SALIENCE_DETR`` describes."""
+    dim, heads, levels = node.DIM, node.NUM_HEADS, node.NUM_LEVELS
+
+    def attention() -> GlobalAttention:
+        return GlobalAttention(dim, heads, node.DROPOUT)
+
+    def deformable() -> MultiScaleDeformableAttention:
+        return MultiScaleDeformableAttention(dim, levels, heads, node.NUM_POINTS)
+
+    widths = (dim, node.FFN_DIM, node.DROPOUT)
     encoder_layers = [
-        SalienceEncoderLayer(**shared, num_attended=node.NUM_ATTENDED) for _ in range(node.ENC_LAYERS)
+        SalienceEncoderLayer(attention(), deformable(), *widths, num_attended=node.NUM_ATTENDED)
+        for _ in range(node.ENC_LAYERS)
     ]
-    decoder_layers = [SalienceDecoderLayer(**shared) for _ in range(node.DEC_LAYERS)]
+    decoder_layers = [DecoderLayer(attention(), deformable(), *widths) for _ in range(node.DEC_LAYERS)]
     return SalienceTransformer(
-        salience=SalienceFilter(node.DIM, node.NUM_LEVELS, node.LEVEL_FILTER_RATIO, node.LAYER_FILTER_RATIO),
-        encoder=SalienceEncoder(encoder_layers, node.DIM, node.MAX_EMBEDDINGS),
-        neck=RepVGGPluXNetwork(node.DIM, node.NUM_LEVELS),
-        decoder=SalienceDecoder(decoder_layers, node.DIM, node.NUM_CLASSES),
-        dim=node.DIM,
-        num_levels=node.NUM_LEVELS,
+        salience=SalienceFilter(dim, levels, node.LEVEL_FILTER_RATIO, node.LAYER_FILTER_RATIO),
+        encoder=SalienceEncoder(encoder_layers, dim, node.MAX_EMBEDDINGS),
+        neck=RepVGGPluXNetwork(dim, levels),
+        decoder=SalienceDecoder(decoder_layers, dim, node.NUM_CLASSES),
+        dim=dim,
+        num_levels=levels,
         num_classes=node.NUM_CLASSES,
         num_queries=node.NUM_QUERIES,
         nms_threshold=node.PROPOSAL_NMS,
@@ -84,15 +85,16 @@ class SalienceDETR(nn.Module):
     """Salience-DETR (Hou et al., CVPR 2024).
 
     In training a batch is padded to one size, as published. In inference only images of the same
-    size share a batch, so what an image shares its batch with never changes its answer.
+    size share a batch, so the result for an image never depends on the rest of its batch.
 
     Args:
-        backbone: gives the maps ``in_features``.
+        backbone: returns the maps ``in_features``.
         in_features: backbone maps, finest first.
-        neck: brings the maps to one width.
-        transformer: everything between the maps and the predictions.
+        neck: projects the maps to one width.
+        transformer: from the maps to the predictions.
         denoising: makes the denoising queries.
-        criterion: detection losses.
+        criterion: matching and detection losses.
+        weights: weight of ``loss_class``, ``loss_bbox`` and ``loss_giou``.
         salience_criterion: salience loss.
         label_ids: logit index of every class of the dataset; empty: the same index.
         pixel_mean: per channel.
@@ -103,7 +105,7 @@ class SalienceDETR(nn.Module):
         size_divisibility: sides of a padded batch are multiples of this.
     """
 
-    #: whose published parameter names weight files may have
+    #: checkpoint system (see ``sor_ppa.checkpoint``) of published weight files
     checkpoint_system = "salience_detr"
     pixel_mean: Tensor
     pixel_std: Tensor
@@ -119,7 +121,8 @@ class SalienceDETR(nn.Module):
         neck: ChannelMapper,
         transformer: SalienceTransformer,
         denoising: ContrastiveDenoising,
-        criterion: DetectionCriterion,
+        criterion: SetCriterion,
+        weights: Mapping[str, float],
         salience_criterion: SalienceCriterion,
         label_ids: Sequence[int],
         pixel_mean: Sequence[float],
@@ -136,6 +139,7 @@ class SalienceDETR(nn.Module):
         self.transformer = transformer
         self.denoising = denoising
         self.criterion = criterion
+        self.weights = dict(weights)
         self.salience_criterion = salience_criterion
         self.topk = topk
         self.score_thresh = score_thresh
@@ -145,11 +149,7 @@ class SalienceDETR(nn.Module):
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), persistent=False)
         num_classes = denoising.num_classes
         ids = torch.tensor(list(label_ids) or range(num_classes), dtype=torch.int64)
-        if int(ids.max()) >= num_classes:
-            raise ValueError(
-                f"MODEL.SALIENCE_DETR.LABEL_IDS: {int(ids.max())} found, expected less than {num_classes} "
-                "(MODEL.SALIENCE_DETR.NUM_CLASSES)"
-            )
+        assert int(ids.max()) < num_classes, "label ids must be indices of the class logits"
         classes = torch.full((num_classes,), -1, dtype=torch.int64)
         classes[ids] = torch.arange(len(ids))
         self.register_buffer("label_ids", ids, persistent=False)
@@ -157,20 +157,17 @@ class SalienceDETR(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        """Translate a config into arguments."""
         node = cfg.MODEL.SALIENCE_DETR
         backbone = build_backbone(cfg)
         shapes = backbone.output_shape()
-        missing = [name for name in node.IN_FEATURES if name not in shapes]
-        if missing:
-            raise ValueError(
-                f"MODEL.SALIENCE_DETR.IN_FEATURES: {missing[0]} found, expected some of {sorted(shapes)}"
-            )
         channels = [shapes[name].channels for name in node.IN_FEATURES]
+        focal = (node.FOCAL_ALPHA, node.FOCAL_GAMMA)
         return {
             "backbone": backbone,
             "in_features": node.IN_FEATURES,
             "neck": ChannelMapper(channels, node.DIM, node.NUM_LEVELS),
-            "transformer": build_transformer(cfg),
+            "transformer": build_salience_transformer(node),
             "denoising": ContrastiveDenoising(
                 node.NUM_QUERIES,
                 node.NUM_CLASSES,
@@ -178,21 +175,12 @@ class SalienceDETR(nn.Module):
                 node.NUM_DENOISING,
                 node.LABEL_NOISE,
                 node.BOX_NOISE,
+                BOX_EPS,
             ),
-            "criterion": DetectionCriterion(
-                matcher=HungarianMatcher(
-                    class_weight=node.COST[0],
-                    box_weight=node.COST[1],
-                    giou_weight=node.COST[2],
-                    alpha=node.FOCAL_ALPHA,
-                    gamma=node.FOCAL_GAMMA,
-                ),
-                weights=dict(zip(("class", "bbox", "giou"), node.LOSS_WEIGHT, strict=True)),
-                alpha=node.FOCAL_ALPHA,
-                gamma=node.FOCAL_GAMMA,
-            ),
+            "criterion": VarifocalCriterion(box_matcher(FocalCost(*focal, eps=1e-6), node.COST), *focal),
+            "weights": dict(zip(("loss_class", "loss_bbox", "loss_giou"), node.LOSS_WEIGHT, strict=True)),
             "salience_criterion": SalienceCriterion(
-                tuple(node.SALIENCE_LIMITS), node.SALIENCE_WEIGHT, node.FOCAL_ALPHA, node.FOCAL_GAMMA
+                tuple(node.SALIENCE_LIMITS), node.SALIENCE_WEIGHT, *focal
             ),
             "label_ids": node.LABEL_IDS,
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
@@ -205,10 +193,11 @@ class SalienceDETR(nn.Module):
 
     @property
     def device(self) -> torch.device:
+        """The device of the parameters."""
         return self.pixel_mean.device
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
-        """Losses in training, ``[{"instances": Instances}]`` otherwise.
+        """Return losses in training, ``[{"instances": Instances}]`` otherwise.
 
         Args:
             batched_inputs: per image ``image`` (3, h, w) in ``INPUT.FORMAT``; optional ``height`` and
@@ -219,110 +208,126 @@ class SalienceDETR(nn.Module):
         return self.losses(batched_inputs)
 
     def parameter_groups(self, cfg: CfgNode) -> list[dict[str, Any]]:
-        """The published groups for the optimizer; see ``optimizer.parameter_groups``."""
-        solver = cfg.SOLVER
-        factor = cfg.MODEL.SALIENCE_DETR.SLOW_FACTOR
-        return parameter_groups(self, solver.BASE_LR, solver.WEIGHT_DECAY, factor)
+        """Return the published groups for the optimizer; every trainable parameter is in exactly one.
 
-    def batch(self, images: Sequence[Tensor]) -> Batch:
-        """Normalise and pad images ``(3, h, w)``."""
-        normalised = [(image.to(self.device) - self.pixel_mean) / self.pixel_std for image in images]
-        sizes = [(int(image.shape[-2]), int(image.shape[-1])) for image in normalised]
-        padded = pad_batch(normalised, self.size_divisibility)
-        return Batch(images=padded, sizes=sizes)
+        The rate of the backbone and of the projections that place sampling points is multiplied by
+        ``MODEL.SALIENCE_DETR.SLOW_FACTOR``. Parameters with "norm" or "bias" in their name have no weight
+        decay. The scales of norms in a sequence (``neck.convs.*.1``, ``transformer.neck.*.1``) have no "norm"
+        in their name and decay, as in the published code.
+        """
+        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+        for name, parameter in self.named_parameters():
+            if parameter.requires_grad:
+                slow = "backbone" in name or any(word in name for word in SLOW_PROJECTIONS)
+                groups.setdefault((slow, "norm" in name or "bias" in name), []).append(parameter)
+        solver, factor = cfg.SOLVER, cfg.MODEL.SALIENCE_DETR.SLOW_FACTOR
+        return [
+            {
+                "params": parameters,
+                "lr": solver.BASE_LR * (factor if slow else 1.0),
+                "weight_decay": 0.0 if plain else solver.WEIGHT_DECAY,
+            }
+            for (slow, plain), parameters in groups.items()
+        ]
 
-    def feature_maps(self, batch: Batch) -> tuple[list[Tensor], Levels]:
-        """Maps ``(B, C, h, w)`` of one width, finest first, and their geometry."""
+    def batch(self, images: Sequence[Tensor]) -> PaddedBatch:
+        """Normalize and pad images ``(3, h, w)``."""
+        normalized = [(image.to(self.device) - self.pixel_mean) / self.pixel_std for image in images]
+        sizes = [(int(image.shape[-2]), int(image.shape[-1])) for image in normalized]
+        padded = pad_images(normalized, self.size_divisibility)
+        return PaddedBatch(images=padded, sizes=sizes)
+
+    def feature_maps(self, batch: PaddedBatch) -> tuple[list[Tensor], Levels]:
+        """Return maps ``(B, C, h, w)`` of one width, finest first, and their geometry."""
         maps = self.backbone(batch.images)
         maps = self.neck([maps[name] for name in self.in_features])
-        height, width = batch.images.shape[-2:]
-        levels = build_levels(batch.sizes, (height, width), [m.shape[-2:] for m in maps], self.device)
-        return maps, levels
+        shapes = [m.shape[-2:] for m in maps]
+        return maps, build_levels(batch.sizes, batch.padded_size, shapes, self.device)
 
-    def targets(self, batched_inputs: Sequence[dict[str, Any]]) -> Targets:
-        """The objects of a training batch, normalised by the size of their image.
+    def targets(self, batched_inputs: Sequence[dict[str, Any]]) -> BoxTargets:
+        """Return the objects of a training batch.
 
         Raises:
-            ValueError: a box without width or height; a class that the model does not know.
+            ValueError: a box without width or height; an unknown class.
         """
-        labels, boxes = [], []
+        labels, corners, sizes = [], [], []
         for item in batched_inputs:
             instances = item["instances"].to(self.device)
-            corners = instances.gt_boxes.tensor
+            boxes, classes = instances.gt_boxes.tensor, instances.gt_classes
             name = item.get("file_name", "training image")
-            if bool((corners[:, 2:] <= corners[:, :2]).any()):
-                row = int((corners[:, 2:] <= corners[:, :2]).any(1).nonzero()[0])
-                box = [round(v, 2) for v in corners[row].tolist()]
-                raise ValueError(f"{name}: gt_boxes: {box} found, expected x2 > x1 and y2 > y1")
-            if len(instances) and int(instances.gt_classes.max()) >= len(self.label_ids):
-                found = int(instances.gt_classes.max())
-                raise ValueError(
-                    f"{name}: gt_classes: {found} found, expected less than {len(self.label_ids)}"
-                )
-            height, width = instances.image_size
-            boxes.append(xyxy_to_cxcywh(corners) / corners.new_tensor([width, height, width, height]))
-            labels.append(self.label_ids[instances.gt_classes])
-        return Targets(labels=labels, boxes=boxes)
+            empty = (boxes[:, 2:] <= boxes[:, :2]).any(1)
+            if bool(empty.any()):
+                box = [round(v, 2) for v in boxes[empty][0].tolist()]
+                raise ValueError(f"{name}: gt_boxes: expected x2 > x1 and y2 > y1, found {box}")
+            if len(classes) and int(classes.max()) >= len(self.label_ids):
+                expected = f"expected less than {len(self.label_ids)}"
+                raise ValueError(f"{name}: gt_classes: {expected}, found {int(classes.max())}")
+            corners.append(boxes)
+            labels.append(self.label_ids[classes])
+            sizes.append(instances.image_size)
+        return BoxTargets.from_corners(corners, labels, sizes)
 
     def losses(self, batched_inputs: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
-        """Weighted losses of a training batch."""
+        """Return the weighted losses of a training batch."""
+        return self.detect_and_score(batched_inputs)[2]
+
+    def detect_and_score(
+        self, batched_inputs: Sequence[dict[str, Any]]
+    ) -> tuple[PaddedBatch, SalienceOutput, dict[str, Tensor]]:
+        """Return a padded training batch, its predictions and their weighted losses."""
         batch = self.batch([item["image"] for item in batched_inputs])
         targets = self.targets(batched_inputs)
         maps, levels = self.feature_maps(batch)
-        output, losses = self.detect_and_score(maps, levels, batch, targets)
-        del output
-        return losses
-
-    def detect_and_score(
-        self, maps: list[Tensor], levels: Levels, batch: Batch, targets: Targets
-    ) -> tuple[TransformerOutput, dict[str, Tensor]]:
-        """Predictions of a training batch and their weighted losses."""
-        noisy = self.denoising(targets.labels, targets.boxes)
+        noisy = self.denoising(targets)
         extra = None if noisy is None else (noisy.content, noisy.box_logits)
         output = self.transformer(maps, levels, extra, None if noisy is None else noisy.blocked)
-        losses = self.criterion(output, targets, noisy)
-        height, width = batch.images.shape[-2:]
-        strides = [(height / h, width / w) for h, w in levels.shapes]
-        losses.update(self.salience_criterion(output.selection.logits, levels, targets, batch.sizes, strides))
-        # A batch without objects does not use the label embedding; distributed training wants every
-        # parameter used in every step.
+        losses = detection_losses(self.criterion, self.weights, output, targets, noisy)
+        salience = self.salience_criterion
+        losses |= salience(output.selection.logits, levels, targets, batch.sizes, batch.padded_size)
+        # Without objects the label embedding is unused; distributed training needs every parameter.
         unused = self.denoising.label_encoder.weight[0, 0] * 0.0
         losses["loss_class"] = losses["loss_class"] + unused
-        return output, losses
+        return batch, output, losses
 
     def inference(self, batched_inputs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Detections of images, each independent of the others."""
+        """Detect objects in every image, independently of the others."""
         images = [item["image"].to(self.device) for item in batched_inputs]
         if self.test_resize:
-            images = [resize_image(image, *self.test_resize) for image in images]
+            images = [resize_as_published(image, *self.test_resize) for image in images]
         sizes = [(int(image.shape[-2]), int(image.shape[-1])) for image in images]
         results: list[dict[str, Any]] = [{} for _ in images]
         for members in same_size_groups(sizes, self.device):
             batch = self.batch([images[i] for i in members])
-            maps, levels = self.feature_maps(batch)
-            output = self.transformer(maps, levels)
-            outputs = self.results(output, levels, batch, [batched_inputs[i] for i in members])
+            output = self.transformer(*self.feature_maps(batch))
+            outputs = self.results(output, batch, [batched_inputs[i] for i in members])
             for index, result in zip(members, outputs, strict=True):
                 results[index] = result
         return results
 
+    def select(self, output: SalienceOutput) -> TopDetections:
+        """Return the best detections of the last layer."""
+        return select_detections(output.logits[-1], output.boxes[-1], self.topk)
+
+    def instances(self, found: TopDetections, row: int, size: tuple[int, int]) -> Instances:
+        """Return boxes, scores and classes of image ``row`` above the threshold, for an image of ``size``."""
+        height, width = size
+        classes = self.label_classes[found.labels[row]]
+        boxes = found.boxes[row] * found.boxes.new_tensor([width, height, width, height])
+        instances = Instances(size)
+        instances.pred_boxes, instances.scores = Boxes(boxes), found.scores[row]
+        instances.pred_classes = classes
+        return instances[(classes >= 0) & (found.scores[row] > self.score_thresh)]
+
     def results(
-        self, output: TransformerOutput, levels: Levels, batch: Batch, inputs: Sequence[dict[str, Any]]
+        self, output: SalienceOutput, batch: PaddedBatch, inputs: Sequence[dict[str, Any]]
     ) -> list[dict[str, Any]]:
-        """``{"instances": Instances}`` per image, at its output size."""
-        found = select_detections(output.logits[-1], output.boxes[-1], self.topk)
+        """Return ``{"instances": Instances}`` per image, at its output size."""
+        found = self.select(output)
         results = []
         for row, item in enumerate(inputs):
-            original = item["image"].shape[-2:]
-            height = int(item.get("height", original[0]))
-            width = int(item.get("width", original[1]))
-            classes = self.label_classes[found.labels[row]]
-            keep = (classes >= 0) & (found.scores[row] > self.score_thresh)
-            boxes = found.boxes[row] * found.boxes.new_tensor([width, height, width, height])
-            instances = Instances((height, width))
-            instances.pred_boxes = Boxes(boxes[keep])
-            instances.scores = found.scores[row][keep]
-            instances.pred_classes = classes[keep]
+            height, width = item["image"].shape[-2:]
+            size = int(item.get("height", height)), int(item.get("width", width))
+            instances = self.instances(found, row, size)
             instances.pred_ranks = torch.full_like(instances.pred_classes, -1)
             instances.pred_rank_scores = instances.scores.float()
             results.append({"instances": instances})
@@ -330,19 +335,17 @@ class SalienceDETR(nn.Module):
 
     @torch.no_grad()
     def salience_maps(self, image: Tensor) -> list[Tensor]:
-        """Foreground probability of every level for one image ``(3, h, w)``, cut to the unpadded cells."""
+        """Return the foreground probability of every level for an image ``(3, h, w)``, without padding."""
         was_training = self.training
         self.eval()
         try:
             if self.test_resize:
-                image = resize_image(image.to(self.device), *self.test_resize)
-            batch = self.batch([image])
-            maps, levels = self.feature_maps(batch)
+                image = resize_as_published(image.to(self.device), *self.test_resize)
+            maps, levels = self.feature_maps(self.batch([image]))
             selection = self.transformer(maps, levels).selection
         finally:
             self.train(was_training)
-        sizes = levels.valid_sizes[0]
         return [
             logits[0, 0, :rows, :columns].sigmoid()
-            for logits, (rows, columns) in zip(selection.logits, sizes, strict=True)
+            for logits, (rows, columns) in zip(selection.logits, levels.valid_sizes[0], strict=True)
         ]

@@ -1,4 +1,4 @@
-"""The two convolutional necks: channel mapping before, cross-level token fusion after the encoder."""
+"""The convolutional necks: channel mapping before the encoder, cross-level token fusion after it."""
 
 from __future__ import annotations
 
@@ -9,46 +9,27 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..layers.detr.levels import level_projections, project_levels
+
 __all__ = ["ChannelMapper", "RepVGGPluXBlock", "RepVGGPluXNetwork"]
 
 
 class ChannelMapper(nn.Module):
-    """Every backbone map to the same width, and further maps by strided convolution.
-
-    1x1 convolution + GroupNorm per map; a further map is a 3x3 convolution of stride 2 + GroupNorm
-    on the last backbone map, the next one on the further map before.
+    """Projects backbone maps to one width; see :func:`~sor_ppa.layers.detr.levels.level_projections`.
 
     Args:
         in_channels: channels of the backbone maps, finest first.
         out_channels: channels of all outputs, a multiple of 32.
         num_outs: number of outputs, at least the number of inputs.
-
-    Raises:
-        ValueError: fewer outputs than inputs.
     """
 
     def __init__(self, in_channels: Sequence[int], out_channels: int, num_outs: int) -> None:
         super().__init__()
-        if num_outs < len(in_channels):
-            raise ValueError(f"num_outs: {num_outs} found, expected at least {len(in_channels)} (inputs)")
-        self.num_inputs = len(in_channels)
-        layers = [nn.Conv2d(channels, out_channels, 1, bias=False) for channels in in_channels]
-        channels = in_channels[-1]
-        for _ in range(num_outs - len(in_channels)):
-            layers.append(nn.Conv2d(channels, out_channels, 3, stride=2, padding=1, bias=False))
-            channels = out_channels
-        for layer in layers:
-            nn.init.xavier_uniform_(layer.weight)
-        self.convs = nn.ModuleList(nn.Sequential(layer, nn.GroupNorm(32, out_channels)) for layer in layers)
+        self.convs = level_projections(in_channels, out_channels, num_outs)
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Maps ``(B, in_channels[i], h, w)`` to ``num_outs`` maps ``(B, out_channels, h, w)``."""
-        outs = [conv(x) for conv, x in zip(self.convs, maps, strict=False)]
-        extra = maps[-1]
-        for conv in self.convs[self.num_inputs :]:
-            extra = conv(extra)
-            outs.append(extra)
-        return outs
+        """Map ``(B, in_channels[i], h, w)`` to ``num_outs`` maps ``(B, out_channels, h, w)``."""
+        return project_levels(self.convs, maps)
 
 
 class ConvNorm(nn.Sequential):
@@ -81,7 +62,7 @@ class ContextGate(nn.Module):
 
     Args:
         channels: channels of the map.
-        reduction: quotient of the bottleneck.
+        reduction: factor by which the bottleneck is narrower.
     """
 
     def __init__(self, channels: int, reduction: int = 16) -> None:
@@ -135,7 +116,7 @@ class RepVGGPluXBlock(nn.Module):
 
 
 class CSPLayer(nn.Module):
-    """A chain of RepVGG-pluX blocks beside a 1x1 shortcut, summed."""
+    """Sum of a chain of RepVGG-pluX blocks and a 1x1 shortcut."""
 
     def __init__(self, in_channels: int, out_channels: int, num_blocks: int = 3, groups: int = 4) -> None:
         super().__init__()
@@ -148,7 +129,7 @@ class CSPLayer(nn.Module):
 
 
 class RepVGGPluXNetwork(nn.Module):
-    """Cross-level token fusion: a path aggregation network of RepVGG-pluX blocks (Salience-DETR, 3.4).
+    """Cross-level token fusion: path aggregation with RepVGG-pluX blocks (Salience-DETR, section 3.4).
 
     Args:
         channels: channels of all maps.
@@ -165,7 +146,7 @@ class RepVGGPluXNetwork(nn.Module):
         self.pan_blocks = nn.ModuleList(CSPLayer(2 * channels, channels, groups=groups) for _ in steps)
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Maps ``(B, C, h, w)``, finest first, to maps of the same shapes."""
+        """Fuse maps ``(B, C, h, w)``, finest first; the shapes stay."""
         lateral = list(maps)
         for level in range(len(maps) - 1, 0, -1):
             lateral[level] = self.lateral_convs[level - 1](lateral[level])

@@ -8,31 +8,29 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms
 
-from .levels import Levels
+from ..layers.detr.levels import Levels
 
-__all__ = ["DefaultBoxes", "default_boxes", "select_proposals"]
+__all__ = ["DefaultBoxes", "default_boxes", "select_queries"]
 
 
 @dataclass(frozen=True)
 class DefaultBoxes:
     """The boxes that the encoder's predictions are offsets to."""
 
-    #: ``(B, S, 4)`` logits of (cx, cy, w, h); infinite at padded or invalid tokens.
+    #: ``(B, S, 4)`` logits of (cx, cy, w, h); infinite at unusable tokens.
     logits: Tensor
-    #: ``(B, S)`` bool: neither padded nor too near the border.
+    #: ``(B, S)`` bool: neither padded nor too close to the border.
     usable: Tensor
 
 
 def default_boxes(levels: Levels) -> DefaultBoxes:
-    """A box at every token: its centre, and sides of 0.05 * 2^level (Deformable DETR, A.4).
+    """Return a box at the center of every token with sides of 0.05 * 2^level (Deformable DETR, A.4).
 
-    A token is invalid where any of the four numbers lies outside (0.01, 0.99).
+    A token is unusable where any of the four numbers lies outside (0.01, 0.99).
     """
-    centres = levels.centres()
-    sides = torch.cat(
-        [centres.new_full((h * w,), 0.05 * 2.0**level) for level, (h, w) in enumerate(levels.shapes)]
-    )
-    boxes = torch.cat([centres, sides.view(1, -1, 1).expand(len(centres), -1, 2)], dim=-1)
+    centers = levels.centers()
+    sides = torch.cat([centers.new_full((n,), 0.05 * 2.0**level) for level, n in enumerate(levels.sizes)])
+    boxes = torch.cat([centers, sides.view(1, -1, 1).expand(len(centers), -1, 2)], dim=-1)
     usable = ((boxes > 0.01) & (boxes < 0.99)).all(-1)
     if levels.padding is not None:
         usable = usable & ~levels.padding
@@ -41,45 +39,35 @@ def default_boxes(levels: Levels) -> DefaultBoxes:
 
 
 @torch.no_grad()
-def select_proposals(
-    scores: Tensor,
-    usable: Tensor,
-    levels: Levels,
-    count: int,
-    candidates: int | None = None,
-    iou_threshold: float = 0.3,
+def select_queries(
+    scores: Tensor, usable: Tensor, levels: Levels, count: int, iou_threshold: float = 0.3
 ) -> Tensor:
-    """The best tokens, without those beside a better one (Salience-DETR, 3.4).
+    """Select the best tokens that have no better neighbor (Salience-DETR, section 3.4).
 
-    Each candidate is a square of side 2 around its cell; suppression runs per image and level, so
-    horizontal and vertical neighbours (IoU 1/3) exclude each other and diagonal ones (1/7) do not.
-    Where fewer than ``count`` survive, suppressed candidates fill up in the order of
-    their scores, usable ones first: small images work, and the number depends on S alone.
+    NMS of the ``4 * count`` best tokens, per image and level, runs on squares of side 2 around the cells:
+    horizontal and vertical neighbors (IoU 1/3) exclude each other, diagonal ones (1/7) do not. If fewer than
+    ``count`` tokens remain, the best suppressed ones are added, usable ones first. So the number depends on
+    S alone and small images work.
 
     Args:
         scores: ``(B, S)``.
         usable: ``(B, S)`` bool.
         levels: geometry of the batch.
-        count: proposals wanted.
-        candidates: tokens that enter the suppression, by default ``4 * count``.
-        iou_threshold: overlap above which the lower score is removed.
+        count: wanted proposals.
+        iou_threshold: IoU above which the lower score is suppressed.
 
     Returns:
-        ``(B, min(count, S))`` int64 flat token indices, best first.
+        ``(B, min(count, S))`` int64 token indices, best first.
     """
     images, tokens = scores.shape
-    top = min(4 * count if candidates is None else candidates, tokens)
+    top = min(4 * count, tokens)
     best, index = scores.topk(top, dim=1)
     device = scores.device
-    sizes = torch.tensor(levels.sizes, device=device)
-    level_of_token = torch.arange(len(levels.shapes), device=device).repeat_interleave(
-        sizes, output_size=tokens
-    )
+    start = torch.tensor(levels.starts, device=device)
     width = torch.tensor([w for _, w in levels.shapes], device=device)
-    start = sizes.cumsum(0) - sizes
-    level = level_of_token[index]  # (B, top)
+    level = torch.bucketize(index, start, right=True) - 1  # (B, top)
     cell = index - start[level]
-    x, y = cell % width[level], torch.div(cell, width[level], rounding_mode="floor")
+    x, y = cell % width[level], cell // width[level]
     squares = torch.stack([x - 1.0, y - 1.0, x + 1.0, y + 1.0], dim=-1)
     group = level + len(levels.shapes) * torch.arange(images, device=device).unsqueeze(1)
     kept = batched_nms(squares.flatten(0, 1), best.flatten(), group.flatten(), iou_threshold)

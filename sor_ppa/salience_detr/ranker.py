@@ -15,12 +15,9 @@ from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor
 from torchvision.ops import batched_nms
 
-from sor_ppa.layers.boxes import cxcywh_to_xyxy
-
-from .detector import Batch, SalienceDETR
-from .levels import Levels
-from .postprocess import select_detections
-from .transformer import TransformerOutput
+from ..layers.detr.boxes import cxcywh_to_xyxy
+from .detector import PaddedBatch, SalienceDETR
+from .transformer import SalienceOutput
 
 __all__ = ["RankingSalienceDETR"]
 
@@ -29,29 +26,21 @@ __all__ = ["RankingSalienceDETR"]
 class RankingSalienceDETR(SalienceDETR):
     """Salience-DETR whose boxes feed the mask head, the mask IoU head and the PPA branch.
 
-    The ROI features of a box are pooled from the *fused* maps: the outputs of the cross-level token fusion
-    that the decoder itself reads. They are a pyramid of one width with strides 8, 16, 32, ... like
-    an FPN, every level has seen every other, and the encoder has refined exactly the salient tokens.
-    The maps before the encoder have none of it.
-
-    Levels are called ``p<log2 stride>`` (p3, p4, p5, p6) in ``MODEL.ROI_HEADS.IN_FEATURES``.
+    ROI features are pooled from the *fused* maps, the outputs of the cross-level token fusion, which the
+    decoder reads, too. Like an FPN they have one width and strides 8, 16, 32, ..., and they hold the refined
+    salient tokens. ``MODEL.ROI_HEADS.IN_FEATURES`` calls them ``p<log2 stride>``: p3, p4, p5, p6.
 
     Args:
         roi_heads: registered ROI heads that work on given boxes (``CenterROIHeads``).
         first_level: log2 of the stride of the finest map.
         train_proposals: best queries per image that become proposals in training.
-        nms_threshold: IoU above which a worse detection of the class is removed; negative: never.
+        nms_threshold: IoU above which the less confident of two detections of a class is removed;
+            negative: never.
     """
 
     @configurable
     def __init__(
-        self,
-        *,
-        roi_heads: Any,
-        first_level: int,
-        train_proposals: int,
-        nms_threshold: float,
-        **kwargs: Any,
+        self, *, roi_heads: Any, first_level: int, train_proposals: int, nms_threshold: float, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
         self.roi_heads = roi_heads
@@ -61,13 +50,14 @@ class RankingSalienceDETR(SalienceDETR):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        """Translate a config into arguments."""
         arguments = super().from_config(cfg)
         node = cfg.MODEL.SALIENCE_DETR
         strides = arguments["backbone"].output_shape()
         first = strides[node.IN_FEATURES[0]].stride.bit_length() - 1
         shapes = {
-            f"p{first + level}": ShapeSpec(channels=node.DIM, stride=2 ** (first + level))
-            for level in range(node.NUM_LEVELS)
+            f"p{level}": ShapeSpec(channels=node.DIM, stride=2**level)
+            for level in range(first, first + node.NUM_LEVELS)
         }
         return arguments | {
             "roi_heads": build_roi_heads(cfg, shapes),
@@ -76,15 +66,12 @@ class RankingSalienceDETR(SalienceDETR):
             "nms_threshold": node.TEST_NMS,
         }
 
-    def _features(self, output: TransformerOutput) -> dict[str, Tensor]:
-        return {f"p{self.first_level + level}": feature for level, feature in enumerate(output.memory)}
+    def _features(self, output: SalienceOutput) -> dict[str, Tensor]:
+        return {f"p{self.first_level + level}": feature for level, feature in enumerate(output.maps)}
 
     def losses(self, batched_inputs: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
-        """Weighted losses of the detector and of the ROI heads."""
-        batch = self.batch([item["image"] for item in batched_inputs])
-        targets = self.targets(batched_inputs)
-        maps, levels = self.feature_maps(batch)
-        output, losses = self.detect_and_score(maps, levels, batch, targets)
+        """Return the weighted losses of the detector and of the ROI heads."""
+        batch, output, losses = self.detect_and_score(batched_inputs)
         proposals = self._proposals(output, batch)
         instances = [item["instances"].to(self.device) for item in batched_inputs]
         images = ImageList(batch.images, batch.sizes)
@@ -92,9 +79,9 @@ class RankingSalienceDETR(SalienceDETR):
         return losses | roi_losses
 
     @torch.no_grad()
-    def _proposals(self, output: TransformerOutput, batch: Batch) -> list[Instances]:
-        """The boxes of the best matching queries of the last layer, in pixels of the batch."""
-        queries = output.proposals.index.shape[1]  # matching queries stand behind the denoising ones
+    def _proposals(self, output: SalienceOutput, batch: PaddedBatch) -> list[Instances]:
+        """Return the boxes of the best matching queries of the last layer, in pixels of the batch."""
+        queries = output.proposals.index.shape[1]  # matching queries come after the denoising ones
         logits, boxes = output.logits[-1, :, -queries:], output.boxes[-1, :, -queries:]
         best = logits.amax(-1).topk(min(self.train_proposals, queries), dim=1).indices
         corners = cxcywh_to_xyxy(boxes.gather(1, best.unsqueeze(-1).expand(-1, -1, 4)))
@@ -108,9 +95,9 @@ class RankingSalienceDETR(SalienceDETR):
         return proposals
 
     def results(
-        self, output: TransformerOutput, levels: Levels, batch: Batch, inputs: Sequence[dict[str, Any]]
+        self, output: SalienceOutput, batch: PaddedBatch, inputs: Sequence[dict[str, Any]]
     ) -> list[dict[str, Any]]:
-        """``{"instances": Instances}`` per image with masks and ranks, at its output size."""
+        """Return ``{"instances": Instances}`` per image with masks and ranks, at its output size."""
         detected = self.detections(output, batch)
         ranked = self.roi_heads.forward_with_given_boxes(self._features(output), detected)
         results = []
@@ -120,43 +107,30 @@ class RankingSalienceDETR(SalienceDETR):
         return results
 
     def detect(self, batched_inputs: Sequence[dict[str, Any]]) -> tuple[dict[str, Tensor], list[Instances]]:
-        """What is there before anything is segmented or ranked.
+        """Detect objects without segmenting or ranking them.
 
         Args:
             batched_inputs: images ``image`` (3, H, W) of one size.
 
         Returns:
             Features by name, (B, C, H, W), and per image ``pred_boxes``, ``scores`` and ``pred_classes`` in
-            pixels of the network's input: what ``roi_heads.forward_with_given_boxes`` takes.
+            pixels of the network's input: the arguments of ``roi_heads.forward_with_given_boxes``.
         """
         batch = self.batch([item["image"] for item in batched_inputs])
         output = self.transformer(*self.feature_maps(batch))
         return self._features(output), self.detections(output, batch)
 
-    def detections(self, output: TransformerOutput, batch: Batch) -> list[Instances]:
-        """Boxes, scores and classes of each image above the threshold, in pixels of the batch."""
-        found = select_detections(output.logits[-1], output.boxes[-1], self.topk)
+    def detections(self, output: SalienceOutput, batch: PaddedBatch) -> list[Instances]:
+        """Return clipped boxes, scores and classes of each image after NMS, in pixels of the batch."""
+        found = self.select(output)
         detected = []
-        for row, (height, width) in enumerate(batch.sizes):
-            scale = found.boxes.new_tensor([width, height, width, height])
-            boxes, scores = Boxes(found.boxes[row] * scale), found.scores[row]
-            classes = self.label_classes[found.labels[row]]
-            boxes.clip((height, width))
-            keep = (classes >= 0) & (scores > self.score_thresh) & boxes.nonempty()
-            instances = Instances((height, width))
-            instances.pred_boxes, instances.scores, instances.pred_classes = (
-                boxes[keep],
-                scores[keep],
-                classes[keep],
-            )
+        for row, size in enumerate(batch.sizes):
+            instances = self.instances(found, row, size)
+            instances.pred_boxes.clip(size)
+            instances = instances[instances.pred_boxes.nonempty()]
             if self.nms_threshold >= 0:
-                instances = instances[
-                    batched_nms(
-                        instances.pred_boxes.tensor,
-                        instances.scores,
-                        instances.pred_classes,
-                        self.nms_threshold,
-                    )
-                ]
+                boxes = instances.pred_boxes.tensor
+                scores, classes = instances.scores, instances.pred_classes
+                instances = instances[batched_nms(boxes, scores, classes, self.nms_threshold)]
             detected.append(instances)
         return detected

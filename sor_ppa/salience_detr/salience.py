@@ -1,4 +1,4 @@
-"""Salience of every token, and the hierarchical choice of the tokens that are refined."""
+"""Salience of every token and the hierarchical selection of the tokens to refine."""
 
 from __future__ import annotations
 
@@ -10,19 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sor_ppa.layers.onednn import Linear, linear
-
-from .levels import Levels
+from ..layers.detr.levels import Levels
 
 __all__ = ["SalienceFilter", "SaliencePredictor", "SalienceSelection", "layer_budget", "level_budget"]
 
 
 @dataclass(frozen=True)
 class SalienceSelection:
-    """What the filter found.
-
-    N is the number of kept tokens, the same for all images of a batch.
-    """
+    """Result of the filter. N is the number of kept tokens, the same for all images of a batch."""
 
     #: per level ``(B, 1, h, w)`` raw logits, finest first.
     logits: list[Tensor]
@@ -30,14 +25,14 @@ class SalienceSelection:
     token_logits: Tensor
     #: ``(B, N)`` int64 flat indices of the kept tokens, most salient first.
     indices: Tensor
-    #: per image: how many of the N it has a right to; further ones are not refined.
+    #: per image: its own number of kept tokens; the rest of the N are not refined.
     focus: tuple[int, ...]
-    #: per encoder layer: how many of the first of the N it refines.
+    #: per encoder layer: it refines this many of the N, the first ones.
     layer_counts: tuple[int, ...]
 
 
 def level_budget(levels: Levels, ratios: Sequence[float]) -> Tensor:
-    """Tokens kept per image and level: ``int(unpadded tokens * ratio)`` in float32.
+    """Return the tokens to keep per image and level: ``int(unpadded tokens * ratio)`` in float32.
 
     Returns:
         ``(B, L)`` int64 on the host.
@@ -47,13 +42,13 @@ def level_budget(levels: Levels, ratios: Sequence[float]) -> Tensor:
 
 
 def layer_budget(tokens: int, ratios: Sequence[float]) -> tuple[int, ...]:
-    """Tokens refined by each encoder layer: ``int(tokens * ratio)`` in float32, at least one."""
+    """Return the tokens to refine per encoder layer: ``int(tokens * ratio)`` in float32, at least one."""
     counts = (tokens * torch.tensor(ratios, dtype=torch.float32)).long()
     return tuple(counts.clamp(min=1).tolist())
 
 
 class SaliencePredictor(nn.Module):
-    """One logit per token from its own features and their mean over the map.
+    """Predicts one logit per token from its features and their mean over the map.
 
     Args:
         dim: width of the tokens, even.
@@ -62,13 +57,13 @@ class SaliencePredictor(nn.Module):
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.dim = dim
-        self.layer1 = nn.Sequential(nn.LayerNorm(dim), Linear(dim, dim), nn.GELU())
+        self.layer1 = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim), nn.GELU())
         self.layer2 = nn.Sequential(
-            Linear(dim, dim // 2),  # its halves are applied apart, see forward
+            nn.Linear(dim, dim // 2),  # forward applies its two halves separately
             nn.GELU(),
-            Linear(dim // 2, dim // 4),
+            nn.Linear(dim // 2, dim // 4),
             nn.GELU(),
-            Linear(dim // 4, 1),
+            nn.Linear(dim // 4, 1),
         )
         for module in self.modules():
             if isinstance(module, nn.Linear):
@@ -76,45 +71,40 @@ class SaliencePredictor(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Tokens of one map ``(B, n, C)`` to logits ``(B, n, 1)``."""
+        """Map the tokens ``(B, n, C)`` of one level to logits ``(B, n, 1)``."""
         local, common = self.layer1(tokens).split(self.dim // 2, dim=-1)
         first = cast(nn.Linear, self.layer2[0])
         local_weight, common_weight = first.weight.split(self.dim // 2, dim=1)
         offset = F.linear(common.mean(dim=1, keepdim=True), common_weight, first.bias)
-        hidden = linear(local, local_weight) + offset
+        hidden = F.linear(local, local_weight) + offset
         for layer in list(self.layer2)[1:]:
             hidden = layer(hidden)
         return hidden
 
 
 class SalienceFilter(nn.Module):
-    """Scores tokens from the coarsest map to the finest and keeps the best (Salience-DETR, 3.2 and 3.3).
+    """Scores tokens from the coarsest map to the finest and keeps the best (Salience-DETR, 3.2, 3.3).
 
     Args:
         dim: width of the tokens.
         num_levels: feature maps L.
         level_ratios: share of the tokens kept per level, finest first.
         layer_ratios: share of the kept tokens refined per encoder layer, falling.
-
-    Raises:
-        ValueError: the number of level ratios is not L, or a ratio lies outside (0, 1].
     """
 
     def __init__(
         self, dim: int, num_levels: int, level_ratios: Sequence[float], layer_ratios: Sequence[float]
     ) -> None:
         super().__init__()
-        if len(level_ratios) != num_levels:
-            raise ValueError(f"level_ratios: {len(level_ratios)} found, expected {num_levels} (one a level)")
-        if not all(0 < ratio <= 1 for ratio in (*level_ratios, *layer_ratios)):
-            raise ValueError(f"ratios: {level_ratios}, {layer_ratios} found, expected values in (0, 1]")
+        assert len(level_ratios) == num_levels, "a ratio for every level"
+        assert all(0 < ratio <= 1 for ratio in (*level_ratios, *layer_ratios)), "ratios in (0, 1]"
         self.level_ratios = tuple(level_ratios)
         self.layer_ratios = tuple(layer_ratios)
         self.predictor = SaliencePredictor(dim)
         self.alpha = nn.Parameter(torch.empty(num_levels - 1).uniform_(-0.3, 0.3))
 
     def score(self, tokens: Tensor, levels: Levels) -> list[Tensor]:
-        """Raw logits of all tokens ``(B, S, C)``: per level ``(B, 1, h, w)``, finest first."""
+        """Return raw logits of all tokens ``(B, S, C)``: per level ``(B, 1, h, w)``, finest first."""
         parts = tokens.split(levels.sizes, dim=1)
         logits: list[Tensor] = []
         for level in range(len(parts) - 1, -1, -1):
@@ -128,7 +118,7 @@ class SalienceFilter(nn.Module):
         return logits
 
     def forward(self, tokens: Tensor, levels: Levels) -> SalienceSelection:
-        """Score and choose, in float32 also under autocast.
+        """Score and select tokens, in float32 also under autocast.
 
         Args:
             tokens: ``(B, S, C)``.
@@ -139,15 +129,13 @@ class SalienceFilter(nn.Module):
         with torch.no_grad():
             budget = level_budget(levels, self.level_ratios)
             kept_logits, kept = [], []
-            start = 0
-            for level, level_logits in enumerate(logits):
+            for level, (level_logits, start) in enumerate(zip(logits, levels.starts, strict=True)):
                 flat = level_logits.flatten(1)
                 if levels.padding is not None:
                     flat = flat.masked_fill(levels.paddings[level].flatten(1), flat.min())
                 best, index = flat.topk(int(budget[:, level].max()), dim=1)
                 kept_logits.append(best)
                 kept.append(index + start)
-                start += flat.shape[1]
             order = torch.cat(kept_logits, dim=1).sort(dim=1, descending=True).indices
             indices = torch.cat(kept, dim=1).gather(1, order)
             token_logits = torch.cat([level_logits.flatten(1) for level_logits in logits], dim=1)

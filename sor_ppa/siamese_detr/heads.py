@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import torch
 from detectron2.utils.comm import get_world_size
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..layers.boxes import refine_boxes
-from ..layers.detr_assignment import Matches
-from ..layers.mlp import MLP
-from .criterion import SetCriterion
+from ..layers.detr.boxes import refine_boxes
+from ..layers.detr.losses import SoftmaxCriterion
+from ..layers.detr.matching import Matches, Predictions
+from ..layers.detr.mlp import MLP
 
 __all__ = ["GlobalDiscriminationHead", "PredictionHead", "WorkerBatchNorm1d", "cosine_distance"]
 
 
 def cosine_distance(first: Tensor, second: Tensor) -> Tensor:
-    """2 - 2 cos of the angle between rows: (..., C) twice to (...)."""
+    """Return 2 - 2 cos of the angle between the rows of two (..., C) tensors, (...)."""
     return (F.normalize(first, dim=-1) - F.normalize(second, dim=-1)).square().sum(-1)
 
 
@@ -25,25 +27,25 @@ class PredictionHead(nn.Module):
 
     Args:
         dim: channels of the queries.
-        feature_dim: channels of the region feature that is regressed; 0 leaves that head out.
-        criterion: matching and losses over two classes, of which the second is "region".
+        feature_dim: channels of the region feature that is regressed; 0 for no such head.
+        criterion: matching and losses over two classes; the second is "region".
     """
 
-    def __init__(self, dim: int, feature_dim: int, criterion: SetCriterion) -> None:
+    def __init__(self, dim: int, feature_dim: int, criterion: SoftmaxCriterion) -> None:
         super().__init__()
         self.class_embed = nn.Linear(dim, criterion.num_classes + 1)
         self.bbox_embed = MLP(dim, dim, 4, 3)
         self.feature_align = MLP(dim, dim, feature_dim, 2) if feature_dim else None
         self.criterion = criterion
 
-    def forward(self, hidden: Tensor, reference: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Logits (L, B, Q, C) and boxes (L, B, Q, 4, centre format) of (L, B, Q, dim) queries."""
+    def forward(self, hidden: Tensor, reference: Tensor | None) -> Predictions:
+        """Predict from (L, B, Q, dim) queries, in float32 also under autocast."""
         with torch.autocast(hidden.device.type, enabled=False):
             hidden = hidden.float()
-            return self.class_embed(hidden), refine_boxes(self.bbox_embed(hidden), reference)
+            return Predictions(self.class_embed(hidden), refine_boxes(self.bbox_embed(hidden), reference))
 
     def feature_loss(self, hidden: Tensor, features: Tensor, matches: Matches) -> Tensor:
-        """Region discrimination: distance of the matched queries' features from the crops' (equation 5).
+        """Return the distance between the features of matched queries and of crops (equation 5).
 
         Args:
             hidden: (L, B, Q, dim).
@@ -60,9 +62,9 @@ class PredictionHead(nn.Module):
 
 
 class WorkerBatchNorm1d(nn.BatchNorm1d):
-    """Batch norm whose training statistics span all workers; on any device and backend.
+    """Batch norm with training statistics over all workers, on any device and backend.
 
-    Every worker must hold the same number of samples.
+    Every worker must have the same number of samples.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -74,10 +76,10 @@ class WorkerBatchNorm1d(nn.BatchNorm1d):
         with torch.autocast(x.device.type, enabled=False):
             x = x.float()
             mean = differentiable_all_reduce(x.mean(0)) / workers
-            centred = x - mean
-            variance = differentiable_all_reduce(centred.square().mean(0)) / workers
+            centered = x - mean
+            variance = differentiable_all_reduce(centered.square().mean(0)) / workers
             self._update(mean.detach(), variance.detach(), count=len(x) * workers)
-            return centred * (variance + self.eps).rsqrt() * self.weight + self.bias
+            return centered * (variance + self.eps).rsqrt() * self.weight + self.bias
 
     def _update(self, mean: Tensor, variance: Tensor, count: int) -> None:
         assert self.running_mean is not None
@@ -87,17 +89,6 @@ class WorkerBatchNorm1d(nn.BatchNorm1d):
         self.num_batches_tracked.add_(1)
         self.running_mean.lerp_(mean, self.momentum)
         self.running_var.lerp_(variance * count / (count - 1), self.momentum)
-
-
-class _Neck(nn.Module):
-    """Linear layers with batch norm and ReLU under the published name ``mlp``."""
-
-    def __init__(self, *layers: nn.Module) -> None:
-        super().__init__()
-        self.mlp = nn.Sequential(*layers)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.mlp(x)
 
 
 class GlobalDiscriminationHead(nn.Module):
@@ -110,25 +101,21 @@ class GlobalDiscriminationHead(nn.Module):
 
     def __init__(self, in_dim: int, dim: int) -> None:
         super().__init__()
-        self.projector = _Neck(
-            nn.Linear(in_dim, dim),
-            WorkerBatchNorm1d(dim),
-            nn.ReLU(),
-            nn.Linear(dim, dim),
-            WorkerBatchNorm1d(dim),
-            nn.ReLU(),
-            nn.Linear(dim, dim),
-            WorkerBatchNorm1d(dim),
-        )
-        self.predictor = _Neck(nn.Linear(dim, dim), WorkerBatchNorm1d(dim), nn.ReLU(), nn.Linear(dim, dim))
+        norm = WorkerBatchNorm1d
+        hidden = [nn.Linear(in_dim, dim), norm(dim), nn.ReLU(), nn.Linear(dim, dim), norm(dim), nn.ReLU()]
+        predictor = [nn.Linear(dim, dim), norm(dim), nn.ReLU(), nn.Linear(dim, dim)]
+        # under the published names projector.mlp.* and predictor.mlp.*
+        projector = nn.Sequential(*hidden, nn.Linear(dim, dim), norm(dim))
+        self.projector = nn.Sequential(OrderedDict(mlp=projector))
+        self.predictor = nn.Sequential(OrderedDict(mlp=nn.Sequential(*predictor)))
 
     def project(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
-        """Projection and prediction, both (B, dim), of one view's pooled memory (B, in_dim)."""
+        """Return projection and prediction, both (B, dim), of one view's pooled memory (B, in_dim)."""
         projection = self.projector(pooled)
         return projection, self.predictor(projection)
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
-        """Symmetric loss of two views; each is a batch of its own for the norms.
+        """Return the symmetric loss of two views; the batch norms see each view separately.
 
         Args:
             first: (B, in_dim) pooled memory of view 1.
@@ -136,15 +123,8 @@ class GlobalDiscriminationHead(nn.Module):
 
         Returns:
             scalar in [0, 4].
-
-        Raises:
-            ValueError: there is a single sample over all workers, so batch norm has no statistics.
         """
-        if self.training and len(first) * get_world_size() < 2:
-            raise ValueError(
-                "SOLVER.IMS_PER_BATCH: found 1 image over all workers, "
-                "expected at least 2 for the batch norm of the global discrimination head"
-            )
+        assert not self.training or len(first) * get_world_size() > 1, "batch norm needs two images"
         projection_1, prediction_1 = self.project(first)
         projection_2, prediction_2 = self.project(second)
         loss_1 = cosine_distance(prediction_1.float(), projection_2.detach().float()).mean()

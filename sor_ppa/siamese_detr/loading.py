@@ -1,4 +1,4 @@
-"""The data loader of the pre-training: two views of unlabelled images."""
+"""The data loader of the pre-training: two views of unlabeled images."""
 
 from __future__ import annotations
 
@@ -17,21 +17,15 @@ from ..data.unlabelled import ProposalCache, build_proposal_cache, unlabelled_re
 from .region_proposals import make_proposer
 from .view_mapper import TwoViewMapper
 
-__all__ = [
-    "ViewDataset",
-    "build_pretraining_loader",
-    "load_proposals",
-]
+__all__ = ["ViewDataset", "build_pretraining_loader", "load_proposals"]
 
-
-REPLACEMENTS = 100  # images tried in place of one that gives no sample
+REPLACEMENTS = 100  # images tried in place of one without a sample
 
 
 def load_proposals(cfg: CfgNode, records: list[dict[str, Any]]) -> ProposalCache | None:
-    """The cached boxes of all records; the main process proposes what is missing, the others wait.
+    """Return the cached boxes of all records, or None for random boxes.
 
-    Returns:
-        the cache, or None for random boxes.
+    The main process computes missing boxes while the others wait.
 
     Raises:
         ValueError: the cache was made for other images or settings.
@@ -49,9 +43,9 @@ def load_proposals(cfg: CfgNode, records: list[dict[str, Any]]) -> ProposalCache
 
 
 class ViewDataset(Dataset[dict[str, Any]]):
-    """Samples of a mapper; an image that gives none is replaced by another one, drawn at random.
+    """Samples of a mapper; an image without a sample is replaced by a random other one.
 
-    detectron2's ``MapDataset`` does so as well, but fails there from Python 3.11 on.
+    detectron2's ``MapDataset`` does the same, but its replacement fails on Python 3.11 and later.
 
     Args:
         records: the images.
@@ -66,10 +60,10 @@ class ViewDataset(Dataset[dict[str, Any]]):
         return len(self.records)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """One sample.
+        """Return one sample.
 
         Raises:
-            ValueError: no image gives one, as far as was tried.
+            ValueError: none of the images tried has a sample.
         """
         for _ in range(REPLACEMENTS):
             sample = self.mapper(self.records[index])
@@ -77,13 +71,13 @@ class ViewDataset(Dataset[dict[str, Any]]):
                 return dict(sample)
             index = int(np.random.randint(len(self.records)))
         raise ValueError(
-            f"DATASETS.TRAIN: found no sample in {REPLACEMENTS} draws from {len(self.records)} images, "
-            "expected images that can be read and whose views share a region"
+            "DATASETS.TRAIN: expected readable images whose views share a region, "
+            f"found none in {REPLACEMENTS} draws from {len(self.records)} images"
         )
 
 
 def build_pretraining_loader(cfg: CfgNode) -> Any:
-    """Endless batches of :class:`TwoViewMapper` samples of ``DATASETS.TRAIN``.
+    """Return endless batches of :class:`TwoViewMapper` samples of ``DATASETS.TRAIN``.
 
     Raises:
         ValueError: no image has a proposal.
@@ -94,7 +88,7 @@ def build_pretraining_loader(cfg: CfgNode) -> Any:
         filled = np.flatnonzero(proposals.counts())
         records = [records[i] for i in filled]
         if not records:
-            raise ValueError(f"{proposals.folder}: found no box for any image, expected some")
+            raise ValueError(f"{proposals.folder}: expected boxes, found none for any image")
     dataset = ViewDataset(records, TwoViewMapper(cfg, proposals))
     return build_batch_data_loader(
         dataset,

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 import os
-from types import ModuleType
 from typing import Any
 
+import cv2
 import numpy as np
 from detectron2.config import CfgNode
+from detectron2.data import detection_utils
 from numpy.typing import NDArray
 
 __all__ = [
-    "METHODS",
     "EdgeBoxProposer",
     "edge_boxes",
     "gradient_edges",
@@ -21,29 +21,26 @@ __all__ = [
     "thin_edges",
 ]
 
-METHODS = ("edge_boxes", "gradient_boxes", "random")
 DENSEST = 0.04  # share of the pixels that gradient edges cover at most
 SHORTEST = 8  # pixels of the shortest connected gradient edge
-COUNTED = 0.1  # strength from which EdgeBoxes counts an edge (edgeMinMag)
-FAINT = 0.02  # gradient, of a range of 1, below which an image counts as flat
+COUNTED = 0.1  # EdgeBoxes ignores weaker edges (edgeMinMag)
+FAINT = 0.02  # an image with smaller gradients (in a range of 1) counts as flat
 SMALLEST_RESCALED = 1000.0  # shorter side, in pixels, of the second attempt
 
 Array = NDArray[Any]
 
 
-def _cv2(contrib: bool = True) -> ModuleType:
-    import cv2
-
-    if contrib and not hasattr(cv2, "ximgproc"):
+def _ximgproc() -> Any:
+    if not hasattr(cv2, "ximgproc"):
         raise ImportError(
-            "cv2.ximgproc: found an OpenCV without contributed modules, "
-            "expected opencv-contrib-python-headless (EdgeBoxes needs it)"
+            "cv2.ximgproc: expected opencv-contrib-python-headless (for EdgeBoxes), "
+            "found an OpenCV without contributed modules"
         )
-    return cv2
+    return cv2.ximgproc
 
 
 def edge_boxes(edges: Array, orientation: Array, max_boxes: int = 512) -> tuple[Array, Array]:
-    """EdgeBoxes (Zitnick and Dollár, ECCV 2014) with OpenCV's default parameters.
+    """Run EdgeBoxes (Zitnick and Dollár, ECCV 2014) with OpenCV's default parameters.
 
     Args:
         edges: (H, W) float32 edge strength in [0, 1], thinned.
@@ -53,7 +50,7 @@ def edge_boxes(edges: Array, orientation: Array, max_boxes: int = 512) -> tuple[
     Returns:
         (N, 4) int64 corners and (N,) float32 scores, best first.
     """
-    finder = _cv2().ximgproc.createEdgeBoxes()
+    finder = _ximgproc().createEdgeBoxes()
     finder.setMaxBoxes(max_boxes)
     boxes, scores = finder.getBoundingBoxes(np.float32(edges), np.float32(orientation))
     corners = np.asarray(boxes, dtype=np.int64).reshape(-1, 4).copy()
@@ -62,7 +59,7 @@ def edge_boxes(edges: Array, orientation: Array, max_boxes: int = 512) -> tuple[
 
 
 def thin_edges(strength: Array, orientation: Array) -> Array:
-    """Suppress what is weaker than its neighbours one pixel along the edge normal.
+    """Suppress edges that are weaker than their neighbors one pixel along the edge normal.
 
     Args:
         strength: (H, W) float32.
@@ -71,7 +68,6 @@ def thin_edges(strength: Array, orientation: Array) -> Array:
     Returns:
         (H, W) float32.
     """
-    cv2 = _cv2(contrib=False)
     height, width = strength.shape
     y, x = np.mgrid[:height, :width].astype(np.float32)
     dx, dy = np.cos(orientation).astype(np.float32), np.sin(orientation).astype(np.float32)
@@ -85,18 +81,17 @@ def thin_edges(strength: Array, orientation: Array) -> Array:
 
 
 def sparse_edges(edges: Array) -> Array:
-    """Keep the strongest edges, and of them no scraps.
+    """Keep the strongest edges and of these the long ones.
 
-    EdgeBoxes' time grows with the square of the number of edges. Learnt edges cover 2 to 4 per cent of an
-    image and are connected; gradients of a photograph are everywhere.
+    The time of EdgeBoxes grows with the square of the number of edges. Learned edges cover 2 to 4 percent of
+    an image and are connected; a photograph has gradients everywhere.
 
     Args:
         edges: (H, W) float32, thinned.
 
     Returns:
-        (H, W) float32, zero where an edge was left out.
+        (H, W) float32, zero where an edge was removed.
     """
-    cv2 = _cv2(contrib=False)
     most = max(1, int(DENSEST * edges.size))
     if np.count_nonzero(edges) > most:
         weakest = np.partition(edges.ravel(), edges.size - most)[edges.size - most]
@@ -106,7 +101,7 @@ def sparse_edges(edges: Array) -> Array:
 
 
 def gradient_edges(image: Array) -> tuple[Array, Array]:
-    """Edges without a learnt model: the strongest colour gradient, thinned, the strongest of it kept.
+    """Return edges without a learned model: thinned and sparse color gradients.
 
     Args:
         image: (H, W, 3) uint8.
@@ -114,7 +109,6 @@ def gradient_edges(image: Array) -> tuple[Array, Array]:
     Returns:
         edge strength in [0, 1] and direction of the normal in [0, pi), both (H, W) float32.
     """
-    cv2 = _cv2(contrib=False)
     smooth = cv2.GaussianBlur(image.astype(np.float32) / 255, (0, 0), 1.0)
     gx = cv2.Scharr(smooth, cv2.CV_32F, 1, 0, scale=1 / 32)
     gy = cv2.Scharr(smooth, cv2.CV_32F, 0, 1, scale=1 / 32)
@@ -131,20 +125,19 @@ class EdgeBoxProposer:
     """Boxes of an image file by EdgeBoxes; can be sent to other processes.
 
     Args:
-        max_boxes: boxes kept an image.
+        max_boxes: boxes kept per image.
         edge_model: OpenCV's structured-edge forest (``model.yml.gz``); empty for gradient edges.
 
     Raises:
-        ImportError: OpenCV lacks its contributed modules.
+        ImportError: OpenCV has no contributed modules.
         FileNotFoundError: the forest does not exist.
     """
 
     def __init__(self, max_boxes: int = 512, edge_model: str = "") -> None:
-        _cv2()
+        _ximgproc()
         if edge_model and not os.path.isfile(edge_model):
             raise FileNotFoundError(
-                f"{edge_model}: found no such file, expected OpenCV's structured-edge forest "
-                "(INPUT.TWO_VIEWS.PROPOSALS.EDGE_MODEL)"
+                f"{edge_model}: expected OpenCV's structured-edge forest, found no such file"
             )
         self.max_boxes = max_boxes
         self.edge_model = edge_model
@@ -154,21 +147,19 @@ class EdgeBoxProposer:
         return {**self.__dict__, "_detector": None}
 
     def __call__(self, path: str) -> tuple[Array, Array]:
-        """(N, 4) int64 corners in pixels, best first, and (N,) scores; always at least one box.
+        """Return (N, 4) int64 corners in pixels, best first, and (N,) scores; at least one box.
 
         Raises:
             OSError: the file cannot be read as an image.
         """
-        from detectron2.data import detection_utils
-
-        _cv2().setNumThreads(1)
+        cv2.setNumThreads(1)
         return self.propose(detection_utils.read_image(path, format="RGB"))
 
     def propose(self, image: Array) -> tuple[Array, Array]:
-        """The same for an (H, W, 3) uint8 RGB image.
+        """Return the same for an (H, W, 3) uint8 RGB image.
 
-        An image without boxes is sharpened, contrasted and enlarged for a second attempt; if that
-        fails as well, its central half is the one box.
+        An image without boxes gets a second attempt with higher sharpness, contrast and size. If that
+        fails, too, the result is its central half.
         """
         boxes, scores = self.detect(image)
         if len(boxes) == 0:
@@ -182,7 +173,7 @@ class EdgeBoxProposer:
         return boxes, scores
 
     def detect(self, image: Array) -> tuple[Array, Array]:
-        """EdgeBoxes on the edges of an (H, W, 3) uint8 RGB image."""
+        """Run EdgeBoxes on the edges of an (H, W, 3) uint8 RGB image."""
         if min(image.shape[:2]) < 3:
             return np.zeros((0, 4), np.int64), np.zeros(0, np.float32)
         image = np.ascontiguousarray(image)
@@ -191,43 +182,38 @@ class EdgeBoxProposer:
         )
 
     def structured_edges(self, image: Array) -> tuple[Array, Array]:
-        """Thinned edges and orientation by the structured forest (Dollár and Zitnick, 2015)."""
+        """Return thinned edges and orientation from the structured forest (Dollár and Zitnick, 2015)."""
         if self._detector is None:
-            self._detector = _cv2().ximgproc.createStructuredEdgeDetection(self.edge_model)
+            self._detector = _ximgproc().createStructuredEdgeDetection(self.edge_model)
         edges = self._detector.detectEdges(image.astype(np.float32) / 255)
         orientation = self._detector.computeOrientation(edges)
         return self._detector.edgesNms(edges, orientation), orientation
 
 
 def _divide(boxes: Array, factor: int) -> Array:
-    """Corners in the original image, origin and size rounded down apart as published."""
+    """Return corners in the original image; origin and size are rounded down separately, as published."""
     origin = boxes[:, :2] // factor
     return np.concatenate((origin, origin + (boxes[:, 2:] - boxes[:, :2]) // factor), axis=1)
 
 
 def _sharpen(image: Array) -> tuple[Array, int]:
-    """Sharpened, contrasted and enlarged copy, and the factor of enlargement."""
-    cv2 = _cv2(contrib=False)
+    """Return a sharpened, contrasted and enlarged copy and the factor of enlargement."""
     kernel = np.array([[0, -1, 0], [-1, 5, -1], [0, -1, 0]], dtype=np.float32)
     strong = cv2.convertScaleAbs(cv2.filter2D(image, -1, kernel), alpha=1.5, beta=0)
     height, width = image.shape[:2]
     factor = math.ceil(SMALLEST_RESCALED / min(height, width))
-    if max(height, width) * factor > 8 * SMALLEST_RESCALED:  # a thin strip: bound memory
+    if max(height, width) * factor > 8 * SMALLEST_RESCALED:  # limit the memory for a thin strip
         factor = max(1, int(8 * SMALLEST_RESCALED) // max(height, width))
     return cv2.resize(strong, (width * factor, height * factor)), factor
 
 
 def make_proposer(cfg: CfgNode) -> tuple[EdgeBoxProposer | None, dict[str, Any]]:
-    """The proposer of a config and the settings its boxes depend on; None for random boxes.
+    """Return the proposer of a config (None for random boxes) and the settings its boxes depend on.
 
     Raises:
-        ValueError: the method is unknown, or structured edges are asked for without a forest.
+        ValueError: the method needs a forest and none is given.
     """
     node = cfg.INPUT.TWO_VIEWS.PROPOSALS
-    if node.METHOD not in METHODS:
-        raise ValueError(
-            f"INPUT.TWO_VIEWS.PROPOSALS.METHOD: found {node.METHOD!r}, expected one of {METHODS}"
-        )
     settings = {"method": node.METHOD, "max_boxes": node.MAX_BOXES}
     if node.METHOD == "gradient_boxes":
         settings["densest"] = DENSEST
@@ -235,7 +221,7 @@ def make_proposer(cfg: CfgNode) -> tuple[EdgeBoxProposer | None, dict[str, Any]]
         return None, settings
     if node.METHOD == "edge_boxes" and not node.EDGE_MODEL:
         raise ValueError(
-            "INPUT.TWO_VIEWS.PROPOSALS.EDGE_MODEL: found nothing, expected OpenCV's structured-edge forest; "
-            "METHOD 'gradient_boxes' needs none"
+            "INPUT.TWO_VIEWS.PROPOSALS.EDGE_MODEL: expected OpenCV's structured-edge forest, found nothing "
+            "(METHOD 'gradient_boxes' needs none)"
         )
     return EdgeBoxProposer(node.MAX_BOXES, node.EDGE_MODEL if node.METHOD == "edge_boxes" else ""), settings

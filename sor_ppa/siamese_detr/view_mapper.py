@@ -21,48 +21,44 @@ __all__ = ["TwoViewMapper", "cut_view", "distort", "flip_boxes"]
 
 logger = logging.getLogger(__name__)
 
-ATTEMPTS = 5  # other crops of an image whose proposals none of both views see
+ATTEMPTS = 5  # crops tried per image until both views share a proposal
+#: color adjustments and the range of their factor
+JITTER: tuple[tuple[Any, float, float], ...] = (
+    (TF.adjust_brightness, 0.6, 1.4),
+    (TF.adjust_contrast, 0.6, 1.4),
+    (TF.adjust_saturation, 0.6, 1.4),
+    (TF.adjust_hue, -0.1, 0.1),
+)
 
 
 def flip_boxes(boxes: Array, width: int) -> Array:
-    """(N, 4) corners mirrored in an image of ``width`` pixels."""
+    """Mirror (N, 4) corners in an image of ``width`` pixels."""
     return np.stack((width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]), axis=1)
 
 
 def _crop(picture: Image.Image, box: Array, size: tuple[int, int]) -> Image.Image:
-    """Cut a box, its corners rounded and at least a pixel apart, and scale it to (width, height)."""
+    """Cut a box with rounded corners, at least a pixel wide, and scale it to (width, height)."""
     left, top, right, bottom = (round(float(v)) for v in box)
     part = picture.crop((left, top, max(right, left + 1), max(bottom, top + 1)))
     return part.resize(size, Image.Resampling.BILINEAR)
 
 
 def cut_view(picture: Image.Image, views: TwoViews, view: int) -> Image.Image:
-    """The pixels of view 0 or 1."""
+    """Return the pixels of view 0 or 1."""
     return _crop(picture, views.rectangles[view], (views.width, views.height))
 
 
 def distort(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Colour jitter (p .8), grey (p .2) and blur (p .5) of the published recipe."""
+    """Apply color jitter (p .8), grayscale (p .2) and blur (p .5) as published."""
     if rng.random() < 0.8:
-        for kind in rng.permutation(4):
-            if kind == 0:
-                picture = TF.adjust_brightness(picture, rng.uniform(0.6, 1.4))
-            elif kind == 1:
-                picture = TF.adjust_contrast(picture, rng.uniform(0.6, 1.4))
-            elif kind == 2:
-                picture = TF.adjust_saturation(picture, rng.uniform(0.6, 1.4))
-            else:
-                picture = TF.adjust_hue(picture, rng.uniform(-0.1, 0.1))
+        for index in rng.permutation(len(JITTER)):
+            adjust, low, high = JITTER[index]
+            picture = adjust(picture, rng.uniform(low, high))
     if rng.random() < 0.2:
         picture = picture.convert("L").convert("RGB")
     if rng.random() < 0.5:
         picture = picture.filter(ImageFilter.GaussianBlur(radius=rng.uniform(0.1, 2.0)))
     return picture
-
-
-def _tensor(picture: Image.Image) -> Tensor:
-    """(3, H, W) uint8."""
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous()
 
 
 class TwoViewMapper:
@@ -74,8 +70,8 @@ class TwoViewMapper:
 
     A sample has ``views`` (2, 3, H, W) uint8 RGB, ``boxes`` (2, P, 4) corners in pixels of each
     view, row p the same region in both, ``crops`` (2, P, 3, S, S) uint8 if the feature loss is
-    on, ``file_name`` and ``image_id``. An image that cannot be read, or whose views share no
-    region in several attempts, gives None: the loader then takes another.
+    on, ``file_name`` and ``image_id``. The result is None for an image that cannot be read, or whose
+    views share no region in several attempts; the loader then takes another image.
     """
 
     def __init__(self, cfg: CfgNode, proposals: ProposalCache | None) -> None:
@@ -88,8 +84,6 @@ class TwoViewMapper:
             "iou": float(node.IOU),
             "stochastic": bool(node.STOCHASTIC),
         }
-        if not 0 < node.IOU <= 1:
-            raise ValueError(f"INPUT.TWO_VIEWS.IOU: found {node.IOU}, expected a value in (0, 1]")
         self.flip = float(node.FLIP)
         self.min_area = float(node.MIN_REGION_AREA)
         self.photometric = bool(node.PHOTOMETRIC)
@@ -100,12 +94,13 @@ class TwoViewMapper:
         self.proposals = proposals
 
     def __call__(self, record: dict[str, Any]) -> dict[str, Any] | None:
+        """Return a sample of an image, or None."""
         rng = np.random.default_rng(np.random.randint(2**31, size=2))
         path = record["file_name"]
         try:
             picture = Image.fromarray(np.ascontiguousarray(detection_utils.read_image(path, format="RGB")))
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            logger.warning("%s: cannot be read (%s); another image takes its place", path, error)
+            logger.warning("%s: cannot be read (%s); using another image", path, error)
             return None
         boxes = None if self.proposals is None else self.proposals.boxes(record["proposal_row"])
         for _ in range(ATTEMPTS):
@@ -117,7 +112,7 @@ class TwoViewMapper:
     def sample(
         self, picture: Image.Image, boxes: Array | None, rng: np.random.Generator
     ) -> dict[str, Tensor] | None:
-        """One draw of two views of an RGB picture; None if they share no region.
+        """Draw two views of an RGB picture; None if they share no region.
 
         Args:
             picture: the image.
@@ -137,12 +132,12 @@ class TwoViewMapper:
         plain = [cut_view(picture, views, view) for view in (0, 1)]
         sample = {"boxes": torch.from_numpy(regions.astype(np.float32))}
         if self.crop_size:
-            sample["crops"] = torch.stack(
-                [
-                    torch.stack([self._finish(c, rng) for c in self._crops(plain[v], regions[v])])
-                    for v in (0, 1)
-                ]
-            )
+            side = (self.crop_size, self.crop_size)
+            crops = [
+                _crop(view, box, side) for view, boxes in zip(plain, regions, strict=True) for box in boxes
+            ]
+            finished = torch.stack([self._finish(crop, rng) for crop in crops])
+            sample["crops"] = finished.unflatten(0, regions.shape[:2])
         sample["views"] = torch.stack([self._finish(view, rng) for view in plain])
         return sample
 
@@ -155,7 +150,7 @@ class TwoViewMapper:
         views: TwoViews,
         rng: np.random.Generator,
     ) -> NDArray[np.float64]:
-        """(2, M, 4) shared regions: proposals of the original picture, or random ones."""
+        """Return (2, M, 4) shared regions: proposals of the original picture, or random ones."""
         if boxes is None:
             return random_regions(
                 views, count=self.draws, max_aspect=self.max_aspect, min_area=self.min_area, draws=rng
@@ -163,8 +158,7 @@ class TwoViewMapper:
         scaled = boxes * np.array([size[0] / original[0], size[1] / original[1]] * 2)
         return map_regions(flip_boxes(scaled, size[0]) if flip else scaled, views, self.min_area)[0]
 
-    def _crops(self, view: Image.Image, boxes: Array) -> list[Image.Image]:
-        return [_crop(view, box, (self.crop_size, self.crop_size)) for box in boxes]
-
     def _finish(self, picture: Image.Image, rng: np.random.Generator) -> Tensor:
-        return _tensor(distort(picture, rng) if self.photometric else picture)
+        """Return (3, H, W) uint8 with photometric distortion."""
+        picture = distort(picture, rng) if self.photometric else picture
+        return torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous()

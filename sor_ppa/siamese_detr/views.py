@@ -1,7 +1,4 @@
-"""Geometry of the two views: where they are cut and which regions they share (section 3.1).
-
-Pure functions on numbers; pixels are cut in :mod:`sor_ppa.siamese_detr.view_mapper`.
-"""
+"""Geometry of the two views: their rectangles and the regions that they share (section 3.1)."""
 
 from __future__ import annotations
 
@@ -24,14 +21,14 @@ __all__ = [
 ]
 
 Array = NDArray[np.float64]
-EDGE = 1e-3  # pixels that rounding may put a box outside the view it was clamped to
+EDGE = 1e-3  # a clamped box may lie this far outside of its view after rounding, in pixels
 JITTER = 0.1  # of the boxes that fill up a short list of regions
 
 
 def resized_shape(width: int, height: int, short: int, longest: int) -> tuple[int, int]:
-    """Width and height after scaling the shorter side to ``short``, the longer to at most ``longest``.
+    """Return width and height with the shorter side at ``short`` and the longer at most ``longest``.
 
-    Sides are truncated, and at least one pixel.
+    Sides are truncated, but at least one pixel.
     """
     low, high = min(width, height), max(width, height)
     if high / low * short > longest:
@@ -47,7 +44,7 @@ def outer_rectangle(
     aspect: tuple[float, float],
     draws: np.random.Generator,
 ) -> tuple[int, int, int, int]:
-    """Draw the rectangle that both views lie in.
+    """Draw the rectangle around both views.
 
     Args:
         width: of the image in pixels.
@@ -57,8 +54,8 @@ def outer_rectangle(
         draws: source of random numbers.
 
     Returns:
-        left, top, right, bottom in pixels. After ten draws that do not fit, the central
-        rectangle of the nearest permitted aspect.
+        left, top, right, bottom in pixels; after ten draws that do not fit, the central
+        rectangle of the nearest allowed aspect.
     """
     for _ in range(10):
         area = draws.uniform(*scale) * width * height
@@ -83,7 +80,7 @@ class TwoViews:
 
     Attributes:
         rectangles: (2, 4) left, top, right, bottom of each view in the image.
-        intersection: (4,) what both see, in the image.
+        intersection: (4,) of both views, in the image.
         width: of both views after scaling, in pixels.
         height: of both views after scaling, in pixels.
     """
@@ -94,13 +91,13 @@ class TwoViews:
     height: int
 
     def to_view(self, boxes: Array, view: int) -> Array:
-        """(..., 4) corners in the image to pixels of view 0 or 1."""
+        """Convert (..., 4) corners in the image to pixels of view 0 or 1."""
         left, top, right, bottom = self.rectangles[view]
         scale = np.array([self.width / (right - left), self.height / (bottom - top)] * 2)
         return (boxes - np.array([left, top, left, top])) * scale
 
     def from_view(self, boxes: Array, view: int) -> Array:
-        """The inverse of :meth:`to_view`."""
+        """Invert :meth:`to_view`."""
         left, top, right, bottom = self.rectangles[view]
         scale = np.array([(right - left) / self.width, (bottom - top) / self.height] * 2)
         return boxes * scale + np.array([left, top, left, top])
@@ -116,12 +113,12 @@ class TwoViews:
 def cut_two_views(
     outer: tuple[int, int, int, int], iou: float, stochastic: bool, draws: np.random.Generator
 ) -> TwoViews:
-    """Two views inside ``outer`` whose IoU is at least ``iou``.
+    """Cut two views inside ``outer`` whose IoU is at least ``iou``.
 
-    The intersection is concentric with ``outer`` and scaled so that the views "top left of outer to
-    bottom right of intersection" and "top left of intersection to bottom right of outer" have just
-    the wanted IoU t: with side s relative to outer, t = s^2 / (2 ((1 + s) / 2)^2 - s^2), solved for s.
-    Shrinking their outer corners then raises it.
+    The intersection is concentric with ``outer``. One view spans from the top left of ``outer`` to the
+    bottom right of the intersection, the other from the top left of the intersection to the bottom right
+    of ``outer``. With the intersection's side s relative to ``outer`` their IoU is
+    s^2 / (2 ((1 + s) / 2)^2 - s^2), solved for s. Moving the outer corners of the views inward raises it.
 
     Args:
         outer: left, top, right, bottom in pixels.
@@ -164,7 +161,7 @@ def crop_two_views(
 
 
 def clamp_to_intersection(boxes: Array, views: TwoViews) -> Array:
-    """Cut (N, 4) boxes of the image to what both views see, its right and bottom pixel left out."""
+    """Clamp (N, 4) boxes of the image to the intersection without its right and bottom pixel."""
     x1, y1, x2, y2 = views.intersection
     low = np.maximum(boxes[:, :2], [x1, y1])
     high = np.minimum(boxes[:, 2:], [x2 - 1, y2 - 1])
@@ -172,7 +169,7 @@ def clamp_to_intersection(boxes: Array, views: TwoViews) -> Array:
 
 
 def map_regions(boxes: Array, views: TwoViews, min_area: float) -> tuple[Array, NDArray[np.int64]]:
-    """Proposals of the image that both views see, in both.
+    """Map the proposals that both views see into both.
 
     Args:
         boxes: (N, 4) corners in the image.
@@ -186,7 +183,7 @@ def map_regions(boxes: Array, views: TwoViews, min_area: float) -> tuple[Array, 
 
 
 def _keep_inside(first: Array, views: TwoViews, min_area: float) -> tuple[Array, NDArray[np.int64]]:
-    """Boxes (N, 4) of view 0 that are large enough and lie in both views."""
+    """Keep boxes (N, 4) of view 0 that are large enough and lie in both views."""
     inner = views.to_view(views.intersection, 0)
     area = (first[:, 2:] - first[:, :2]).prod(axis=1)
     keep = area >= min_area * np.prod(inner[2:] - inner[:2])
@@ -202,11 +199,11 @@ def _keep_inside(first: Array, views: TwoViews, min_area: float) -> tuple[Array,
 def random_regions(
     views: TwoViews, *, count: int, max_aspect: float, min_area: float, draws: np.random.Generator
 ) -> tuple[Array, NDArray[np.int64]]:
-    """Random regions inside the intersection (the published ablation).
+    """Draw random regions inside the intersection (the published ablation).
 
     Args:
         views: the two views.
-        count: draws; fewer regions fit.
+        count: number of draws; fewer regions remain.
         max_aspect: largest aspect ratio, either way, in both views.
         min_area: smallest area as a fraction of the intersection, in both views.
         draws: source of random numbers.
@@ -234,22 +231,18 @@ def random_regions(
 
 
 def fill_regions(regions: Array, views: TwoViews, count: int, draws: np.random.Generator) -> Array:
-    """The intersection, then regions in order; a short list is repeated with jitter.
+    """Return the intersection followed by regions in order; a short list is repeated with jitter.
 
     Args:
         regions: (2, M, 4) corners in each view, M at least one.
         views: the two views.
-        count: regions wanted.
+        count: wanted regions.
         draws: source of random numbers.
 
     Returns:
         (2, count, 4).
-
-    Raises:
-        ValueError: there is no region.
     """
-    if regions.shape[1] == 0:
-        raise ValueError("regions: found none, expected at least one")
+    assert regions.shape[1] > 0, "at least one region"
     inner = np.stack([views.to_view(views.intersection, v) for v in (0, 1)])[:, None]
     missing = count - 1 - regions.shape[1]
     if missing > 0:

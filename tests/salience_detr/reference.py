@@ -1,84 +1,67 @@
-"""The published model of the parity fixtures: R-50, 4 scales, weights filled by rule."""
+"""The recorded cases of the published Salience-DETR: R-50, 4 scales.
+
+``tests/fixtures/salience_detr`` holds what the published code computed on generated images with generated
+weights (``tests/deterministic.py``): activations, losses, matches and gradients. ``float64_deviation`` is the
+difference between its float32 and float64 results, the noise floor of a comparison.
+"""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from detectron2.config import CfgNode, get_cfg
+from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from torch import Tensor
 
-from sor_ppa import add_sor_config
 from sor_ppa.checkpoint import convert_published
-from sor_ppa.salience_detr.proposals import select_proposals
-from tests.parity import deterministic, parity_dir
+from sor_ppa.salience_detr.proposals import select_queries
+from tests.detr import arrays as all_arrays
+from tests.detr import manifest, resnet_config
+from tests.parity import deterministic
 
-DTYPES = {"float32": torch.float32, "int64": torch.int64}
+#: names, shapes, dtypes and kinds of the published parameters and buffers
+STATE = "state_salience_detr_resnet50_800_1333"
+
+info = partial(manifest, "salience_detr")
+arrays = partial(all_arrays, "salience_detr")
 
 
 def base_config() -> CfgNode:
     """R-50, 4 scales, on the CPU, without a weight file."""
-    cfg = get_cfg()
-    add_sor_config(cfg)
-    cfg.MODEL.DEVICE = "cpu"
-    cfg.MODEL.WEIGHTS = ""
-    cfg.MODEL.META_ARCHITECTURE = "SalienceDETR"
-    cfg.MODEL.BACKBONE.NAME = "build_resnet_backbone"
-    cfg.MODEL.BACKBONE.FREEZE_AT = 2
-    cfg.MODEL.RESNETS.STRIDE_IN_1X1 = False
+    cfg = resnet_config("SalienceDETR")
     cfg.MODEL.RESNETS.OUT_FEATURES = ["res3", "res4", "res5"]
-    cfg.MODEL.PIXEL_MEAN = [123.675, 116.28, 103.53]
-    cfg.MODEL.PIXEL_STD = [58.395, 57.12, 57.375]
     return cfg
 
 
-@cache
-def info(name: str) -> Any:
-    return json.loads((parity_dir("salience_detr") / f"{name}.json").read_text())
-
-
-@cache
-def arrays(name: str) -> dict[str, np.ndarray]:
-    with np.load(parity_dir("salience_detr") / f"{name}.npz") as archive:
-        return {key: archive[key] for key in archive.files}
-
-
 def published_state() -> dict[str, Tensor]:
-    """The state dict of the recipe, under published names."""
+    """The state dict of the recorded cases, under published names."""
     rule = deterministic()
-    entries = info("state_salience_detr_resnet50_800_1333")
     overrides = info("eval_single")["overrides"]
     state = {}
-    for name, shape, dtype, _ in entries:
-        key = overrides["fill_as"].get(name, name)
-        like = torch.zeros(shape, dtype=DTYPES[dtype])
-        state[name] = rule.fill_tensor(key, like)
+    for name, shape, dtype, _ in info(STATE):
+        like = torch.zeros(shape, dtype=getattr(torch, dtype))
+        state[name] = rule.fill_tensor(overrides["fill_as"].get(name, name), like)
     for name in overrides["keep"]:
         del state[name]
     for name, source in overrides["alias"].items():
         state[name] = state[source]
-    for name, value in overrides["values"].items():
-        state[name] = torch.tensor(value)
-    return state
+    return state | {name: torch.tensor(value) for name, value in overrides["values"].items()}
 
 
 def reference_model() -> torch.nn.Module:
     model = build_model(base_config())
-    result = model.load_state_dict(convert_published(published_state(), system="salience_detr"))
-    assert not result.missing_keys
-    assert not result.unexpected_keys
+    model.load_state_dict(convert_published(published_state(), system="salience_detr"), strict=True)
     return model
 
 
 def images(name: str) -> list[Tensor]:
-    """uint8 RGB images (3, h, w) of a fixture."""
+    """uint8 RGB images (3, h, w) of a case."""
     rule = deterministic()
     pictures = [rule.image(i["key"], i["height"], i["width"]) for i in info(name)["images"]]
     return [torch.from_numpy(p).permute(2, 0, 1).contiguous() for p in pictures]
@@ -86,18 +69,18 @@ def images(name: str) -> list[Tensor]:
 
 @contextmanager
 def recorded_order(expected: np.ndarray) -> Iterator[list[Tensor]]:
-    """Query selection that must agree with the fixture, and then goes on with the fixture's order.
+    """Check the query selection against a case, then continue in the recorded order.
 
-    Two proposals whose scores differ by less than rounding (the fixture has gaps of 1.5e-6 on scores near
-    2.6) may change places, and learnt query i is paired with proposal i; so a swap is allowed and undone.
+    Two proposals whose scores differ by less than rounding (1.5e-6 on scores near 2.6) may change places.
+    Learned query i belongs to proposal i, so a swap is allowed and undone.
 
     Yields:
-        the indices that our selection gave.
+        the indices of our selection.
     """
     ours: list[Tensor] = []
 
     def select(scores: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        found = select_proposals(scores, *args, **kwargs)
+        found = select_queries(scores, *args, **kwargs)
         theirs = torch.from_numpy(expected).long()
         gap = (scores.gather(1, found) - scores.gather(1, theirs)).abs()
         assert bool((gap < 1e-5).all()), f"proposal scores off by {gap.max():.3g}"
@@ -106,15 +89,41 @@ def recorded_order(expected: np.ndarray) -> Iterator[list[Tensor]]:
         return theirs
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sor_ppa.salience_detr.transformer.select_proposals", select)
+        patch.setattr("sor_ppa.salience_detr.transformer.select_queries", select)
         yield ours
 
 
 def assert_close(found: Any, expected: np.ndarray, name: str, floor: float, scale: float = 10.0) -> None:
-    """Within ``scale`` times the noise floor of the fixture, at least 1e-5, or 1e-4 of the largest value."""
+    """Within ``scale`` times the noise floor of the case, at least 1e-5, or 1e-4 of the largest value."""
     found = np.asarray(found.detach().numpy() if isinstance(found, Tensor) else found, dtype=np.float64)
     assert found.shape == expected.shape, f"{name}: {found.shape} found, expected {expected.shape}"
     limit = max(scale * floor, 1e-5)
     limit = np.maximum(limit, 1e-4 * np.abs(expected))
     worst = np.abs(found - expected)
     assert (worst <= limit).all(), f"{name}: off by {worst.max():.3g}, allowed {limit.max():.3g}"
+
+
+class Checks:
+    """Comparisons of one recorded case.
+
+    Args:
+        expected: the recorded arrays.
+        floor: noise floor by name.
+        default: noise floor of other names.
+    """
+
+    def __init__(
+        self, expected: dict[str, np.ndarray], floor: dict[str, float], default: float = 0.0
+    ) -> None:
+        self.expected, self.floor, self.default = expected, floor, default
+        self.rule = deterministic()
+
+    def close(self, key: str, found: Any, scale: float = 10.0) -> None:
+        assert_close(found, self.expected[key], key, self.floor.get(key, self.default), scale)
+
+    def sample(self, key: str, found: Tensor, scale: float = 10.0) -> None:
+        """Compare evenly spaced values of a large tensor."""
+        self.close(key, self.rule.sample(found, len(self.expected[key])), scale)
+
+    def equal(self, key: str, found: Any) -> None:
+        np.testing.assert_array_equal(np.asarray(found), self.expected[key], err_msg=key)

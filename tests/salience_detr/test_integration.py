@@ -1,4 +1,4 @@
-"""What the wing adds to the shared rooms: optimizer, augmentation, predictor, salience sheets."""
+"""Salience-DETR with the trainer, the dataset mapper, the predictor and the salience sheets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
 from torch import nn
 
-from sor_ppa.data.augment import detr_augmentation
+from sor_ppa.data.mapper import RankingDatasetMapper
 from sor_ppa.engine import Trainer
 from sor_ppa.predictor import SORPredictor
 from sor_ppa.visualization.annotate import Output, annotate
@@ -36,14 +36,15 @@ def test_the_trainer_uses_the_published_groups_and_clips_the_whole_model() -> No
     assert torch.stack(norms).norm() == pytest.approx(0.1, rel=1e-3)
 
 
-def test_detr_augmentation() -> None:
+def test_half_of_the_training_images_are_cropped_and_all_are_resized() -> None:
     cfg = config("salience_detr_R_50_4scale.yaml")
+    augmentations = RankingDatasetMapper.from_config(cfg, is_train=True)["augmentations"]
     image = np.zeros((300, 500, 3), np.uint8)
     cropped = 0
     for seed in range(12):
         np.random.seed(seed)
         given = T.AugInput(image)
-        transforms = T.AugmentationList(detr_augmentation(cfg))(given)
+        transforms = T.AugmentationList(augmentations)(given)
         short, long = sorted(given.image.shape[:2])
         assert short in cfg.INPUT.MIN_SIZE_TRAIN or long == cfg.INPUT.MAX_SIZE_TRAIN
         cropped += any(isinstance(t, T.CropTransform) for t in transforms.transforms)
@@ -63,7 +64,7 @@ class BoxModel(nn.Module):
         return [{"instances": instances}]
 
 
-def test_boxes_stand_for_masks_where_a_detector_does_not_segment() -> None:
+def test_boxes_replace_masks_of_a_detector_that_does_not_segment() -> None:
     predictor = SORPredictor(config("salience_detr_R_50_sid.yaml"), model=BoxModel())
     (result,) = predictor([np.zeros((8, 9, 3), np.uint8)])
     expected = np.zeros((8, 9), bool)

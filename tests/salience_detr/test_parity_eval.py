@@ -1,4 +1,4 @@
-"""The evaluation fixtures of the published model, stage by stage."""
+"""Inference, stage by stage: the recorded cases ``eval_single`` and ``eval_batch`` of the published model."""
 
 from __future__ import annotations
 
@@ -8,23 +8,19 @@ import numpy as np
 import pytest
 import torch
 
-from sor_ppa.layers.position_embedding import sine_position_map
-from sor_ppa.salience_detr.postprocess import select_detections
+from sor_ppa.layers.detr.detections import select_detections
+from sor_ppa.layers.detr.positions import sine_position_map
 from sor_ppa.salience_detr.proposals import default_boxes
 from sor_ppa.salience_detr.salience import level_budget
-from tests.parity import deterministic
 
-from .reference import arrays, assert_close, images, info, recorded_order, reference_model
+from .reference import Checks, arrays, assert_close, images, info, recorded_order, reference_model
 
 
-class Trace:
-    """Everything a fixture names, from one forward pass."""
+class Trace(Checks):
+    """Everything that a case names, from one forward pass."""
 
     def __init__(self, model: torch.nn.Module, name: str) -> None:
-        self.name = name
-        self.expected = arrays(name)
-        self.floor: dict[str, float] = info(name)["float64_deviation"]
-        self.rule = deterministic()
+        super().__init__(arrays(name), info(name)["float64_deviation"])
         transformer = model.transformer
         self.attended: list[torch.Tensor] = []
         self.layers: list[torch.Tensor] = []
@@ -39,7 +35,7 @@ class Trace:
             hooks.append(layer.register_forward_hook(self._encoder_layer))
         for layer in transformer.decoder.layers:
             hooks.append(
-                layer.register_forward_hook(lambda m, a, out: self.decoder.append((out, a[2][:, :, 0])))
+                layer.register_forward_hook(lambda m, a, out: self.decoder.append((out, a[3][:, :, 0])))
             )
         transformer.training = True  # predictions of all decoder layers; changes nothing else
         try:
@@ -56,16 +52,7 @@ class Trace:
 
     def _encoder_layer(self, module: Any, args: Any, out: torch.Tensor) -> None:
         self.layers.append(out)
-        self.attended.append(module.attended(args[3]))
-
-    def check(self, key: str, found: Any) -> None:
-        assert_close(found, self.expected[key], key, self.floor.get(key, 0.0))
-
-    def check_sample(self, key: str, found: torch.Tensor) -> None:
-        self.check(key, self.rule.sample(found, len(self.expected[key])))
-
-    def equal(self, key: str, found: Any) -> None:
-        np.testing.assert_array_equal(np.asarray(found), self.expected[key], err_msg=key)
+        self.attended.append(module.attended(args[4]))
 
 
 @pytest.fixture(scope="module")
@@ -80,40 +67,40 @@ def trace(request: pytest.FixtureRequest, model: torch.nn.Module) -> Trace:
 
 def test_input(trace: Trace) -> None:
     height, width = trace.batch.sizes[0]
-    trace.check_sample("input_sample", trace.batch.images[:1, :, :height, :width])
+    trace.sample("input_sample", trace.batch.images[:1, :, :height, :width])
 
 
 def test_backbone_and_neck(trace: Trace) -> None:
     for i, feature in enumerate(trace.backbone):
         trace.equal(f"backbone_{i}_shape", feature.shape)
-        trace.check_sample(f"backbone_{i}", feature)
+        trace.sample(f"backbone_{i}", feature)
     for i, feature in enumerate(trace.maps):
         trace.equal(f"neck_{i}_shape", feature.shape)
-        trace.check_sample(f"neck_{i}", feature)
+        trace.sample(f"neck_{i}", feature)
 
 
 def test_geometry(trace: Trace) -> None:
     trace.equal("spatial_shapes", trace.levels.shapes)
-    trace.check("valid_ratios", trace.levels.valid_ratios)
+    trace.close("valid_ratios", trace.levels.valid_ratios)
     for i, padding in enumerate(trace.levels.paddings):
         trace.equal(f"mask_{i}_padded_count", padding.flatten(1).sum(1))
         position = sine_position_map(padding).masked_fill(padding.unsqueeze(1), 0.0)
-        trace.check_sample(f"pos_{i}", position)
+        trace.sample(f"pos_{i}", position)
 
 
 def test_default_boxes(trace: Trace) -> None:
     boxes = default_boxes(trace.levels)
     logits = boxes.logits
     trace.equal("output_proposals_invalid_count", torch.isinf(logits).any(-1).sum(1))
-    trace.check_sample("output_proposals_finite", logits.masked_fill(torch.isinf(logits), 0.0))
+    trace.sample("output_proposals_finite", logits.masked_fill(torch.isinf(logits), 0.0))
 
 
 def test_salience(trace: Trace) -> None:
     selection = trace.output.selection
     for i, logits in enumerate(selection.logits):
-        trace.check(f"salience_{i}", logits)
-    trace.check_sample("foreground_score", selection.token_logits)
-    trace.check_sample("backbone_output_memory", trace.projected[0])
+        trace.close(f"salience_{i}", logits)
+    trace.sample("foreground_score", selection.token_logits)
+    trace.sample("backbone_output_memory", trace.projected[0])
 
 
 def test_selected_tokens(trace: Trace) -> None:
@@ -126,7 +113,7 @@ def test_selected_tokens(trace: Trace) -> None:
     for i, count in enumerate(selection.layer_counts):
         trace.equal(f"inds_{i}_sorted", selection.indices[:, :count].sort(1).values)
     score = selection.token_logits.gather(1, selection.indices)
-    trace.check("selected_score_sorted", score.sort(1, descending=True).values)
+    trace.close("selected_score_sorted", score.sort(1, descending=True).values)
 
 
 def test_encoder_layers(trace: Trace) -> None:
@@ -138,51 +125,51 @@ def test_encoder_layers(trace: Trace) -> None:
             out = out.masked_fill(trace.levels.padding.gather(1, index).unsqueeze(-1), 0.0)
         order = index.argsort(1).unsqueeze(-1).expand_as(out)
         trace.equal(f"enc{i}_query_shape", out.shape)
-        trace.check_sample(f"enc{i}_query", out.gather(1, order))
+        trace.sample(f"enc{i}_query", out.gather(1, order))
     trace.equal("encoder_memory_shape", trace.encoded[0].shape)
-    trace.check_sample("encoder_memory", trace.encoded[0])
+    trace.sample("encoder_memory", trace.encoded[0])
 
 
 def test_fusion(trace: Trace) -> None:
-    for i, feature in enumerate(trace.output.memory):
-        trace.check_sample(f"repneck_{i}", feature)
+    for i, feature in enumerate(trace.output.maps):
+        trace.sample(f"repneck_{i}", feature)
 
 
 def test_proposals(trace: Trace) -> None:
     proposals = trace.output.proposals
     swapped = (trace.chosen[0].numpy() != trace.expected["proposal_index"]).sum()
     assert swapped <= 4, f"{swapped} proposals out of order"
-    trace.check("proposal_score", proposals.logits.amax(-1))
+    trace.close("proposal_score", proposals.logits.amax(-1))
     trace.equal("proposal_label", proposals.logits.argmax(-1))
-    trace.check_sample("proposal_class_sample", proposals.logits)
-    trace.check("proposal_box", proposals.boxes)
-    trace.check_sample("output_memory", trace.projected[1])
+    trace.sample("proposal_class_sample", proposals.logits)
+    trace.close("proposal_box", proposals.boxes)
+    trace.sample("output_memory", trace.projected[1])
     assert int(trace.expected["topk_count"][0]) == min(3600, sum(trace.levels.sizes))
 
 
 def test_decoder(trace: Trace) -> None:
     output = trace.output
     for i, (query, reference) in enumerate(trace.decoder):
-        trace.check_sample(f"dec{i}_logits", output.logits[i])
-        trace.check_sample(f"dec{i}_boxes", output.boxes[i])
-        trace.check_sample(f"dec{i}_query", query)
-        trace.check_sample(f"dec{i}_ref", reference)
-    trace.check("dec_last_boxes", output.boxes[-1])
+        trace.sample(f"dec{i}_logits", output.logits[i])
+        trace.sample(f"dec{i}_boxes", output.boxes[i])
+        trace.sample(f"dec{i}_query", query)
+        trace.sample(f"dec{i}_ref", reference)
+    trace.close("dec_last_boxes", output.boxes[-1])
     best = output.logits[-1].amax(-1).topk(20, dim=1).indices
     trace.equal("dec_last_top20_query", best)
     rows = best.unsqueeze(-1)
-    trace.check("dec_last_top20_logits", output.logits[-1].gather(1, rows.expand(-1, -1, 91)))
-    trace.check("dec_last_top20_boxes", output.boxes[-1].gather(1, rows.expand(-1, -1, 4)))
+    trace.close("dec_last_top20_logits", output.logits[-1].gather(1, rows.expand(-1, -1, 91)))
+    trace.close("dec_last_top20_boxes", output.boxes[-1].gather(1, rows.expand(-1, -1, 4)))
 
 
 def test_detections(trace: Trace) -> None:
     found = select_detections(trace.output.logits[-1], trace.output.boxes[-1], 300)
     for row, picture in enumerate(trace.pictures):
         height, width = picture.shape[-2:]
-        trace.check(f"det{row}_scores", found.scores[row, :50])
+        trace.close(f"det{row}_scores", found.scores[row, :50])
         trace.equal(f"det{row}_labels", found.labels[row, :50])
         boxes = found.boxes[row, :50] * torch.tensor([width, height, width, height])
-        trace.check(f"det{row}_boxes", boxes)
+        trace.close(f"det{row}_boxes", boxes)
 
 
 def test_the_model_gives_the_published_detections(model: torch.nn.Module) -> None:

@@ -1,4 +1,7 @@
-"""The training fixtures of the published model: losses, matching, gradients, running statistics."""
+"""One training step: the cases ``train_single_plain`` and ``train_single_dn`` of the published model.
+
+They hold losses, matches, gradient norms and running statistics, with denoising also its random numbers.
+"""
 
 from __future__ import annotations
 
@@ -9,30 +12,26 @@ import pytest
 import torch
 
 from sor_ppa.checkpoint.salience_detr import published_to_ours
-from sor_ppa.layers.boxes import cxcywh_to_xyxy, inverse_sigmoid, xyxy_to_cxcywh
-from sor_ppa.salience_detr.criterion import Targets, salience_targets
-from sor_ppa.salience_detr.denoising import DenoisingQueries
-from tests.parity import deterministic
+from sor_ppa.layers.detr.boxes import cxcywh_to_xyxy
+from sor_ppa.layers.detr.denoising import DenoisingQueries
+from sor_ppa.layers.detr.matching import BoxTargets, Predictions
+from sor_ppa.salience_detr.criterion import detection_losses, salience_targets
 
-from .reference import arrays, assert_close, images, info, recorded_order, reference_model
+from .reference import Checks, arrays, images, info, recorded_order, reference_model
 
 
-class Step:
-    """One training step of a fixture, with its noise as an input."""
+class Step(Checks):
+    """One training step of a case, with its noise as an input."""
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
-        self.expected = arrays(f"train_single_{kind}")
         self.info: dict[str, Any] = info("train_single")
-        self.floor: dict[str, float] = self.info[kind]["float64_deviation"]
-        self.rule = deterministic()
+        super().__init__(arrays(f"train_single_{kind}"), self.info[kind]["float64_deviation"])
         self.model = reference_model().train()
         self.batch = self.model.batch(images("train_single"))
         target = self.info["targets"][0]
-        boxes = xyxy_to_cxcywh(torch.tensor(target["boxes_xyxy"]))
-        height, width = self.batch.sizes[0]
-        boxes = boxes / torch.tensor([width, height, width, height])
-        self.targets = Targets([torch.tensor(target["labels"])], [boxes])
+        boxes, labels = torch.tensor(target["boxes_xyxy"]), torch.tensor(target["labels"])
+        self.targets = BoxTargets.from_corners([boxes], [labels], self.batch.sizes)
         self.noisy = self._denoising() if kind == "dn" else None
         self.encoded: list[torch.Tensor] = []
         hook = self.model.transformer.encoder.register_forward_hook(
@@ -44,15 +43,14 @@ class Step:
         with recorded_order(self.expected["proposal_index"]):
             self.output = self.model.transformer(self.maps, self.levels, extra, blocked)
         hook.remove()
-        self.losses = self.model.criterion(self.output, self.targets, self.noisy)
-        self.strides = [(height / h, width / w) for h, w in self.levels.shapes]
-        self.losses |= self.model.salience_criterion(
-            self.output.selection.logits, self.levels, self.targets, self.batch.sizes, self.strides
-        )
+        model, sizes = self.model, (self.batch.sizes, self.batch.padded_size)
+        self.losses = detection_losses(model.criterion, model.weights, self.output, self.targets, self.noisy)
+        logits = self.output.selection.logits
+        self.losses |= model.salience_criterion(logits, self.levels, self.targets, *sizes)
         torch.stack(list(self.losses.values())).sum().backward()
 
     def _denoising(self) -> DenoisingQueries:
-        """The queries of the fixture's noisy labels and boxes: the noise is drawn outside the model here."""
+        """The queries of the recorded noisy labels and boxes."""
         denoising = self.model.denoising
         labels = torch.from_numpy(self.expected["dn_noised_labels"]).long()
         boxes = torch.from_numpy(self.expected["dn_noised_boxes"])
@@ -62,17 +60,11 @@ class Step:
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(denoising, "add_noise", given)
-            return denoising(self.targets.labels, self.targets.boxes)
+            return denoising(self.targets)
 
     @property
     def extra(self) -> int:
-        return 0 if self.noisy is None else self.noisy.groups * self.noisy.slots
-
-    def check(self, key: str, found: Any, scale: float = 10.0) -> None:
-        assert_close(found, self.expected[key], key, self.floor.get(key, 0.0), scale)
-
-    def check_sample(self, key: str, found: torch.Tensor) -> None:
-        self.check(key, self.rule.sample(found, len(self.expected[key])))
+        return 0 if self.noisy is None else self.noisy.count
 
 
 @pytest.fixture(scope="module", params=["plain", "dn"])
@@ -90,47 +82,48 @@ def test_losses(step: Step) -> None:
 
 
 def test_salience(step: Step) -> None:
-    boxes = [cxcywh_to_xyxy(b) * b.new_tensor([448, 384, 448, 384]) for b in step.targets.boxes]
-    target = salience_targets(step.levels, step.strides, boxes, (64, 128, 256))
+    height, width = step.batch.padded_size
+    corners = cxcywh_to_xyxy(step.targets.boxes) * torch.tensor([width, height, width, height])
+    strides = [(height / h, width / w) for h, w in step.levels.shapes]
+    target = salience_targets(step.levels, strides, corners, (64, 128, 256))
     for i, part in enumerate(step.levels.unflatten(target.unsqueeze(-1))):
-        step.check(f"sal_target_{i}", part[:, 0])
-        step.check(f"salience_{i}", step.output.selection.logits[i])
+        step.close(f"sal_target_{i}", part[:, 0])
+        step.close(f"salience_{i}", step.output.selection.logits[i])
 
 
 def test_matching(step: Step) -> None:
-    names = [*(f"aux{i}" for i in range(5)), "last"]
-    logits, boxes = step.output.logits[:, :, step.extra :], step.output.boxes[:, :, step.extra :]
-    pairs = step.model.criterion.matcher(logits, boxes, step.targets.labels, step.targets.boxes)
-    proposals = step.output.proposals
-    pairs += step.model.criterion.matcher(
-        proposals.logits[None], proposals.boxes[None], step.targets.labels, step.targets.boxes
+    proposals, output = step.output.proposals, step.output
+    predictions = Predictions(
+        torch.cat([output.logits[:, :, step.extra :], proposals.logits[None]]),
+        torch.cat([output.boxes[:, :, step.extra :], proposals.boxes[None]]),
     )
-    for name, found in zip([*names, "enc"], pairs, strict=True):
-        np.testing.assert_array_equal(torch.stack(found[0]), step.expected[f"match_{name}_0"], err_msg=name)
+    matches = step.model.criterion.matcher(predictions, step.targets)
+    for row, name in enumerate([*(f"aux{i}" for i in range(5)), "last", "enc"]):
+        step.equal(f"match_{name}_0", torch.stack([matches.query[row], matches.target[row]]))
 
 
 def test_stages(step: Step) -> None:
-    step.check_sample("encoder_memory", step.encoded[0])
-    for i, feature in enumerate(step.output.memory):
-        step.check_sample(f"repneck_{i}", feature)
-    step.check("proposal_box", step.output.proposals.boxes)
+    step.sample("encoder_memory", step.encoded[0])
+    for i, feature in enumerate(step.output.maps):
+        step.sample(f"repneck_{i}", feature)
+    step.close("proposal_box", step.output.proposals.boxes)
     for i in range(6):
-        step.check_sample(f"dec{i}_logits", step.output.logits[i, :, step.extra :])
-        step.check_sample(f"dec{i}_boxes", step.output.boxes[i, :, step.extra :])
+        step.sample(f"dec{i}_logits", step.output.logits[i, :, step.extra :])
+        step.sample(f"dec{i}_boxes", step.output.boxes[i, :, step.extra :])
 
 
 def test_denoising_queries(step: Step) -> None:
     if step.noisy is None:
         assert not any("_dn" in name for name in step.losses)
         return
-    np.testing.assert_array_equal([step.noisy.groups, step.noisy.slots], step.expected["dn_meta"])
-    step.check_sample("dn_label_query", step.noisy.content)
-    step.check("dn_box_query", step.noisy.box_logits)
+    step.equal("dn_meta", [step.noisy.groups, step.noisy.slots])
+    step.sample("dn_label_query", step.noisy.content)
+    step.close("dn_box_query", step.noisy.box_logits)
     blocked = step.noisy.blocked.numpy()
-    np.testing.assert_array_equal(blocked.shape, step.expected["dn_attn_mask_shape"])
-    np.testing.assert_array_equal(np.packbits(blocked), step.expected["dn_attn_mask_packed"])
-    step.check_sample("dn_last_logits", step.output.logits[-1, :, : step.extra])
-    step.check_sample("dn_last_boxes", step.output.boxes[-1, :, : step.extra])
+    step.equal("dn_attn_mask_shape", blocked.shape)
+    step.equal("dn_attn_mask_packed", np.packbits(blocked))
+    step.sample("dn_last_logits", step.output.logits[-1, :, : step.extra])
+    step.sample("dn_last_boxes", step.output.boxes[-1, :, : step.extra])
 
 
 def test_gradients(step: Step) -> None:
@@ -151,13 +144,5 @@ def test_gradients(step: Step) -> None:
 
 def test_running_statistics(step: Step) -> None:
     norm = step.model.transformer.neck.layer_blocks[0].conv1[1]
-    step.check("after_running_mean", norm.running_mean)
-    step.check("after_running_var", norm.running_var)
-
-
-def test_inverse_sigmoid_of_the_noise(step: Step) -> None:
-    if step.noisy is None:
-        return
-    boxes = torch.from_numpy(step.expected["dn_noised_boxes"])
-    # 5 objects, 40 repeats: the slots are the rows in order
-    step.check("dn_box_query", inverse_sigmoid(boxes, 1e-3).unsqueeze(0))
+    step.close("after_running_mean", norm.running_mean)
+    step.close("after_running_var", norm.running_var)

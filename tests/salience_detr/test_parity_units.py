@@ -1,8 +1,12 @@
-"""The unit fixtures of the published model: every module and formula with inputs of its own."""
+"""Modules and formulas of the published model: the recorded case ``unit``.
+
+Each of its cases has inputs of its own, generated from the recipe in ``unit.json``.
+"""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,25 +14,26 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sor_ppa.layers.boxes import cxcywh_to_xyxy, inverse_sigmoid, pairwise_giou, pairwise_iou
-from sor_ppa.layers.deformable_attention import MultiScaleDeformableAttention, deformable_sampling
-from sor_ppa.layers.detr_losses import soft_focal_loss, varifocal_loss
-from sor_ppa.layers.detr_matcher import HungarianMatcher
-from sor_ppa.layers.mlp import MLP
-from sor_ppa.layers.position_embedding import LearnedPositionEmbedding, sine_embedding, sine_position_map
-from sor_ppa.salience_detr.criterion import DetectionCriterion, SalienceCriterion, Targets, salience_targets
-from sor_ppa.salience_detr.decoder import SalienceDecoderLayer
-from sor_ppa.salience_detr.denoising import ContrastiveDenoising, Noise
+from sor_ppa.layers.detr.attention import GlobalAttention
+from sor_ppa.layers.detr.boxes import cxcywh_to_xyxy, inverse_sigmoid, paired_giou, paired_iou
+from sor_ppa.layers.detr.deformable_attention import MultiScaleDeformableAttention, deformable_sampling
+from sor_ppa.layers.detr.denoising import ContrastiveDenoising, Noise
+from sor_ppa.layers.detr.detections import select_detections
+from sor_ppa.layers.detr.layers import DecoderLayer
+from sor_ppa.layers.detr.levels import Levels, Memory, build_levels
+from sor_ppa.layers.detr.losses import VarifocalCriterion, soft_focal_loss, varifocal_loss
+from sor_ppa.layers.detr.matching import BoxTargets, FocalCost, Predictions, box_matcher
+from sor_ppa.layers.detr.mlp import MLP
+from sor_ppa.layers.detr.positions import LearnedPositionEmbedding, sine_embedding, sine_position_map
+from sor_ppa.salience_detr.criterion import SalienceCriterion, salience_targets
 from sor_ppa.salience_detr.encoder import SalienceEncoderLayer
-from sor_ppa.salience_detr.levels import Levels, build_levels
 from sor_ppa.salience_detr.neck import ChannelMapper, RepVGGPluXNetwork
-from sor_ppa.salience_detr.postprocess import select_detections
-from sor_ppa.salience_detr.preprocessing import resize_image, resized_size
-from sor_ppa.salience_detr.proposals import default_boxes, select_proposals
+from sor_ppa.salience_detr.preprocessing import resize_as_published, resized_size
+from sor_ppa.salience_detr.proposals import default_boxes, select_queries
 from sor_ppa.salience_detr.salience import SaliencePredictor
 from tests.parity import deterministic
 
-from .reference import arrays, assert_close, info
+from .reference import Checks, arrays, info
 
 SHAPES = ((12, 15), (6, 8), (3, 4), (2, 2))
 
@@ -42,12 +47,16 @@ def case(name: str) -> dict[str, Any]:
     return info("unit")["cases"][name]
 
 
-def given(name: str, key: str) -> Tensor:
-    """An input of a case, by its recipe: ["N", key, shape] or [key, shape, low, high]."""
-    recipe = case(name)[key]
+def made(recipe: list[Any]) -> Tensor:
+    """Values of a recipe: ["N", key, shape] (standard deviation 1) or [key, shape, low, high]."""
     if recipe[0] == "N":
         return uniform(recipe[1], recipe[2], -math.sqrt(3), math.sqrt(3))
     return uniform(*recipe[:4])
+
+
+def given(name: str, key: str) -> Tensor:
+    """An input of a case."""
+    return made(case(name)[key])
 
 
 def filled(module: nn.Module, prefix: str) -> nn.Module:
@@ -57,13 +66,16 @@ def filled(module: nn.Module, prefix: str) -> nn.Module:
     return module.eval()
 
 
+def recorded(floor: float = 1e-6) -> Checks:
+    return Checks(arrays("unit"), {}, floor)
+
+
 def check(key: str, found: Tensor, floor: float = 1e-6) -> None:
-    assert_close(found, arrays("unit")[key], key, floor)
+    recorded(floor).close(key, found)
 
 
 def check_sample(key: str, found: Tensor, floor: float = 1e-6) -> None:
-    expected = arrays("unit")[key]
-    assert_close(deterministic().sample(found, len(expected)), expected, key, floor)
+    recorded(floor).sample(key, found)
 
 
 def attention_padding() -> Tensor:
@@ -86,6 +98,10 @@ def partly_padded() -> Levels:
         valid_ratios=(torch.tensor(sizes) / extent).flip(-1),
         valid_sizes=sizes,
     )
+
+
+def padded_memory(tokens: Tensor) -> Memory:
+    return Memory(tokens, replace(partly_padded(), padding=attention_padding()))
 
 
 @pytest.mark.parametrize("method", ["bag", "grid"])
@@ -125,7 +141,7 @@ def test_sine_embedding() -> None:
 
 def test_channel_mapper() -> None:
     module = filled(ChannelMapper([32, 64, 96], 64, 5), "unit/shared/cm.")
-    inputs = [uniform(r[1], r[2], -math.sqrt(3), math.sqrt(3)) for r in case("channel_mapper")["inputs"]]
+    inputs = [made(recipe) for recipe in case("channel_mapper")["inputs"]]
     for i, out in enumerate(module(inputs)):
         assert list(out.shape) == case("channel_mapper")["shapes"][i]
         check_sample(f"cm_{i}", out)
@@ -134,7 +150,7 @@ def test_channel_mapper() -> None:
 @pytest.mark.parametrize("folded", [True, False])
 def test_fusion_network(folded: bool) -> None:
     module = filled(RepVGGPluXNetwork(64, 4, groups=4), "unit/shared/rep.")
-    inputs = [uniform(r[1], r[2], -math.sqrt(3), math.sqrt(3)) for r in case("repnet")["inputs"]]
+    inputs = [made(recipe) for recipe in case("repnet")["inputs"]]
     with torch.set_grad_enabled(not folded):
         for i, out in enumerate(module(inputs)):
             check_sample(f"rep_{i}", out)
@@ -146,7 +162,7 @@ def test_fusion_network(folded: bool) -> None:
 
 def test_fusion_network_in_training() -> None:
     module = filled(RepVGGPluXNetwork(64, 4, groups=4), "unit/shared/rep.").train()
-    inputs = [uniform(r[1], r[2], -math.sqrt(3), math.sqrt(3)) for r in case("repnet")["inputs"]]
+    inputs = [made(recipe) for recipe in case("repnet")["inputs"]]
     for i, out in enumerate(module(inputs)):
         check_sample(f"rep_train_{i}", out, floor=5e-6)
 
@@ -175,8 +191,8 @@ def test_redundancy_removal() -> None:
     scores = given("query_nms", "scores")
     levels = build_levels([(96, 120)] * 2, (96, 120), SHAPES, torch.device("cpu"))
     usable = torch.ones_like(scores, dtype=torch.bool)
-    found = select_proposals(scores, usable, levels, count=40, candidates=160)
-    np.testing.assert_array_equal(found, arrays("unit")["nms_index"])
+    found = select_queries(scores, usable, levels, count=40)
+    recorded().equal("nms_index", found)
 
 
 def test_inverse_sigmoid() -> None:
@@ -190,31 +206,29 @@ def test_box_refinement() -> None:
 
 
 def test_encoder_layer() -> None:
-    layer = filled(SalienceEncoderLayer(256, 512, 8, 4, 4, num_attended=20), "unit/shared/el.")
+    attention = GlobalAttention(256, 8), MultiScaleDeformableAttention(256, 4, 8, 4)
+    layer = filled(SalienceEncoderLayer(*attention, 256, 512, num_attended=20), "unit/shared/el.")
     scores = given("encoder_layer", "score_tgt").amax(-1) * given("encoder_layer", "foreground_pre_layer")
     found = layer(
         given("encoder_layer", "query"),
         given("encoder_layer", "query_pos"),
+        padded_memory(given("encoder_layer", "value")),
         given("encoder_layer", "reference_points"),
         scores,
-        given("encoder_layer", "value"),
-        SHAPES,
-        attention_padding(),
     )
     check_sample("encoder_layer", found)
 
 
 def test_decoder_layer() -> None:
-    layer = filled(SalienceDecoderLayer(256, 512, 8, 4, 4), "unit/shared/dl.")
+    attention = GlobalAttention(256, 8), MultiScaleDeformableAttention(256, 4, 8, 4)
+    layer = filled(DecoderLayer(*attention, 256, 512), "unit/shared/dl.")
     blocked = torch.zeros(20, 20, dtype=torch.bool)
     blocked[8:, :8] = True
     found = layer(
         given("decoder_layer", "query"),
         given("decoder_layer", "query_pos"),
+        padded_memory(given("decoder_layer", "value")),
         given("decoder_layer", "reference_points"),
-        given("decoder_layer", "value"),
-        SHAPES,
-        attention_padding(),
         blocked,
     )
     check_sample("decoder_layer", found)
@@ -222,8 +236,8 @@ def test_decoder_layer() -> None:
 
 def test_overlaps() -> None:
     a, b = cxcywh_to_xyxy(given("iou_giou", "a")), cxcywh_to_xyxy(given("iou_giou", "b"))
-    check("iou", pairwise_iou(a, b))
-    check("giou", pairwise_giou(a, b))
+    check("iou", paired_iou(a[:, None], b))
+    check("giou", paired_giou(a[:, None], b))
 
 
 def test_varifocal_loss() -> None:
@@ -231,7 +245,7 @@ def test_varifocal_loss() -> None:
     quality = torch.full((2, 40, 7), -1.0)
     for position, iou in zip([(0, 3, 2), (0, 30, 6), (1, 11, 0)], [0.7, 0.2, 0.95], strict=True):
         quality[position] = iou
-    loss = varifocal_loss(logits, quality) / 3
+    loss = varifocal_loss(logits, quality).sum() / 3
     check("vfl", loss.view(1))
     check_sample("vfl_grad", torch.autograd.grad(loss, logits)[0])
 
@@ -245,37 +259,38 @@ def test_soft_focal_loss() -> None:
     check_sample("focal_grad", torch.autograd.grad(loss, logits)[0])
 
 
-def predictions() -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    labels = torch.tensor(case("matcher")["gt_labels"])
-    return (
-        given("matcher", "pred_logits"),
-        given("matcher", "pred_boxes"),
-        labels,
-        given("matcher", "gt_boxes"),
-    )
+MATCHER = box_matcher(FocalCost(eps=1e-6))
 
 
-def batch_of_predictions() -> tuple[Tensor, Tensor, Targets]:
-    logits, boxes, gt_labels, gt_boxes = predictions()
-    targets = Targets([gt_labels, gt_labels[2:4]], [gt_boxes, gt_boxes[:2].flip(0)])
-    return torch.stack([logits, logits.flip(0)]), torch.stack([boxes, boxes.roll(7, 0)]), targets
+def objects() -> tuple[Tensor, Tensor]:
+    return given("matcher", "gt_boxes"), torch.tensor(case("matcher")["gt_labels"])
+
+
+def one_image() -> tuple[Predictions, BoxTargets]:
+    logits, boxes = given("matcher", "pred_logits"), given("matcher", "pred_boxes")
+    gt_boxes, gt_labels = objects()
+    return Predictions(logits[None, None], boxes[None, None]), BoxTargets.pad([gt_boxes], [gt_labels])
+
+
+def two_images() -> tuple[Predictions, BoxTargets]:
+    logits, boxes = given("matcher", "pred_logits"), given("matcher", "pred_boxes")
+    gt_boxes, gt_labels = objects()
+    targets = BoxTargets.pad([gt_boxes, gt_boxes[:2].flip(0)], [gt_labels, gt_labels[2:4]])
+    pairs = torch.stack([logits, logits.flip(0)]), torch.stack([boxes, boxes.roll(7, 0)])
+    return Predictions(pairs[0][None], pairs[1][None]), targets
 
 
 def test_matcher() -> None:
-    logits, boxes, labels, gt_boxes = predictions()
-    matcher = HungarianMatcher()
-    check("match_cost", matcher.cost(logits, boxes, labels, gt_boxes))
-    ((pair,),) = matcher(logits[None, None], boxes[None, None], [labels], [gt_boxes])
-    np.testing.assert_array_equal(pair[0], arrays("unit")["match_src"])
-    np.testing.assert_array_equal(pair[1], arrays("unit")["match_tgt"])
+    check("match_cost", MATCHER.cost(*one_image())[0, 0])
+    matches = MATCHER(*one_image())
+    recorded().equal("match_src", matches.query[0])
+    recorded().equal("match_tgt", matches.target[0])
 
 
 def test_detection_criterion() -> None:
-    logits, boxes, targets = batch_of_predictions()
-    criterion = DetectionCriterion()
-    (pairs,) = criterion.matcher(logits[None], boxes[None], targets.labels, targets.boxes)
-    losses = criterion.losses(logits, boxes, targets, pairs, targets.mean_count(logits.device))
-    check("crit", torch.stack(list(losses.values())))
+    predictions, targets = two_images()
+    losses, _ = VarifocalCriterion(MATCHER)(predictions, targets, targets.mean_count())
+    check("crit", torch.cat(list(losses.values())))
 
 
 def test_salience_criterion() -> None:
@@ -285,20 +300,20 @@ def test_salience_criterion() -> None:
     sizes = [tuple(size) for size in cases["image_sizes"]]
     levels = build_levels(sizes, (320, 416), shapes, torch.device("cpu"))
     boxes = [torch.tensor(b) for b in cases["boxes_cxcywh"]]
-    targets = Targets([torch.zeros(len(b), dtype=torch.int64) for b in boxes], boxes)
-    strides = [tuple(s) for s in cases["strides"]]
-    loss = SalienceCriterion(weight=1.0)(logits, levels, targets, sizes, strides)["loss_salience"]
+    targets = BoxTargets.pad(boxes, [torch.zeros(len(b), dtype=torch.int64) for b in boxes])
+    loss = SalienceCriterion(weight=1.0)(logits, levels, targets, sizes, (320, 416))["loss_salience"]
     check("sal_loss", loss.view(1))
     for i, gradient in enumerate(torch.autograd.grad(loss, logits)):
         check_sample(f"sal_grad_{i}", gradient)
-    corners = [cxcywh_to_xyxy(b) * torch.tensor([w, h, w, h]) for b, (h, w) in zip(boxes, sizes, strict=True)]
-    found = salience_targets(levels, strides, corners, (64, 128, 256))
+    strides = [tuple(s) for s in cases["strides"]]
+    scale = torch.tensor([(w, h, w, h) for h, w in sizes])[:, None]
+    found = salience_targets(levels, strides, cxcywh_to_xyxy(targets.boxes) * scale, (64, 128, 256))
     for i, part in enumerate(levels.unflatten(found.unsqueeze(-1))):
         check(f"sal_target_{i}", part[:, 0])
 
 
 def test_denoising() -> None:
-    _, _, labels, boxes = predictions()
+    boxes, labels = objects()
     module = ContrastiveDenoising(30, 11, 16, num_denoising=10)
     filled(module, "unit/shared/dn.")
     fixture = arrays("unit")
@@ -308,20 +323,20 @@ def test_denoising() -> None:
         sign=torch.from_numpy(fixture["dn_sign_bits"]).float() * 2 - 1,
         distance=torch.from_numpy(fixture["dn_box_rand"]),
     )
-    found = module([labels[:3], labels[3:5]], [boxes[:3], boxes[3:5]], noise)
+    found = module(BoxTargets.pad([boxes[:3], boxes[3:5]], [labels[:3], labels[3:5]]), noise)
     assert found is not None
-    np.testing.assert_array_equal([found.groups, found.slots], fixture["dn_meta"])
-    np.testing.assert_array_equal(found.blocked, fixture["dn_attn_mask"])
+    recorded().equal("dn_meta", [found.groups, found.slots])
+    recorded().equal("dn_attn_mask", found.blocked)
     check("dn_label_query", found.content)
     check("dn_box_query", found.box_logits)
 
 
 def test_postprocess() -> None:
-    logits, boxes, _ = batch_of_predictions()
-    found = select_detections(logits, boxes, case("postprocess")["topk"])
+    predictions, _ = two_images()
+    found = select_detections(predictions.logits[0], predictions.boxes[0], case("postprocess")["topk"])
     for i, (height, width) in enumerate(case("postprocess")["sizes_hw"]):
         check(f"post{i}_scores", found.scores[i])
-        np.testing.assert_array_equal(found.labels[i], arrays("unit")[f"post{i}_labels"])
+        recorded().equal(f"post{i}_labels", found.labels[i])
         check(f"post{i}_boxes", found.boxes[i] * torch.tensor([width, height, width, height]), floor=1e-5)
 
 
@@ -332,8 +347,8 @@ def test_resizing() -> None:
         assert list(found) == expected, (height, width)
     cases = case("preprocess")
     image = torch.from_numpy(deterministic().image(*cases["image"])).permute(2, 0, 1)
-    found = resize_image(image, cases["min_size"], cases["max_size"])
+    found = resize_as_published(image, cases["min_size"], cases["max_size"])
     assert list(found.shape) == cases["out_shape"]
     flat = found.flatten()
     index = torch.linspace(0, flat.numel() - 1, 2000).round().long()
-    np.testing.assert_array_equal(flat[index], arrays("unit")["resized_u8"])
+    recorded().equal("resized_u8", flat[index])

@@ -1,4 +1,7 @@
-"""Conditional DETR against the published fine-tuning code."""
+"""Conditional DETR: the recorded case ``conditional_detr`` of the published fine-tuning code.
+
+It records one image in evaluation and a padded batch of two in training.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,10 @@ import torch
 from detectron2.structures import Boxes, Instances
 
 from sor_ppa.checkpoint.siamese_detr import published_to_ours
-from sor_ppa.siamese_detr.criterion import Targets
-from sor_ppa.siamese_detr.detector import select_top
+from sor_ppa.layers.detr.detections import select_detections
+from sor_ppa.layers.detr.losses import name_by_layer, weigh
+from sor_ppa.layers.detr.matching import BoxTargets
+from sor_ppa.siamese_detr.base import diagnostics
 
 from .published import fixture, image, load_published, make_cfg
 
@@ -21,15 +26,21 @@ def model() -> torch.nn.Module:
     return load_published(make_cfg("DETRDetector", NUM_CLASSES=91), fixture(NAME))
 
 
+class Run:
+    """One forward pass."""
+
+    def __init__(self, model, images):
+        features = self.features = model.extract(images)
+        self.memory = model.transformer.encode(features.maps, features.levels)
+        self.decoded = model.decode_memory(self.memory)
+        self.predictions = model.predict(self.decoded)
+
+
 @pytest.fixture(scope="module")
 def evaluated(model):
     spec = fixture(NAME).manifest["eval"]
-    model.eval()
     with torch.no_grad():
-        features, maps = model.extract([image(spec["image_key"], spec["height"], spec["width"])])
-        encoded = model.transformer.encode(features)
-        decoded = model.decode_queries(features)
-        return features, maps, encoded, decoded, *model.predict(decoded)
+        return Run(model.eval(), [image(spec["image_key"], spec["height"], spec["width"])])
 
 
 def train_images() -> list[torch.Tensor]:
@@ -37,44 +48,42 @@ def train_images() -> list[torch.Tensor]:
     return [image(key, *size) for key, size in zip(spec["image_keys"], spec["sizes"], strict=True)]
 
 
-def train_targets() -> Targets:
+def train_targets() -> BoxTargets:
     spec = fixture(NAME).manifest["train"]["targets"]
-    return Targets.pad([torch.tensor(t["boxes"]) for t in spec], [torch.tensor(t["labels"]) for t in spec])
+    boxes = [torch.tensor(t["boxes"]) for t in spec]
+    return BoxTargets.pad(boxes, [torch.tensor(t["labels"]) for t in spec])
 
 
 @pytest.fixture(scope="module")
 def trained(model):
-    model.train()
-    features, maps = model.extract(train_images())
-    encoded = model.transformer.encode(features)
-    decoded = model.decode_queries(features)
-    logits, boxes = model.predict(decoded)
-    losses, diagnostics = model.losses(logits, boxes, train_targets())
+    run, targets = Run(model.train(), train_images()), train_targets()
+    losses, run.matches = model.criterion(run.predictions, targets, targets.mean_count())
+    run.losses = name_by_layer(weigh(losses, model.weights))
     model.zero_grad()
-    sum(losses.values()).backward()
-    return features, maps, encoded, decoded, logits, boxes, losses, diagnostics
+    sum(run.losses.values()).backward()
+    return run
 
 
-def check_activations(prefix, features, maps, encoded, decoded, logits, boxes):
-    case = fixture(NAME)
-    case.check(f"{prefix}/features", maps[0])
-    case.check(f"{prefix}/pos", features.positions[0])
-    case.check(f"{prefix}/input_proj", features.sources[0])
-    case.check(f"{prefix}/memory", encoded.memory.transpose(0, 1))
-    case.check(f"{prefix}/reference_points", decoded.references[0])
+def check_activations(prefix, run):
+    case, memory = fixture(NAME), run.memory
+    case.check(f"{prefix}/features", run.features.backbone["res5"])
+    case.check(f"{prefix}/pos", memory.levels.unflatten(memory.positions)[0])
+    case.check(f"{prefix}/input_proj", run.features.maps[0])
+    case.check(f"{prefix}/memory", memory.tokens.transpose(0, 1))
+    case.check(f"{prefix}/reference_points", run.decoded.references[0])
     for layer in range(6):
-        case.check(f"{prefix}/hs{layer}", decoded.hidden[layer])
-        case.check(f"{prefix}/logits{layer}", logits[layer])
-        case.check(f"{prefix}/boxes{layer}", boxes[layer])
-    case.check(f"{prefix}/boxes_last", boxes[-1])
+        case.check(f"{prefix}/hs{layer}", run.decoded.hidden[layer])
+        case.check(f"{prefix}/logits{layer}", run.predictions.logits[layer])
+        case.check(f"{prefix}/boxes{layer}", run.predictions.boxes[layer])
+    case.check(f"{prefix}/boxes_last", run.predictions.boxes[-1])
 
 
 def test_evaluation_activations_equal_the_published(evaluated):
-    check_activations("eval", *evaluated)
+    check_activations("eval", evaluated)
 
 
 def test_training_activations_of_a_padded_batch_equal_the_published(trained):
-    check_activations("train", *trained[:6])
+    check_activations("train", trained)
 
 
 def test_every_encoder_layer_equals_the_published(model):
@@ -82,20 +91,19 @@ def test_every_encoder_layer_equals_the_published(model):
     model.eval()
     outputs = []
     hooks = [
-        layer.register_forward_hook(lambda *a: outputs.append(a[2]))
+        layer.register_forward_hook(lambda module, given, output: outputs.append(output))
         for layer in model.transformer.encoder.layers
     ]
     with torch.no_grad():
-        model.transformer.encode(model.extract([image(spec["image_key"], spec["height"], spec["width"])])[0])
+        Run(model, [image(spec["image_key"], spec["height"], spec["width"])])
     for hook in hooks:
         hook.remove()
     for layer, output in enumerate(outputs):
         case.check(f"eval/encoder_layer{layer}", output.transpose(0, 1))
 
 
-def test_matching_indices_equal_the_published(model, trained):
-    case = fixture(NAME)
-    matches = model.criterion.match(trained[4], trained[5], train_targets())
+def test_matching_indices_equal_the_published(trained):
+    case, matches = fixture(NAME), trained.matches
     for layer in range(6):
         for index in range(2):
             here = matches.image[layer] == index
@@ -106,16 +114,17 @@ def test_matching_indices_equal_the_published(model, trained):
 def test_losses_equal_the_published(trained):
     spec = fixture(NAME).manifest["train"]
     for name, weight in spec["weight_dict"].items():
-        assert trained[6][name].item() == pytest.approx(weight * spec["losses"][name], rel=1e-4), name
-    assert set(trained[6]) == set(spec["weight_dict"])
-    assert sum(trained[6].values()).item() == pytest.approx(spec["total_weighted"], rel=1e-4)
+        assert trained.losses[name].item() == pytest.approx(weight * spec["losses"][name], rel=1e-4), name
+    assert set(trained.losses) == set(spec["weight_dict"])
+    assert sum(trained.losses.values()).item() == pytest.approx(spec["total_weighted"], rel=1e-4)
 
 
 def test_diagnostics_equal_the_published(trained):
-    losses, diagnostics = fixture(NAME).manifest["train"]["losses"], trained[7]
-    assert diagnostics["class_error"][-1].item() == pytest.approx(losses["class_error"])
-    assert diagnostics["cardinality_error"][-1].item() == pytest.approx(losses["cardinality_error"])
-    assert diagnostics["cardinality_error"][0].item() == pytest.approx(losses["cardinality_error_0"])
+    losses = fixture(NAME).manifest["train"]["losses"]
+    found = diagnostics(trained.predictions.logits, train_targets(), trained.matches)
+    assert found["class_error"][-1].item() == pytest.approx(losses["class_error"])
+    assert found["cardinality_error"][-1].item() == pytest.approx(losses["cardinality_error"])
+    assert found["cardinality_error"][0].item() == pytest.approx(losses["cardinality_error_0"])
 
 
 def test_gradient_norms_equal_the_published(model, trained):
@@ -129,13 +138,13 @@ def test_gradient_norms_equal_the_published(model, trained):
             assert gradient.norm().item() == pytest.approx(norm, rel=1e-2, abs=1e-3), published
 
 
-def test_postprocessing_equals_the_published(model, evaluated):
+def test_postprocessing_equals_the_published(evaluated):
     case, spec = fixture(NAME), fixture(NAME).manifest["eval"]
-    scores, labels, boxes, _ = select_top(evaluated[4][-1], evaluated[5][-1], 100)
+    found = select_detections(evaluated.predictions.logits[-1], evaluated.predictions.boxes[-1], 100)
     height, width = spec["postprocess_target_size"]
-    boxes = boxes * torch.tensor([width, height, width, height])
-    np.testing.assert_allclose(scores[0].numpy(), case.arrays["eval/post_scores"].ravel(), atol=1e-5)
-    agree = labels[0].numpy() == case.arrays["eval/post_labels"].ravel()
+    boxes = found.boxes * torch.tensor([width, height, width, height])
+    np.testing.assert_allclose(found.scores[0].numpy(), case.arrays["eval/post_scores"].ravel(), atol=1e-5)
+    agree = found.labels[0].numpy() == case.arrays["eval/post_labels"].ravel()
     assert agree.mean() > 0.9
     np.testing.assert_allclose(
         boxes[0].numpy()[agree], case.arrays["eval/post_boxes"].reshape(-1, 4)[agree], atol=0.1

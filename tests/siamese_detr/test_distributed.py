@@ -1,11 +1,11 @@
-"""Several workers do what one worker with the whole batch does."""
+"""Several workers compute what one worker with the whole batch computes."""
 
 from __future__ import annotations
 
 import torch
 import torch.distributed as dist
 
-from sor_ppa.siamese_detr.detector import count_targets
+from sor_ppa.layers.detr.matching import BoxTargets
 from sor_ppa.siamese_detr.heads import GlobalDiscriminationHead
 from tests.distributed import run_processes
 
@@ -31,8 +31,9 @@ def head_step(rank: int | None = None, size: int = 1) -> dict[str, torch.Tensor]
     return result | {n: b for n, b in head.named_buffers() if "running" in n}
 
 
-def targets_of_this_worker() -> float:
-    return count_targets([1, 4] if dist.get_rank() else [0, 1], torch.device("cpu"))
+def targets_of_this_worker() -> torch.Tensor:
+    counts = [1, 4] if dist.get_rank() else [0, 1]
+    return BoxTargets.pad([torch.zeros(n, 4) for n in counts], [torch.zeros(n) for n in counts]).mean_count()
 
 
 def test_global_discrimination_spans_all_workers():

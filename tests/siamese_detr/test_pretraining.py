@@ -6,11 +6,12 @@ import pytest
 import torch
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
+from PIL import Image
 
 from sor_ppa.siamese_detr.pretraining import ViewBatch, jitter_boxes
-from sor_ppa.siamese_detr.solver import build_optimizer
+from tests.detr import picture
 
-from .tiny import LEVELS, picture, tiny_cfg, two_views
+from .tiny import LEVELS, tiny_cfg, two_views
 
 SAMPLES = [two_views(96, 128, seed=1), two_views(128, 96, seed=2)]
 
@@ -31,12 +32,13 @@ def test_a_step_trains_everything_but_the_backbone(transformer):
 @pytest.mark.parametrize("transformer", LEVELS)
 def test_steps_lower_the_loss(transformer):
     torch.manual_seed(0)
-    cfg = tiny_cfg("SiameseDETR", transformer)
-    cfg.SOLVER.BASE_LR = 1e-3
+    cfg = tiny_cfg("SiameseDETR", transformer, DROPOUT=0.0)
+    cfg.MODEL.SIAMESE_DETR.PRETRAIN.BOX_JITTER = 0.0
+    cfg.SOLVER.BASE_LR = 2e-3
     model = build_model(cfg).train()
-    optimizer = build_optimizer(cfg, model)
+    optimizer = torch.optim.AdamW(model.parameter_groups(cfg))
     totals = []
-    for _ in range(12):
+    for _ in range(20):
         loss = sum(v for k, v in model(SAMPLES).items() if k != "loss_enc_global_contra")
         optimizer.zero_grad()
         loss.backward()
@@ -61,9 +63,9 @@ def test_every_image_has_its_own_queries_unless_the_published_fault_is_asked_for
     torch.manual_seed(0)
     model = build_model(cfg).eval()
     batch = ViewBatch.collate(SAMPLES, model.device)
-    own = model.cross_view(batch)
+    own = model.cross_view(batch).predictions
     model.first_image_queries = True
-    shared = model.cross_view(batch)
+    shared = model.cross_view(batch).predictions
     first, other = [0, 2], [1, 3]
     assert torch.allclose(own.boxes[:, first], shared.boxes[:, first], atol=1e-5)
     assert not torch.allclose(own.boxes[:, other], shared.boxes[:, other], atol=1e-3)
@@ -91,30 +93,7 @@ def test_jitter_stays_in_the_view():
     assert ((moved[1] - boxes[1]).abs() <= torch.tensor([4.0, 2.0, 4.0, 2.0]) + 1e-5).all()
 
 
-def test_queries_must_be_a_multiple_of_the_regions():
-    cfg = tiny_cfg("SiameseDETR")
-    cfg.MODEL.SIAMESE_DETR.NUM_QUERIES = 25
-    with pytest.raises(ValueError, match=r"NUM_QUERIES: found 25, expected a multiple"):
-        build_model(cfg)
-
-
-def test_an_unknown_transformer_is_named():
-    cfg = tiny_cfg("SiameseDETR")
-    cfg.MODEL.SIAMESE_DETR.TRANSFORMER = "linear"
-    with pytest.raises(ValueError, match=r"TRANSFORMER: found 'linear', expected"):
-        build_model(cfg)
-
-
-def test_an_unknown_feature_is_named():
-    cfg = tiny_cfg("SiameseDETR")
-    cfg.MODEL.SIAMESE_DETR.IN_FEATURES = ["res9"]
-    with pytest.raises(ValueError, match=r"IN_FEATURES: found 'res9'"):
-        build_model(cfg)
-
-
 def test_pictures_are_written_in_training(tmp_path):
-    from PIL import Image
-
     cfg = tiny_cfg("SiameseDETR")
     cfg.OUTPUT_DIR = str(tmp_path)
     cfg.MODEL.SIAMESE_DETR.PRETRAIN.PICTURE_PERIOD = 2

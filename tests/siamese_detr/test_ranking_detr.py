@@ -6,7 +6,9 @@ import pytest
 import torch
 from detectron2.modeling import build_model
 
-from .tiny import LEVELS, labelled, picture, tiny_cfg
+from tests.detr import labelled, picture
+
+from .tiny import LEVELS, tiny_cfg
 
 BATCH = [
     labelled(96, 128, [[5.0, 5, 60, 70], [70, 20, 120, 90]]),
@@ -16,10 +18,7 @@ BATCH = [
 
 def make(transformer="conditional", **keys):
     torch.manual_seed(0)
-    cfg = tiny_cfg("RankingDETR", transformer)
-    for key, value in keys.items():
-        cfg.MODEL.SIAMESE_DETR[key] = value
-    return build_model(cfg)
+    return build_model(tiny_cfg("RankingDETR", transformer, **keys))
 
 
 @pytest.mark.parametrize("transformer", LEVELS)

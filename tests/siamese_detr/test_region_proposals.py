@@ -100,23 +100,16 @@ def test_random_boxes_need_no_proposer():
     assert make_proposer(cfg)[0] is None
 
 
-def test_an_unknown_method_is_named():
-    cfg = make_cfg("SiameseDETR")
-    cfg.INPUT.TWO_VIEWS.PROPOSALS.METHOD = "magic"
-    with pytest.raises(ValueError, match=r"PROPOSALS\.METHOD: found 'magic', expected one of"):
-        make_proposer(cfg)
-
-
 def test_structured_edges_without_a_forest_are_refused():
     cfg = make_cfg("SiameseDETR")
     cfg.INPUT.TWO_VIEWS.PROPOSALS.METHOD = "edge_boxes"
-    with pytest.raises(ValueError, match=r"EDGE_MODEL: found nothing"):
+    with pytest.raises(ValueError, match=r"EDGE_MODEL: expected OpenCV"):
         make_proposer(cfg)
 
 
 @contrib
 def test_a_missing_forest_is_named():
-    with pytest.raises(FileNotFoundError, match=r"nowhere\.yml\.gz: found no such file"):
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.yml\.gz: expected"):
         EdgeBoxProposer(edge_model="nowhere.yml.gz")
 
 

@@ -5,28 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from detectron2.config import CfgNode, get_cfg
-from detectron2.structures import BitMasks, Boxes, Instances
+from detectron2.config import CfgNode
 
-from sor_ppa import add_sor_config
+from tests.detr import NARROW_HEADS, picture, resnet_config
 
 LEVELS = {"vanilla": 1, "conditional": 1, "deformable": 3}
 
 
-def tiny_cfg(meta: str, transformer: str = "conditional") -> CfgNode:
-    """A ResNet-18 with a two-layer transformer of 32 channels, on the CPU."""
-    cfg = get_cfg()
-    add_sor_config(cfg)
-    cfg.MODEL.DEVICE = "cpu"
-    cfg.MODEL.META_ARCHITECTURE = meta
-    cfg.MODEL.BACKBONE.NAME = "build_resnet_backbone"
-    cfg.MODEL.BACKBONE.FREEZE_AT = 5 if meta == "SiameseDETR" else 2
+def tiny_cfg(meta: str, transformer: str = "conditional", **keys: Any) -> CfgNode:
+    """A ResNet-18 with a two-layer transformer of 32 channels, on the CPU; keys of ``MODEL.SIAMESE_DETR``."""
+    cfg = resnet_config(meta, freeze_at=5 if meta == "SiameseDETR" else 2)
     cfg.MODEL.RESNETS.DEPTH = 18
     cfg.MODEL.RESNETS.RES2_OUT_CHANNELS = 64
     cfg.MODEL.RESNETS.STEM_OUT_CHANNELS = 16
     cfg.MODEL.RESNETS.OUT_FEATURES = ["res2", "res3", "res4", "res5"]
-    cfg.MODEL.PIXEL_MEAN = [123.675, 116.28, 103.53]
-    cfg.MODEL.PIXEL_STD = [58.395, 57.12, 57.375]
     node = cfg.MODEL.SIAMESE_DETR
     node.TRANSFORMER = transformer
     node.NUM_QUERIES = 20
@@ -41,10 +33,13 @@ def tiny_cfg(meta: str, transformer: str = "conditional") -> CfgNode:
         node.NUM_FEATURE_LEVELS = 3
     if meta == "RankingDETR":
         _add_ranking(cfg)
+    for key, value in keys.items():
+        node[key] = value
     return cfg
 
 
 def _add_ranking(cfg: CfgNode) -> None:
+    cfg.merge_from_list(NARROW_HEADS)
     cfg.MODEL.SIAMESE_DETR.NUM_CLASSES = 1
     cfg.MODEL.MASK_ON = True
     cfg.MODEL.MASKIOU_ON = True
@@ -54,39 +49,12 @@ def _add_ranking(cfg: CfgNode) -> None:
     cfg.MODEL.ROI_HEADS.NUM_CLASSES = 1
     cfg.MODEL.ROI_MASK_HEAD.NAME = "SpatialAttentionMaskHead"
     cfg.MODEL.ROI_MASK_HEAD.ASSIGN_CRITERION = "ratio"
-    cfg.MODEL.ROI_MASK_HEAD.CONV_DIM = 16
     cfg.MODEL.ROI_MASK_HEAD.NUM_CONV = 1
     cfg.MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION = 14
-    cfg.MODEL.ROI_MASKIOU_HEAD.CONV_DIM = 16
     cfg.MODEL.SOR.NAME = "SelfAttentionWithPosConvCat"
-    cfg.MODEL.SOR.CONV_DIM = 16
     cfg.MODEL.SOR.NUM_CONV = 2
-    cfg.MODEL.SOR.DENSE_DIM = 32
-    cfg.MODEL.SOR.OBJ_DIM = 32
-    cfg.MODEL.SOR.TRANSFORMER.D_MODEL = 32
     cfg.MODEL.SOR.TRANSFORMER.N_HEAD = 2
-    cfg.MODEL.SOR.TRANSFORMER.LAYERS = 1
     cfg.MODEL.SOR.TRANSFORMER.USE_POS = True
-
-
-def picture(height: int, width: int, seed: int = 0) -> torch.Tensor:
-    """(3, H, W) uint8 noise."""
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randint(0, 256, (3, height, width), generator=generator, dtype=torch.uint8)
-
-
-def labelled(height: int, width: int, boxes: list[list[float]], seed: int = 0) -> dict[str, Any]:
-    """A detection sample; object i has class 0 and rank i."""
-    corners = torch.tensor(boxes).view(-1, 4)
-    masks = torch.zeros(len(corners), height, width, dtype=torch.bool)
-    for mask, (x1, y1, x2, y2) in zip(masks, corners.int().tolist(), strict=True):
-        mask[y1:y2, x1:x2] = True
-    instances = Instances((height, width))
-    instances.gt_boxes = Boxes(corners)
-    instances.gt_classes = torch.zeros(len(corners), dtype=torch.int64)
-    instances.gt_masks = BitMasks(masks)
-    instances.gt_ranks = torch.arange(len(corners))
-    return {"image": picture(height, width, seed), "instances": instances, "height": height, "width": width}
 
 
 def two_views(height: int = 96, width: int = 128, regions: int = 10, seed: int = 0) -> dict[str, Any]:

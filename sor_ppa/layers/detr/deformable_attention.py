@@ -1,10 +1,10 @@
 """Multi-scale deformable attention (Deformable DETR, eq. 3).
 
-One module, three formulations of its sampling step. They compute the same sums and differ in speed:
+The sampling step has three implementations with the same result and different speed:
 
 ``bag``
     the four corners of every sampling point are rows of one table, summed with
-    ``embedding_bag``; the fastest on CPU.
+    ``embedding_bag``; the fastest on a CPU.
 ``grid``
     ``grid_sample`` level by level; runs on every device.
 ``triton``
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .onednn import Linear
+from .levels import Memory
 
 __all__ = ["MultiScaleDeformableAttention", "deformable_sampling"]
 
@@ -31,15 +31,14 @@ Shapes = Sequence[tuple[int, int]]
 def deformable_sampling(
     value: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor, method: str = "auto"
 ) -> Tensor:
-    """Weighted sums of bilinear samples over several feature maps, head by head.
+    """Return weighted sums of bilinear samples of several feature maps, per head.
 
-    A location (0, 0) is the top left corner of a map, (1, 1) its bottom right corner; outside the
-    maps the value is 0.
+    Location (0, 0) is the top left corner of a map, (1, 1) its bottom right corner. Outside the value is 0.
 
     Args:
-        value: ``(B, S, H, D)``, the maps flattened row by row, one after the other; S = sum of h * w.
+        value: ``(B, S, H, D)``, the maps, flattened row by row and joined; S = sum of h * w.
         shapes: (h, w) of every map.
-        locations: ``(B, Q, H, L, P, 2)`` as (x, y), normalised.
+        locations: ``(B, Q, H, L, P, 2)`` as (x, y), normalized.
         weights: ``(B, Q, H, L, P)``.
         method: "auto" (by device), "bag", "grid" or "triton".
 
@@ -47,19 +46,17 @@ def deformable_sampling(
         ``(B, Q, H * D)`` in the dtype of ``value``.
 
     Raises:
-        ValueError: the lengths of ``shapes`` and ``value`` disagree, or the method is unknown.
+        ValueError: ``shapes`` and ``value`` have different numbers of cells.
     """
     tokens = sum(h * w for h, w in shapes)
     if value.shape[1] != tokens:
-        raise ValueError(f"value: {value.shape[1]} tokens found, shapes {list(shapes)} need {tokens}")
+        raise ValueError(f"value: expected {tokens} tokens for shapes {list(shapes)}, found {value.shape[1]}")
     if method == "auto":
         method = _best_method(value, locations)
     if method == "triton":
         from .deformable_attention_triton import sample_triton
 
         return sample_triton(value, shapes, locations, weights)
-    if method not in _METHODS:
-        raise ValueError(f"method: {method!r} found, expected auto, bag, grid or triton")
     dtype = torch.promote_types(value.dtype, torch.float32)
     out = _METHODS[method](value.to(dtype), shapes, locations.to(dtype), weights.to(dtype))
     return out.to(value.dtype)
@@ -142,29 +139,25 @@ class MultiScaleDeformableAttention(nn.Module):
         num_levels: feature maps L.
         num_heads: heads H; C must be divisible by it.
         num_points: sampling points P per head and level.
-
-    Raises:
-        ValueError: ``embed_dim`` is not a multiple of ``num_heads``.
     """
 
     def __init__(
         self, embed_dim: int = 256, num_levels: int = 4, num_heads: int = 8, num_points: int = 4
     ) -> None:
         super().__init__()
-        if embed_dim % num_heads:
-            raise ValueError(f"embed_dim: {embed_dim} found, expected a multiple of num_heads = {num_heads}")
+        assert embed_dim % num_heads == 0, "width must be a multiple of the heads"
         self.embed_dim = embed_dim
         self.num_levels = num_levels
         self.num_heads = num_heads
         self.num_points = num_points
-        self.sampling_offsets = Linear(embed_dim, num_heads * num_levels * num_points * 2)
-        self.attention_weights = Linear(embed_dim, num_heads * num_levels * num_points)
-        self.value_proj = Linear(embed_dim, embed_dim)
-        self.output_proj = Linear(embed_dim, embed_dim)
+        self.sampling_offsets = nn.Linear(embed_dim, num_heads * num_levels * num_points * 2)
+        self.attention_weights = nn.Linear(embed_dim, num_heads * num_levels * num_points)
+        self.value_proj = nn.Linear(embed_dim, embed_dim)
+        self.output_proj = nn.Linear(embed_dim, embed_dim)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Zero weights; the k-th point of head h starts k + 1 cells away in direction 2 pi h / H."""
+        """Set zero weights; point k of head h starts k + 1 cells away in direction 2 pi h / H."""
         angle = torch.arange(self.num_heads) * (2 * math.pi / self.num_heads)
         direction = torch.stack([angle.cos(), angle.sin()], -1)
         direction = direction / direction.abs().amax(-1, keepdim=True)
@@ -191,17 +184,14 @@ class MultiScaleDeformableAttention(nn.Module):
 
         Args:
             query: ``(B, Q, C)``, position already added.
-            reference: ``(B, Q, L, 2)`` points (x, y) or ``(B, Q, L, 4)`` boxes (cx, cy, w, h), normalised
-                to the padded maps. Offsets are cells for points, P-ths of half a side for boxes.
+            reference: ``(B, Q, L, 2)`` points (x, y) or ``(B, Q, L, 4)`` boxes (cx, cy, w, h), normalized
+                to the padded maps. The unit of offsets is a cell for points, half a side / P for boxes.
             value: ``(B, S, C)`` flattened feature maps.
             shapes: (h, w) of every map.
             padding: ``(B, S)`` bool, True = padded; such tokens read as 0.
 
         Returns:
             ``(B, Q, C)``.
-
-        Raises:
-            ValueError: the last axis of ``reference`` is neither 2 nor 4 long.
         """
         b, q, _ = query.shape
         value = self.value_proj(value)
@@ -216,8 +206,10 @@ class MultiScaleDeformableAttention(nn.Module):
         if reference.shape[-1] == 2:
             cells = torch.tensor([[w, h] for h, w in shapes], dtype=offsets.dtype, device=offsets.device)
             locations = anchor + offsets / cells[:, None]
-        elif reference.shape[-1] == 4:
-            locations = anchor[..., :2] + offsets / self.num_points * anchor[..., 2:] * 0.5
         else:
-            raise ValueError(f"reference: last axis {reference.shape[-1]} found, expected 2 or 4")
+            locations = anchor[..., :2] + offsets / self.num_points * anchor[..., 2:] * 0.5
         return self.output_proj(deformable_sampling(value, shapes, locations, weights))
+
+    def attend(self, query: Tensor, memory: Memory, reference: Tensor) -> Tensor:
+        """Attend to a :class:`Memory`; query and reference as in :meth:`forward`."""
+        return self(query, reference, memory.tokens, memory.levels.shapes, memory.levels.padding)

@@ -1,4 +1,4 @@
-"""Sine and learnt position embeddings of feature maps, points and boxes."""
+"""Sine and learned position embeddings of feature maps, points and boxes."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ __all__ = ["LearnedPositionEmbedding", "sine_embedding", "sine_position_map"]
 
 
 def _frequencies(num_feats: int, temperature: float, like: Tensor) -> Tensor:
-    """``temperature ** (2 floor(i / 2) / num_feats)`` for i in [0, num_feats)."""
+    """Return ``temperature ** (2 floor(i / 2) / num_feats)`` for i in [0, num_feats)."""
     index = torch.arange(num_feats, dtype=like.dtype, device=like.device)
     return temperature ** (2 * torch.div(index, 2, rounding_mode="floor") / num_feats)
 
 
 def sine_embedding(positions: Tensor, num_feats: int = 128, temperature: float = 10000.0) -> Tensor:
-    """Sine embedding of normalised points or boxes (DAB-DETR, section 4.2).
+    """Return the sine embedding of normalized points or boxes (DAB-DETR, section 4.2).
 
-    Each value p becomes ``num_feats`` features: sine and cosine, in turns, of
-    ``2 pi p / temperature ** (2 floor(i / 2) / num_feats)``. The first two values (x, y) come out
-    in the order y, x; the others (w, h) keep theirs.
+    Each value p becomes ``num_feats`` features: alternating sine and cosine of
+    ``2 pi p / temperature ** (2 floor(i / 2) / num_feats)``. The features of y come before those of x,
+    followed by w and h.
 
     Args:
         positions: ``(..., n)`` with n >= 2, values in [0, 1].
@@ -44,17 +44,16 @@ def sine_position_map(
     offset: float = -0.5,
     eps: float = 1e-6,
 ) -> Tensor:
-    """Sine embedding of every cell of a padded feature map (DETR, section 3.2; offset as in DINO).
+    """Return the sine embedding of every cell of a padded feature map (DETR, section 3.2; offset as in DINO).
 
-    A cell's coordinate is ``(k + offset) / (n + eps)`` with k its 1-based count among the
-    unpadded cells of its row or column, and n their number. Cells of rows or columns
-    that are padded throughout carry meaningless values.
+    The coordinate of unpadded cell k = 1 ... n of a row or column is ``(k + offset) / (n + eps)``.
+    The values of fully padded rows and columns have no meaning.
 
     Args:
         padding: ``(B, h, w)`` bool, True = padded.
         num_feats: features per axis, even.
         temperature: base of the frequencies.
-        offset: shift of the count, -0.5 = cell centres.
+        offset: shift of the count, -0.5 = cell centers.
         eps: added to the number of cells.
 
     Returns:
@@ -75,11 +74,11 @@ def sine_position_map(
 
 
 class LearnedPositionEmbedding(nn.Module):
-    """One learnt vector per column and per row, side by side.
+    """One learned vector per column and one per row, concatenated.
 
     Args:
-        num_embeddings: rows and columns that have a vector of their own; cells beyond share the last one.
-        num_feats: length of either vector.
+        num_embeddings: number of vectors per axis; further rows and columns share the last one.
+        num_feats: length of each vector.
     """
 
     def __init__(self, num_embeddings: int = 50, num_feats: int = 128) -> None:
@@ -90,7 +89,7 @@ class LearnedPositionEmbedding(nn.Module):
         nn.init.uniform_(self.col_embed.weight)
 
     def forward(self, height: int, width: int) -> Tensor:
-        """The embedding of a map of ``height`` x ``width`` cells.
+        """Return the embedding of a map of ``height`` x ``width`` cells.
 
         Returns:
             ``(height * width, 2 * num_feats)``, row by row, column features first.

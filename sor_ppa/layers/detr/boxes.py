@@ -1,4 +1,4 @@
-"""Box maths on tensors: formats, overlaps and the logit of a box."""
+"""Box formats, overlaps and refinement of normalized boxes."""
 
 from __future__ import annotations
 
@@ -10,47 +10,31 @@ __all__ = [
     "inverse_sigmoid",
     "paired_giou",
     "paired_iou",
-    "pairwise_giou",
-    "pairwise_iou",
     "refine_boxes",
     "xyxy_to_cxcywh",
 ]
 
-#: A union or hull below it counts as this: far less than a pixel of any image in normalised coordinates.
+#: Lower limit of a union or hull: far less than a pixel of any image in normalized coordinates.
 MIN_AREA = 1e-9
 
 
 def cxcywh_to_xyxy(boxes: Tensor) -> Tensor:
-    """Centre format to corner format.
-
-    Args:
-        boxes: ``(..., 4)`` as (cx, cy, w, h), in any unit.
-
-    Returns:
-        ``(..., 4)`` as (x1, y1, x2, y2), in the same unit.
-    """
+    """Convert ``(..., 4)`` boxes from (cx, cy, w, h) to (x1, y1, x2, y2), in the same unit."""
     cx, cy, w, h = boxes.unbind(-1)
     return torch.stack([cx - 0.5 * w, cy - 0.5 * h, cx + 0.5 * w, cy + 0.5 * h], dim=-1)
 
 
 def xyxy_to_cxcywh(boxes: Tensor) -> Tensor:
-    """Corner format to centre format; the inverse of :func:`cxcywh_to_xyxy`.
-
-    Args:
-        boxes: ``(..., 4)`` as (x1, y1, x2, y2), in any unit.
-
-    Returns:
-        ``(..., 4)`` as (cx, cy, w, h), in the same unit.
-    """
+    """Convert ``(..., 4)`` boxes from (x1, y1, x2, y2) to (cx, cy, w, h), in the same unit."""
     x1, y1, x2, y2 = boxes.unbind(-1)
     return torch.stack([(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1], dim=-1)
 
 
 def inverse_sigmoid(x: Tensor, eps: float) -> Tensor:
-    """The logit of ``x``, with ``x`` limited to [0, 1] and both odds' terms to at least ``eps``.
+    """Return the logit of ``x`` with numerator and denominator of the odds limited from below.
 
     Args:
-        x: probabilities or normalised coordinates, any shape.
+        x: probabilities or normalized coordinates, any shape; clamped to [0, 1].
         eps: lower limit of ``x`` and of ``1 - x`` (1e-3 in Salience-DETR, 1e-5 in Deformable DETR).
 
     Returns:
@@ -61,7 +45,7 @@ def inverse_sigmoid(x: Tensor, eps: float) -> Tensor:
 
 
 def refine_boxes(offsets: Tensor, reference: Tensor | None, eps: float = 1e-5) -> Tensor:
-    """Boxes from a box head's output and the reference of each query (Conditional DETR, section 3.3).
+    """Return boxes from a box head's output and the reference of each query (Conditional DETR, section 3.3).
 
     Args:
         offsets: ``(..., 4)`` output of the box head before the sigmoid.
@@ -70,7 +54,7 @@ def refine_boxes(offsets: Tensor, reference: Tensor | None, eps: float = 1e-5) -
         eps: of :func:`inverse_sigmoid`.
 
     Returns:
-        ``(..., 4)`` normalised (cx, cy, w, h).
+        ``(..., 4)`` normalized (cx, cy, w, h).
     """
     if reference is None:
         return offsets.sigmoid()
@@ -85,7 +69,7 @@ def _area(size: Tensor) -> Tensor:
 
 
 def _overlap(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Intersection and union, at least :data:`MIN_AREA`, of boxes that broadcast against each other."""
+    """Return intersection and union (at least :data:`MIN_AREA`)."""
     size = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0)
     intersection = _area(size)
     areas = [_area((box[..., 2:] - box[..., :2]).clamp(min=0)) for box in (a, b)]
@@ -93,48 +77,26 @@ def _overlap(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def paired_iou(a: Tensor, b: Tensor) -> Tensor:
-    """Intersection over union of boxes that broadcast against each other.
-
-    Args:
-        a: ``(..., 4)`` corner format.
-        b: ``(..., 4)`` corner format, broadcastable to ``a``.
+    """Return the IoU of ``(..., 4)`` boxes in corner format that broadcast against each other.
 
     Returns:
-        the IoU in [0, 1], the broadcast shape without its last axis; 0 for two empty boxes.
+        The IoU in [0, 1], the broadcast shape without its last axis; 0 for two empty boxes.
     """
     intersection, union = _overlap(a, b)
     return intersection / union
 
 
 def paired_giou(a: Tensor, b: Tensor) -> Tensor:
-    """Generalised IoU of boxes that broadcast against each other (Rezatofighi et al., CVPR 2019, eq. 1).
+    """Return the generalized IoU of boxes that broadcast (Rezatofighi et al., CVPR 2019, equation 1).
 
     Args:
-        a: ``(..., 4)`` corner format.
-        b: ``(..., 4)`` corner format, broadcastable to ``a``.
+        a: ``(..., 4)`` corner format; insert an axis to compare all pairs.
+        b: ``(..., 4)`` corner format.
 
     Returns:
-        the GIoU in [-1, 1], the broadcast shape without its last axis.
+        The GIoU in [-1, 1], the broadcast shape without its last axis.
     """
     intersection, union = _overlap(a, b)
     hull_size = torch.maximum(a[..., 2:], b[..., 2:]) - torch.minimum(a[..., :2], b[..., :2])
     hull = _area(hull_size.clamp(min=0)).clamp(min=MIN_AREA)
     return intersection / union - (hull - union) / hull
-
-
-def pairwise_iou(a: Tensor, b: Tensor) -> Tensor:
-    """IoU of every box of ``a`` with every box of ``b``.
-
-    Args:
-        a: ``(..., N, 4)`` corner format.
-        b: ``(..., M, 4)`` corner format; leading axes broadcast.
-
-    Returns:
-        ``(..., N, M)``.
-    """
-    return paired_iou(a.unsqueeze(-2), b.unsqueeze(-3))
-
-
-def pairwise_giou(a: Tensor, b: Tensor) -> Tensor:
-    """GIoU of every box with every other; shapes as in :func:`pairwise_iou`."""
-    return paired_giou(a.unsqueeze(-2), b.unsqueeze(-3))

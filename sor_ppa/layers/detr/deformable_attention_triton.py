@@ -1,11 +1,11 @@
 """Fused sampling step of multi-scale deformable attention for CUDA.
 
-One program handles a block of queries of one head: it reads the corners of all sampling points and
-accumulates in registers, so nothing of size queries x points x channels is ever written. The backward
-kernel recomputes the corners and adds to the gradient of the values atomically. Sums are float32
-whatever the input type. The maths is that of ``deformable_attention.py``.
+One program handles a block of queries of one head. It reads the corners of all sampling points and
+accumulates in registers, so no tensor of size queries x points x channels is written. The backward
+kernel recomputes the corners and adds to the gradient of the values atomically. Sums are always float32.
+The kernels compute what ``deformable_attention.py`` does.
 
-Triton's own annotations (``tl.constexpr``) are the only types a kernel's signature can have.
+Triton allows no type annotations in a kernel's signature except its own (``tl.constexpr``).
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ def _backward_kernel(  # type: ignore[no-untyped-def]
 
 @lru_cache(maxsize=64)
 def _geometry(shapes: tuple[tuple[int, int], ...], device: torch.device) -> Tensor:
-    """``(L, 3)`` int32: height, width and first token of every map."""
+    """Return height, width and first token of every map, ``(L, 3)`` int32."""
     rows, start = [], 0
     for h, w in shapes:
         rows.append((h, w, start))
@@ -143,75 +143,42 @@ def _geometry(shapes: tuple[tuple[int, int], ...], device: torch.device) -> Tens
     return torch.tensor(rows, dtype=torch.int32, device=device)
 
 
+def _launch(kernel: Any, value: Tensor, geometry: Tensor, locations: Tensor, *tensors: Tensor) -> None:
+    """Run a kernel on all queries, heads and images."""
+    images, tokens, heads, dim = value.shape
+    queries, levels, points = locations.shape[1], locations.shape[3], locations.shape[4]
+    if locations.numel():
+        grid = (triton.cdiv(queries, _BLOCK), heads, images)
+        sizes = {"DIM": dim, "LEVELS": levels, "POINTS": points, "BLOCK": _BLOCK}
+        with torch.cuda.device_of(value):
+            kernel[grid](value, geometry, locations, *tensors, tokens, queries, heads, **sizes)
+
+
 class _Sample(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, value: Tensor, geometry: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
-        images, tokens, heads, dim = value.shape
-        queries, levels, points = locations.shape[1], locations.shape[3], locations.shape[4]
-        out = torch.empty(images, queries, heads * dim, dtype=torch.float32, device=value.device)
         ctx.save_for_backward(value, geometry, locations, weights)
-        if out.numel():
-            with torch.cuda.device_of(value):
-                _forward_kernel[(triton.cdiv(queries, _BLOCK), heads, images)](
-                    value,
-                    geometry,
-                    locations,
-                    weights,
-                    out,
-                    tokens,
-                    queries,
-                    heads,
-                    DIM=dim,
-                    LEVELS=levels,
-                    POINTS=points,
-                    BLOCK=_BLOCK,
-                )
+        images, _, heads, dim = value.shape
+        shape = (images, locations.shape[1], heads * dim)
+        out = torch.empty(shape, dtype=torch.float32, device=value.device)
+        _launch(_forward_kernel, value, geometry, locations, weights, out)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor, None, Tensor, Tensor]:
         value, geometry, locations, weights = ctx.saved_tensors
-        images, tokens, heads, dim = value.shape
-        queries, levels, points = locations.shape[1], locations.shape[3], locations.shape[4]
         grad_value = torch.zeros_like(value, dtype=torch.float32)
-        grad_locations, grad_weights = torch.empty_like(locations), torch.empty_like(weights)
-        if grad_out.numel():
-            with torch.cuda.device_of(value):
-                _backward_kernel[(triton.cdiv(queries, _BLOCK), heads, images)](
-                    value,
-                    geometry,
-                    locations,
-                    weights,
-                    grad_out.contiguous(),
-                    grad_value,
-                    grad_locations,
-                    grad_weights,
-                    tokens,
-                    queries,
-                    heads,
-                    DIM=dim,
-                    LEVELS=levels,
-                    POINTS=points,
-                    BLOCK=_BLOCK,
-                )
-        return grad_value.to(value.dtype), None, grad_locations, grad_weights
+        grads = torch.empty_like(locations), torch.empty_like(weights)
+        incoming = grad_out.contiguous()
+        _launch(_backward_kernel, value, geometry, locations, weights, incoming, grad_value, *grads)
+        return grad_value.to(value.dtype), None, *grads
 
 
 def sample_triton(
     value: Tensor, shapes: Sequence[tuple[int, int]], locations: Tensor, weights: Tensor
 ) -> Tensor:
-    """Weighted sums of bilinear samples; arguments as ``deformable_sampling``.
-
-    Args:
-        value: ``(B, S, H, D)``, D a power of two.
-        shapes: (h, w) of every map.
-        locations: ``(B, Q, H, L, P, 2)``.
-        weights: ``(B, Q, H, L, P)``.
-
-    Returns:
-        ``(B, Q, H * D)`` in the dtype of ``value``.
-    """
+    """Sample with the fused kernels; as ``deformable_sampling``, but D must be a power of two."""
     geometry = _geometry(tuple((int(h), int(w)) for h, w in shapes), value.device)
     out = _Sample.apply(
         value.contiguous(), geometry, locations.float().contiguous(), weights.float().contiguous()

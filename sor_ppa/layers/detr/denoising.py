@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from sor_ppa.layers.boxes import cxcywh_to_xyxy, inverse_sigmoid, xyxy_to_cxcywh
-
-from .decoder import BOX_EPS
+from .boxes import cxcywh_to_xyxy, inverse_sigmoid, xyxy_to_cxcywh
+from .matching import BoxTargets, Matches
 
 __all__ = ["ContrastiveDenoising", "DenoisingQueries", "Noise"]
 
@@ -40,23 +39,43 @@ class DenoisingQueries:
     content: Tensor
     #: ``(B, D, 4)`` box logits, 0 in unused slots.
     box_logits: Tensor
-    #: ``(D + Q, D + Q)`` bool, True = row must not see column.
+    #: ``(D + Q, D + Q)`` bool, True = row must not attend to column.
     blocked: Tensor
     groups: int
     #: queries of a group: as many positives as the image with most objects has, then as many negatives.
     slots: int
 
+    @property
+    def count(self) -> int:
+        """The number D of queries."""
+        return self.groups * self.slots
+
+    def matches(self, counts: Sequence[int], layers: int) -> Matches:
+        """Return the known assignment, the same in all layers: positive k of every group to object k."""
+        image, target = _rows(counts, self.blocked.device)
+        group = torch.arange(self.groups, device=target.device).repeat_interleave(len(target))
+        image, target = image.repeat(self.groups), target.repeat(self.groups)
+        index = torch.stack([image, group * self.slots + target, target])
+        return Matches(*index[:, None].expand(-1, layers, -1))
+
+
+def _rows(counts: Sequence[int], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return image and position in the image, both (N,), of all N objects of a batch."""
+    image = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    return image.to(device), torch.cat([torch.arange(n) for n in counts]).to(device)
+
 
 class ContrastiveDenoising(nn.Module):
-    """Makes noisy copies of the objects, near ones to be restored and far ones to be rejected.
+    """Makes noisy copies of the objects: near ones to be restored, far ones to be rejected.
 
     Args:
         num_queries: matching queries Q.
         num_classes: classes K.
         dim: width C.
-        num_denoising: objects times groups aimed at per image.
+        num_denoising: wanted product of objects and groups per image.
         label_noise: twice the probability that a label is replaced by a random one.
         box_noise: scale of the corner noise.
+        eps: of the box logits, see :func:`~.boxes.inverse_sigmoid`.
     """
 
     def __init__(
@@ -67,6 +86,7 @@ class ContrastiveDenoising(nn.Module):
         num_denoising: int = 100,
         label_noise: float = 0.5,
         box_noise: float = 1.0,
+        eps: float = 1e-3,
     ) -> None:
         super().__init__()
         self.num_queries = num_queries
@@ -74,14 +94,11 @@ class ContrastiveDenoising(nn.Module):
         self.num_denoising = num_denoising
         self.label_noise = label_noise
         self.box_noise = box_noise
+        self.eps = eps
         self.label_encoder = nn.Embedding(num_classes, dim)
 
-    def groups(self, counts: Sequence[int]) -> int:
-        """Groups for images with that many objects each: at least one."""
-        return max(self.num_denoising // max(*counts, 1), 1)
-
     def draw(self, labels: Tensor, boxes: Tensor) -> Noise:
-        """Random numbers for repeated ``labels`` ``(R,)`` and ``boxes`` ``(R, 4)``."""
+        """Draw random numbers for repeated ``labels`` ``(R,)`` and ``boxes`` ``(R, 4)``."""
         return Noise(
             label_draw=torch.rand_like(labels, dtype=torch.float32),
             label=torch.randint_like(labels, 0, self.num_classes),
@@ -90,16 +107,16 @@ class ContrastiveDenoising(nn.Module):
         )
 
     def add_noise(self, labels: Tensor, boxes: Tensor, groups: int, noise: Noise) -> tuple[Tensor, Tensor]:
-        """Noisy copies.
+        """Make noisy copies.
 
         Args:
             labels: ``(R,)`` int64, repeated.
-            boxes: ``(R, 4)`` normalised (cx, cy, w, h), repeated.
+            boxes: ``(R, 4)`` normalized (cx, cy, w, h), repeated.
             groups: groups in the repetition.
             noise: random numbers.
 
         Returns:
-            labels ``(R,)`` and boxes ``(R, 4)`` normalised (cx, cy, w, h), inside the image.
+            labels ``(R,)`` and boxes ``(R, 4)`` normalized (cx, cy, w, h), inside the image.
         """
         labels = torch.where(noise.label_draw < self.label_noise * 0.5, noise.label, labels)
         negative = torch.arange(2, dtype=boxes.dtype, device=boxes.device)
@@ -110,7 +127,7 @@ class ContrastiveDenoising(nn.Module):
         return labels, xyxy_to_cxcywh(corners)
 
     def mask(self, groups: int, slots: int, device: torch.device) -> Tensor:
-        """Who must not see whom, ``(D + Q, D + Q)`` bool.
+        """Return the attention mask, ``(D + Q, D + Q)`` bool, True = row must not attend to column.
 
         Matching queries do not see denoising ones, and groups do not see each other;
         denoising queries see the matching ones.
@@ -119,40 +136,35 @@ class ContrastiveDenoising(nn.Module):
         group = torch.cat([group, group.new_full((self.num_queries,), -1)])
         return (group[:, None] != group[None]) & (group[None] >= 0)
 
-    def forward(
-        self, gt_labels: Sequence[Tensor], gt_boxes: Sequence[Tensor], noise: Noise | None = None
-    ) -> DenoisingQueries | None:
-        """Queries for a batch.
+    def forward(self, targets: BoxTargets, noise: Noise | None = None) -> DenoisingQueries | None:
+        """Make the queries of a batch.
 
         Args:
-            gt_labels: per image ``(T_b,)`` int64.
-            gt_boxes: per image ``(T_b, 4)`` normalised (cx, cy, w, h).
+            targets: the objects.
             noise: random numbers; drawn where not given.
 
         Returns:
             the queries, or None for a batch without objects.
         """
-        counts = [len(labels) for labels in gt_labels]
-        most = max(counts)
+        most = max(targets.counts)
         if most == 0:
             return None
-        groups = self.groups(counts)
-        labels = torch.cat(list(gt_labels)).repeat(2 * groups)
-        boxes = torch.cat(list(gt_boxes)).repeat(2 * groups, 1)
+        groups = max(self.num_denoising // most, 1)
+        device = targets.boxes.device
+        image, slot = _rows(targets.counts, device)
+        labels = targets.labels[image, slot].repeat(2 * groups)
+        boxes = targets.boxes[image, slot].repeat(2 * groups, 1)
         labels, boxes = self.add_noise(labels, boxes, groups, noise or self.draw(labels, boxes))
 
-        device = boxes.device
-        image = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
-        slot = torch.cat([torch.arange(n) for n in counts])
-        repeat = torch.arange(2 * groups).repeat_interleave(len(slot)) * most
-        image, slot = image.repeat(2 * groups).to(device), (slot.repeat(2 * groups) + repeat).to(device)
+        repeat = torch.arange(2 * groups, device=device).repeat_interleave(len(slot)) * most
+        rows = image.repeat(2 * groups), slot.repeat(2 * groups) + repeat
         embedded = self.label_encoder(labels)
         total = 2 * groups * most
-        content = embedded.new_zeros(len(counts), total, embedded.shape[1])
-        box_logits = boxes.new_zeros(len(counts), total, 4)
+        content = embedded.new_zeros(len(targets.counts), total, embedded.shape[1])
+        box_logits = boxes.new_zeros(len(targets.counts), total, 4)
         return DenoisingQueries(
-            content=content.index_put((image, slot), embedded),
-            box_logits=box_logits.index_put((image, slot), inverse_sigmoid(boxes, BOX_EPS)),
+            content=content.index_put(rows, embedded),
+            box_logits=box_logits.index_put(rows, inverse_sigmoid(boxes, self.eps)),
             blocked=self.mask(groups, 2 * most, device),
             groups=groups,
             slots=2 * most,

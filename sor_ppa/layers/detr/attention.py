@@ -1,0 +1,72 @@
+"""Attention over all tokens."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .levels import Memory
+
+__all__ = ["GlobalAttention", "ProjectedAttention"]
+
+
+class GlobalAttention(nn.MultiheadAttention):
+    """PyTorch's multi-head attention, batch first, over the tokens of a :class:`Memory`.
+
+    Args:
+        dim: width of queries, keys and values.
+        num_heads: attention heads.
+        dropout: dropout on the attention weights.
+    """
+
+    def __init__(self, dim: int, num_heads: int, dropout: float = 0.0) -> None:
+        super().__init__(dim, num_heads, dropout, batch_first=True)
+
+    def attend(self, query: Tensor, memory: Memory, reference: Tensor | None = None) -> Tensor:
+        """Read the memory; its positions are added to the keys only.
+
+        Args:
+            query: ``(B, Q, C)``, position already added.
+            memory: padded tokens are ignored.
+            reference: not used.
+
+        Returns:
+            ``(B, Q, C)``.
+        """
+        key = memory.tokens if memory.positions is None else memory.tokens + memory.positions
+        padding = memory.levels.padding
+        return self(query, key, memory.tokens, key_padding_mask=padding, need_weights=False)[0]
+
+
+class ProjectedAttention(nn.Module):
+    """Multi-head attention without input projections (Conditional DETR, section 3.3).
+
+    Args:
+        value_dim: channels of the values and of the output.
+        num_heads: attention heads.
+        dropout: dropout on the attention weights.
+    """
+
+    def __init__(self, value_dim: int, num_heads: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.dropout = dropout
+        self.out_proj = nn.Linear(value_dim, value_dim)
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, padding: Tensor | None = None) -> Tensor:
+        """Attend.
+
+        Args:
+            query: ``(B, Q, heads * D)``, channels grouped by head.
+            key: ``(B, S, heads * D)``.
+            value: ``(B, S, value_dim)``.
+            padding: ``(B, S)`` bool, True = ignored.
+
+        Returns:
+            ``(B, Q, value_dim)``.
+        """
+        q, k, v = (t.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for t in (query, key, value))
+        allowed = None if padding is None else ~padding[:, None, None, :]
+        dropout = self.dropout if self.training else 0.0
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed, dropout_p=dropout)
+        return self.out_proj(mixed.transpose(1, 2).flatten(2))
