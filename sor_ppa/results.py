@@ -100,7 +100,7 @@ class RankedImage:
         """Paint the ranked objects into a gray map.
 
         Args:
-            painter: a rule of ``sor_ppa.visualization.rank_maps.PAINTERS``. "assr" paints the five most salient
+            painter: a rule of ``visualization.rank_maps.PAINTERS``. "assr" paints the five most salient
                 objects with 255, 229, 204, 178 and 153.
 
         Returns:

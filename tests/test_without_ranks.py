@@ -13,6 +13,7 @@ from detectron2.modeling import build_model
 
 from sor_ppa.building import build_checked_model
 from sor_ppa.checkpoint import SORCheckpointer
+from sor_ppa.config import ConfigError
 from sor_ppa.data.builtin import register_all
 from sor_ppa.data.synthetic import SyntheticSpec, write_dataset
 from sor_ppa.engine import run
