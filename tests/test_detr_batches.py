@@ -1,4 +1,4 @@
-"""The transformers that rank: each image of a batch has an answer of its own, whatever else is there."""
+"""Ranking transformers: the result for an image does not depend on the rest of its batch."""
 
 from __future__ import annotations
 
