@@ -33,7 +33,9 @@ REPORT = "unreadable.json"
 class Output(Protocol):
     """Where results go; see :class:`FileOutput` and :class:`TableOutput`."""
 
-    folder: Path
+    @property
+    def folder(self) -> Path:
+        """Folder of the results."""
 
     def paths(self, name: str) -> Sequence[Path]:
         """Return the files that a picture's results take."""
@@ -335,7 +337,12 @@ def _write_coco(path: Path, images: Sequence[dict[str, Any]]) -> None:
     for number, image in enumerate(images, 1):
         for entry in image["objects"]:
             left, top, right, bottom = entry["box"]
-            own = {"id": len(annotations) + 1, "image_id": number, "category_id": 1, "iscrowd": 0}
+            own: dict[str, Any] = {
+                "id": len(annotations) + 1,
+                "image_id": number,
+                "category_id": 1,
+                "iscrowd": 0,
+            }
             own["bbox"] = [left, top, round(right - left, 2), round(bottom - top, 2)]
             annotations.append(own | {k: v for k, v in entry.items() if k != "box"})
     content = {

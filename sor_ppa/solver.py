@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.solver import build_lr_scheduler as build_detectron2_scheduler
 from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
 from torch import Tensor, nn
@@ -27,9 +26,6 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> Optimizer:
         cfg: reads ``SOLVER``.
         model: to train.
     """
-    own: Any = getattr(META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE), "build_optimizer", None)
-    if own is not None:
-        return own(cfg, model)
     groups: Any = getattr(model, "parameter_groups", None)
     if groups is not None:
         params = groups(cfg)

@@ -293,11 +293,13 @@ def _plot(history: list[tuple[float, list[tuple[int, int]]]], path: Path) -> Non
     axes = figure.add_subplot()
     leaders = [track for track, points in tracks.items() if any(rank == 1 for _, rank in points)]
     for track, points in tracks.items():
-        times, ranks = zip(*points, strict=True)
-        style = {"label": f"object {track}"} if track in leaders[:10] else {"color": "0.8", "zorder": 1}
-        axes.plot(times, ranks, ".", markersize=4, **style)
+        times, places = zip(*points, strict=True)
+        style: dict[str, Any] = (
+            {"label": f"object {track}"} if track in leaders[:10] else {"color": "0.8", "zorder": 1}
+        )
+        axes.plot(times, places, ".", markersize=4, **style)
     axes.invert_yaxis()
-    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.locator_params("y", integer=True)
     axes.set(xlabel="seconds", ylabel="rank (1 = most salient)")
     if leaders:
         axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)

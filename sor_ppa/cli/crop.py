@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import cv2
+import numpy as np
 
 from ..atomic import atomic_write
 from ..crop import choose_crop, parse_aspect
@@ -63,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
         crop = choose_crop(result.masks[ranked], aspect)
         picture = crop.apply(result.image_bgr[:, :, ::-1])
         if size:
-            picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+            picture = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
         options.output.mkdir(parents=True, exist_ok=True)
         write_image(target, picture)
         kept = [{"rank": rank, "kept": round(share, 4)} for rank, share in enumerate(crop.kept, 1)]

@@ -269,7 +269,7 @@ _TOGETHER = [
     *rows("INPUT.COPY_PASTE", {"ENABLED": one_of(False)}, lambda cfg: not cfg.MODEL.MASK_ON),
     *rows(
         "SOLVER",
-        {"LR_SCHEDULER_NAME": one_of("WarmupMultiStepLR", "WarmupCosineLR")},
+        {"LR_SCHEDULER_NAME": one_of("WarmupMultiStepLR", "WarmupCosineLR", "WarmupPolynomialLR")},
         lambda cfg: "NUM_DECAYS" not in cfg.SOLVER,  # detectron2 0.6; later versions know one more
     ),
     *rows("SOLVER", {"MOMENTUM": number("(0, 1)")}, lambda cfg: cfg.SOLVER.NESTEROV),

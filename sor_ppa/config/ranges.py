@@ -354,7 +354,7 @@ RANGES = [
     *rows(
         "SOLVER",
         {
-            "OPTIMIZER": one_of("SGD", "AdamW"),
+            "OPTIMIZER": one_of("SGD", "Adam", "AdamW"),
             "MAX_ITER CHECKPOINT_PERIOD": _COUNT,
             "BASE_LR WEIGHT_DECAY WEIGHT_DECAY_NORM": _NOT_NEGATIVE,
             "WEIGHT_DECAY_BIAS BIAS_LR_FACTOR": optional(_NOT_NEGATIVE),

@@ -120,7 +120,8 @@ class FocalCriterion(SetCriterion):
         self, predictions: Predictions, targets: BoxTargets, matches: Matches, normalizer: Tensor | float
     ) -> Tensor:
         onehot = torch.zeros_like(predictions.logits)
-        onehot[(*matches.at, matches.gather_targets(targets.labels))] = 1
+        where = (*matches.at, matches.gather_targets(targets.labels))
+        onehot[where] = 1
         return sigmoid_focal_loss(predictions.logits, onehot).sum((1, 2, 3)) / normalizer
 
 
@@ -170,7 +171,8 @@ class VarifocalCriterion(SetCriterion):
         found = cxcywh_to_xyxy(matches.gather(predictions.boxes.detach()))
         iou = paired_iou(found, cxcywh_to_xyxy(matches.gather_targets(targets.boxes)))
         quality = torch.full_like(predictions.logits, -1.0, requires_grad=False)
-        quality[(*matches.at, matches.gather_targets(targets.labels))] = iou.to(quality.dtype)
+        where = (*matches.at, matches.gather_targets(targets.labels))
+        quality[where] = iou.to(quality.dtype)
         loss = varifocal_loss(predictions.logits, quality, self.alpha, self.gamma)
         return loss.sum((1, 2, 3)) / normalizer
 
