@@ -112,11 +112,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     if args.task == "saliency":
         return saliency(args)
+    from sor_ppa.folder_ranking import FileOutput, rank_files, write_salience_sheets
     from sor_ppa.predictor import demo_predictor
     from sor_ppa.visualization import RankStyle
-    from sor_ppa.visualization.annotate import Output, annotate
     from sor_ppa.visualization.files import expand_inputs
-    from sor_ppa.visualization.heatmap import write_salience_sheets
 
     files, faults = expand_inputs(args.input)
     for fault in faults:
@@ -125,14 +124,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write("no pictures to rank\n")
         return 2
     style = RankStyle(legend=args.legend)
-    output = Output(Path(args.output), args.format, args.masks, args.scores, style)
+    output = FileOutput(Path(args.output), None, args.format, args.masks, args.scores, style)
     try:
         predictor = demo_predictor(
             args.config_file, args.opts, batch_size=args.batch_size, threshold=args.confidence_threshold
         )
-        summary = annotate(predictor, files, output, batch_size=args.batch_size)
+        summary = rank_files(predictor, files, output, overwrite=True)
         if args.salience_maps:
-            write_salience_sheets(predictor.salience_maps, files, output)
+            write_salience_sheets(predictor, files, output)
     except (OSError, ValueError) as error:
         sys.stderr.write(f"{error}\n")
         return 2

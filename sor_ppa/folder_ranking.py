@@ -22,8 +22,17 @@ from .predictor import SORPredictor
 from .results import RankedImage
 from .visualization import RankStyle
 from .visualization.files import ImageReadError, check_not_inputs, read_image, result_names, write_image
+from .visualization.heatmap import salience_sheet
 
-__all__ = ["FileOutput", "Output", "Summary", "TableOutput", "rank_files", "watch_folder"]
+__all__ = [
+    "FileOutput",
+    "Output",
+    "Summary",
+    "TableOutput",
+    "rank_files",
+    "watch_folder",
+    "write_salience_sheets",
+]
 
 _log = logging.getLogger(__name__)
 _JPEG_SIDE = 65500  # largest side of a JPEG picture in pixels
@@ -234,6 +243,29 @@ def rank_files(
     _report(output.folder, summary)
     summary.seconds = time.perf_counter() - start
     return summary
+
+
+def write_salience_sheets(predictor: SORPredictor, files: Sequence[Path], output: FileOutput) -> None:
+    """Write ``<name>_salience_maps.<extension>`` beside each drawing of :func:`rank_files`.
+
+    Args:
+        predictor: of a model that has foreground maps.
+        files: the pictures that were ranked.
+        output: as given to :func:`rank_files`.
+
+    Raises:
+        ValueError: the model has no such maps.
+        OSError: a sheet cannot be written.
+    """
+    for file, name in zip(files, result_names(files), strict=True):
+        drawn_file = output.paths(name)[0]
+        try:
+            picture, drawn = read_image(file), read_image(drawn_file)
+        except ImageReadError:
+            continue  # reported before
+        maps = predictor.salience_maps(picture)
+        sheet = salience_sheet(drawn[..., ::-1], np.ascontiguousarray(picture[..., ::-1]), maps)
+        write_image(drawn_file.with_name(f"{name}_salience_maps.{output.extension}"), sheet)
 
 
 def watch_folder(

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .annotate import Output
-from .files import ImageReadError, read_image, result_names, write_image
 from .sheet import contact_sheet
 
-__all__ = ["heatmap", "salience_sheet", "write_salience_sheets"]
+__all__ = ["heatmap", "salience_sheet"]
 
 
 def heatmap(
@@ -73,31 +70,3 @@ def salience_sheet(
         height, width = values.shape
         titles.append(f"{width} x {height}: {values.min():.2f} to {values.max():.2f}")
     return contact_sheet([cells], titles, width=max(1440, 360 * len(cells)))
-
-
-def write_salience_sheets(
-    salience_maps: Callable[[NDArray[np.uint8]], Sequence[NDArray[np.float32]]],
-    files: Sequence[Path],
-    output: Output,
-) -> None:
-    """Write ``<name>_salience_maps.<extension>`` beside each drawing that ``annotate`` has written.
-
-    Args:
-        salience_maps: from a BGR picture to its foreground maps, such as ``SORPredictor.salience_maps``.
-        files: the pictures that were given to ``annotate``.
-        output: as given to ``annotate``.
-
-    Raises:
-        ValueError: the model has no such maps.
-        OSError: a sheet cannot be written.
-    """
-    for file, name in zip(files, result_names(files), strict=True):
-        drawn_file = output.paths(name)[0]
-        try:
-            picture, drawn = read_image(file), read_image(drawn_file)
-        except ImageReadError:
-            continue  # annotate has reported it
-        sheet = salience_sheet(
-            drawn[..., ::-1], np.ascontiguousarray(picture[..., ::-1]), salience_maps(picture)
-        )
-        write_image(drawn_file.with_name(f"{name}_salience_maps.{output.extension}"), sheet)

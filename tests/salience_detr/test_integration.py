@@ -15,9 +15,8 @@ from torch import nn
 
 from sor_ppa.data.mapper import RankingDatasetMapper
 from sor_ppa.engine import Trainer
+from sor_ppa.folder_ranking import FileOutput, rank_files, write_salience_sheets
 from sor_ppa.predictor import SORPredictor
-from sor_ppa.visualization.annotate import Output, annotate
-from sor_ppa.visualization.heatmap import write_salience_sheets
 from tests.fake_model import FakeModel
 
 from .test_detector import config, sample, small
@@ -79,9 +78,9 @@ def test_salience_sheets(tmp_path: Path) -> None:
     predictor = SORPredictor(cfg, model=build_model(cfg).eval(), min_score=0.0)
     picture = tmp_path / "photo.png"
     cv2.imwrite(str(picture), np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8))
-    output = Output(tmp_path / "out", "png")
-    annotate(predictor, [picture], output, progress=False)
-    write_salience_sheets(predictor.salience_maps, [picture], output)
+    output = FileOutput(tmp_path / "out", extension="png")
+    rank_files(predictor, [picture], output, progress=False)
+    write_salience_sheets(predictor, [picture], output)
     sheet = cv2.imread(str(tmp_path / "out" / "photo_salience_maps.png"))
     assert sheet.shape[1] == 1800  # five columns
     maps = predictor.salience_maps(picture)
@@ -90,5 +89,5 @@ def test_salience_sheets(tmp_path: Path) -> None:
 
 def test_a_model_without_salience_maps_is_named() -> None:
     predictor = SORPredictor(config("salience_detr_R_50_sid.yaml"), model=FakeModel())
-    with pytest.raises(ValueError, match="FakeModel has no salience maps"):
+    with pytest.raises(ValueError, match="expected a model with salience maps"):
         predictor.salience_maps(np.zeros((8, 9, 3), np.uint8))
