@@ -10,9 +10,12 @@ Nothing is read before a dataset is used. The folder that holds the datasets is 
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,6 +61,18 @@ def missing_folder(name: str, root: Path, folder: str) -> DatasetError:
     )
 
 
+@contextmanager
+def _paused_garbage_collector() -> Iterator[None]:
+    """Pause the cyclic garbage collector, which takes long while a million objects are made."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 @dataclass(frozen=True)
 class DatasetSource:
     """A registered ranking dataset; calling it reads the dataset in detectron2's format.
@@ -101,10 +116,12 @@ class DatasetSource:
         if not self.path.is_dir():
             raise missing_folder(self.name, datasets_root(self.root), self.folder)
         keep = self.keep_rankless if keep_rankless is None else keep_rankless
-        return FORMATS[self.kind].read(self.path, self.split, keep_rankless=keep, issues=issues)
+        with _paused_garbage_collector():
+            return FORMATS[self.kind].read(self.path, self.split, keep_rankless=keep, issues=issues)
 
     def __call__(self) -> list[dict[str, Any]]:
-        return [to_detectron2(record) for record in self.read()]
+        with _paused_garbage_collector():
+            return [to_detectron2(record) for record in self.read()]
 
 
 def _own_datasets(root: Path) -> dict[str, tuple[str, str, str]]:
