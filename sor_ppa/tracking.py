@@ -42,9 +42,11 @@ class Tracker:
     """Follow objects by overlap and color, and smooth their ranks.
 
     Detections are assigned to tracks with the Hungarian algorithm. A pair is worth the mean of the overlap
-    (IoU) of the boxes and the similarity of the color histograms. The salience of a track is the moving
-    average of the place of its object, from 1 (first) to 0 (last or not ranked). Tracks are ordered by
-    salience. A track overtakes another only by a margin, so that badges do not flicker.
+    (IoU) of the boxes and the similarity of the color histograms; boxes that are far apart do not pair.
+
+    The salience of a track is the moving average of the place of its object, from 1 (first) to 0 (last or not
+    ranked). Tracks are ordered by salience. A track overtakes another only by a margin, so that badges do not
+    flicker.
 
     Args:
         smoothing: weight of a new frame in the moving averages, in (0, 1].
@@ -106,7 +108,7 @@ class Tracker:
         overlap = _pairwise_iou(boxes, known)
         # the Bhattacharyya coefficient: 1 for equal histograms, 0 for disjoint ones
         similar = np.sqrt(colors) @ np.sqrt(np.stack([track.colors for track in self._tracks])).T
-        likeness = np.where(overlap > 0, (overlap + similar) / 2, 0)
+        likeness = np.where(_near(boxes, known), (overlap + similar) / 2, 0)
         rows, columns = linear_sum_assignment(likeness, maximize=True)
         return [
             (int(row), self._tracks[column])
@@ -141,3 +143,11 @@ def _pairwise_iou(first: NDArray[np.float64], second: NDArray[np.float64]) -> ND
     common = np.clip(high - low, 0, None).prod(axis=2)
     areas = [(boxes[:, 2:] - boxes[:, :2]).prod(axis=1) for boxes in (first, second)]
     return common / np.maximum(areas[0][:, None] + areas[1][None] - common, 1e-9)
+
+
+def _near(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Whether the centers of (N, 4) and (M, 4) boxes are within the diagonal of the larger one, (N, M)."""
+    centers = [(boxes[:, :2] + boxes[:, 2:]) / 2 for boxes in (first, second)]
+    diagonals = [np.linalg.norm(boxes[:, 2:] - boxes[:, :2], axis=1) for boxes in (first, second)]
+    distance = np.linalg.norm(centers[0][:, None] - centers[1][None], axis=2)
+    return distance <= np.maximum(diagonals[0][:, None], diagonals[1][None])

@@ -1,0 +1,108 @@
+"""Videos in and out."""
+
+from __future__ import annotations
+
+import json
+import resource
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sor_ppa.video import VideoError, key_frames, rank_frames, rank_video, read_frames
+from tests.ranked import BrightSquares
+
+av = pytest.importorskip("av", reason="needs PyAV")
+SIZE = (96, 128)
+
+
+def frames(count: int, swap_at: int | None = None):
+    """Two squares on dark ground; the brighter one leaves at ``swap_at``."""
+    for index in range(count):
+        picture = np.full((*SIZE, 3), 20, np.uint8)
+        if swap_at is None or index < swap_at:
+            picture[20:50, 10 + index % 40 : 40 + index % 40] = 250
+        picture[55:85, 80:110] = 200
+        yield index / 25, picture
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory) -> Path:
+    """Half a second of video with sound."""
+    path = tmp_path_factory.mktemp("video") / "clip.mp4"
+    with av.open(str(path), "w") as out:
+        video = out.add_stream("libx264", rate=25)
+        video.height, video.width = SIZE
+        video.pix_fmt = "yuv420p"
+        sound = out.add_stream("aac", rate=44100, layout="mono")
+        for _, picture in frames(12):
+            out.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        out.mux(video.encode(None))
+        tone = np.sin(np.arange(22050) / 20).astype(np.float32)[None]
+        frame = av.AudioFrame.from_ndarray(tone, format="fltp", layout="mono")
+        frame.sample_rate, frame.time_base = 44100, Fraction(1, 44100)
+        out.mux(sound.encode(frame))
+        out.mux(sound.encode(None))
+    return path
+
+
+def streams(path: Path) -> dict:
+    with av.open(str(path)) as container:
+        video = container.streams.video[0]
+        sounds = [s.codec_context.name for s in container.streams.audio]
+        count = sum(1 for _ in container.decode(video))
+        size = (video.height, video.width)
+        return {"frames": count, "size": size, "rate": video.average_rate, "sound": sounds}
+
+
+def test_ranked_video_keeps_size_rate_and_sound(clip: Path, tmp_path: Path):
+    output = tmp_path / "out.mp4"
+    assert rank_video(clip, output, BrightSquares()) == 12
+    assert streams(output) == streams(clip) == {"frames": 12, "size": SIZE, "rate": 25, "sound": ["aac"]}
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [line["frame"] for line in lines] == list(range(12))
+    assert {tuple(o["track"] for o in line["objects"]) for line in lines} == {(1, 2)}
+    assert (tmp_path / "out.attention.png").stat().st_size > 1000
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out.attention.png", "out.jsonl", "out.mp4"]
+
+
+@pytest.mark.parametrize("suffix", [".webm", ".mkv", ".avi", ".mov"])
+def test_other_containers(clip: Path, tmp_path: Path, suffix: str):
+    rank_video(clip, tmp_path / f"out{suffix}", BrightSquares(), plot=False)
+    assert streams(tmp_path / f"out{suffix}")["frames"] == 12
+
+
+def test_what_is_no_video_is_one_line_and_leaves_nothing(tmp_path: Path):
+    (tmp_path / "bad.mp4").write_bytes(b"no video")
+    with pytest.raises(VideoError, match=r"bad\.mp4: expected a video"):
+        rank_video(tmp_path / "bad.mp4", tmp_path / "out.mp4", BrightSquares())
+    assert [p.name for p in tmp_path.iterdir()] == ["bad.mp4"]
+
+
+def test_unknown_container_is_one_line(clip: Path, tmp_path: Path):
+    with pytest.raises(VideoError, match=r"\.txt: expected a video container"):
+        rank_video(clip, tmp_path / "out.txt", BrightSquares())
+    assert not list(tmp_path.iterdir())
+
+
+def test_truncated_video_gives_the_frames_that_it_has(clip: Path, tmp_path: Path):
+    container = tmp_path / "cut.mkv"
+    rank_video(clip, container, BrightSquares(), plot=False)
+    data = container.read_bytes()
+    container.write_bytes(data[: len(data) * 2 // 3])
+    assert 0 < sum(1 for _ in read_frames(container)) <= 12
+
+
+def test_key_frames_are_where_the_leader_changes():
+    ranked = rank_frames(frames(30, swap_at=15), BrightSquares())
+    assert [frame.index for frame in key_frames(ranked, hold=3)] == [0, 15]
+
+
+@pytest.mark.slow
+def test_memory_stays_flat_over_ten_thousand_frames():
+    ranked = rank_frames(frames(10_000), BrightSquares())
+    for index, _ in enumerate(ranked):
+        if index == 1000:
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000  # KB
