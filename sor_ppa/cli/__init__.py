@@ -62,15 +62,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     name = given[0] if given and given[0] in COMMANDS else None
-    if name in ("evaluate", "train"):  # these bring a whole command line of their own
-        return import_module(f".{name}", __name__).main(given[1:])
-    options = get_parser(name).parse_args(given)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     try:
+        if name in ("data", "evaluate", "train"):  # these bring a whole command line of their own
+            return import_module(f".{name}", __name__).main(given[1:])
+        options = get_parser(name).parse_args(given)
         return import_module(f".{options.command}", __name__).run(options)
     except (ImportError, OSError, ValueError) as error:
-        sys.stderr.write(f"sor-ppa {options.command}: {error}\n")
+        sys.stderr.write(f"sor-ppa {name}: {error}\n")
         return 2
     except KeyboardInterrupt:
-        sys.stderr.write(f"sor-ppa {options.command}: interrupted; what was written is complete\n")
+        sys.stderr.write(f"sor-ppa {name}: interrupted; what was written is complete\n")
         return 130

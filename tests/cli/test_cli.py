@@ -78,7 +78,6 @@ def test_rank_reports_unreadable_photos_and_exits_with_1(predictor, photo: Path,
         (["rank", "PHOTO", "--model", "no-such-model"], "no-such-model"),
         (["crop", "PHOTO", "--aspect", "wide"], "aspect: expected such as 16:9"),
         (["crop", "PHOTO", "--size", "wide"], "aspect: expected such as 16:9"),
-        (["video", "PHOTO.mp4", "--model", "contrast"], "PHOTO.mp4: expected a video"),
         (["models", "get", "none"], "none: expected one of ppa-v39"),
         (["models", "get", "siamese-detr-pretrain"], "download it from https://github.com/Zx55/SiameseDETR"),
     ],
@@ -105,3 +104,11 @@ def test_models_are_listed_as_a_table_and_as_json(capsys):
     assert "ppa-v39" in table
     assert run("models", "list", "--task", "rank", "--json") == 0
     assert [entry["name"] for entry in json.loads(capsys.readouterr().out)] == ["ppa-v39"]
+
+
+def test_labels_of_a_ranker_are_a_dataset_that_training_reads(predictor, photo: Path, tmp_path: Path, capsys):
+    root = tmp_path / "datasets"
+    assert run("data", "label", photo, "--output", root / "mine", "--model", "contrast") == 0
+    assert "1 photos labeled" in capsys.readouterr().out
+    assert run("data", "check", "mine_train", "--root", root) == 0
+    assert "1 usable images, 2 objects, 2 of them ranked" in capsys.readouterr().out
