@@ -1,8 +1,8 @@
 #!/usr/bin/env python
-"""The main job from nothing: make data, train, evaluate, look. ``make demo`` runs this.
+"""Rank photos without training, then make data, train, evaluate and draw. ``make demo`` runs this.
 
-Every step is a command of the project that you can run yourself; it is printed before it runs,
-and its full output goes to a log. A step whose result is there already is not run again.
+Every step is a command that you can run yourself. It is printed before it runs, and its full output goes to a
+log. A step whose result exists is not run again.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from sor_ppa.data.synthetic.dataset import MANIFEST
 REPO = Path(__file__).resolve().parents[1]
 CONFIG = "configs/sor/demo.yaml"
 SHOWN = 0.5  # confidence of the detections in the contact sheet; the scores count all
+# of scikit-image: public domain or CC0
+PHOTOS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "camera.png")
 PROGRESS = re.compile(r"eta: (\S+) +iter: (\d+) +total_loss: (\S+)")
 
 
@@ -118,6 +120,25 @@ def make_sheet(output: Path, datasets: Path, rows: int) -> Path:
     return path
 
 
+def rank_photos(folder: Path, log: Path) -> None:
+    """Rank photos that scikit-image and scikit-learn carry, and put the drawings on one sheet."""
+    import skimage
+    import sklearn.datasets
+
+    from sor_ppa.visualization import contact_sheet
+    from sor_ppa.visualization.files import read_image, write_image
+
+    carried = [Path(skimage.data_dir) / f"{name}" for name in PHOTOS]
+    carried.append(Path(sklearn.datasets.__file__).parent / "images" / "flower.jpg")
+    files = [str(path) for path in carried if path.is_file()]
+    run(["-m", "sor_ppa", "rank", *files, "--model", "contrast", "--output", str(folder)], log)
+    drawn = [read_image(folder / f"{Path(file).stem}_ranked.jpg")[:, :, ::-1] for file in files]
+    half = -(-len(drawn) // 2)
+    rows = [drawn[:half], drawn[half:]]
+    write_image(folder / "sheet.jpg", contact_sheet([row for row in rows if row], [""] * half))
+    say(f"    {folder / 'sheet.jpg'}")
+
+
 def report(metrics: dict) -> None:
     """The final table; what is undefined is a dash."""
     ranking, boxes, masks = (metrics["results"][k] for k in ("sor", "bbox", "segm"))
@@ -149,11 +170,14 @@ def main() -> None:
     output, start = Path(args.output), time.monotonic()
     datasets = output / "datasets"
 
-    say("[1/3] Making a synthetic salient object ranking dataset")
+    say("[1/4] Ranking photos without training")
+    rank_photos(output / "photos", output / "logs" / "photos.log")
+
+    say("[2/4] Making a synthetic salient object ranking dataset")
     data = ["tools/make_synthetic.py", "--overwrite", "--output", f"{datasets}/synthetic_sor"]
     run([*data, "--count", *args.count, "--size", args.size], output / "logs" / "data.log")
 
-    say("[2/3] Training CenterMask with the PPA ranking branch, then scoring the held-out split")
+    say("[3/4] Training CenterMask with the PPA ranking branch, then scoring the held-out split")
     command = ["train_net.py", "--config-file", CONFIG, "DATASETS.ROOT", str(datasets)]
     command += ["OUTPUT_DIR", str(output), *args.opts]
     results = output / "inference" / "synthetic_sor_test" / "sor_metrics.json"
@@ -167,17 +191,18 @@ def main() -> None:
     else:
         say(f"    done before: {weights}")
 
-    say("[3/3] Drawing held-out pictures")
+    say("[4/4] Drawing held-out pictures")
     sheet = output / "contact_sheet.png"
     if not sheet.exists() or sheet.stat().st_mtime < weights.stat().st_mtime:
         make_sheet(output, datasets, args.rows)
     report(json.loads(results.read_text()))
     say(
-        f"\nPictures: {sheet}\nWeights:  {weights}\nMetrics:  {results}\n"
+        f"\nPhotos:   {output / 'photos'}\nPictures: {sheet}\nWeights:  {weights}\nMetrics:  {results}\n"
         f"Per image, predictions: {results.parent}\nLogs:     {output / 'logs'}\n"
         f"Time:     {(time.monotonic() - start) / 60:.1f} minutes\n"
-        f"\nNow your own photographs:\n    python demo/demo.py --config-file {CONFIG} --input PHOTOS "
-        f"--output ranked MODEL.WEIGHTS {weights}"
+        f"\nThe network that was trained here knows made-up scenes only. For your own photos:\n"
+        "    .venv/bin/sor-ppa rank PHOTOS\n"
+        "ranks without training; .venv/bin/sor-ppa models lists trained rankers that you can fetch."
     )
 
 
