@@ -8,8 +8,9 @@ from detectron2.config import get_cfg
 from PIL import Image
 
 from sor_ppa import add_sor_config
-from sor_ppa.folder_ranking import FileOutput, TableOutput, rank_files, watch_folder
+from sor_ppa.folder_ranking import FileOutput, rank_files, watch_folder
 from sor_ppa.predictor import SORPredictor
+from sor_ppa.table_output import TableOutput
 from tests.fake_model import FakeModel
 
 

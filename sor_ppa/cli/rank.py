@@ -7,7 +7,8 @@ import logging
 import sys
 from pathlib import Path
 
-from ..folder_ranking import REPORT, FileOutput, Output, TableOutput, rank_files, watch_folder
+from ..folder_ranking import REPORT, FileOutput, Output, rank_files, watch_folder
+from ..table_output import TableOutput
 from ..visualization import RankStyle
 from ..visualization.files import IMAGE_SUFFIXES, expand_inputs
 from ._model import add_model_arguments, chosen_model, load_predictor

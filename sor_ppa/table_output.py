@@ -1,0 +1,147 @@
+"""The results of many photos in one file: COCO JSON or Parquet."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from .atomic import atomic_write
+from .results import RankedImage
+
+__all__ = ["TableOutput"]
+
+
+@dataclass
+class TableOutput:
+    """One file for all pictures: COCO JSON or Parquet, one row an object.
+
+    Finished pictures are noted line by line in ``<file>.journal``, so that a run that was killed continues.
+
+    Attributes:
+        folder: created if it does not exist.
+        kind: "coco" (``predictions.json``) or "parquet" (``predictions.parquet``).
+        model: name of the model, written into the file.
+    """
+
+    folder: Path
+    kind: Literal["coco", "parquet"]
+    model: str | None = None
+    _images: dict[str, dict[str, Any]] | None = field(default=None, repr=False)
+
+    @property
+    def file(self) -> Path:
+        """The file of all pictures."""
+        return self.folder / f"predictions.{'json' if self.kind == 'coco' else 'parquet'}"
+
+    @property
+    def _journal(self) -> Path:
+        return self.folder / f"{self.file.name}.journal"
+
+    def paths(self, name: str) -> tuple[Path, ...]:
+        """Return the file of all pictures."""
+        return (self.file,)
+
+    def done(self, file: Path, name: str) -> bool:
+        """Return whether the picture is in the journal, with the same model."""
+        if self._images is None:
+            self._images = dict(self._read_journal())
+        entry = self._images.get(str(file))
+        return entry is not None and entry["model"] == self.model
+
+    def write(self, file: Path, name: str, result: RankedImage) -> None:
+        """Add a line to the journal."""
+        entry = {**result.to_json(), "file": str(file), "model": self.model}
+        with self._journal.open("a", encoding="utf-8") as journal:
+            journal.write(json.dumps(entry, allow_nan=False) + "\n")
+
+    def finish(self) -> None:
+        """Write the file from the journal."""
+        images = dict(self._read_journal())
+        with atomic_write(self.file) as part:
+            (_write_coco if self.kind == "coco" else _write_parquet)(part, list(images.values()))
+
+    def _read_journal(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        if not self._journal.is_file():
+            return
+        with self._journal.open(encoding="utf-8") as journal:
+            for line in journal:
+                try:
+                    entry = json.loads(line)
+                except ValueError:  # the last line of a killed run
+                    continue
+                yield entry["file"], entry
+
+
+def _write_coco(path: Path, images: Sequence[dict[str, Any]]) -> None:
+    """Write the images, and their objects as annotations; ranks are 1 for the most salient object."""
+    annotations: list[dict[str, Any]] = []
+    for number, image in enumerate(images, 1):
+        for entry in image["objects"]:
+            left, top, right, bottom = entry["box"]
+            own: dict[str, Any] = {
+                "id": len(annotations) + 1,
+                "image_id": number,
+                "category_id": 1,
+                "iscrowd": 0,
+            }
+            own["bbox"] = [left, top, round(right - left, 2), round(bottom - top, 2)]
+            annotations.append(own | {k: v for k, v in entry.items() if k != "box"})
+    content = {
+        "info": {"description": "ranked by sor_ppa", "model": images[0]["model"] if images else None},
+        "images": [
+            {
+                "id": n,
+                "file_name": os.path.basename(i["file"]),
+                "path": i["file"],
+                "height": i["height"],
+                "width": i["width"],
+            }
+            for n, i in enumerate(images, 1)
+        ],
+        "categories": [{"id": 1, "name": "salient object"}],
+        "annotations": annotations,
+    }
+    path.write_text(json.dumps(content, allow_nan=False) + "\n", "utf-8")
+
+
+def _write_parquet(path: Path, images: Sequence[dict[str, Any]]) -> None:
+    """Write one row an object; the schema's metadata lists the images, so that empty ones are not lost."""
+    try:
+        import pyarrow as pa
+        from pyarrow import parquet
+    except ImportError as error:
+        raise ValueError(
+            "--format parquet: expected the package pyarrow; run: pip install pyarrow"
+        ) from error
+    rows = [
+        {
+            "image": image["file"],
+            "height": image["height"],
+            "width": image["width"],
+            **{key: entry[key] for key in ("rank", "rank_score", "score", "class", "box", "area")},
+            "segmentation": entry["segmentation"]["counts"],
+        }
+        for image in images
+        for entry in image["objects"]
+    ]
+    number = pa.float64()
+    schema = pa.schema(
+        [
+            ("image", pa.string()),
+            ("height", pa.int32()),
+            ("width", pa.int32()),
+            ("rank", pa.int32()),
+            ("rank_score", number),
+            ("score", number),
+            ("class", pa.string()),
+            ("box", pa.list_(number, 4)),
+            ("area", pa.int64()),
+            ("segmentation", pa.string()),
+        ],
+        metadata={"images": json.dumps([image["file"] for image in images])},
+    )
+    parquet.write_table(pa.Table.from_pylist(rows, schema=schema), path)
