@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .fields import expect
+from .checks import expect
 
 STEPS = 5
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .fields import Identity
+from .checks import Identity
 from .ground_truth import ImageTruth
 
 logger = logging.getLogger(__name__)

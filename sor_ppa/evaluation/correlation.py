@@ -9,18 +9,10 @@ from numpy.typing import NDArray
 
 
 def pearson(x: NDArray, y: NDArray) -> float:
-    """Return Pearson's correlation coefficient in [-1, 1].
-
-    Args:
-        x, y: (n,) numbers.
-
-    Returns:
-        NaN for fewer than two numbers or where one list is constant.
-    """
+    """Return Pearson's correlation of (n,) numbers; NaN for fewer than two or where one list is constant."""
     if len(x) < 2 or x.min() == x.max() or y.min() == y.max():
         return math.nan
-    a = x - x.mean()
-    b = y - y.mean()
+    a, b = x - x.mean(), y - y.mean()
     value = float(a @ b) / math.sqrt(float(a @ a) * float(b @ b))
     return min(1.0, max(-1.0, value))
 

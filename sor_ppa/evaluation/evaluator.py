@@ -8,6 +8,7 @@ import math
 import zlib
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,9 @@ from detectron2.utils import comm
 from numpy.typing import NDArray
 
 from ..visualization.rank_maps import lowest_place_ranks
+from .checks import Identity, expect
 from .coco_ap import CocoAP
 from .definitions import METRICS
-from .fields import Identity
 from .ground_truth import ImageTruth, by_image_id, truth_from_dict
 from .image import ImageScores
 from .report import label, table, worst, write_json, write_per_image
@@ -74,9 +75,7 @@ class SOREvaluator(DatasetEvaluator):
         Raises:
             ValueError: unknown metric, variant or IoU type.
         """
-        unknown = [kind for kind in iou_types if kind not in ("bbox", "segm")]
-        if unknown:
-            raise ValueError(f"iou_types: expected bbox, segm; found {unknown}")
+        expect({"bbox", "segm"}.issuperset(iou_types), "iou_types", "bbox, segm", iou_types)
         self.dataset_name = dataset_name
         self.iou_types = tuple(iou_types)
         self._output_dir = Path(output_dir) if output_dir else None
@@ -92,16 +91,15 @@ class SOREvaluator(DatasetEvaluator):
             if variant.painter != "ppa"  # slow to draw
         ]
         self._shuffled = RankingScorer(shuffled)
-        self._dicts: dict[Identity, Mapping[str, Any]] = {}
         self._records: dict[Identity, dict[str, Any]] = {}
 
     def reset(self) -> None:
         """Forget all images."""
         self._records = {}
 
-    def _load(self) -> None:
-        if not self._dicts:
-            self._dicts = by_image_id(DatasetCatalog.get(self.dataset_name))
+    @cached_property
+    def _dicts(self) -> dict[Identity, Mapping[str, Any]]:
+        return by_image_id(DatasetCatalog.get(self.dataset_name))
 
     def process(self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]) -> None:
         """Score a batch.
@@ -115,28 +113,21 @@ class SOREvaluator(DatasetEvaluator):
         Raises:
             ValueError: an image that the dataset does not have, or a missing field.
         """
-        self._load()
         for given, output in zip(inputs, outputs, strict=True):
             image_id = given["image_id"]
-            if image_id not in self._dicts:
-                wanted = f"one of dataset {self.dataset_name!r}"
-                raise ValueError(f"image_id: expected {wanted}, found {image_id!r}")
+            wanted = f"one of dataset {self.dataset_name!r}"
+            expect(image_id in self._dicts, "image_id", wanted, repr(image_id))
             self._records[image_id] = self._score(truth_from_dict(self._dicts[image_id]), output)
 
     def _score(self, truth: ImageTruth, output: Mapping[str, Any]) -> dict[str, Any]:
         instances = output["instances"].to("cpu")
-        missing = [name for name in (*_FIELDS, self._rank_field) if not instances.has(name)]
-        if missing:
+        for name in (*_FIELDS, self._rank_field):
             given = ", ".join(instances.get_fields()) or "no fields"
-            raise ValueError(
-                f"{truth.name}: expected predictions with the field {missing[0]!r}, found {given}"
-            )
+            expect(instances.has(name), truth.name, f"predictions with the field {name!r}", given)
         given_masks = instances.pred_masks
         masks = np.asarray(getattr(given_masks, "tensor", given_masks), dtype=np.bool_)
-        if masks.shape[1:] != truth.size and len(masks):
-            raise ValueError(
-                f"{truth.name}: expected predicted masks of size {truth.size}, found {masks.shape[1:]}"
-            )
+        fits = masks.shape[1:] == truth.size or not len(masks)
+        expect(fits, truth.name, f"predicted masks of size {truth.size}", masks.shape[1:])
         rles = encode_masks(masks)
         order = np.asarray(instances.get(self._rank_field), dtype=np.float64)
         ranked = np.flatnonzero(order >= 0) if self._rank_field == "pred_ranks" else np.arange(len(order))
@@ -182,26 +173,22 @@ class SOREvaluator(DatasetEvaluator):
             return []
         boxes = np.asarray(instances.pred_boxes.tensor, dtype=np.float64).copy()
         boxes[:, 2:] -= boxes[:, :2]
+        labels = instances.pred_ranks.tolist() if instances.has("pred_ranks") else [None] * len(order)
         rank = np.zeros(len(order), np.int64)
         rank[ranked] = lowest_place_ranks(-order[ranked])
-        columns = {
-            "score": instances.scores,
-            "rank_score": instances.pred_rank_scores if instances.has("pred_rank_scores") else order,
+        columns: dict[str, list[Any]] = {
+            "bbox": boxes.tolist(),
+            "segmentation": rles,
+            "rank": [place or None for place in rank.tolist()],
+            "rank_label": labels,
+            "score": instances.scores.double().tolist(),
+            "rank_score": order.tolist(),
         }
+        if instances.has("pred_rank_scores"):
+            columns["rank_score"] = instances.pred_rank_scores.double().tolist()
         if instances.has("mask_scores"):
-            columns["mask_score"] = instances.mask_scores
-        labels = instances.pred_ranks.tolist() if instances.has("pred_ranks") else [None] * len(order)
-        numbers = {name: np.asarray(values, np.float64).tolist() for name, values in columns.items()}
-        return [
-            {
-                "bbox": boxes[index].tolist(),
-                "segmentation": rle,
-                "rank": int(rank[index]) or None,
-                "rank_label": labels[index],
-                **{name: values[index] for name, values in numbers.items()},
-            }
-            for index, rle in enumerate(rles)
-        ]
+            columns["mask_score"] = instances.mask_scores.double().tolist()
+        return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
     def evaluate(self) -> OrderedDict[str, dict[str, float]]:
         """Gather, average, write and log.
@@ -214,13 +201,10 @@ class SOREvaluator(DatasetEvaluator):
         rows = gather_records(self._records, self._distributed)
         if rows is None:
             return OrderedDict()
-        self._load()
-        if not rows:
-            logger.warning("dataset %s: no image was evaluated", self.dataset_name)
-        elif len(rows) < len(self._dicts):
+        if len(rows) < len(self._dicts):
             found = len(rows), len(self._dicts)
             logger.warning("dataset %s: only %d of %d images were evaluated", self.dataset_name, *found)
-        scorer, shuffled = (RankingScorer(**s.arguments) for s in (self._scorer, self._shuffled))
+        scorer, shuffled = (RankingScorer(**part.arguments) for part in (self._scorer, self._shuffled))
         sod = SODScorer()
         for row in rows:
             scorer.add_scores(row["scores"])
@@ -238,47 +222,41 @@ class SOREvaluator(DatasetEvaluator):
             results["saliency"] = sod.result()
         self._log(scorer, ranking, rows)
         if self._output_dir is not None:
-            self._write(results, scorer, shuffled, rows)
+            details = {
+                "dataset": self.dataset_name,
+                "images": len(rows),
+                "rank_field": self._rank_field,
+                "results": results,
+                "variants": scorer.result(),
+                "shuffled": shuffled.result(),
+            }
+            self._write(self._output_dir, details, rows)
         return results
 
     def _log(self, scorer: RankingScorer, ranking: Mapping[str, float], rows: list[dict[str, Any]]) -> None:
         logger.info("Ranking results on %s:\n%s", self.dataset_name, table(scorer.result()))
         chance = [f"{name} {value:.4f}" for name, value in ranking.items() if name.endswith("-shuffled")]
         if chance:
-            times = _PERMUTATIONS, ", ".join(chance)
-            logger.info("The same predictions with ranks shuffled (%d times): %s", *times)
+            text = "The same predictions with ranks shuffled (%d times): %s"
+            logger.info(text, _PERMUTATIONS, ", ".join(chance))
         for metric, names in scorer.names().items():
             found = worst(rows, metric, names[0])
             if found:
                 lines = "\n".join(f"  {value:9.4f}  {name}" for name, value in found)
                 logger.info("Worst images by %s (%s):\n%s", METRICS[metric].label, names[0], lines)
 
-    def _write(
-        self,
-        results: Mapping[str, Any],
-        scorer: RankingScorer,
-        shuffled: RankingScorer,
-        rows: list[dict[str, Any]],
-    ) -> None:
-        assert self._output_dir is not None
-        self._output_dir.mkdir(parents=True, exist_ok=True)
-        details = {
-            "dataset": self.dataset_name,
-            "images": len(rows),
-            "rank_field": self._rank_field,
-            "results": results,
-            "variants": scorer.result(),
-            "shuffled": shuffled.result(),
-        }
-        write_json(self._output_dir / "sor_metrics.json", details)
-        write_per_image(self._output_dir / "sor_per_image.csv", rows)
+    @staticmethod
+    def _write(folder: Path, details: Mapping[str, Any], rows: list[dict[str, Any]]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "sor_metrics.json", details)
+        write_per_image(folder / "sor_per_image.csv", rows)
         predictions = [
             {"image_id": row["image_id"], "category_id": 0, **detection}
             for row in rows
             for detection in row["detections"]
         ]
-        write_json(self._output_dir / "sor_instances_results.json", predictions, indent=None)
-        logger.info("Results written to %s", self._output_dir)
+        write_json(folder / "sor_instances_results.json", predictions, indent=None)
+        logger.info("Results written to %s", folder)
 
 
 def gather_records(records: Mapping[Identity, Any], distributed: bool) -> list[Any] | None:

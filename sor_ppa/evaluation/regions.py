@@ -1,8 +1,7 @@
 """An image cut into regions, each covered by one set of masks.
 
-Every metric on binary masks (areas, IoU, painted maps, gray values inside an object, absolute errors)
-depends only on how many pixels each *set of masks* covers. An image of 300,000 pixels has a few dozen
-such sets. The pixels are read once; the metrics are exact integer arithmetic on a small table.
+Every metric on binary masks depends only on how many pixels each *set of masks* covers. An image of 300,000
+pixels has a few dozen such sets, so the metrics are exact integer arithmetic on a small table.
 """
 
 from __future__ import annotations
@@ -47,12 +46,7 @@ class Regions:
 
 
 def regions_of_masks(masks: Sequence[UInt8Array], size: tuple[int, int]) -> Regions:
-    """Cut an image into regions by binary masks.
-
-    Args:
-        masks: K arrays of shape (height, width), uint8 holding 0 and 1.
-        size: (height, width).
-    """
+    """Cut an image of ``size`` (height, width) by K masks of that shape, uint8 holding 0 and 1."""
     planes = [_pack(masks[first : first + 8]) for first in range(0, len(masks), 8)]
     return _from_planes(planes, len(masks), size)
 
@@ -60,28 +54,18 @@ def regions_of_masks(masks: Sequence[UInt8Array], size: tuple[int, int]) -> Regi
 def regions_of_masks_and_map(
     masks: Sequence[UInt8Array], gray: UInt8Array, size: tuple[int, int]
 ) -> tuple[Regions, UInt8Array]:
-    """Cut an image into regions by binary masks and by the gray values of a map.
-
-    Returns:
-        The regions (``members`` holds the masks only) and the gray value (R,) of each.
-    """
+    """Cut an image by masks and a gray map; return the regions of the masks and the gray value (R,) of each."""
     planes = [np.ascontiguousarray(gray).reshape(-1)]
     planes += [_pack(masks[first : first + 8]) for first in range(0, len(masks), 8)]
     regions = _from_planes(planes, 8 + len(masks), size)
-    bits = regions.members[:, :8]
-    values = np.packbits(bits, axis=1, bitorder="little")[:, 0]
+    values = np.packbits(regions.members[:, :8], axis=1, bitorder="little")[:, 0]
     return replace(regions, members=regions.members[:, 8:]), values
 
 
 def regions_of_runs(runs: Sequence[NDArray[np.int64]], size: tuple[int, int]) -> Regions:
-    """Cut an image into regions by run-length masks, without decoding them to pixels.
+    """Cut an image by run lengths of K masks (see ``segmentations.rle_runs``), without decoding them.
 
-    Every run boundary of mask k toggles bit k. Between two neighboring boundaries the set of masks is
-    constant.
-
-    Args:
-        runs: K arrays of run lengths (see ``segmentations.rle_runs``), each summing to height * width.
-        size: (height, width).
+    Every run boundary of mask k toggles bit k. Between two boundaries the set of masks is constant.
     """
     total = size[0] * size[1]
     edges = [np.cumsum(run)[:-1] for run in runs]
@@ -101,14 +85,11 @@ def regions_of_runs(runs: Sequence[NDArray[np.int64]], size: tuple[int, int]) ->
 
 
 def draw_regions(drawing: Drawing, members: NDArray[np.bool_]) -> NDArray:
-    """Return the gray values of regions.
+    """Return the value (R,) of the last drawn mask that covers each region, 0 where there is none.
 
     Args:
         drawing: indices in drawing order and their values, as a painter gives them.
         members: (R, N) bool, whether mask n covers region r.
-
-    Returns:
-        (R,) the value of the last drawn mask that covers the region, 0 where there is none.
     """
     order, values = drawing
     if len(order) == 0:
@@ -162,11 +143,5 @@ def _from_runs(
     shifts = np.arange(_WORD, dtype=np.uint64)
     members = ((table[:, :, None] >> shifts) & np.uint64(1)).astype(np.bool_)
     pixels = np.bincount(region, weights=length, minlength=len(table)).astype(np.int64)
-    return Regions(
-        pixels=pixels,
-        members=members.reshape(len(table), -1)[:, :count],
-        run_region=region,
-        run_length=length,
-        size=size,
-        column_major=column_major,
-    )
+    members = members.reshape(len(table), -1)[:, :count]
+    return Regions(pixels, members, region, length, size, column_major)

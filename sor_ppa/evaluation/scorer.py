@@ -37,9 +37,7 @@ class RankingScorer:
         """
         self.arguments: dict[str, Any] = {"metrics": metrics, "variants": variants, "on_map": on_map}
         self.variants = select(metrics, variants, on_map=on_map)
-        self._scores: dict[str, dict[str, list[Score]]] = {
-            metric: {name: [] for name in found} for metric, found in self.variants.items()
-        }
+        self._scores: list[Scores] = []
 
     def add(
         self,
@@ -89,9 +87,7 @@ class RankingScorer:
 
     def add_scores(self, scores: Scores) -> None:
         """Add an image by its scores, as ``score`` returns them."""
-        for metric, found in self._scores.items():
-            for name, values in found.items():
-                values.append(scores[metric][name])
+        self._scores.append(scores)
 
     def merge(self, other: RankingScorer) -> RankingScorer:
         """Add the images of another scorer with the same variants and return this one.
@@ -101,9 +97,7 @@ class RankingScorer:
         """
         if self.names() != other.names():
             raise ValueError(f"merge: expected a scorer of {self.names()}, found one of {other.names()}")
-        for metric, found in self._scores.items():
-            for name, values in found.items():
-                values.extend(other._scores[metric][name])
+        self._scores += other._scores
         return self
 
     def names(self) -> dict[str, list[str]]:
@@ -119,10 +113,13 @@ class RankingScorer:
         """
         return {
             metric: {
-                name: {**mean_score(values), "variant": self.variants[metric][name].name}
-                for name, values in found.items()
+                name: {
+                    **mean_score([Score(*scores[metric][name]) for scores in self._scores]),
+                    "variant": variant.name,
+                }
+                for name, variant in found.items()
             }
-            for metric, found in self._scores.items()
+            for metric, found in self.variants.items()
         }
 
     def state(self) -> dict[str, Any]:
@@ -133,7 +130,5 @@ class RankingScorer:
     def from_state(cls, state: Mapping[str, Any]) -> RankingScorer:
         """Restore a scorer from its ``state``."""
         scorer = cls(state["metrics"], state["variants"], on_map=state["on_map"])
-        for metric, found in scorer._scores.items():
-            for name, values in found.items():
-                values += [Score(*score) for score in state["scores"][metric][name]]
+        scorer._scores += state["scores"]
         return scorer

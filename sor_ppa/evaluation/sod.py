@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .boundary import boundary_accuracy, inner_band
-from .fields import expect
+from .checks import expect
 
 _CURVES = ("f", "e", "iou", "biou", "tiou")
 MEASURES = (

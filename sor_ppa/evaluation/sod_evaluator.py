@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from detectron2.evaluation import DatasetEvaluator
 
+from ..data.export import write_png
+from ..data.sod import read_mask
+from .checks import Identity, expect
 from .evaluator import gather_records
-from .fields import Identity
 from .report import write_json
 from .sod import SODScorer, State, sod_state
-
-__all__ = ["SODEvaluator"]
 
 logger = logging.getLogger(__name__)
 
@@ -62,19 +62,15 @@ class SODEvaluator(DatasetEvaluator):
         Raises:
             ValueError: a map that is missing or of another size than its mask.
         """
-        from ..data.sod import read_mask
-
         for given, output in zip(inputs, outputs, strict=True):
             name = str(given["file_name"])
-            if "saliency" not in output:
-                raise ValueError(f"{name}: expected the output saliency, found {sorted(output)}")
+            expect("saliency" in output, name, "the output saliency", sorted(output))
             values = np.asarray(output["saliency"].cpu(), np.float64)
             gray = (values * 255).astype(np.uint8)
             mask = read_mask(given["mask_file_name"])
-            if mask.shape != gray.shape:
-                raise ValueError(f"{name}: expected a map of size {mask.shape}, found {gray.shape}")
+            expect(mask.shape == gray.shape, name, f"a map of size {mask.shape}", gray.shape)
             if self._output_dir is not None and self._save_maps:
-                _save(gray, self._output_dir / "maps" / f"{Path(name).stem}.png")
+                write_png(self._output_dir / "maps" / f"{Path(name).stem}.png", gray)
             self._states[given["image_id"]] = sod_state(gray, mask)
 
     def evaluate(self) -> OrderedDict[str, dict[str, float]]:
@@ -98,11 +94,3 @@ class SODEvaluator(DatasetEvaluator):
             content = {"dataset": self.dataset_name, "images": len(states), "results": values}
             write_json(self._output_dir / "sod_metrics.json", content)
         return OrderedDict(saliency=values)
-
-
-def _save(gray: np.ndarray, path: Path) -> None:
-    import cv2
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(path), gray):
-        raise OSError(f"{path}: cannot be written")

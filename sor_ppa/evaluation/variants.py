@@ -6,7 +6,7 @@ the bare name means: ``"psr"`` is ``"psr@area"``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..visualization.rank_maps import PAINTERS
@@ -132,16 +132,24 @@ def select(
     Raises:
         ValueError: unknown names, or a metric that is not defined on maps.
     """
-    names: dict[str, list[str]] = {}
-    for entry in _metrics(metrics, variants, on_map=on_map):
-        _add(names, *entry.partition(":")[::2], on_map=on_map)
+    if metrics is None:
+        usual = [name for name in DEFAULT_METRICS if name != "sa_sor" or not on_map]
+        metrics = list(variants) if isinstance(variants, Mapping) else usual
+    defined = [metric for metric in RULES if not on_map or _rules_on_maps(metric)]
+    entries = [name for entry in _listed(metrics) for name in (defined if entry == "all" else [entry])]
+    chosen = dict.fromkeys(entry.partition(":")[0] for entry in entries)
+    for metric in chosen:
+        _check_metric(metric, on_map=on_map)
     if isinstance(variants, Mapping):
-        for metric, given in variants.items():
-            for name in [given] if isinstance(given, str) else given:
-                _add(names, metric, name, on_map=on_map)
-    elif variants is not None and variants != "all":
-        for name in [variants] if isinstance(variants, str) else variants:
-            _hand_out(name, names)
+        entries += [f"{metric}:{name}" for metric, given in variants.items() for name in _listed(given)]
+    elif variants != "all":
+        for name in _listed(variants or []):
+            entries += [name] if ":" in name else _for_metrics(name, chosen)
+    names: dict[str, list[str]] = {}
+    for entry in entries:
+        metric, _, name = entry.partition(":")
+        _check_metric(metric, on_map=on_map)
+        names.setdefault(metric, []).extend([name] if name else [])
     return {
         metric: {
             name: find_variant(metric, name, on_map=on_map)
@@ -151,19 +159,8 @@ def select(
     }
 
 
-def _metrics(metrics: Names, variants: object, *, on_map: bool) -> list[str]:
-    if metrics is None:
-        if isinstance(variants, Mapping):
-            return list(variants)
-        return [metric for metric in DEFAULT_METRICS if metric != "sa_sor" or not on_map]
-    defined = [metric for metric in RULES if not on_map or _rules_on_maps(metric)]
-    asked = [metrics] if isinstance(metrics, str) else metrics
-    return [name for entry in asked for name in (defined if entry == "all" else [entry])]
-
-
-def _add(names: dict[str, list[str]], metric: str, name: str, *, on_map: bool) -> None:
-    _check_metric(metric, on_map=on_map)
-    names.setdefault(metric, []).extend([name] if name else [])
+def _listed(names: Sequence[str] | str) -> Sequence[str]:
+    return [names] if isinstance(names, str) else names
 
 
 def _check_metric(metric: str, *, on_map: bool = False) -> None:
@@ -173,15 +170,13 @@ def _check_metric(metric: str, *, on_map: bool = False) -> None:
         raise ValueError(f"metric: {metric} is not defined on painted maps, it needs instances")
 
 
-def _hand_out(name: str, names: dict[str, list[str]]) -> None:
-    """Add a variant to the chosen metrics that know it."""
-    metric, colon, only = name.partition(":")
-    takers = [metric] if colon else [metric for metric in names if name.partition("@")[0] in RULES[metric]]
-    if not takers:
-        known = "; ".join(f"{metric}: {', '.join(PUBLISHED[metric])}" for metric in names)
+def _for_metrics(name: str, chosen: Iterable[str]) -> list[str]:
+    """Return ``metric:name`` for each of the chosen metrics that knows a variant."""
+    found = [f"{metric}:{name}" for metric in chosen if name.partition("@")[0] in RULES[metric]]
+    if not found:
+        known = "; ".join(f"{metric}: {', '.join(PUBLISHED[metric])}" for metric in chosen)
         raise ValueError(f"variant: expected a name that a chosen metric knows ({known}); found {name!r}")
-    for taker in takers:
-        names.setdefault(taker, []).append(only or name)
+    return found
 
 
 def _default_names(metric: str, *, every: bool, on_map: bool) -> Sequence[str]:

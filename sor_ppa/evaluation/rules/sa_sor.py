@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
 
 from ...visualization.rank_maps import lowest_place_ranks
 from ..correlation import pearson
@@ -36,8 +37,6 @@ def sa_sor_of_best_match(
     the objects. The image is skipped if all true ranks are equal.
 
     Args:
-        image: the image.
-        painter: unused.
         iou: the threshold of (2).
         confidence: ignore predictions whose confidence is not above this.
         list_order: put equal scores in list order.
@@ -55,7 +54,7 @@ def sa_sor_of_best_match(
             raise ValueError(f"pred_confidences: expected for confidence > {confidence:g}, found none")
         kept = image.confidences > confidence
         scores, overlap = scores[kept], overlap[:, kept]
-    matched = match_best(overlap, iou, scores, image.gt_ranks)
+    matched = _match_best(overlap, iou, scores, image.gt_ranks)
     found = matched >= 0
     ranked = scores[matched[found]] if overlap.shape[1] <= image.n_gt else scores
     predicted = np.zeros(image.n_gt, np.int64)
@@ -67,22 +66,13 @@ def sa_sor_of_best_match(
     )
 
 
-def match_best(
+def _match_best(
     iou: NDArray[np.float64], threshold: float, scores: NDArray[np.float64], gt_ranks: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Match each object to its best prediction; each prediction keeps its best object. No second choice.
+    """Return the prediction (G,) of each object, -1 = unmatched, from IoU (G, P), scores (P,) and ranks (G,).
 
-    Equal IoUs are decided by saliency, then by list order: an object prefers the prediction with the
-    higher score, a prediction prefers the object with the higher rank.
-
-    Args:
-        iou: (G, P).
-        threshold: lowest IoU of a match.
-        scores: (P,) of the predictions.
-        gt_ranks: (G,) of the objects.
-
-    Returns:
-        (G,) index of the prediction, -1 = unmatched.
+    Each object takes its best prediction; each prediction keeps its best object. Equal IoUs are decided by
+    saliency, then by list order.
     """
     matched = np.full(iou.shape[0], -1, np.int64)
     if iou.size == 0:
@@ -105,18 +95,14 @@ def sa_sor_of_assignment(image: ImageScores, painter: str, *, greedy: bool = Fal
     without ground truth is skipped (the published code fails).
 
     Args:
-        image: the image.
-        painter: unused.
         greedy: take pairs by descending IoU, and count images without ground truth as 0.
     """
     if image.n_gt == 0:
         return nan_as_0(NO_GT) if greedy else skipped(NO_GT)
     overlap = image.iou_eps[image.gt_order][:, image.pred_order]
     if greedy:
-        rows, columns = match_greedily(overlap, 0.5)
+        rows, columns = _match_greedily(overlap, 0.5)
     else:
-        from scipy.optimize import linear_sum_assignment
-
         rows, columns = linear_sum_assignment(1.0 - overlap)
         good = overlap[rows, columns] > 0.5
         rows, columns = rows[good], columns[good]
@@ -125,29 +111,20 @@ def sa_sor_of_assignment(image: ImageScores, painter: str, *, greedy: bool = Fal
     return counted_or_nan_as_0(pearson(np.arange(image.n_gt, 0, -1), predicted), UNDEFINED)
 
 
-def match_greedily(
+def _match_greedily(
     overlap: NDArray[np.float64], threshold: float
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Pair rows and columns one to one by descending IoU; equal IoUs: earlier column, then earlier row.
+    """Return rows and columns of (G, P) paired one to one by descending IoU above the threshold.
 
-    Args:
-        overlap: (G, P).
-        threshold: pairs must exceed it.
-
-    Returns:
-        Rows and columns of the pairs.
+    Equal IoUs: earlier column, then earlier row.
     """
     columns, rows = np.nonzero(threshold < overlap.T)
     order = np.argsort(-overlap[rows, columns], kind="stable")
-    free_row = np.ones(overlap.shape[0], np.bool_)
-    free_column = np.ones(overlap.shape[1], np.bool_)
-    pairs = []
+    column_of: dict[int, int] = {}
     for row, column in zip(rows[order].tolist(), columns[order].tolist(), strict=True):
-        if free_row[row] and free_column[column]:
-            free_row[row] = free_column[column] = False
-            pairs.append((row, column))
-    table = np.array(pairs, np.int64).reshape(-1, 2)
-    return table[:, 0], table[:, 1]
+        if row not in column_of and column not in column_of.values():
+            column_of[row] = column
+    return np.array([*column_of], np.int64), np.array([*column_of.values()], np.int64)
 
 
 def sa_sor_of_levels(image: ImageScores, painter: str) -> Score:

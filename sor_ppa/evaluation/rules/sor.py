@@ -23,8 +23,6 @@ def sor_of_modal_gray(
     left: 1, however many objects the image has. None left: skipped.
 
     Args:
-        image: the image.
-        painter: the painted map.
         coverage: the share of (1).
         keep_last: False drops the least salient objects (rank 0).
     """
