@@ -143,11 +143,3 @@ def check_gt_ranks(ranks: ArrayLike, count: int) -> NDArray[np.int64]:
     wanted = "dense integers from 0 (higher = more salient), as dense_ranks() returns them"
     expect((array == dense).all(), "gt_ranks", wanted, shown(array.tolist()))
     return dense.astype(np.int64)
-
-
-def check_map(gray: ArrayLike, name: str) -> NDArray[np.uint8]:
-    """Check a painted map: (H, W) uint8."""
-    array = np.asarray(gray)
-    good = array.ndim == 2 and array.size and array.dtype == np.uint8
-    expect(good, name, "a uint8 map of shape (H, W)", f"{array.dtype} {array.shape}")
-    return array

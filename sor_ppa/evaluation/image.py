@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..visualization.rank_maps import PAINTERS, paint
-from .checks import InputError, check_gt_ranks, check_map, check_masks, check_numbers, expect_size
+from .checks import InputError, check_gt_ranks, check_masks, check_numbers, expect, expect_size
 from .regions import Regions, draw_regions, regions_of_masks, regions_of_masks_and_map, regions_of_runs
 from .segmentations import Rle, rle_runs
 
@@ -76,14 +76,13 @@ class ImageScores:
         gt, pred = check_masks(gt_masks, "gt_masks"), check_masks(pred_masks, "pred_masks")
         size = gt.size or pred.size
         if size is None:
-            wanted = "at least one of shape (N, H, W), found two empty lists"
-            raise InputError(f"gt_masks, pred_masks: expected {wanted}")
+            raise InputError("gt_masks, pred_masks: expected one with a shape (N, H, W), found empty lists")
         if pred.size is not None:
             expect_size(pred.size, size, "pred_masks", "gt_masks")
         loose = [] if pred.loose is pred.strict else [*pred.loose]
         regions = regions_of_masks([*gt.strict, *pred.strict, *loose], size)
         counts = len(gt.strict), len(pred.strict)
-        image = cls._of_regions(regions, counts, gt_ranks, pred_scores, pred_confidences)
+        image = cls._of_regions(regions, counts, (gt_ranks, pred_scores, pred_confidences))
         image._soft = pred.soft
         if loose:
             image.loose = regions.members[:, -len(loose) :]
@@ -111,24 +110,18 @@ class ImageScores:
             for name, rles in (("gt_rles", gt_rles), ("pred_rles", pred_rles))
             for place, rle in enumerate(rles)
         ]
-        counts = len(gt_rles), len(pred_rles)
-        return cls._of_regions(regions_of_runs(runs, size), counts, gt_ranks, pred_scores, pred_confidences)
+        regions, counts = regions_of_runs(runs, size), (len(gt_rles), len(pred_rles))
+        return cls._of_regions(regions, counts, (gt_ranks, pred_scores, pred_confidences))
 
     @classmethod
     def _of_regions(
-        cls,
-        regions: Regions,
-        counts: tuple[int, int],
-        gt_ranks: ArrayLike,
-        pred_scores: ArrayLike,
-        pred_confidences: ArrayLike | None,
+        cls, regions: Regions, counts: tuple[int, int], numbers: tuple[ArrayLike, ArrayLike, ArrayLike | None]
     ) -> ImageScores:
         """Build from regions whose members are (G, P) objects and predictions, and perhaps others."""
-        n_gt, n_pred = counts
+        (n_gt, n_pred), (gt_ranks, pred_scores, confidences) = counts, numbers
         ranks, scores = check_gt_ranks(gt_ranks, n_gt), check_numbers(pred_scores, n_pred, "pred_scores")
-        confidences = None
-        if pred_confidences is not None:
-            confidences = check_numbers(pred_confidences, n_pred, "pred_confidences")
+        if confidences is not None:
+            confidences = check_numbers(confidences, n_pred, "pred_confidences")
         pred = regions.members[:, n_gt : n_gt + n_pred]
         return cls(regions, regions.members[:, :n_gt], ranks, pred, pred, scores, confidences)
 
@@ -146,7 +139,9 @@ class ImageScores:
                 are lost and instances of equal value merge, so this is not the score of the instances
                 themselves.
         """
-        gt, gray = check_masks(gt_masks, "gt_masks"), check_map(saliency_map, "saliency_map")
+        gt, gray = check_masks(gt_masks, "gt_masks"), np.asarray(saliency_map)
+        good = gray.ndim == 2 and gray.size and gray.dtype == np.uint8
+        expect(good, "saliency_map", "a uint8 map of shape (H, W)", f"{gray.dtype} {gray.shape}")
         size = (int(gray.shape[0]), int(gray.shape[1]))
         if gt.size is not None:
             expect_size(size, gt.size, "saliency_map", "gt_masks")

@@ -54,7 +54,7 @@ def regions_of_masks(masks: Sequence[UInt8Array], size: tuple[int, int]) -> Regi
 def regions_of_masks_and_map(
     masks: Sequence[UInt8Array], gray: UInt8Array, size: tuple[int, int]
 ) -> tuple[Regions, UInt8Array]:
-    """Cut an image by masks and a gray map; return the regions of the masks and the gray value (R,) of each."""
+    """Cut an image by masks and a gray map; return the regions and the gray value (R,) of each."""
     planes = [np.ascontiguousarray(gray).reshape(-1)]
     planes += [_pack(masks[first : first + 8]) for first in range(0, len(masks), 8)]
     regions = _from_planes(planes, 8 + len(masks), size)
@@ -81,7 +81,7 @@ def regions_of_runs(runs: Sequence[NDArray[np.int64]], size: tuple[int, int]) ->
         toggle[1:][inside] = np.left_shift(np.uint64(1), (mask[inside] - first).astype(np.uint64))
         words.append(np.bitwise_xor.accumulate(toggle[order]))
     keep = length > 0
-    return _from_runs([word[keep] for word in words], length[keep], len(runs), size, column_major=True)
+    return _from_runs([word[keep] for word in words], length[keep], len(runs), size, by_column=True)
 
 
 def draw_regions(drawing: Drawing, members: NDArray[np.bool_]) -> NDArray:
@@ -121,16 +121,11 @@ def _from_planes(planes: list[UInt8Array], count: int, size: tuple[int, int]) ->
         for place, plane in enumerate(planes[first : first + 8]):
             code |= plane[start].astype(np.uint64) << np.uint64(8 * place)
         words.append(code)
-    return _from_runs(words, length, count, size, column_major=False)
+    return _from_runs(words, length, count, size, by_column=False)
 
 
 def _from_runs(
-    words: list[NDArray[np.uint64]],
-    length: NDArray[np.int64],
-    count: int,
-    size: tuple[int, int],
-    *,
-    column_major: bool,
+    words: list[NDArray], length: NDArray[np.int64], count: int, size: tuple[int, int], by_column: bool
 ) -> Regions:
     codes, region = np.unique(words[0], return_inverse=True)
     columns = [codes]
@@ -144,4 +139,4 @@ def _from_runs(
     members = ((table[:, :, None] >> shifts) & np.uint64(1)).astype(np.bool_)
     pixels = np.bincount(region, weights=length, minlength=len(table)).astype(np.int64)
     members = members.reshape(len(table), -1)[:, :count]
-    return Regions(pixels, members, region, length, size, column_major)
+    return Regions(pixels, members, region, length, size, by_column)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
-
-from numpy.typing import ArrayLike
 
 from .image import ImageScores
 from .score import Score, mean_score
-from .segmentations import Rle
 from .variants import Names, VariantNames, select
 
 Scores = dict[str, dict[str, Score]]
@@ -39,38 +36,17 @@ class RankingScorer:
         self.variants = select(metrics, variants, on_map=on_map)
         self._scores: list[Scores] = []
 
-    def add(
-        self,
-        gt_masks: ArrayLike,
-        gt_ranks: ArrayLike,
-        pred_masks: ArrayLike,
-        pred_scores: ArrayLike,
-        *,
-        pred_confidences: ArrayLike | None = None,
-    ) -> Scores:
+    def add(self, *arrays: Any, **options: Any) -> Scores:
         """Add an image given as arrays (see ``ImageScores.from_masks``) and return its scores."""
-        return self.add_image(
-            ImageScores.from_masks(gt_masks, gt_ranks, pred_masks, pred_scores, pred_confidences)
-        )
+        return self.add_image(ImageScores.from_masks(*arrays, **options))
 
-    def add_rles(
-        self,
-        gt_rles: Sequence[Rle],
-        gt_ranks: ArrayLike,
-        pred_rles: Sequence[Rle],
-        pred_scores: ArrayLike,
-        size: tuple[int, int],
-        *,
-        pred_confidences: ArrayLike | None = None,
-    ) -> Scores:
+    def add_rles(self, *arguments: Any, **options: Any) -> Scores:
         """Add an image given as COCO run-length masks (see ``ImageScores.from_rles``)."""
-        return self.add_image(
-            ImageScores.from_rles(gt_rles, gt_ranks, pred_rles, pred_scores, size, pred_confidences)
-        )
+        return self.add_image(ImageScores.from_rles(*arguments, **options))
 
-    def add_map(self, gt_masks: ArrayLike, gt_ranks: ArrayLike, saliency_map: ArrayLike) -> Scores:
-        """Add an image whose prediction is one painted map, (H, W) uint8."""
-        return self.add_image(ImageScores.from_map(gt_masks, gt_ranks, saliency_map))
+    def add_map(self, *arrays: Any, **options: Any) -> Scores:
+        """Add an image whose prediction is one painted map (see ``ImageScores.from_map``)."""
+        return self.add_image(ImageScores.from_map(*arrays, **options))
 
     def add_image(self, image: ImageScores) -> Scores:
         """Add a prepared image and return ``{metric: {variant: Score}}``."""

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from ...visualization.rank_maps import lowest_place_ranks
 from ..image import FloatArray, ImageScores
 from ..regions import draw_regions
-from ..score import Score, counted, nan_as_0, skipped
-from .sa_sor import NO_GT
+from ..score import Score, counted, skipped
 from .sor import mean_gray_values
 
 
@@ -30,12 +29,10 @@ def binary_error(image: ImageScores, painter: str, *, lowest: int = 1) -> Score:
     return counted(float(image.regions.pixels[wrong].sum()) / image.n_pixels)
 
 
-def union_error(image: ImageScores, painter: str, *, count_no_gt: bool = False) -> Score:
+def union_error(image: ImageScores, painter: str) -> Score:
     """Mean over pixels of |pixelwise maximum of the raw prediction masks - union of the objects|, without
     ranks. No prediction is a zero map. An image without ground truth is skipped (the published code
     fails)."""
-    if image.n_gt == 0:
-        return nan_as_0(NO_GT) if count_no_gt else skipped(NO_GT)
     return counted(image.mask_error)
 
 
@@ -80,8 +77,6 @@ def _one_hot(place: NDArray[np.int64], bands: int) -> NDArray[np.bool_]:
 def union_f(image: ImageScores, painter: str) -> Score:
     """F of the union of predictions (> 0.5) against the union of objects, 1e-6 added to each denominator,
     without ranks. An image without ground truth is skipped (the published code fails)."""
-    if image.n_gt == 0:
-        return skipped(NO_GT)
     both, predicted, truth = _union_counts(image)
     precision, recall = both / (predicted + 1e-6), both / (truth + 1e-6)
     return counted(1.3 * precision * recall / (0.3 * precision + recall + 1e-6))
@@ -90,8 +85,6 @@ def union_f(image: ImageScores, painter: str) -> Score:
 def union_iou(image: ImageScores, painter: str) -> Score:
     """Prediction masks are 1 where > 0.5; 1e-6 is added to the denominator. An image without ground truth is
     skipped (the published code fails)."""
-    if image.n_gt == 0:
-        return skipped(NO_GT)
     both, predicted, truth = _union_counts(image)
     return counted(both / (predicted + truth - both + 1e-6))
 
@@ -109,8 +102,6 @@ def graded_ndcg(image: ImageScores, painter: str, *, exponential: bool = False) 
     is the relevance. DCG with discount 1 / log2(position + 1), divided by that of relevance 5 everywhere.
     Skipped without objects and with more than five (the published code fails)."""
     count = image.n_gt
-    if count == 0:
-        return skipped(NO_GT)
     if count > 5:
         return skipped("more than five ground-truth objects")
     mean = mean_gray_values(image, painter)

@@ -5,16 +5,16 @@ The docstring of a rule is its definition in ``definitions``.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from ...visualization.rank_maps import lowest_place_ranks
-from ..correlation import pearson
 from ..image import ImageScores
-from ..score import Score, counted, counted_or_nan_as_0, counted_or_skipped, nan_as_0, skipped
+from ..score import Score, counted, counted_or_nan_as_0, counted_or_skipped, skipped
 
-NO_GT = "no ground truth"
 UNDEFINED = "correlation undefined"
 
 
@@ -41,8 +41,6 @@ def sa_sor_of_best_match(
         confidence: ignore predictions whose confidence is not above this.
         list_order: put equal scores in list order.
     """
-    if image.n_gt == 0:
-        return skipped(NO_GT)
     if image.n_gt == 1:
         return skipped("one ground-truth object")
     scores, overlap = image.scores, image.iou
@@ -95,10 +93,8 @@ def sa_sor_of_assignment(image: ImageScores, painter: str, *, greedy: bool = Fal
     without ground truth is skipped (the published code fails).
 
     Args:
-        greedy: take pairs by descending IoU, and count images without ground truth as 0.
+        greedy: take pairs by descending IoU.
     """
-    if image.n_gt == 0:
-        return nan_as_0(NO_GT) if greedy else skipped(NO_GT)
     overlap = image.iou_eps[image.gt_order][:, image.pred_order]
     if greedy:
         rows, columns = _match_greedily(overlap, 0.5)
@@ -151,3 +147,24 @@ def sa_sor_of_levels(image: ImageScores, painter: str) -> Score:
     taken, first = np.unique(common[order], return_index=True)
     predicted[order[first]] = taken
     return counted_or_nan_as_0(pearson(np.arange(1, levels + 1), predicted), UNDEFINED)
+
+
+def pearson(x: NDArray, y: NDArray) -> float:
+    """Return Pearson's correlation of (n,) numbers; NaN for fewer than two or where one list is constant."""
+    if len(x) < 2 or x.min() == x.max() or y.min() == y.max():
+        return math.nan
+    a, b = x - x.mean(), y - y.mean()
+    value = float(a @ b) / math.sqrt(float(a @ a) * float(b @ b))
+    return min(1.0, max(-1.0, value))
+
+
+def spearman(x: NDArray, y: NDArray) -> float:
+    """Return Spearman's rank correlation: Pearson's on average ranks."""
+    return pearson(average_ranks(x), average_ranks(y))
+
+
+def average_ranks(x: NDArray) -> NDArray[np.float64]:
+    """Return ranks from 1 in ascending order; equal numbers share the mean of their places."""
+    lower = (x[:, None] > x).sum(axis=1)
+    equal = (x[:, None] == x).sum(axis=1)
+    return lower + (equal + 1) * 0.5
