@@ -2,7 +2,7 @@
 command (``python -m sor_ppa.evaluation``)."""
 
 from ..data.record import dense_ranks
-from ..visualization.rank_maps import PAINTERS, area, assr, assr_ijcv, gt10, gtn, paint, qagnet10, qagnet_n
+from ..visualization.rank_maps import PAINTERS, paint
 from .evaluator import SOREvaluator
 from .functions import f_measure, iou, mae, ndcg, sa_sor, sor
 from .image import ImageScores
@@ -18,21 +18,14 @@ __all__ = [
     "RankingScorer",
     "SOREvaluator",
     "Score",
-    "area",
-    "assr",
-    "assr_ijcv",
     "dense_ranks",
     "describe",
     "f_measure",
     "find_variant",
-    "gt10",
-    "gtn",
     "iou",
     "mae",
     "ndcg",
     "paint",
-    "qagnet10",
-    "qagnet_n",
     "sa_sor",
     "sor",
 ]

@@ -62,8 +62,7 @@ def parser() -> argparse.ArgumentParser:
         "--missing",
         choices=["auto", "skip", "empty"],
         default="auto",
-        help="images without a prediction: leave out, or score as empty; auto (default): skip maps, empty "
-        "for instances",
+        help="images without a prediction: leave out, or score as empty; auto: skip maps, not instances",
     )
     add("--per-image", type=Path, metavar="CSV", help="write one line an image")
     add("--json", type=Path, metavar="JSON", help="write the results")
@@ -81,14 +80,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command.
-
-    Args:
-        argv: arguments; None = those of the process.
-
-    Returns:
-        The exit status.
-    """
+    """Run the command and return the exit status; ``argv=None`` means the arguments of the process."""
     arguments = parser().parse_args(argv)
     if arguments.list:
         sys.stdout.write(definitions_text() if arguments.list == "text" else definitions_markdown())
@@ -139,8 +131,8 @@ def _summary(arguments: argparse.Namespace, outcome: Outcome) -> str:
     lines += [f"{'':14}{kind}: {count}" for kind, count in outcome.counts().items()]
     if outcome.scorer.variants:
         lines += ["", table(outcome.scorer.result())]
-    if outcome.sod is not None and outcome.sod.images:
-        title = f"salient object detection, {outcome.sod.images} images"
+    if outcome.sod is not None and outcome.sod.states:
+        title = f"salient object detection, {len(outcome.sod.states)} images"
         lines += ["", f"{title} (pysodmetrics and InSPyReNet's measures)"]
         lines += [f"  {name:12} {value:.6f}" for name, value in outcome.sod.result().items()]
     return "\n".join(lines) + "\n"

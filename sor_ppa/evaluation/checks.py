@@ -37,11 +37,7 @@ def expect_size(size: Any, wanted: tuple[int, int], where: str, of: str) -> None
 
 
 def load_json(path: Path) -> Any:
-    """Parse a JSON file.
-
-    Raises:
-        InputError: it cannot be read or parsed.
-    """
+    """Parse a JSON file; raise ``InputError`` if it cannot be read or parsed."""
     try:
         return json.loads(path.read_bytes())
     except OSError as error:
@@ -79,13 +75,10 @@ def integer(value: Any, where: str, expected: str, low: int, high: int) -> int:
 
 
 class Masks(NamedTuple):
-    """Checked masks.
+    """Checked masks: (N, H, W) uint8, 1 where a value is > 0.5 (``strict``) or >= 0.5 (``loose``).
 
-    Attributes:
-        strict: (N, H, W) uint8, 1 where the value is > 0.5.
-        loose: the same with >= 0.5; the same array if no value is exactly 0.5.
-        soft: the masks themselves if they are float, otherwise None.
-        size: (H, W), or None for an empty list without a shape.
+    ``loose`` is ``strict`` itself if no value is exactly 0.5. ``soft`` holds the masks themselves if they are
+    float. ``size`` is (H, W), or None for an empty list without a shape.
     """
 
     strict: NDArray[np.uint8]
@@ -95,11 +88,7 @@ class Masks(NamedTuple):
 
 
 def check_masks(masks: ArrayLike, name: str) -> Masks:
-    """Check and binarize a stack of masks.
-
-    Args:
-        masks: (N, H, W) bool, uint8 holding 0 and 1, or float in [0, 1]; an empty list means none.
-        name: names the masks in messages.
+    """Check and binarize (N, H, W) bool, uint8 holding 0 and 1, or float in [0, 1]; an empty list means none.
 
     Raises:
         InputError: wrong number of axes, type, range, or NaN.

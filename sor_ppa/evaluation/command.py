@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,19 +43,19 @@ class Outcome:
         kind: "maps", "levels" (of maps, as instances) or "instances".
         rank_by: the field that ordered instances, None for maps.
         images: images of the ground truth.
-        rows: scored images (see ``report.write_per_image``).
         problems: (kind, line) each.
         scorer: the averages.
         sod: averages of the detection measures, None if not asked for.
+        rows: scored images (see ``report.write_per_image``).
     """
 
     kind: str
     rank_by: str | None
     images: int
-    rows: list[Row]
     problems: list[Problem]
     scorer: RankingScorer
     sod: SODScorer | None
+    rows: list[Row] = field(default_factory=list)
 
     def counts(self) -> dict[str, int]:
         """Return the number of problems of each kind."""
@@ -87,9 +87,8 @@ def score_files(
             of ranked objects, or against the masks of a saliency dataset, which has no other metric.
         levels: take gray levels of maps as instances (see ``ImageScores.from_map``).
         rank_by: as in ``predictions.read_instances``.
-        missing: "skip" leaves out images without a prediction, "empty" scores them as an empty
-            prediction; "auto" leaves out images without a map and scores images without an instance in a
-            JSON file as empty.
+        missing: "skip" leaves out images without a prediction, "empty" scores them as an empty one; "auto"
+            is "skip" for maps and "empty" for instances.
         workers: processes.
         progress: show a progress bar on stderr.
 
@@ -119,16 +118,15 @@ def score_files(
     tasks, problems = _pair(records, found, str(predictions), by_id=not folder)
     if missing == "skip":
         tasks = [task for task in tasks if task[1] is not None]
-    outcome = Outcome(kind, order, len(records), [], problems, scorer, SODScorer() if sod else None)
+    outcome = Outcome(kind, order, len(records), problems, scorer, SODScorer() if sod else None)
     score = partial(score_task, scorer=scorer, kind=kind, sod=sod)
     for row, row_problems in _run(score, tasks, workers, progress):
         problems += row_problems
-        if row is None:
-            continue
-        scorer.add_scores(row["scores"])
-        if outcome.sod is not None:
-            outcome.sod.add_state(row["sod"])
-        outcome.rows.append(row)
+        if row is not None:
+            outcome.rows.append(row)
+            scorer.add_scores(row["scores"])
+            if outcome.sod is not None:
+                outcome.sod.states.append(row["sod"])
     return outcome
 
 
@@ -148,14 +146,13 @@ def _pair(
         ids = dict.fromkeys((record["image_id"], str(record["image_id"]))) if by_id else ()
         matches = [key for key in ids if key in left] or stems.get(stem(file_name), [])
         expect(len(matches) <= 1, source, f"one name for {file_name}", matches)
-        if not matches:
-            problems.append((MISSING, f"{file_name}: no prediction in {source}"))
-        else:
+        if matches:
             expect(matches[0] in left, source, f"{matches[0]!r} to name one image", "two")
+        else:
+            problems.append((MISSING, f"{file_name}: no prediction in {source}"))
         tasks.append((record, left.pop(matches[0]) if matches else None))
-    problems += [
-        ("extra prediction", f"{source}: image {name!r} is not in the ground truth") for name in left
-    ]
+    extra = "is not in the ground truth"
+    problems += [("extra prediction", f"{source}: image {name!r} {extra}") for name in left]
     return tasks, problems
 
 
@@ -176,15 +173,12 @@ def _run(
 
 
 def score_task(task: Task, *, scorer: RankingScorer, kind: str, sod: bool) -> Scored:
-    """Score one image.
+    """Return the row of one image, or None if it cannot be scored, and its problems.
 
     Args:
         task: its dataset dict and its prediction.
         scorer, kind: as in ``Outcome``.
         sod: also compute the detection measures.
-
-    Returns:
-        Its row, or None if it cannot be scored, and its problems.
     """
     record, prediction = task
     name, problems, stage = str(record["file_name"]), [], "bad ground truth"
@@ -209,13 +203,8 @@ def score_task(task: Task, *, scorer: RankingScorer, kind: str, sod: bool) -> Sc
     except (ValueError, OSError) as error:
         wrong_size = isinstance(error, SizeError) and stage != "bad ground truth"
         return None, [*problems, ("wrong size" if wrong_size else stage, str(error))]
-    row: Row = {
-        "image_id": truth.image_id,
-        "name": truth.name,
-        "n_gt": image.n_gt,
-        "n_pred": None if image.is_map else image.n_pred,
-        "scores": scorer.score(image),
-    }
+    row: Row = {"image_id": truth.image_id, "name": name, "scores": scorer.score(image)}
+    row |= {"n_gt": image.n_gt, "n_pred": None if image.is_map else image.n_pred}
     if sod:
         gray = image.saliency_map("assr" if kind == "instances" else "map")
         row["sod"] = sod_state(gray, image.regions.image(image.gt_union))

@@ -109,6 +109,15 @@ _CONFIDENCE = "Predictions with confidence <= {} are ignored."
 _IOU = "The IoU threshold is 0.1, as in PSR's evaluation."
 _LIST_ORDER = "Equal scores are first put in list order (earlier = more salient)."
 _HALF = "Prediction masks are 1 where >= 0.5."
+_COVERED = (
+    "More than trunc(0.98 area) of an object must be painted. Most images lose objects or drop out, and the "
+    "mean rises."
+)
+_ON_IRSR = "The ASSR program on integer ranks from 0, as IRSR's data have"
+_RANK_0_KEPT = "True values are integer ranks from 0; all objects are kept."
+_RANK_0_DROPPED = "True values are integer ranks from 0, and the least salient objects (rank 0) are dropped."
+_IJCV_MAPS = ("assr_ijcv", "assr", "qagnet_n")
+_DARK = "The prediction counts where it is >= 128; darker objects vanish."
 
 
 def _like(
@@ -165,30 +174,9 @@ _TABLE: dict[str, tuple[Rule, ...]] = {
         _like(_assr, "ocor", "OCOR (CVPR 2022)", maps=("assr",)),
         _like(_assr, "ppa", "PPA (ICCV 2021), sor_eval.py", maps=("area", "assr", "ppa")),
         _like(_assr, "qagnet", f"{_QAGNET}, rankevaluation/sor_eval.py", maps=("qagnet10",)),
-        _like(
-            _assr,
-            "psr",
-            f"{_PSR}/sor_eval.py",
-            "More than trunc(0.98 area) of an object must be painted. Most images lose objects or drop out, "
-            "and the mean rises.",
-            maps=("area", "assr"),
-            coverage=0.98,
-        ),
-        _like(
-            _assr,
-            "qagnet_rank0",
-            f"{_QAGNET} on IRSR and SIFR",
-            "True values are integer ranks from 0; all objects are kept.",
-            maps=("qagnet_n",),
-        ),
-        _like(
-            _assr,
-            "assr_rank0",
-            "The ASSR program on integer ranks from 0, as IRSR's data have",
-            "True values are integer ranks from 0, and the least salient objects (rank 0) are dropped.",
-            maps=("qagnet_n",),
-            keep_last=False,
-        ),
+        _like(_assr, "psr", f"{_PSR}/sor_eval.py", _COVERED, ("area", "assr"), coverage=0.98),
+        _like(_assr, "qagnet_rank0", f"{_QAGNET} on IRSR and SIFR", _RANK_0_KEPT, ("qagnet_n",)),
+        _like(_assr, "assr_rank0", _ON_IRSR, _RANK_0_DROPPED, ("qagnet_n",), keep_last=False),
         Rule("ijcv", sor.sor_of_mean_gray, f"{_IJCV}, evaluate_MAE_SOR.py", maps=("assr_ijcv", "assr")),
         _seqrank,
         _with_no_gt_as_0(_seqrank),
@@ -203,8 +191,8 @@ _TABLE: dict[str, tuple[Rule, ...]] = {
             _binary,
             "ijcv_binary",
             f"{_IJCV}, evaluate_MAE_SOR.py",
-            "The prediction counts where it is >= 128; darker objects vanish.",
-            maps=("assr_ijcv", "assr", "qagnet_n"),
+            _DARK,
+            ("assr_ijcv", *_binary.maps),
             lowest=128,
         ),
         _levels,

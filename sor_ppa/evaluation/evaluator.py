@@ -34,17 +34,15 @@ from .variants import DEFAULT_METRICS, VariantNames
 
 logger = logging.getLogger(__name__)
 _PERMUTATIONS = 10
-_SHUFFLED = ("sa_sor", "sor")
 _FIELDS = ("pred_boxes", "scores", "pred_masks")
 
 
 class SOREvaluator(DatasetEvaluator):
     """Scores ranked instances: ranking metrics, COCO box and mask AP, and the level of shuffled ranks.
 
-    By default the predictions with ``pred_ranks >= 0`` are ranked, in the order of ``pred_ranks`` (the
-    published protocol). With ``rank_field="pred_rank_scores"`` (or another float field) all detections
-    are ranked, in the order of that field. Ground truth with a negative ``gt_rank`` is not ranked; it
-    counts for AP unless it is a crowd, which AP ignores.
+    By default the predictions with ``pred_ranks >= 0`` are ranked, in that order (the published protocol).
+    With another ``rank_field`` all detections are ranked, in the order of that field. Ground truth with a
+    negative ``gt_rank`` is not ranked; it counts for AP unless it is a crowd, which AP ignores.
     """
 
     def __init__(
@@ -68,10 +66,9 @@ class SOREvaluator(DatasetEvaluator):
             distributed: gather from all processes; False = this process only.
             metrics, variants: as in ``variants.select``.
             iou_types: of "bbox" and "segm"; empty = no AP.
-            saliency: also the measures of ``sod`` against the union of the ranked objects, of the
-                output's ``saliency`` (H, W) in [0, 1] where it has one, otherwise of the painted
-                predictions.
-            rank_field: which field of the predictions orders them.
+            saliency: also score the output's ``saliency`` (H, W) in [0, 1], or else the painted predictions,
+                against the union of the ranked objects by the measures of ``sod``.
+            rank_field: field that orders the predictions, such as "pred_rank_scores".
             seed: of the shuffled ranks.
 
         Raises:
@@ -88,7 +85,7 @@ class SOREvaluator(DatasetEvaluator):
         self._scorer = RankingScorer(metrics, variants)
         shuffled = [
             f"{metric}:{name}"
-            for metric in _SHUFFLED
+            for metric in ("sa_sor", "sor")
             for name, variant in self._scorer.variants.get(metric, {}).items()
             if variant.painter != "ppa"  # slow to draw
         ]
@@ -126,21 +123,15 @@ class SOREvaluator(DatasetEvaluator):
         for name in (*_FIELDS, self._rank_field):
             given = ", ".join(instances.get_fields()) or "no fields"
             expect(instances.has(name), truth.name, f"predictions with the field {name!r}", given)
-        given_masks = instances.pred_masks
-        masks = np.asarray(getattr(given_masks, "tensor", given_masks), dtype=np.bool_)
+        masks = np.asarray(getattr(instances.pred_masks, "tensor", instances.pred_masks), dtype=np.bool_)
         fits = masks.shape[1:] == truth.size or not len(masks)
         expect(fits, truth.name, f"predicted masks of size {truth.size}", masks.shape[1:])
         rles = encode_masks(masks)
         order = np.asarray(instances.get(self._rank_field), dtype=np.float64)
         ranked = np.flatnonzero(order >= 0) if self._rank_field == "pred_ranks" else np.arange(len(order))
-        image = ImageScores.from_rles(
-            truth.ranked_rles,
-            truth.dense_ranks,
-            [rles[index] for index in ranked],
-            order[ranked],
-            truth.size,
-            np.asarray(instances.scores, dtype=np.float64)[ranked],
-        )
+        confidences = np.asarray(instances.scores, dtype=np.float64)[ranked]
+        gt, found = (truth.ranked_rles, truth.dense_ranks), [rles[index] for index in ranked]
+        image = ImageScores.from_rles(*gt, found, order[ranked], truth.size, confidences)
         image.gt_labels = truth.ranks[truth.ranks >= 0]
         if instances.has("pred_ranks"):
             image.labels = np.asarray(instances.pred_ranks)[ranked]
@@ -152,7 +143,7 @@ class SOREvaluator(DatasetEvaluator):
             "scores": self._scorer.score(image),
             "shuffled": self._shuffle(image, truth.image_id),
             "detections": self._detections(instances, rles, order, ranked),
-            "sod": self._sod(image, output) if self._saliency else None,
+            "sod": self._saliency_state(image, output) if self._saliency else None,
         }
 
     def _shuffle(self, image: ImageScores, image_id: Identity) -> list[Scores]:
@@ -162,7 +153,7 @@ class SOREvaluator(DatasetEvaluator):
         return [self._shuffled.score(image.with_scores(scores)) for scores in orders]
 
     @staticmethod
-    def _sod(image: ImageScores, output: Mapping[str, Any]) -> State:
+    def _saliency_state(image: ImageScores, output: Mapping[str, Any]) -> State:
         given = output.get("saliency")
         gray = image.saliency_map("assr") if given is None else np.asarray(given.cpu(), np.float64)
         return sod_state(gray, image.regions.image(image.gt_union))
@@ -197,8 +188,7 @@ class SOREvaluator(DatasetEvaluator):
 
         Returns:
             ``{"sor": {"SA-SOR": ..., "SOR": ..., "SOR-images": ..., "MAE": ..., "SA-SOR-shuffled": ...,
-            ...}, "bbox": {"AP": ...}, "segm": {...}}``; ranking metrics in their own units, AP in
-            percent; empty on all but the main process.
+            ...}, "bbox": {"AP": ...}, "segm": {...}}``, AP in percent; empty on all but the main process.
         """
         rows = gather_records(self._records, self._distributed)
         if rows is None:
@@ -213,7 +203,7 @@ class SOREvaluator(DatasetEvaluator):
             for permuted in row["shuffled"]:
                 shuffled.add_scores(permuted)
             if row["sod"] is not None:
-                sod.add_state(row["sod"])
+                sod.states.append(row["sod"])
         ranking = _flat(scorer, shuffled)
         results: OrderedDict[str, dict[str, float]] = OrderedDict(sor=ranking)
         if self.iou_types:
@@ -224,15 +214,9 @@ class SOREvaluator(DatasetEvaluator):
             results["saliency"] = sod.result()
         self._log(scorer, ranking, rows)
         if self._output_dir is not None:
-            details = {
-                "dataset": self.dataset_name,
-                "images": len(rows),
-                "rank_field": self._rank_field,
-                "results": results,
-                "variants": scorer.result(),
-                "shuffled": shuffled.result(),
-            }
-            self._write(self._output_dir, details, rows)
+            run = {"dataset": self.dataset_name, "images": len(rows), "rank_field": self._rank_field}
+            values = {"results": results, "variants": scorer.result(), "shuffled": shuffled.result()}
+            self._write(self._output_dir, run | values, rows)
         return results
 
     def _log(self, scorer: RankingScorer, ranking: Mapping[str, float], rows: list[dict[str, Any]]) -> None:
@@ -317,17 +301,15 @@ class SODEvaluator(DatasetEvaluator):
         """Gather, average, write and log.
 
         Returns:
-            ``{"saliency": {"mae": ..., "s_measure": ..., ..., "mba": ...}}``, all in [0, 1]; empty on all
-            but the main process, and without images.
+            ``{"saliency": {measure: number in [0, 1]}}``; empty without images and on other processes.
         """
         states = gather_records(self._states, self._distributed)
         if not states:
             return OrderedDict()
         scorer = SODScorer()
-        for state in states:
-            scorer.add_state(state)
+        scorer.states += states
         values = scorer.result()
-        lines = "\n".join(f"  {name:12s} {value:.4f}" for name, value in values.items())
+        lines = "\n".join(f"  {name:12} {value:.4f}" for name, value in values.items())
         logger.info("Saliency on %s (%d images):\n%s", self.dataset_name, len(states), lines)
         if self._output_dir is not None:
             self._output_dir.mkdir(parents=True, exist_ok=True)
@@ -337,15 +319,7 @@ class SODEvaluator(DatasetEvaluator):
 
 
 def gather_records(records: Mapping[Identity, Any], distributed: bool) -> list[Any] | None:
-    """Return the records of all processes in the order of image ids; an image that came twice counts once.
-
-    Args:
-        records: of this process, by image id.
-        distributed: False = this process only.
-
-    Returns:
-        None on all but the main process.
-    """
+    """Return the records (by image id) of all processes in the order of ids; None beside the main process."""
     if distributed and comm.get_world_size() > 1:
         comm.synchronize()
         gathered = comm.gather(records, dst=0)

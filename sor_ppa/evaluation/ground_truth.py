@@ -1,5 +1,4 @@
-"""Ground truth: a JSON file or a registered dataset, as detectron2 dataset dicts, and the objects of one
-image."""
+"""Ground truth of datasets, as detectron2 dataset dicts, and of one image."""
 
 from __future__ import annotations
 
@@ -30,8 +29,7 @@ class ImageTruth:
     """All annotated objects of one image.
 
     Attributes:
-        image_id: as in the dataset.
-        name: file name of the image.
+        image_id, name: id and file name of the image.
         height, width: pixels.
         rles: one COCO run-length mask an object.
         ranks: (n,) higher = more salient, -1 = not ranked.
@@ -122,9 +120,8 @@ def by_image_id(records: Sequence[Mapping[str, Any]]) -> dict[Identity, Mapping[
     found: dict[Identity, Mapping[str, Any]] = {}
     for record in records:
         other = found.setdefault(record["image_id"], record)
-        if other is not record:
-            names = f"{other.get('file_name')} and {record.get('file_name')}"
-            raise InputError(f"image_id {record['image_id']}: expected once, found for {names}")
+        names = f"for {other.get('file_name')} and {record.get('file_name')}"
+        expect(other is record, f"image_id {record['image_id']}", "once", names)
     return found
 
 
@@ -184,12 +181,11 @@ def _read_file(path: Path) -> list[dict[str, Any]]:
         )
         small = height * width <= _MOST_PIXELS
         expect(small, where, f"an image of at most {_MOST_PIXELS} pixels", f"{height} x {width}")
-        size = {"height": height, "width": width}
         items = [] if coco else field(image, "annotations", where)
         expect(isinstance(items, list), f"{where}: annotations", "a list", shown(items))
         objects = [_annotation(f"{where}: annotations[{n}]", item) for n, item in enumerate(items)]
-        names = {"image_id": image_id, "file_name": str(field(image, "file_name", where))}
-        records[image_id] = {**names, **size, "annotations": objects}
+        record = {"image_id": image_id, "file_name": str(field(image, "file_name", where))}
+        records[image_id] = {**record, "height": height, "width": width, "annotations": objects}
     for place, item in enumerate(annotations):
         where = f"{path}: annotations[{place}]"
         image_id = identity(field(item, "image_id", where), f"{where}: image_id")

@@ -105,11 +105,8 @@ class ImageScores:
             size: (height, width).
             gt_ranks, pred_scores, pred_confidences: as in ``from_masks``.
         """
-        runs = [
-            rle_runs(rle, size, f"{name}[{place}]")
-            for name, rles in (("gt_rles", gt_rles), ("pred_rles", pred_rles))
-            for place, rle in enumerate(rles)
-        ]
+        runs = [rle_runs(rle, size, f"gt_rles[{place}]") for place, rle in enumerate(gt_rles)]
+        runs += [rle_runs(rle, size, f"pred_rles[{place}]") for place, rle in enumerate(pred_rles)]
         regions, counts = regions_of_runs(runs, size), (len(gt_rles), len(pred_rles))
         return cls._of_regions(regions, counts, (gt_ranks, pred_scores, pred_confidences))
 
@@ -135,9 +132,8 @@ class ImageScores:
             gt_masks, gt_ranks: as in ``from_masks``.
             saliency_map: (H, W) uint8, 0 = background, brighter = more salient.
             levels: take each distinct nonzero value as one predicted instance, as
-                guanhuankang/Saliency-Ranking (scripts/evaluate_map.py) reads maps. Hidden parts of instances
-                are lost and instances of equal value merge, so this is not the score of the instances
-                themselves.
+                guanhuankang/Saliency-Ranking (scripts/evaluate_map.py) does. Hidden parts of instances are
+                lost and instances of equal value merge, so this is not the score of the instances.
         """
         gt, gray = check_masks(gt_masks, "gt_masks"), np.asarray(saliency_map)
         good = gray.ndim == 2 and gray.size and gray.dtype == np.uint8
@@ -184,11 +180,6 @@ class ImageScores:
     def n_pred(self) -> int:
         """P, the number of predictions."""
         return len(self.scores)
-
-    @property
-    def n_pixels(self) -> int:
-        """H * W."""
-        return self.regions.size[0] * self.regions.size[1]
 
     @cached_property
     def weighted_gt(self) -> FloatArray:
@@ -239,12 +230,9 @@ class ImageScores:
         """(R,) gray value of each region in the painted prediction or ground truth."""
         if painter not in self._painted:
             how = PAINTERS[painter]
-            if how.of_gt:
-                drawing, members = how.drawing(self.gt_ranks, self.gt_areas), self.gt
-            else:
-                members = self.strict if how.strict else self.loose
-                drawing = how.drawing(self.scores, self.pred_areas)
-            self._painted[painter] = draw_regions(drawing, members)
+            objects = (self.gt_ranks, self.gt_areas) if how.of_gt else (self.scores, self.pred_areas)
+            members = self.gt if how.of_gt else self.strict if how.strict else self.loose
+            self._painted[painter] = draw_regions(how.drawing(*objects), members)
         return self._painted[painter]
 
     def painted_gt(self, painter: str) -> NDArray[np.uint8]:
@@ -259,7 +247,7 @@ class ImageScores:
             self._inside[painter] = values, self.weighted_gt @ (gray[:, None] == values)
         return self._inside[painter]
 
-    @property
+    @cached_property
     def gt_union(self) -> NDArray[np.bool_]:
         """(R,) whether a region lies in any ground-truth mask."""
         return np.logical_or.reduce(self.gt, axis=1)
@@ -272,7 +260,7 @@ class ImageScores:
         else:
             target = self.regions.image(self.gt_union.astype(np.float64))
             wrong = np.abs(self._soft.max(axis=0).astype(np.float64) - target).sum()
-        return float(wrong) / self.n_pixels
+        return float(wrong) / self.regions.n_pixels
 
     def saliency_map(self, painter: str) -> NDArray[np.uint8]:
         """The painted (H, W) map itself; "map" = the given one."""

@@ -39,11 +39,7 @@ def stem(file_name: str) -> str:
 
 
 def find_maps(folder: Path) -> dict[str, Path]:
-    """Return the maps of a folder by stem.
-
-    Raises:
-        InputError: no PNG in it, or two with the same stem.
-    """
+    """Return the maps of a folder by stem; raise ``InputError`` without PNG files or if two have one stem."""
     found: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() == ".png" and path.is_file():
@@ -54,11 +50,7 @@ def find_maps(folder: Path) -> dict[str, Path]:
 
 
 def read_map(path: Path) -> NDArray[np.uint8]:
-    """Read a map as (H, W) uint8.
-
-    Raises:
-        InputError: not a readable 8-bit image, or one with colors.
-    """
+    """Read a map as (H, W) uint8; raise ``InputError`` unless it is a readable 8-bit image without colors."""
     image: Any = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     expect(image is not None, str(path), "a readable PNG", "a broken file")
     expect(image.dtype == np.uint8, str(path), "8 bits a pixel", image.dtype)
@@ -69,7 +61,7 @@ def read_map(path: Path) -> NDArray[np.uint8]:
 
 
 def read_instances(path: Path, rank_by: str = "auto") -> tuple[dict[Identity, list[InstanceEntry]], str]:
-    """Read ranked instances.
+    """Return the ranked instances of a JSON file by image id or file name, and the field that orders them.
 
     Args:
         path: a JSON list (or an object with the list under ``annotations`` or ``predictions``, and all
@@ -80,11 +72,8 @@ def read_instances(path: Path, rank_by: str = "auto") -> tuple[dict[Identity, li
         rank_by: "rank", "rank_score", "score", or "auto": ``rank`` if the file has it, otherwise
             ``rank_score``.
 
-    Returns:
-        Instances by image id or file name, and the field that orders them.
-
     Raises:
-        InputError: malformed, in one line.
+        InputError: malformed.
     """
     content = load_json(path)
     found: dict[Identity, list[InstanceEntry]] = {}

@@ -38,6 +38,11 @@ class Regions:
     size: tuple[int, int]
     column_major: bool
 
+    @property
+    def n_pixels(self) -> int:
+        """height * width."""
+        return self.size[0] * self.size[1]
+
     def image(self, values: NDArray) -> NDArray:
         """Return the (height, width) image that holds ``values[r]`` (R,) at every pixel of region r."""
         flat = np.repeat(values[self.run_region], self.run_length)

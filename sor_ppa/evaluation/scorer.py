@@ -26,11 +26,7 @@ class RankingScorer:
     def __init__(self, metrics: Names = None, variants: VariantNames = None, *, on_map: bool = False) -> None:
         """
         Args:
-            metrics, variants, on_map: as in ``variants.select``; default: SA-SOR, SOR and MAE in their
-                default variants.
-
-        Raises:
-            ValueError: unknown names, in one line with the known ones.
+            metrics, variants, on_map: as in ``variants.select``, which refuses unknown names.
         """
         self.arguments: dict[str, Any] = {"metrics": metrics, "variants": variants, "on_map": on_map}
         self.variants = select(metrics, variants, on_map=on_map)
@@ -66,11 +62,7 @@ class RankingScorer:
         self._scores.append(scores)
 
     def merge(self, other: RankingScorer) -> RankingScorer:
-        """Add the images of another scorer with the same variants and return this one.
-
-        Raises:
-            ValueError: the other scorer computes other variants.
-        """
+        """Add the images of another scorer and return this one; ``ValueError`` if it has other variants."""
         if self.names() != other.names():
             raise ValueError(f"merge: expected a scorer of {self.names()}, found one of {other.names()}")
         self._scores += other._scores
@@ -81,22 +73,16 @@ class RankingScorer:
         return {metric: list(found) for metric, found in self.variants.items()}
 
     def result(self) -> dict[str, dict[str, dict[str, Any]]]:
-        """Return the means.
+        """Return the means as ``{metric: {variant: entry}}``, variants as they were asked for.
 
-        Returns:
-            ``{metric: {variant: entry}}``, the variant under the name it was asked for; an entry has
-            the fields of ``score.mean_score`` and ``variant``, the full name.
+        An entry has the fields of ``score.mean_score`` and ``variant``, the full name.
         """
-        return {
-            metric: {
-                name: {
-                    **mean_score([Score(*scores[metric][name]) for scores in self._scores]),
-                    "variant": variant.name,
-                }
-                for name, variant in found.items()
-            }
-            for metric, found in self.variants.items()
-        }
+        means: dict[str, dict[str, dict[str, Any]]] = {}
+        for metric, found in self.variants.items():
+            for name, variant in found.items():
+                mean = mean_score([Score(*scores[metric][name]) for scores in self._scores])
+                means.setdefault(metric, {})[name] = {**mean, "variant": variant.name}
+        return means
 
     def state(self) -> dict[str, Any]:
         """Return everything as plain JSON-able values, to be sent to another process."""

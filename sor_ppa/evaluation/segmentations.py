@@ -17,17 +17,11 @@ Rle = dict[str, Any]
 
 
 def to_rle(segmentation: Any, height: int, width: int, where: str) -> Rle:
-    """Return a COCO segmentation as compressed RLE.
-
-    Args:
-        segmentation: polygons ``[[x1, y1, ...], ...]``, or ``{"size": [h, w], "counts": ...}`` with
-            run lengths or COCO's compressed string.
-        height, width: pixels of the image.
-        where: names the segmentation in messages.
+    """Return a COCO segmentation (polygons or RLE) of an image of height x width pixels as compressed RLE.
 
     Raises:
         SizeError: RLE of another size.
-        InputError: malformed.
+        InputError: malformed; the message begins with ``where``.
     """
     size = segmentation.get("size") if isinstance(segmentation, Mapping) else None
     if isinstance(size, list | tuple) and len(size) == 2:
@@ -40,15 +34,10 @@ def to_rle(segmentation: Any, height: int, width: int, where: str) -> Rle:
 
 
 def rle_runs(rle: Any, size: tuple[int, int], where: str) -> NDArray[np.int64]:
-    """Return the run lengths of a COCO mask: background first, alternating, column by column.
-
-    Args:
-        rle: ``size`` and ``counts``, which is a list of run lengths or COCO's compressed string.
-        size: (height, width) that the mask must have.
-        where: names the mask in messages.
+    """Return the run lengths of a COCO RLE of ``size`` (height, width): background first, column by column.
 
     Raises:
-        InputError: another size, no such code, or runs that do not sum to height * width.
+        InputError: another size, no such code, or runs that do not cover the image.
     """
     try:
         runs = run_lengths(rle)

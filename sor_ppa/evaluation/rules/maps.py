@@ -6,7 +6,6 @@ The docstring of a rule is its definition in ``definitions``.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ...visualization.rank_maps import lowest_place_ranks
 from ..image import FloatArray, ImageScores
@@ -20,13 +19,13 @@ def gray_error(image: ImageScores, painter: str) -> Score:
     `gtn` for the maps `qagnet_n` and `map_n`, as `gt10` otherwise. No image is skipped; no prediction is a
     zero map."""
     difference = np.abs(image.painted(painter).astype(np.int64) - image.painted_gt(painter))
-    return counted(float(image.regions.pixels @ difference) / (255 * image.n_pixels))
+    return counted(float(image.regions.pixels @ difference) / (255 * image.regions.n_pixels))
 
 
 def binary_error(image: ImageScores, painter: str, *, lowest: int = 1) -> Score:
     """Share of pixels where one map is > 0 and the other is not."""
     wrong = (image.painted(painter) >= lowest) != (image.painted_gt(painter) > 0)
-    return counted(float(image.regions.pixels[wrong].sum()) / image.n_pixels)
+    return counted(float(image.regions.pixels[wrong].sum()) / image.regions.n_pixels)
 
 
 def union_error(image: ImageScores, painter: str) -> Score:
@@ -41,7 +40,7 @@ def level_error(image: ImageScores, painter: str, *, strict: bool = True) -> Sco
     prediction (mask > 0.5) with (number of strictly lower scores + 1) / P. Mean absolute difference; no
     image is skipped."""
     truth, predicted = _levels(image, strict=strict)
-    return counted(float(image.regions.pixels @ np.abs(truth - predicted)) / image.n_pixels)
+    return counted(float(image.regions.pixels @ np.abs(truth - predicted)) / image.regions.n_pixels)
 
 
 def level_f(image: ImageScores, painter: str, *, strict: bool = True) -> Score:
@@ -50,11 +49,10 @@ def level_f(image: ImageScores, painter: str, *, strict: bool = True) -> Score:
     bands, then over images; an image without a band is skipped."""
     truth, predicted = _levels(image, strict=strict)
     edges = np.unique(truth)
-    bands = len(edges) - 1
-    if bands == 0:
+    if len(edges) == 1:
         return skipped("no band of levels")
-    gt = _one_hot(np.searchsorted(edges, truth), bands)
-    pred = _one_hot(np.searchsorted(edges, predicted), bands)
+    bands = np.arange(1, len(edges))  # band b holds what lies in (edge b - 1, edge b]
+    gt, pred = (np.searchsorted(edges, values)[:, None] == bands for values in (truth, predicted))
     pixels = image.regions.pixels.astype(np.float64)
     positive, found, true = pixels @ gt, pixels @ pred, pixels @ (gt & pred)
     # F = 1.3 P R / (0.3 P + R) with P = true / found and R = true / positive; 0 where nothing is true
@@ -67,11 +65,6 @@ def _levels(image: ImageScores, *, strict: bool) -> tuple[FloatArray, FloatArray
     values = lowest_place_ranks(image.scores) / max(1, image.n_pred)
     predicted = draw_regions((pred_order, values), image.strict if strict else image.loose)
     return truth.astype(np.float64), predicted.astype(np.float64)
-
-
-def _one_hot(place: NDArray[np.int64], bands: int) -> NDArray[np.bool_]:
-    """Return the (R, bands) membership; band b = 0, 1, ... holds what lies in (edge b, edge b + 1]."""
-    return place[:, None] == np.arange(1, bands + 1)
 
 
 def union_f(image: ImageScores, painter: str) -> Score:

@@ -13,7 +13,7 @@ from scipy.optimize import linear_sum_assignment
 
 from ...visualization.rank_maps import lowest_place_ranks
 from ..image import ImageScores
-from ..score import Score, counted, counted_or_nan_as_0, counted_or_skipped, skipped
+from ..score import Score, counted, counted_or, nan_as_0, skipped
 
 UNDEFINED = "correlation undefined"
 
@@ -59,9 +59,8 @@ def sa_sor_of_best_match(
     predicted[found] = lowest_place_ranks(scores[matched[found]], ranked)
     if predicted.min() == predicted.max():
         return counted(0.0)
-    return counted_or_skipped(
-        pearson(lowest_place_ranks(image.gt_ranks), predicted), "all ground-truth ranks equal"
-    )
+    value = pearson(lowest_place_ranks(image.gt_ranks), predicted)
+    return counted_or(skipped, value, "all ground-truth ranks equal")
 
 
 def _match_best(
@@ -104,7 +103,7 @@ def sa_sor_of_assignment(image: ImageScores, painter: str, *, greedy: bool = Fal
         rows, columns = rows[good], columns[good]
     predicted = np.zeros(image.n_gt, np.int64)
     predicted[rows] = image.n_pred - columns
-    return counted_or_nan_as_0(pearson(np.arange(image.n_gt, 0, -1), predicted), UNDEFINED)
+    return counted_or(nan_as_0, pearson(np.arange(image.n_gt, 0, -1), predicted), UNDEFINED)
 
 
 def _match_greedily(
@@ -146,7 +145,7 @@ def sa_sor_of_levels(image: ImageScores, painter: str) -> Score:
     order = candidates[np.lexsort((-common[candidates], -candidates, -iou[candidates]))]
     taken, first = np.unique(common[order], return_index=True)
     predicted[order[first]] = taken
-    return counted_or_nan_as_0(pearson(np.arange(1, levels + 1), predicted), UNDEFINED)
+    return counted_or(nan_as_0, pearson(np.arange(1, levels + 1), predicted), UNDEFINED)
 
 
 def pearson(x: NDArray, y: NDArray) -> float:

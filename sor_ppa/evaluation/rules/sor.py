@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..image import ImageScores
-from ..score import Score, counted, counted_or_nan_as_0, counted_or_skipped, nan_as_0, skipped
+from ..score import Score, counted, counted_or, nan_as_0, skipped
 from .sa_sor import UNDEFINED, spearman
 
 NOTHING_LEFT = "no object has a predicted rank"
@@ -64,7 +64,7 @@ def sor_of_first_match(image: ImageScores, painter: str) -> Score:
     if len(rows) == 1:
         return counted(1.0)
     value = spearman(image.n_gt - rows, image.n_pred - good[rows].argmax(axis=1))
-    return counted_or_nan_as_0((value + 1) / 2, UNDEFINED)
+    return counted_or(nan_as_0, (value + 1) / 2, UNDEFINED)
 
 
 def sor_of_levels(image: ImageScores, painter: str) -> Score:
@@ -86,4 +86,4 @@ def _correlate(gt: NDArray, predicted: NDArray, *, one_is_perfect: bool) -> Scor
         return skipped(NOTHING_LEFT)
     if len(gt) == 1:
         return counted(1.0) if one_is_perfect else skipped("one object has a predicted rank")
-    return counted_or_skipped((spearman(gt, predicted) + 1) / 2, "ranks all equal")
+    return counted_or(skipped, (spearman(gt, predicted) + 1) / 2, "ranks all equal")
