@@ -59,7 +59,7 @@ class ImageTruth:
     @property
     def dense_ranks(self) -> NDArray[np.int64]:
         """Ranks of ``ranked_rles``, renumbered to dense integers from 0."""
-        return np.array(dense_ranks(self.ranks[self.ranks >= 0]), np.int64)
+        return np.array(dense_ranks(self.ranks[self.ranks >= 0].tolist()), np.int64)
 
     def ranked_masks(self) -> NDArray[np.uint8]:
         """Return (G, H, W) uint8 masks of the objects that have a rank."""

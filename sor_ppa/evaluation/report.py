@@ -93,7 +93,7 @@ def definitions_text() -> str:
 
 def definitions_markdown() -> str:
     """Return the tables of metrics, their definitions and the painters, as in docs/metrics.md."""
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (m.label, f"`{m.default}`", f"{m.low} to {m.high}", "higher" if m.higher_is_better else "lower")
         for m in METRICS.values()
     ]
