@@ -38,8 +38,8 @@ def cases() -> dict[str, Case]:
             size = entry["height"], entry["width"]
             pred = arrays[entry["id"] + "_pred"]
             found[entry["id"]] = Case(**entry)
-            found[entry["id"]].gt = _unpack(arrays[entry["id"] + "_gt"], size)
-            found[entry["id"]].pred = pred.astype(np.float32) / 256 if entry["soft"] else _unpack(pred, size)
+            found[entry["id"]].gt = unpack(arrays[entry["id"] + "_gt"], size)
+            found[entry["id"]].pred = pred.astype(np.float32) / 256 if entry["soft"] else unpack(pred, size)
             found[entry["id"]].values = {
                 metric: dict(zip(names, map(_value, entry["values"][metric]), strict=True))
                 for metric, names in reference()["variants"].items()
@@ -47,7 +47,7 @@ def cases() -> dict[str, Case]:
     return found
 
 
-def _unpack(packed: NDArray, size: tuple[int, int]) -> NDArray:
+def unpack(packed: NDArray, size: tuple[int, int]) -> NDArray:
     return np.unpackbits(packed, axis=1, count=size[0] * size[1]).reshape(-1, *size)
 
 

@@ -118,12 +118,6 @@ def test_shuffled_ranks_are_far_from_perfect_and_the_same_every_time():
     assert first["sor"]["SOR-shuffled"] < 1
 
 
-def test_an_image_that_comes_twice_counts_once():
-    twice = evaluate(records=dataset() * 2)
-    for task, values in evaluate().items():
-        assert twice[task] == pytest.approx(values, nan_ok=True)
-
-
 @pytest.mark.parametrize("count", [0, 3])
 def test_a_partial_run_is_announced(caplog, count):
     with caplog.at_level(logging.WARNING):
