@@ -42,8 +42,7 @@ from .data.mapper import RankingDatasetMapper
 from .data.sod import SODSource, register_sod_from_config
 from .data.train_loader import train_loader
 from .data.unlabelled import register_folders
-from .evaluation.evaluator import SOREvaluator
-from .evaluation.sod_evaluator import SODEvaluator
+from .evaluation.evaluator import SODEvaluator, SOREvaluator
 from .inference_model import gives_ranks, wrap_for_inference
 from .inspyrenet.mapper import SODDatasetMapper
 from .siamese_detr.loading import build_pretraining_loader

@@ -78,7 +78,7 @@ def _image_folder(root: Path, split: str, names: list[str]) -> Path:
     return next((folder for folder in folders if names and (folder / names[0]).is_file()), folders[0])
 
 
-def _rank_of(item: dict[str, Any]) -> Any:
+def rank_of(item: dict[str, Any]) -> Any:
     """Return the rank of an annotation; a number as text, which annotation tools export, as a number."""
     attributes = item.get("attributes")
     rank = item.get("rank", attributes.get("rank") if isinstance(attributes, dict) else None)
@@ -128,7 +128,7 @@ def _coco_entries(
         if number is not None:
             seen.add(number)
         found = ranked_object(
-            item, _rank_of(item), field, f"{field}.rank", places[image_id], label=whole(item.get("label"))
+            item, rank_of(item), field, f"{field}.rank", places[image_id], label=whole(item.get("label"))
         )
         if found is not None:
             found.rank = None if found.rank is None else sign * found.rank

@@ -153,17 +153,29 @@ def _merged(parts: list[Any]) -> Any:
 
 
 def rle_problem(value: dict[str, Any]) -> str | None:
-    """Return what is wrong with a COCO RLE, or None.
+    """Return what is wrong with a COCO RLE, or None."""
+    try:
+        run_lengths(value)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def run_lengths(value: dict[str, Any]) -> np.ndarray:
+    """Return the run lengths (N,), int64, of a COCO RLE: background first, column by column.
 
     pycocotools leaves pixels uninitialized if the runs do not cover the mask, so they are added up here.
 
     Args:
         value: ``size`` and ``counts``, compressed or not.
+
+    Raises:
+        ValueError: what was expected and found.
     """
     size, counts = value.get("size"), value.get("counts")
     sides = [whole(side) for side in size] if isinstance(size, (list, tuple)) and len(size) == 2 else []
     if len(sides) != 2 or any(side is None or side <= 0 for side in sides):
-        return expected("size [height, width]", size)
+        raise ValueError(expected("size [height, width]", size))
     if isinstance(counts, (str, bytes)):
         runs = _runs(counts)
     elif isinstance(counts, list) and all(whole(run) is not None for run in counts):
@@ -171,11 +183,13 @@ def rle_problem(value: dict[str, Any]) -> str | None:
     else:
         runs = None
     if runs is None or (runs < 0).any():
-        return expected("counts with run lengths", counts)
+        raise ValueError(expected("counts with run lengths", counts))
     pixels = math.prod(side for side in sides if side)
     if runs.sum() != pixels:
-        return f"expected runs over {shown(size)} = {pixels} pixels, found runs over {runs.sum():.0f}"
-    return None
+        raise ValueError(
+            f"expected runs over {shown(size)} = {pixels} pixels, found runs over {runs.sum():.0f}"
+        )
+    return runs.astype(np.int64)
 
 
 def _runs(counts: str | bytes) -> np.ndarray | None:

@@ -62,8 +62,7 @@ def parser() -> argparse.ArgumentParser:
         "--missing",
         choices=["auto", "skip", "empty"],
         default="auto",
-        help="images without a prediction: leave out, or score as empty; auto (default): skip maps, empty "
-        "for instances",
+        help="images without a prediction: leave out, or score as empty; auto: skip maps, not instances",
     )
     add("--per-image", type=Path, metavar="CSV", help="write one line an image")
     add("--json", type=Path, metavar="JSON", help="write the results")
@@ -81,14 +80,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command.
-
-    Args:
-        argv: arguments; None = those of the process.
-
-    Returns:
-        The exit status.
-    """
+    """Run the command and return the exit status; ``argv=None`` means the arguments of the process."""
     arguments = parser().parse_args(argv)
     if arguments.list:
         sys.stdout.write(definitions_text() if arguments.list == "text" else definitions_markdown())
@@ -97,42 +89,36 @@ def main(argv: list[str] | None = None) -> int:
         parser().error("expected PREDICTIONS and GROUND_TRUTH")
     if arguments.workers < 1:
         parser().error(f"--workers: expected at least 1, found {arguments.workers}")
+    variants = arguments.variants
     try:
-        outcome = _score(arguments)
-    except (ValueError, OSError) as error:
-        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
-        return 2
-    for kind, line in outcome.problems:
-        sys.stderr.write(f"{'note' if kind in NOTES else 'problem'}: {kind}: {line}\n")
-    sys.stdout.write(_summary(arguments, outcome))
-    try:
+        outcome = score_files(
+            arguments.predictions,
+            arguments.ground_truth,
+            metrics=arguments.metrics,
+            variants="all" if variants == ["all"] else variants,
+            levels=arguments.levels,
+            rank_by=arguments.rank_by,
+            missing=arguments.missing,
+            workers=arguments.workers,
+            progress=not arguments.quiet,
+        )
+        for kind, line in outcome.problems:
+            sys.stderr.write(f"{'note' if kind in NOTES else 'problem'}: {kind}: {line}\n")
+        sys.stdout.write(_summary(arguments, outcome))
         _write(arguments, outcome)
-    except OSError as error:
-        sys.stderr.write(f"error: {error.filename}: {error.strerror}\n")
-        return 2
+    except (ValueError, OSError) as error:
+        return _fail(" ".join(str(error).split()), 2)
     if not outcome.rows:
-        sys.stderr.write("error: no image could be scored\n")
-        return 1
+        return _fail("no image could be scored", 1)
     missing = outcome.counts().get(MISSING, 0)
     if 2 * missing > outcome.images:
-        sys.stderr.write(f"error: {missing} of {outcome.images} images have no prediction\n")
-        return 1
+        return _fail(f"{missing} of {outcome.images} images have no prediction", 1)
     return 1 if arguments.strict and outcome.faulty() else 0
 
 
-def _score(arguments: argparse.Namespace) -> Outcome:
-    variants = arguments.variants
-    return score_files(
-        arguments.predictions,
-        arguments.ground_truth,
-        metrics=arguments.metrics,
-        variants="all" if variants == ["all"] else variants,
-        levels=arguments.levels,
-        rank_by=arguments.rank_by,
-        missing=arguments.missing,
-        workers=arguments.workers,
-        progress=not arguments.quiet,
-    )
+def _fail(line: str, status: int) -> int:
+    sys.stderr.write(f"error: {line}\n")
+    return status
 
 
 def _summary(arguments: argparse.Namespace, outcome: Outcome) -> str:
@@ -143,14 +129,11 @@ def _summary(arguments: argparse.Namespace, outcome: Outcome) -> str:
         f"images        {len(outcome.rows)} of {outcome.images} scored",
     ]
     lines += [f"{'':14}{kind}: {count}" for kind, count in outcome.counts().items()]
-    result = outcome.scorer.result()
-    if result:
-        lines += ["", table(result)]
-    if outcome.sod is not None and outcome.sod.images:
-        lines += [
-            "",
-            f"salient object detection, {outcome.sod.images} images (pysodmetrics and InSPyReNet's measures)",
-        ]
+    if outcome.scorer.variants:
+        lines += ["", table(outcome.scorer.result())]
+    if outcome.sod is not None and outcome.sod.states:
+        title = f"salient object detection, {len(outcome.sod.states)} images"
+        lines += ["", f"{title} (pysodmetrics and InSPyReNet's measures)"]
         lines += [f"  {name:12} {value:.6f}" for name, value in outcome.sod.result().items()]
     return "\n".join(lines) + "\n"
 
@@ -158,8 +141,6 @@ def _summary(arguments: argparse.Namespace, outcome: Outcome) -> str:
 def _write(arguments: argparse.Namespace, outcome: Outcome) -> None:
     if arguments.per_image is not None:
         write_per_image(arguments.per_image, outcome.rows)
-    if arguments.json is None:
-        return
     content = {
         "predictions": str(arguments.predictions),
         "ground_truth": str(arguments.ground_truth),
@@ -172,7 +153,8 @@ def _write(arguments: argparse.Namespace, outcome: Outcome) -> None:
         "variants": outcome.scorer.result(),
         "sod": None if outcome.sod is None else outcome.sod.result(),
     }
-    write_json(arguments.json, content)
+    if arguments.json is not None:
+        write_json(arguments.json, content)
 
 
 if __name__ == "__main__":

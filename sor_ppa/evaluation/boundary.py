@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 
+import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .fields import expect
+from .checks import expect
 
 STEPS = 5
 
@@ -34,22 +35,17 @@ def boundary_accuracy(saliency_map: ArrayLike, gt_mask: ArrayLike) -> float | No
     Raises:
         InputError: wrong shape or type.
     """
-    import cv2
-
     prediction, truth = _binary(saliency_map, "saliency_map"), _binary(gt_mask, "gt_mask")
     wanted = f"the shape of saliency_map, {prediction.shape}"
     expect(prediction.shape == truth.shape, "gt_mask", wanted, truth.shape)
-    right = prediction == truth
     accuracies: dict[int, float] = {}
     radii = boundary_radii(*truth.shape)
-    truth_u8 = truth.astype(np.uint8)
     for radius in set(radii):
         kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
-        band = cv2.morphologyEx(truth_u8, cv2.MORPH_GRADIENT, kernel) > 0
-        pixels = np.count_nonzero(band)
-        if not pixels:
+        band = cv2.morphologyEx(truth.astype(np.uint8), cv2.MORPH_GRADIENT, kernel) > 0
+        if not band.any():
             return None
-        accuracies[radius] = np.count_nonzero(right & band) / pixels
+        accuracies[radius] = np.count_nonzero((prediction == truth) & band) / np.count_nonzero(band)
     return sum(accuracies[radius] for radius in radii) / STEPS
 
 
@@ -62,8 +58,6 @@ def inner_band(image: NDArray[np.uint8], ratio: float) -> NDArray[np.uint8]:
         image: (H, W) mask or gray values.
         ratio: reach of the band as a share of the image diagonal.
     """
-    import cv2
-
     reach = max(1, round(ratio * math.hypot(*image.shape)))
     framed = cv2.copyMakeBorder(image, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
     eroded = cv2.erode(framed, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8))
@@ -72,10 +66,8 @@ def inner_band(image: NDArray[np.uint8], ratio: float) -> NDArray[np.uint8]:
 
 def _binary(array: ArrayLike, name: str) -> NDArray[np.bool_]:
     values = np.asarray(array)
-    expect(values.ndim == 2 and values.size, name, "shape (H, W)", values.shape)
-    if values.dtype == np.bool_:
-        return values
     if np.issubdtype(values.dtype, np.floating):
         values = (values * 255).astype(np.uint8)
-    expect(values.dtype == np.uint8, name, "bool, uint8 or float", values.dtype)
-    return values > 128
+    good = values.ndim == 2 and values.size and values.dtype in (np.bool_, np.uint8)
+    expect(good, name, "(H, W) bool, uint8 or float", f"{values.dtype} {values.shape}")
+    return values if values.dtype == np.bool_ else values > 128

@@ -7,7 +7,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .fields import Identity
+from faster_coco_eval import COCO, COCOeval_faster
+from pycocotools import mask as mask_util
+
+from .checks import Identity
 from .ground_truth import ImageTruth
 
 logger = logging.getLogger(__name__)
@@ -19,18 +22,14 @@ class CocoAP:
     """Average precision of one category over the given images; crowd objects are ignored regions."""
 
     def __init__(self, truths: Sequence[ImageTruth]) -> None:
-        from pycocotools import mask as coco_mask
-
-        self._numbers = {truth.image_id: place for place, truth in enumerate(truths, start=1)}
-        self._images = [
-            {"id": place, "height": truth.height, "width": truth.width}
-            for place, truth in enumerate(truths, start=1)
-        ]
+        self._ids = [truth.image_id for truth in truths]
+        self._images: list[dict[str, Any]] = []
         self._annotations: list[dict[str, Any]] = []
-        for place, truth in enumerate(truths, start=1):
+        for number, truth in enumerate(truths):
+            self._images.append({"id": number, "height": truth.height, "width": truth.width})
             for rle, crowd, box in zip(truth.rles, truth.crowd, truth.boxes, strict=True):
-                entry = {"id": len(self._annotations) + 1, "image_id": place, "category_id": 1}
-                shape = {"segmentation": rle, "bbox": box.tolist(), "area": float(coco_mask.area(rle))}
+                entry = {"id": len(self._annotations) + 1, "image_id": number, "category_id": 1}
+                shape = {"segmentation": rle, "bbox": box.tolist(), "area": float(mask_util.area(rle))}
                 self._annotations.append({**entry, **shape, "iscrowd": int(crowd)})
 
     def __call__(self, detections: Detections, iou_type: str) -> dict[str, float]:
@@ -45,7 +44,7 @@ class CocoAP:
             AP, AP50, AP75, APs, APm, APl in percent; NaN where there is no object of that size.
         """
         results = []
-        for image_id, number in self._numbers.items():
+        for number, image_id in enumerate(self._ids):
             for found in detections.get(image_id, ()):
                 result = {"image_id": number, "category_id": 1, "score": found["score"]}
                 if iou_type == "bbox":
@@ -57,8 +56,6 @@ class CocoAP:
         if not results or not self._annotations:
             objects = any(not annotation["iscrowd"] for annotation in self._annotations)
             return dict.fromkeys(NAMES, 0.0 if objects else math.nan)
-        from faster_coco_eval import COCO, COCOeval_faster
-
         categories = [{"id": 1, "name": "salient_obj"}]
         truth = COCO({"images": self._images, "annotations": self._annotations, "categories": categories})
         evaluation = COCOeval_faster(truth, truth.loadRes(results), iou_type, print_function=logger.debug)

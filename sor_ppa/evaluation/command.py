@@ -6,17 +6,19 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
-from .fields import Identity, InputError, expect
+from ..data.sod import read_mask
+from .checks import Identity, InputError, SizeError, expect, expect_size
 from .ground_truth import ImageTruth, read_truth, truth_from_dict
 from .image import ImageScores
-from .predictions import ImageInstances, find_maps, read_instances, read_map, stem
+from .predictions import InstanceEntry, find_maps, read_instances, read_map, stem
 from .scorer import RankingScorer
 from .segmentations import to_rle
 from .sod import SODScorer, sod_state
@@ -29,7 +31,7 @@ MISSING = "missing prediction"
 Problem = tuple[str, str]
 Row = dict[str, Any]
 Record = dict[str, Any]
-Task = tuple[Record, Path | ImageInstances | None]  # a dataset dict; a map, instances or no prediction
+Task = tuple[Record, Path | list[InstanceEntry] | None]  # a dataset dict; a map, instances or no prediction
 Scored = tuple[Row | None, list[Problem]]
 
 
@@ -41,19 +43,19 @@ class Outcome:
         kind: "maps", "levels" (of maps, as instances) or "instances".
         rank_by: the field that ordered instances, None for maps.
         images: images of the ground truth.
-        rows: scored images (see ``report.write_per_image``).
         problems: (kind, line) each.
         scorer: the averages.
         sod: averages of the detection measures, None if not asked for.
+        rows: scored images (see ``report.write_per_image``).
     """
 
     kind: str
     rank_by: str | None
     images: int
-    rows: list[Row]
     problems: list[Problem]
     scorer: RankingScorer
     sod: SODScorer | None
+    rows: list[Row] = field(default_factory=list)
 
     def counts(self) -> dict[str, int]:
         """Return the number of problems of each kind."""
@@ -83,11 +85,10 @@ def score_files(
         truth: JSON file or registered dataset (see ``ground_truth.read_truth``).
         metrics, variants: as in ``variants.select``. "sod" adds the detection measures, against the union
             of ranked objects, or against the masks of a saliency dataset, which has no other metric.
-        levels: take gray levels of maps as instances (see ``ImageScores.from_levels``).
+        levels: take gray levels of maps as instances (see ``ImageScores.from_map``).
         rank_by: as in ``predictions.read_instances``.
-        missing: "skip" leaves out images without a prediction, "empty" scores them as an empty
-            prediction; "auto" leaves out images without a map and scores images without an instance in a
-            JSON file as empty.
+        missing: "skip" leaves out images without a prediction, "empty" scores them as an empty one; "auto"
+            is "skip" for maps and "empty" for instances.
         workers: processes.
         progress: show a progress bar on stderr.
 
@@ -111,26 +112,21 @@ def score_files(
     scorer = RankingScorer(metrics, variants, on_map=kind == "maps")
     if missing == "auto":
         missing = "skip" if folder else "empty"
-    order: str | None = None
+    expect(predictions.exists(), str(predictions), "a folder of maps or a JSON file", "nothing")
     found: Mapping[Any, Any]
-    if folder:
-        found = find_maps(predictions)
-    else:
-        expect(predictions.exists(), str(predictions), "a folder of maps or a JSON file", "nothing")
-        found, order = read_instances(predictions, rank_by)
+    found, order = (find_maps(predictions), None) if folder else read_instances(predictions, rank_by)
     tasks, problems = _pair(records, found, str(predictions), by_id=not folder)
     if missing == "skip":
         tasks = [task for task in tasks if task[1] is not None]
-    outcome = Outcome(kind, order, len(records), [], problems, scorer, SODScorer() if sod else None)
+    outcome = Outcome(kind, order, len(records), problems, scorer, SODScorer() if sod else None)
     score = partial(score_task, scorer=scorer, kind=kind, sod=sod)
     for row, row_problems in _run(score, tasks, workers, progress):
         problems += row_problems
-        if row is None:
-            continue
-        scorer.add_scores(row["scores"])
-        if outcome.sod is not None:
-            outcome.sod.add_state(row["sod"])
-        outcome.rows.append(row)
+        if row is not None:
+            outcome.rows.append(row)
+            scorer.add_scores(row["scores"])
+            if outcome.sod is not None:
+                outcome.sod.states.append(row["sod"])
     return outcome
 
 
@@ -147,16 +143,14 @@ def _pair(
             stems.setdefault(stem(name) if by_id else name, []).append(name)
     for record in records:
         file_name = str(record["file_name"])
-        ids = (record["image_id"], str(record["image_id"])) if by_id else ()
-        names = [key for key in ids if key in left] or stems.get(stem(file_name), [])
-        matches = list(dict.fromkeys(names))
-        if not matches:
+        ids = dict.fromkeys((record["image_id"], str(record["image_id"]))) if by_id else ()
+        matches = [key for key in ids if key in left] or stems.get(stem(file_name), [])
+        expect(len(matches) <= 1, source, f"one name for {file_name}", matches)
+        if matches:
+            expect(matches[0] in left, source, f"{matches[0]!r} to name one image", "two")
+        else:
             problems.append((MISSING, f"{file_name}: no prediction in {source}"))
-            tasks.append((record, None))
-            continue
-        expect(len(matches) == 1, source, f"one name for {file_name}", matches)
-        expect(matches[0] in left, source, f"{matches[0]!r} to name one image", "two")
-        tasks.append((record, left.pop(matches[0])))
+        tasks.append((record, left.pop(matches[0]) if matches else None))
     extra = "is not in the ground truth"
     problems += [("extra prediction", f"{source}: image {name!r} {extra}") for name in left]
     return tasks, problems
@@ -165,8 +159,6 @@ def _pair(
 def _run(
     score: Callable[[Task], Scored], tasks: list[Task], workers: int, progress: bool
 ) -> Iterator[Scored]:
-    from tqdm import tqdm
-
     bar = partial(tqdm, total=len(tasks), unit="image", disable=not progress)
     if workers <= 1 or len(tasks) < 2:
         yield from bar(map(score, tasks))
@@ -181,101 +173,65 @@ def _run(
 
 
 def score_task(task: Task, *, scorer: RankingScorer, kind: str, sod: bool) -> Scored:
-    """Score one image.
+    """Return the row of one image, or None if it cannot be scored, and its problems.
 
     Args:
         task: its dataset dict and its prediction.
         scorer, kind: as in ``Outcome``.
         sod: also compute the detection measures.
-
-    Returns:
-        Its row, or None if it cannot be scored, and its problems.
     """
     record, prediction = task
-    if "mask_file_name" in record:
-        return _score_saliency(task)
-    problems: list[Problem] = []
+    name, problems, stage = str(record["file_name"]), [], "bad ground truth"
     try:
+        if "mask_file_name" in record:
+            mask = read_mask(record["mask_file_name"])
+            size = mask.shape[0], mask.shape[1]
+            stage = "unreadable prediction"
+            state = sod_state(_read_map(prediction, name, size), mask)
+            counts = {"n_gt": None, "n_pred": None}
+            return {"image_id": record["image_id"], "name": name, **counts, "scores": {}, "sod": state}, []
         truth = truth_from_dict(record)
-    except ValueError as error:
-        return None, [("bad ground truth", str(error))]
-    if len(np.unique(truth.dense_ranks)) < len(truth.dense_ranks):
-        line = f"{truth.name}: ground-truth ranks tie {_ties(truth.dense_ranks)}"
-        problems.append(("tied ground-truth ranks", line))
-    try:
+        problems += _ties("tied ground-truth ranks", f"{name}: ground-truth", truth.dense_ranks)
+        stage = "bad prediction" if kind == "instances" else "unreadable prediction"
         if kind == "instances":
-            image = _instance_image(prediction, truth, problems)
+            image = _instance_image(prediction or [], truth)
+            problems += _ties("tied ranks", f"{name}: predicted", image.scores)
         else:
-            gray = _read_map(prediction, truth.name, truth.size)
-            read = ImageScores.from_levels if kind == "levels" else ImageScores.from_map
-            image = read(truth.ranked_masks(), truth.dense_ranks, gray)
-    except ValueError as error:
-        bad = "bad prediction" if kind == "instances" else "unreadable prediction"
-        return None, [*problems, ("wrong size" if isinstance(error, _SizeError) else bad, str(error))]
-    row: Row = {
-        "image_id": truth.image_id,
-        "name": truth.name,
-        "n_gt": image.n_gt,
-        "n_pred": None if image.is_map else image.n_pred,
-        "scores": scorer.score(image),
-    }
+            gray = _read_map(prediction, name, truth.size)
+            gt = truth.ranked_masks(), truth.dense_ranks
+            image = ImageScores.from_map(*gt, gray, levels=kind == "levels")
+    except (ValueError, OSError) as error:
+        wrong_size = isinstance(error, SizeError) and stage != "bad ground truth"
+        return None, [*problems, ("wrong size" if wrong_size else stage, str(error))]
+    row: Row = {"image_id": truth.image_id, "name": name, "scores": scorer.score(image)}
+    row |= {"n_gt": image.n_gt, "n_pred": None if image.is_map else image.n_pred}
     if sod:
         gray = image.saliency_map("assr" if kind == "instances" else "map")
         row["sod"] = sod_state(gray, image.regions.image(image.gt_union))
     return row, problems
 
 
-class _SizeError(ValueError):
-    """A map or mask of another size than its image."""
-
-
-def _score_saliency(task: Task) -> Scored:
-    from ..data.sod import read_mask
-
-    record, prediction = task
-    kind = "bad ground truth"
-    try:
-        mask = read_mask(record["mask_file_name"])
-        kind = "unreadable prediction"
-        gray = _read_map(prediction, str(record["file_name"]), (mask.shape[0], mask.shape[1]))
-    except (ValueError, OSError) as error:
-        return None, [("wrong size" if isinstance(error, _SizeError) else kind, str(error))]
-    row = {"image_id": record["image_id"], "name": record["file_name"], "n_gt": None, "n_pred": None}
-    return {**row, "scores": {}, "sod": sod_state(gray, mask)}, []
-
-
 def _read_map(path: Any, name: str, size: tuple[int, int]) -> np.ndarray:
-    gray = read_map(path) if isinstance(path, Path) else np.zeros(size, np.uint8)
-    _check_size(str(path), name, gray.shape, size)
+    if path is None:
+        return np.zeros(size, np.uint8)
+    gray = read_map(path)
+    expect_size(gray.shape, size, str(path), name)
     return gray
 
 
-def _instance_image(prediction: Any, truth: ImageTruth, problems: list[Problem]) -> ImageScores:
-    instances = prediction or ImageInstances()
-    rles = []
-    for segmentation, where in zip(instances.segmentations, instances.where, strict=True):
-        size = segmentation.get("size") if isinstance(segmentation, Mapping) else None
-        if isinstance(size, list) and len(size) == 2:
-            _check_size(where, truth.name, tuple(size), truth.size)
-        rles.append(to_rle(segmentation, truth.height, truth.width, where))
-    scores = np.array(instances.scores, np.float64)
-    if len(np.unique(scores)) < len(scores):
-        problems.append(("tied ranks", f"{truth.name}: predicted ranks tie {_ties(scores)}"))
-    gt, confidences = truth.ranked_rles, np.array(instances.confidences)
+def _instance_image(instances: Any, truth: ImageTruth) -> ImageScores:
+    rles = [to_rle(item.segmentation, truth.height, truth.width, item.where) for item in instances]
+    scores = np.array([item.score for item in instances], np.float64)
+    confidences = np.array([item.confidence for item in instances], np.float64)
+    gt = truth.ranked_rles
     image = ImageScores.from_rles(gt, truth.dense_ranks, rles, scores, truth.size, confidences)
     image.gt_labels = truth.ranks[truth.ranks >= 0]
-    if None not in instances.labels:
-        image.labels = np.array(instances.labels, np.int64)
+    labels = [item.label for item in instances]
+    image.labels = None if None in labels else np.array(labels, np.int64)
     return image
 
 
-def _check_size(what: str, image: str, size: tuple[Any, ...], expected: tuple[int, int]) -> None:
-    if size != expected:
-        wanted = f"the size of {image}, {expected[0]} x {expected[1]} (height x width)"
-        raise _SizeError(f"{what}: expected {wanted}, found {size[0]!s:.20} x {size[1]!s:.20}")
-
-
-def _ties(values: np.ndarray) -> str:
+def _ties(kind: str, whose: str, values: np.ndarray) -> list[Problem]:
     found, count = np.unique(values, return_counts=True)
-    tied = zip(found, count, strict=True)
-    return ", ".join(f"({times} x {abs(value):g})" for value, times in tied if times > 1)
+    tied = [f"({n} x {abs(value):g})" for value, n in zip(found, count, strict=True) if n > 1]
+    return [(kind, f"{whose} ranks tie {', '.join(tied)}")] if tied else []

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Literal
 
 from .image import ImageScores
 from .rules import maps, sa_sor, sor
@@ -40,6 +41,7 @@ class Rule:
             on instances.
         like: the rule of the same metric from which this one differs by ``text``, if at all.
         text: the difference.
+        no_gt: the status of an image without objects; "" leaves it to ``function``.
         options: keyword arguments of ``function``.
     """
 
@@ -49,6 +51,7 @@ class Rule:
     maps: tuple[str, ...] = ()
     like: str = ""
     text: str = ""
+    no_gt: Literal["", "skipped", "nan_as_0"] = ""
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -60,6 +63,8 @@ class Rule:
 
     def score(self, image: ImageScores, painter: str) -> Score:
         """Return the metric of one image; ``painter`` is "" for a rule on instances."""
+        if self.no_gt and image.n_gt == 0:
+            return Score(None, self.no_gt, "no ground truth")
         return self.function(image, painter, **self.options)
 
 
@@ -97,109 +102,85 @@ _QAGNET = "QAGNet (CVPR 2024)"
 _PSR = "PSR (ACM MM 2023), adet/evaluation"
 _SEQRANK = "SeqRank (AAAI 2024), evaluation/metrics.py"
 _SR = "guanhuankang/Saliency-Ranking"
-_SR_NEW = f"{_SR}, evaluation/deprecated_metrics.py"
 _SR_OLD = f"{_SR}, scripts/evaluation_old.py"
 _IJCV = "ASSR's IJCV extension"
 _NO_GT = "An image without ground truth adds 0 and counts."
 _CONFIDENCE = "Predictions with confidence <= {} are ignored."
+_IOU = "The IoU threshold is 0.1, as in PSR's evaluation."
+_LIST_ORDER = "Equal scores are first put in list order (earlier = more salient)."
 _HALF = "Prediction masks are 1 where >= 0.5."
+_COVERED = (
+    "More than trunc(0.98 area) of an object must be painted. Most images lose objects or drop out, and the "
+    "mean rises."
+)
+_ON_IRSR = "The ASSR program on integer ranks from 0, as IRSR's data have"
+_RANK_0_KEPT = "True values are integer ranks from 0; all objects are kept."
+_RANK_0_DROPPED = "True values are integer ranks from 0, and the least salient objects (rank 0) are dropped."
+_IJCV_MAPS = ("assr_ijcv", "assr", "qagnet_n")
+_DARK = "The prediction counts where it is >= 128; darker objects vanish."
 
 
 def _like(
     base: Rule, name: str, source: str, text: str = "", maps: tuple[str, ...] = (), **options: Any
 ) -> Rule:
     """Return a rule that differs from ``base`` by ``text``, or not at all."""
-    return Rule(name, base.function, source, maps, base.name, text, options)
+    return replace(base, name=name, source=source, maps=maps, like=base.name, text=text, options=options)
 
 
-_irsr = Rule("irsr", sa_sor.sa_sor_of_best_match, f"{_IRSR}, metric/SA-SOR.py")
-_sa_seqrank = Rule("seqrank", sa_sor.sa_sor_of_assignment, _SEQRANK)
+def _with_no_gt_as_0(base: Rule, text: str = "", **options: Any) -> Rule:
+    rule = _like(base, "sr_deprecated", f"{_SR}, evaluation/deprecated_metrics.py", text + _NO_GT, **options)
+    return replace(rule, no_gt="nan_as_0")
+
+
+_skip = partial(Rule, no_gt="skipped")
+_irsr = _skip("irsr", sa_sor.sa_sor_of_best_match, f"{_IRSR}, metric/SA-SOR.py")
+_irsr_like = partial(_like, _irsr)
+_sa_seqrank = _skip("seqrank", sa_sor.sa_sor_of_assignment, _SEQRANK)
 _assr = Rule(
     "assr",
     sor.sor_of_modal_gray,
     "ASSR (CVPR 2020), evaluation/evaluate.py",
-    maps=("assr", "assr_ijcv", "qagnet10", "area", "qagnet_n"),
+    ("assr", "assr_ijcv", "qagnet10", "area", "qagnet_n"),
 )
-_seqrank = Rule("seqrank", sor.sor_of_first_match, _SEQRANK)
+_seqrank = _skip("seqrank", sor.sor_of_first_match, _SEQRANK)
 _gray = Rule(
     "assr",
     maps.gray_error,
     "ASSR, PPA, PSR, OCOR, QAGNet and the IJCV extension, identical code",
-    maps=("assr", "assr_ijcv", "qagnet10", "qagnet_n", "area"),
+    ("assr", "assr_ijcv", "qagnet10", "qagnet_n", "area"),
 )
-_binary = Rule("assr_binary", maps.binary_error, "ASSR, PPA, PSR, OCOR, QAGNet", maps=("assr", "qagnet_n"))
+_binary = Rule("assr_binary", maps.binary_error, "ASSR, PPA, PSR, OCOR, QAGNet", ("assr", "qagnet_n"))
 _levels = Rule("irsr_levels", maps.level_error, f"{_IRSR}, tools/evaluation/mae_fmeasure_2.py")
-_union = Rule("seqrank", maps.union_error, _SEQRANK)
-_level_f = Rule("irsr_levels", maps.level_f, f"{_IRSR}, tools/evaluation/mae_fmeasure_2.py")
-_ndcg = Rule("ijcv_lin", maps.graded_ndcg, f"{_IJCV}, evaluate_nDCG.py", maps=("assr_ijcv", "assr"))
+_union = _skip("seqrank", maps.union_error, _SEQRANK)
+_level_f = Rule("irsr_levels", maps.level_f, _levels.source)
+_ndcg = _skip("ijcv_lin", maps.graded_ndcg, f"{_IJCV}, evaluate_nDCG.py", ("assr_ijcv", "assr"))
 
 _TABLE: dict[str, tuple[Rule, ...]] = {
     "sa_sor": (
         _irsr,
-        _like(_irsr, "irsr_inrepo", f"{_IRSR}, the copy used while testing"),
-        _like(_irsr, "qagnet", f"{_QAGNET}, rankevaluation/SASOR.py"),
-        _like(_irsr, "irsr_conf0.6", f"{_IRSR}, inference script", _CONFIDENCE.format(0.6), confidence=0.6),
-        _like(
-            _irsr, "qagnet_conf0.7", f"{_QAGNET}, inference script", _CONFIDENCE.format(0.7), confidence=0.7
-        ),
-        _like(
-            _irsr,
-            "psr_iou0.1",
-            f"{_PSR}/sa_sor.py",
-            "The IoU threshold is 0.1, as in PSR's evaluation.",
-            iou=0.1,
-        ),
-        _like(_irsr, "psr_iou0.5", f"{_PSR}/sa_sor.py"),
-        _like(
-            _irsr,
-            "sr_script",
-            f"{_SR}, scripts/sasor.py",
-            "Equal scores are first put in list order (earlier = more salient).",
-            list_order=True,
-        ),
+        _irsr_like("irsr_inrepo", f"{_IRSR}, the copy used while testing"),
+        _irsr_like("qagnet", f"{_QAGNET}, rankevaluation/SASOR.py"),
+        _irsr_like("irsr_conf0.6", f"{_IRSR}, inference script", _CONFIDENCE.format(0.6), confidence=0.6),
+        _irsr_like("qagnet_conf0.7", f"{_QAGNET}, inference script", _CONFIDENCE.format(0.7), confidence=0.7),
+        _irsr_like("psr_iou0.1", f"{_PSR}/sa_sor.py", _IOU, iou=0.1),
+        _irsr_like("psr_iou0.5", f"{_PSR}/sa_sor.py"),
+        _irsr_like("sr_script", f"{_SR}, scripts/sasor.py", _LIST_ORDER, list_order=True),
         _sa_seqrank,
-        _like(
-            _sa_seqrank,
-            "sr_deprecated",
-            _SR_NEW,
-            f"Pairs are taken greedily by descending IoU. {_NO_GT}",
-            greedy=True,
-        ),
-        Rule("sr_old", sa_sor.sa_sor_of_levels, _SR_OLD, maps=("assr", "qagnet_n")),
+        _with_no_gt_as_0(_sa_seqrank, "Pairs are taken greedily by descending IoU. ", greedy=True),
+        Rule("sr_old", sa_sor.sa_sor_of_levels, _SR_OLD, ("assr", "qagnet_n")),
     ),
     "sor": (
         _assr,
         _like(_assr, "ocor", "OCOR (CVPR 2022)", maps=("assr",)),
         _like(_assr, "ppa", "PPA (ICCV 2021), sor_eval.py", maps=("area", "assr", "ppa")),
         _like(_assr, "qagnet", f"{_QAGNET}, rankevaluation/sor_eval.py", maps=("qagnet10",)),
-        _like(
-            _assr,
-            "psr",
-            f"{_PSR}/sor_eval.py",
-            "More than trunc(0.98 area) of an object must be painted. Most images lose objects or drop out, "
-            "and the mean rises.",
-            maps=("area", "assr"),
-            coverage=0.98,
-        ),
-        _like(
-            _assr,
-            "qagnet_rank0",
-            f"{_QAGNET} on IRSR and SIFR",
-            "True values are integer ranks from 0; all objects are kept.",
-            maps=("qagnet_n",),
-        ),
-        _like(
-            _assr,
-            "assr_rank0",
-            "The ASSR program on integer ranks from 0, as IRSR's data have",
-            "True values are integer ranks from 0, and the least salient objects (rank 0) are dropped.",
-            maps=("qagnet_n",),
-            keep_last=False,
-        ),
+        _like(_assr, "psr", f"{_PSR}/sor_eval.py", _COVERED, ("area", "assr"), coverage=0.98),
+        _like(_assr, "qagnet_rank0", f"{_QAGNET} on IRSR and SIFR", _RANK_0_KEPT, ("qagnet_n",)),
+        _like(_assr, "assr_rank0", _ON_IRSR, _RANK_0_DROPPED, ("qagnet_n",), keep_last=False),
         Rule("ijcv", sor.sor_of_mean_gray, f"{_IJCV}, evaluate_MAE_SOR.py", maps=("assr_ijcv", "assr")),
         _seqrank,
-        _like(_seqrank, "sr_deprecated", _SR_NEW, _NO_GT, count_no_gt=True),
-        Rule("sr_old", sor.sor_of_levels, _SR_OLD, maps=("assr", "qagnet_n")),
+        _with_no_gt_as_0(_seqrank),
+        _skip("sr_old", sor.sor_of_levels, _SR_OLD, ("assr", "qagnet_n")),
     ),
     "mae": (
         _gray,
@@ -210,21 +191,21 @@ _TABLE: dict[str, tuple[Rule, ...]] = {
             _binary,
             "ijcv_binary",
             f"{_IJCV}, evaluate_MAE_SOR.py",
-            "The prediction counts where it is >= 128; darker objects vanish.",
-            maps=("assr_ijcv", "assr", "qagnet_n"),
+            _DARK,
+            ("assr_ijcv", *_binary.maps),
             lowest=128,
         ),
         _levels,
         _like(_levels, "qagnet_levels", f"{_QAGNET}, rankevaluation/mae_fmeasure_2.py", _HALF, strict=False),
         _union,
-        _like(_union, "sr_deprecated", _SR_NEW, _NO_GT, count_no_gt=True),
+        _with_no_gt_as_0(_union),
     ),
     "f_measure": (
         _level_f,
         _like(_level_f, "qagnet_levels", f"{_QAGNET}, rankevaluation/mae_fmeasure_2.py", _HALF, strict=False),
-        Rule("seqrank", maps.union_f, _SEQRANK),
+        _skip("seqrank", maps.union_f, _SEQRANK),
     ),
-    "iou": (Rule("seqrank", maps.union_iou, _SEQRANK),),
+    "iou": (_skip("seqrank", maps.union_iou, _SEQRANK),),
     "ndcg": (
         _ndcg,
         _like(_ndcg, "ijcv_exp", _ndcg.source, "The gain is 2^relevance - 1.", _ndcg.maps, exponential=True),

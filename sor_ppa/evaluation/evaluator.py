@@ -1,4 +1,4 @@
-"""The detectron2 evaluator of salient object ranking."""
+"""The detectron2 evaluators of salient object ranking and salient object detection."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import math
 import zlib
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 from numpy.typing import NDArray
 
+from ..data.export import write_png
+from ..data.sod import read_mask
 from ..visualization.rank_maps import lowest_place_ranks
+from .checks import Identity, expect
 from .coco_ap import CocoAP
 from .definitions import METRICS
-from .fields import Identity
 from .ground_truth import ImageTruth, by_image_id, truth_from_dict
 from .image import ImageScores
 from .report import label, table, worst, write_json, write_per_image
@@ -31,17 +34,15 @@ from .variants import DEFAULT_METRICS, VariantNames
 
 logger = logging.getLogger(__name__)
 _PERMUTATIONS = 10
-_SHUFFLED = ("sa_sor", "sor")
 _FIELDS = ("pred_boxes", "scores", "pred_masks")
 
 
 class SOREvaluator(DatasetEvaluator):
     """Scores ranked instances: ranking metrics, COCO box and mask AP, and the level of shuffled ranks.
 
-    By default the predictions with ``pred_ranks >= 0`` are ranked, in the order of ``pred_ranks`` (the
-    published protocol). With ``rank_field="pred_rank_scores"`` (or another float field) all detections
-    are ranked, in the order of that field. Ground truth with a negative ``gt_rank`` is not ranked; it
-    counts for AP unless it is a crowd, which AP ignores.
+    By default the predictions with ``pred_ranks >= 0`` are ranked, in that order (the published protocol).
+    With another ``rank_field`` all detections are ranked, in the order of that field. Ground truth with a
+    negative ``gt_rank`` is not ranked; it counts for AP unless it is a crowd, which AP ignores.
     """
 
     def __init__(
@@ -65,18 +66,15 @@ class SOREvaluator(DatasetEvaluator):
             distributed: gather from all processes; False = this process only.
             metrics, variants: as in ``variants.select``.
             iou_types: of "bbox" and "segm"; empty = no AP.
-            saliency: also the measures of ``sod`` against the union of the ranked objects, of the
-                output's ``saliency`` (H, W) in [0, 1] where it has one, otherwise of the painted
-                predictions.
-            rank_field: which field of the predictions orders them.
+            saliency: also score the output's ``saliency`` (H, W) in [0, 1], or else the painted predictions,
+                against the union of the ranked objects by the measures of ``sod``.
+            rank_field: field that orders the predictions, such as "pred_rank_scores".
             seed: of the shuffled ranks.
 
         Raises:
             ValueError: unknown metric, variant or IoU type.
         """
-        unknown = [kind for kind in iou_types if kind not in ("bbox", "segm")]
-        if unknown:
-            raise ValueError(f"iou_types: expected bbox, segm; found {unknown}")
+        expect({"bbox", "segm"}.issuperset(iou_types), "iou_types", "bbox, segm", iou_types)
         self.dataset_name = dataset_name
         self.iou_types = tuple(iou_types)
         self._output_dir = Path(output_dir) if output_dir else None
@@ -87,21 +85,20 @@ class SOREvaluator(DatasetEvaluator):
         self._scorer = RankingScorer(metrics, variants)
         shuffled = [
             f"{metric}:{name}"
-            for metric in _SHUFFLED
+            for metric in ("sa_sor", "sor")
             for name, variant in self._scorer.variants.get(metric, {}).items()
             if variant.painter != "ppa"  # slow to draw
         ]
         self._shuffled = RankingScorer(shuffled)
-        self._dicts: dict[Identity, Mapping[str, Any]] = {}
         self._records: dict[Identity, dict[str, Any]] = {}
 
     def reset(self) -> None:
         """Forget all images."""
         self._records = {}
 
-    def _load(self) -> None:
-        if not self._dicts:
-            self._dicts = by_image_id(DatasetCatalog.get(self.dataset_name))
+    @cached_property
+    def _dicts(self) -> dict[Identity, Mapping[str, Any]]:
+        return by_image_id(DatasetCatalog.get(self.dataset_name))
 
     def process(self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]) -> None:
         """Score a batch.
@@ -115,39 +112,26 @@ class SOREvaluator(DatasetEvaluator):
         Raises:
             ValueError: an image that the dataset does not have, or a missing field.
         """
-        self._load()
         for given, output in zip(inputs, outputs, strict=True):
             image_id = given["image_id"]
-            if image_id not in self._dicts:
-                wanted = f"one of dataset {self.dataset_name!r}"
-                raise ValueError(f"image_id: expected {wanted}, found {image_id!r}")
+            wanted = f"one of dataset {self.dataset_name!r}"
+            expect(image_id in self._dicts, "image_id", wanted, repr(image_id))
             self._records[image_id] = self._score(truth_from_dict(self._dicts[image_id]), output)
 
     def _score(self, truth: ImageTruth, output: Mapping[str, Any]) -> dict[str, Any]:
         instances = output["instances"].to("cpu")
-        missing = [name for name in (*_FIELDS, self._rank_field) if not instances.has(name)]
-        if missing:
+        for name in (*_FIELDS, self._rank_field):
             given = ", ".join(instances.get_fields()) or "no fields"
-            raise ValueError(
-                f"{truth.name}: expected predictions with the field {missing[0]!r}, found {given}"
-            )
-        given_masks = instances.pred_masks
-        masks = np.asarray(getattr(given_masks, "tensor", given_masks), dtype=np.bool_)
-        if masks.shape[1:] != truth.size and len(masks):
-            raise ValueError(
-                f"{truth.name}: expected predicted masks of size {truth.size}, found {masks.shape[1:]}"
-            )
+            expect(instances.has(name), truth.name, f"predictions with the field {name!r}", given)
+        masks = np.asarray(getattr(instances.pred_masks, "tensor", instances.pred_masks), dtype=np.bool_)
+        fits = masks.shape[1:] == truth.size or not len(masks)
+        expect(fits, truth.name, f"predicted masks of size {truth.size}", masks.shape[1:])
         rles = encode_masks(masks)
         order = np.asarray(instances.get(self._rank_field), dtype=np.float64)
         ranked = np.flatnonzero(order >= 0) if self._rank_field == "pred_ranks" else np.arange(len(order))
-        image = ImageScores.from_rles(
-            truth.ranked_rles,
-            truth.dense_ranks,
-            [rles[index] for index in ranked],
-            order[ranked],
-            truth.size,
-            np.asarray(instances.scores, dtype=np.float64)[ranked],
-        )
+        confidences = np.asarray(instances.scores, dtype=np.float64)[ranked]
+        gt, found = (truth.ranked_rles, truth.dense_ranks), [rles[index] for index in ranked]
+        image = ImageScores.from_rles(*gt, found, order[ranked], truth.size, confidences)
         image.gt_labels = truth.ranks[truth.ranks >= 0]
         if instances.has("pred_ranks"):
             image.labels = np.asarray(instances.pred_ranks)[ranked]
@@ -159,7 +143,7 @@ class SOREvaluator(DatasetEvaluator):
             "scores": self._scorer.score(image),
             "shuffled": self._shuffle(image, truth.image_id),
             "detections": self._detections(instances, rles, order, ranked),
-            "sod": self._sod(image, output) if self._saliency else None,
+            "sod": self._saliency_state(image, output) if self._saliency else None,
         }
 
     def _shuffle(self, image: ImageScores, image_id: Identity) -> list[Scores]:
@@ -169,7 +153,7 @@ class SOREvaluator(DatasetEvaluator):
         return [self._shuffled.score(image.with_scores(scores)) for scores in orders]
 
     @staticmethod
-    def _sod(image: ImageScores, output: Mapping[str, Any]) -> State:
+    def _saliency_state(image: ImageScores, output: Mapping[str, Any]) -> State:
         given = output.get("saliency")
         gray = image.saliency_map("assr") if given is None else np.asarray(given.cpu(), np.float64)
         return sod_state(gray, image.regions.image(image.gt_union))
@@ -182,52 +166,44 @@ class SOREvaluator(DatasetEvaluator):
             return []
         boxes = np.asarray(instances.pred_boxes.tensor, dtype=np.float64).copy()
         boxes[:, 2:] -= boxes[:, :2]
+        labels = instances.pred_ranks.tolist() if instances.has("pred_ranks") else [None] * len(order)
         rank = np.zeros(len(order), np.int64)
         rank[ranked] = lowest_place_ranks(-order[ranked])
-        columns = {
-            "score": instances.scores,
-            "rank_score": instances.pred_rank_scores if instances.has("pred_rank_scores") else order,
+        columns: dict[str, list[Any]] = {
+            "bbox": boxes.tolist(),
+            "segmentation": rles,
+            "rank": [place or None for place in rank.tolist()],
+            "rank_label": labels,
+            "score": instances.scores.double().tolist(),
+            "rank_score": order.tolist(),
         }
+        if instances.has("pred_rank_scores"):
+            columns["rank_score"] = instances.pred_rank_scores.double().tolist()
         if instances.has("mask_scores"):
-            columns["mask_score"] = instances.mask_scores
-        labels = instances.pred_ranks.tolist() if instances.has("pred_ranks") else [None] * len(order)
-        numbers = {name: np.asarray(values, np.float64).tolist() for name, values in columns.items()}
-        return [
-            {
-                "bbox": boxes[index].tolist(),
-                "segmentation": rle,
-                "rank": int(rank[index]) or None,
-                "rank_label": labels[index],
-                **{name: values[index] for name, values in numbers.items()},
-            }
-            for index, rle in enumerate(rles)
-        ]
+            columns["mask_score"] = instances.mask_scores.double().tolist()
+        return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
     def evaluate(self) -> OrderedDict[str, dict[str, float]]:
         """Gather, average, write and log.
 
         Returns:
             ``{"sor": {"SA-SOR": ..., "SOR": ..., "SOR-images": ..., "MAE": ..., "SA-SOR-shuffled": ...,
-            ...}, "bbox": {"AP": ...}, "segm": {...}}``; ranking metrics in their own units, AP in
-            percent; empty on all but the main process.
+            ...}, "bbox": {"AP": ...}, "segm": {...}}``, AP in percent; empty on all but the main process.
         """
         rows = gather_records(self._records, self._distributed)
         if rows is None:
             return OrderedDict()
-        self._load()
-        if not rows:
-            logger.warning("dataset %s: no image was evaluated", self.dataset_name)
-        elif len(rows) < len(self._dicts):
+        if len(rows) < len(self._dicts):
             found = len(rows), len(self._dicts)
             logger.warning("dataset %s: only %d of %d images were evaluated", self.dataset_name, *found)
-        scorer, shuffled = (RankingScorer(**s.arguments) for s in (self._scorer, self._shuffled))
+        scorer, shuffled = (RankingScorer(**part.arguments) for part in (self._scorer, self._shuffled))
         sod = SODScorer()
         for row in rows:
             scorer.add_scores(row["scores"])
             for permuted in row["shuffled"]:
                 shuffled.add_scores(permuted)
             if row["sod"] is not None:
-                sod.add_state(row["sod"])
+                sod.states.append(row["sod"])
         ranking = _flat(scorer, shuffled)
         results: OrderedDict[str, dict[str, float]] = OrderedDict(sor=ranking)
         if self.iou_types:
@@ -238,59 +214,112 @@ class SOREvaluator(DatasetEvaluator):
             results["saliency"] = sod.result()
         self._log(scorer, ranking, rows)
         if self._output_dir is not None:
-            self._write(results, scorer, shuffled, rows)
+            run = {"dataset": self.dataset_name, "images": len(rows), "rank_field": self._rank_field}
+            values = {"results": results, "variants": scorer.result(), "shuffled": shuffled.result()}
+            self._write(self._output_dir, run | values, rows)
         return results
 
     def _log(self, scorer: RankingScorer, ranking: Mapping[str, float], rows: list[dict[str, Any]]) -> None:
         logger.info("Ranking results on %s:\n%s", self.dataset_name, table(scorer.result()))
         chance = [f"{name} {value:.4f}" for name, value in ranking.items() if name.endswith("-shuffled")]
         if chance:
-            times = _PERMUTATIONS, ", ".join(chance)
-            logger.info("The same predictions with ranks shuffled (%d times): %s", *times)
+            text = "The same predictions with ranks shuffled (%d times): %s"
+            logger.info(text, _PERMUTATIONS, ", ".join(chance))
         for metric, names in scorer.names().items():
             found = worst(rows, metric, names[0])
             if found:
                 lines = "\n".join(f"  {value:9.4f}  {name}" for name, value in found)
                 logger.info("Worst images by %s (%s):\n%s", METRICS[metric].label, names[0], lines)
 
-    def _write(
-        self,
-        results: Mapping[str, Any],
-        scorer: RankingScorer,
-        shuffled: RankingScorer,
-        rows: list[dict[str, Any]],
-    ) -> None:
-        assert self._output_dir is not None
-        self._output_dir.mkdir(parents=True, exist_ok=True)
-        details = {
-            "dataset": self.dataset_name,
-            "images": len(rows),
-            "rank_field": self._rank_field,
-            "results": results,
-            "variants": scorer.result(),
-            "shuffled": shuffled.result(),
-        }
-        write_json(self._output_dir / "sor_metrics.json", details)
-        write_per_image(self._output_dir / "sor_per_image.csv", rows)
+    @staticmethod
+    def _write(folder: Path, details: Mapping[str, Any], rows: list[dict[str, Any]]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "sor_metrics.json", details)
+        write_per_image(folder / "sor_per_image.csv", rows)
         predictions = [
             {"image_id": row["image_id"], "category_id": 0, **detection}
             for row in rows
             for detection in row["detections"]
         ]
-        write_json(self._output_dir / "sor_instances_results.json", predictions, indent=None)
-        logger.info("Results written to %s", self._output_dir)
+        write_json(folder / "sor_instances_results.json", predictions, indent=None)
+        logger.info("Results written to %s", folder)
+
+
+class SODEvaluator(DatasetEvaluator):
+    """Scores saliency maps against masks by the measures of ``sod``.
+
+    As published, maps are taken as bytes (255 times the value, truncated) before they are scored.
+    """
+
+    def __init__(
+        self,
+        dataset_name: str,
+        *,
+        output_dir: str | Path | None = None,
+        distributed: bool = True,
+        save_maps: bool = True,
+    ) -> None:
+        """
+        Args:
+            dataset_name: for messages.
+            output_dir: where to write ``sod_metrics.json`` and ``maps/NAME.png``; None = nowhere.
+            distributed: gather from all processes; False = this process only.
+            save_maps: write the maps.
+        """
+        self.dataset_name = dataset_name
+        self._output_dir = Path(output_dir) if output_dir else None
+        self._distributed = distributed
+        self._save_maps = save_maps
+        self._states: dict[Identity, State] = {}
+
+    def reset(self) -> None:
+        """Forget all images."""
+        self._states = {}
+
+    def process(self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]) -> None:
+        """Score a batch.
+
+        Args:
+            inputs: dicts with ``image_id``, ``file_name`` and ``mask_file_name``.
+            outputs: dicts with ``saliency`` (H, W) in [0, 1] at the size of the mask.
+
+        Raises:
+            ValueError: a map that is missing or of another size than its mask.
+        """
+        for given, output in zip(inputs, outputs, strict=True):
+            name = str(given["file_name"])
+            expect("saliency" in output, name, "the output saliency", sorted(output))
+            values = np.asarray(output["saliency"].cpu(), np.float64)
+            gray = (values * 255).astype(np.uint8)
+            mask = read_mask(given["mask_file_name"])
+            expect(mask.shape == gray.shape, name, f"a map of size {mask.shape}", gray.shape)
+            if self._output_dir is not None and self._save_maps:
+                write_png(self._output_dir / "maps" / f"{Path(name).stem}.png", gray)
+            self._states[given["image_id"]] = sod_state(gray, mask)
+
+    def evaluate(self) -> OrderedDict[str, dict[str, float]]:
+        """Gather, average, write and log.
+
+        Returns:
+            ``{"saliency": {measure: number in [0, 1]}}``; empty without images and on other processes.
+        """
+        states = gather_records(self._states, self._distributed)
+        if not states:
+            return OrderedDict()
+        scorer = SODScorer()
+        scorer.states += states
+        values = scorer.result()
+        lines = "\n".join(f"  {name:12} {value:.4f}" for name, value in values.items())
+        logger.info("Saliency on %s (%d images):\n%s", self.dataset_name, len(states), lines)
+        if self._output_dir is not None:
+            self._output_dir.mkdir(parents=True, exist_ok=True)
+            content = {"dataset": self.dataset_name, "images": len(states), "results": values}
+            write_json(self._output_dir / "sod_metrics.json", content)
+        return OrderedDict(saliency=values)
 
 
 def gather_records(records: Mapping[Identity, Any], distributed: bool) -> list[Any] | None:
-    """Return the records of all processes in the order of image ids; an image that came twice counts once.
-
-    Args:
-        records: of this process, by image id.
-        distributed: False = this process only.
-
-    Returns:
-        None on all but the main process.
-    """
+    """Return the records (by image id) of all processes in the order of ids; None beside the main process."""
     if distributed and comm.get_world_size() > 1:
         comm.synchronize()
         gathered = comm.gather(records, dst=0)

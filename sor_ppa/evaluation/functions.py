@@ -1,5 +1,4 @@
-"""The metrics of one image as plain functions on arrays: ``sa_sor``, ``sor``, ``mae``, ``f_measure``,
-``iou`` and ``ndcg``, made from the table of ``definitions``."""
+"""The metrics of one image as functions on arrays, made from the table of ``definitions``."""
 
 from __future__ import annotations
 
@@ -12,7 +11,7 @@ from .image import ImageScores
 from .score import Score
 from .variants import find_variant
 
-_DOC = """Return {label} of one image, in [{low}, {high}]. {text}
+_DOC = """Return {metric.label} of one image, in [{metric.low}, {metric.high}]. {metric.text}
 
     Args:
         gt_masks: (G, H, W) bool, uint8 holding 0 and 1, or float in [0, 1]; an empty list means none.
@@ -20,8 +19,7 @@ _DOC = """Return {label} of one image, in [{low}, {high}]. {text}
         pred_masks: (P, H, W), types as ``gt_masks``.
         pred_scores: (P,) finite numbers, higher = more salient.
         pred_confidences: (P,), for the variants that filter by confidence.
-        variant: the definition, of {variants}; ``describe("{name}", variant)`` returns its rule in full
-            and its source.
+        variant: the definition, of {variants}; ``describe("{name}", variant)`` explains it.
 
     Returns:
         The value with its status.
@@ -43,20 +41,11 @@ def _metric_function(name: str) -> Callable[..., Score]:
         pred_confidences: ArrayLike | None = None,
         variant: str = metric.default,
     ) -> Score:
-        found = find_variant(name, variant)
-        return found.score(
-            ImageScores.from_masks(gt_masks, gt_ranks, pred_masks, pred_scores, pred_confidences)
-        )
+        image = ImageScores.from_masks(gt_masks, gt_ranks, pred_masks, pred_scores, pred_confidences)
+        return find_variant(name, variant).score(image)
 
     function.__name__ = function.__qualname__ = name
-    function.__doc__ = _DOC.format(
-        name=name,
-        label=metric.label,
-        low=metric.low,
-        high=metric.high,
-        text=metric.text,
-        variants=", ".join(RULES[name]),
-    )
+    function.__doc__ = _DOC.format(metric=metric, name=name, variants=", ".join(RULES[name]))
     return function
 
 

@@ -1,5 +1,4 @@
-"""Ground truth: a JSON file or a registered dataset, as detectron2 dataset dicts, and the objects of one
-image."""
+"""Ground truth of datasets, as detectron2 dataset dicts, and of one image."""
 
 from __future__ import annotations
 
@@ -9,15 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.structures import BoxMode
 from numpy.typing import NDArray
+from pycocotools import mask as mask_util
 
-from .fields import Identity, InputError, expect, field, identity, integer, load_json, number, short_text
-from .inputs import dense_ranks
+from ..data.coco import rank_of
+from ..data.issues import shown
+from ..data.record import dense_ranks
+from .checks import Identity, InputError, expect, field, identity, integer, load_json
 from .segmentations import Rle, to_rle
 
-_XYXY, _XYWH = 0, 1  # detectron2's BoxMode
 _LAST = 1_000_000  # turns "1 = most salient" into "higher = more salient"; only the order is used
 _MOST_PIXELS = 1 << 28
+_BOX = "4 numbers with bbox_mode XYXY_ABS (0) or XYWH_ABS (1)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +29,7 @@ class ImageTruth:
     """All annotated objects of one image.
 
     Attributes:
-        image_id: as in the dataset.
-        name: file name of the image.
+        image_id, name: id and file name of the image.
         height, width: pixels.
         rles: one COCO run-length mask an object.
         ranks: (n,) higher = more salient, -1 = not ranked.
@@ -56,16 +59,12 @@ class ImageTruth:
     @property
     def dense_ranks(self) -> NDArray[np.int64]:
         """Ranks of ``ranked_rles``, renumbered to dense integers from 0."""
-        return dense_ranks(self.ranks[self.ranks >= 0])
+        return np.array(dense_ranks(self.ranks[self.ranks >= 0].tolist()), np.int64)
 
     def ranked_masks(self) -> NDArray[np.uint8]:
         """Return (G, H, W) uint8 masks of the objects that have a rank."""
-        from pycocotools import mask as coco_mask
-
-        rles = self.ranked_rles
-        if not rles:
-            return np.zeros((0, self.height, self.width), np.uint8)
-        return np.ascontiguousarray(coco_mask.decode(rles).transpose(2, 0, 1))
+        masks = [mask_util.decode(rle) for rle in self.ranked_rles]
+        return np.array(masks, np.uint8).reshape(-1, self.height, self.width)
 
 
 def truth_from_dict(record: Mapping[str, Any]) -> ImageTruth:
@@ -91,44 +90,25 @@ def truth_from_dict(record: Mapping[str, Any]) -> ImageTruth:
         segmentation = annotation.get("segmentation")
         if not segmentation and rank < 0:
             continue
-        expect(segmentation, where, "a segmentation", "none; ranking needs masks")
-        rle = to_rle(segmentation, height, width, where)
-        rles.append(rle)
+        rles.append(to_rle(segmentation, height, width, where))
         ranks.append(rank)
         crowd.append(bool(annotation.get("iscrowd", 0)))
-        boxes.append(_box(annotation, rle, (width, height), where))
-    return ImageTruth(
-        image_id=record["image_id"],
-        name=name,
-        height=height,
-        width=width,
-        rles=tuple(rles),
-        ranks=np.array(ranks, np.int64),
-        crowd=np.array(crowd, np.bool_),
-        boxes=np.array(boxes, np.float64).reshape(-1, 4),
-    )
+        boxes.append(_box(annotation, rles[-1], where))
+    numbers = np.array(ranks, np.int64), np.array(crowd, np.bool_), np.array(boxes, np.float64).reshape(-1, 4)
+    return ImageTruth(record["image_id"], name, height, width, tuple(rles), *numbers)
 
 
-def _box(annotation: Mapping[str, Any], rle: Rle, size: tuple[int, int], where: str) -> list[float]:
-    box = annotation.get("bbox")
-    if box is None:
-        from pycocotools import mask as coco_mask
-
-        return coco_mask.toBbox(rle).tolist()
-    four = isinstance(box, Sequence | np.ndarray) and len(box) == 4
-    expect(four, f"{where}: bbox", "4 numbers", short_text(box))
-    x, y, a, b = (
-        number(float(v) if isinstance(v, np.number) else v, f"{where}: bbox", "4 numbers") for v in box
-    )
-    mode = annotation.get("bbox_mode", _XYWH)
-    expect(mode in (_XYXY, _XYWH), f"{where}: bbox_mode", "XYXY_ABS (0) or XYWH_ABS (1)", short_text(mode))
-    width, height = (a - x, b - y) if mode == _XYXY else (a, b)
-    near = all(
-        -side <= low <= 2 * side and low + length <= 2 * side
-        for low, length, side in ((x, width, size[0]), (y, height, size[1]))
-    )
-    expect(near, f"{where}: bbox", "a box in or near the image", f"[{x:g}, {y:g}, {width:g}, {height:g}]")
-    return [x, y, width, height]
+def _box(annotation: Mapping[str, Any], rle: Rle, where: str) -> NDArray[np.float64]:
+    given, mode = annotation.get("bbox"), annotation.get("bbox_mode", BoxMode.XYWH_ABS)
+    try:
+        box = np.array(mask_util.toBbox(rle) if given is None else given, np.float64)
+    except (TypeError, ValueError, OverflowError):
+        box = np.zeros(0)
+    good = box.shape == (4,) and np.isfinite(box).all()
+    expect(good and mode in (BoxMode.XYXY_ABS, BoxMode.XYWH_ABS), f"{where}: bbox", _BOX, shown(given))
+    if given is not None and mode == BoxMode.XYXY_ABS:
+        box[2:] -= box[:2]
+    return box
 
 
 def by_image_id(records: Sequence[Mapping[str, Any]]) -> dict[Identity, Mapping[str, Any]]:
@@ -140,9 +120,8 @@ def by_image_id(records: Sequence[Mapping[str, Any]]) -> dict[Identity, Mapping[
     found: dict[Identity, Mapping[str, Any]] = {}
     for record in records:
         other = found.setdefault(record["image_id"], record)
-        if other is not record:
-            names = f"{other.get('file_name')} and {record.get('file_name')}"
-            raise InputError(f"image_id {record['image_id']}: expected once, found for {names}")
+        names = f"for {other.get('file_name')} and {record.get('file_name')}"
+        expect(other is record, f"image_id {record['image_id']}", "once", names)
     return found
 
 
@@ -163,90 +142,65 @@ def read_truth(source: str) -> list[dict[str, Any]]:
         InputError: not found, not JSON, or malformed.
     """
     path = Path(source)
-    if not path.is_file():
+    if path.is_file():
+        records = _read_file(path)
+    else:
         missing = path.suffix == ".json" or "/" in source
         expect(not missing, source, "a ground-truth JSON file", "none")
-        return _read_registered(source)
-    content = load_json(path)
-    if isinstance(content, dict) and "images" in content and "annotations" in content:
-        records = _from_coco(path, content)
-    else:
-        expected = "COCO (images, annotations) or a list of images with annotations"
-        expect(isinstance(content, list), str(path), expected, short_text(content))
-        records = []
-        for place, image in enumerate(content):
-            where = f"{path}: image {place}"
-            items = _list(field(image, "annotations", where), f"{where}: annotations")
-            annotations = [_annotation(f"{where}: annotations[{n}]", item) for n, item in enumerate(items)]
-            records.append({**_record(where, image, "image_id"), "annotations": annotations})
-    expect(records, str(path), "at least one image", "none")
+        records = _read_registered(source)
+    expect(records, source, "at least one image", "none")
     return records
 
 
 def _read_registered(name: str) -> list[dict[str, Any]]:
-    from detectron2.data import DatasetCatalog, MetadataCatalog
-
-    import sor_ppa.data  # noqa: F401  (registers the datasets)
-
     if name not in DatasetCatalog:
         kinds = ((entry, MetadataCatalog.get(entry).get("evaluator_type")) for entry in DatasetCatalog)
         known = ", ".join(sorted(entry for entry, kind in kinds if kind in ("sor", "sod")))
         raise InputError(f"{name}: expected a JSON file or a registered dataset ({known}), found neither")
     try:
-        records = list(DatasetCatalog.get(name))
+        return list(DatasetCatalog.get(name))
     except (OSError, ValueError, RuntimeError) as error:
         raise InputError(" ".join(str(error).split())) from error
-    expect(records, name, "at least one image", "none")
-    return records
 
 
-def _from_coco(path: Path, content: Mapping[str, Any]) -> list[dict[str, Any]]:
-    images: dict[Identity, dict[str, Any]] = {}
-    for place, image in enumerate(_list(content["images"], f"{path}: images")):
-        where = f"{path}: images[{place}]"
-        record = _record(where, image, "id")
-        expect(
-            record["image_id"] not in images, f"{where}: id", "unique values", f"{record['image_id']!r} again"
+def _read_file(path: Path) -> list[dict[str, Any]]:
+    content = load_json(path)
+    coco = isinstance(content, dict)
+    images, annotations = (content.get("images"), content.get("annotations")) if coco else (content, [])
+    good = isinstance(images, list) and isinstance(annotations, list)
+    expected = "COCO (images, annotations) or a list of images with annotations"
+    expect(good, str(path), expected, shown(content))
+    records: dict[Identity, dict[str, Any]] = {}
+    for place, image in enumerate(images):
+        where, key = f"{path}: images[{place}]", "id" if coco else "image_id"
+        image_id = identity(field(image, key, where), f"{where}: {key}")
+        expect(image_id not in records, f"{where}: {key}", "unique values", f"{shown(image_id)} again")
+        height, width = (
+            integer(field(image, name, where), f"{where}: {name}", "a number of pixels", 1, _MOST_PIXELS)
+            for name in ("height", "width")
         )
-        images[record["image_id"]] = record
-    for place, annotation in enumerate(_list(content["annotations"], f"{path}: annotations")):
+        small = height * width <= _MOST_PIXELS
+        expect(small, where, f"an image of at most {_MOST_PIXELS} pixels", f"{height} x {width}")
+        items = [] if coco else field(image, "annotations", where)
+        expect(isinstance(items, list), f"{where}: annotations", "a list", shown(items))
+        objects = [_annotation(f"{where}: annotations[{n}]", item) for n, item in enumerate(items)]
+        record = {"image_id": image_id, "file_name": str(field(image, "file_name", where))}
+        records[image_id] = {**record, "height": height, "width": width, "annotations": objects}
+    for place, item in enumerate(annotations):
         where = f"{path}: annotations[{place}]"
-        image_id = identity(field(annotation, "image_id", where), f"{where}: image_id")
-        expect(image_id in images, f"{where}: image_id", "one of the images", short_text(image_id))
-        images[image_id]["annotations"].append(_annotation(where, annotation))
-    return list(images.values())
-
-
-def _list(value: Any, where: str) -> list[Any]:
-    expect(isinstance(value, list), where, "a list", short_text(value))
-    return value
-
-
-def _record(where: str, image: Any, key: str) -> dict[str, Any]:
-    image_id = identity(field(image, key, where), f"{where}: {key}")
-    height, width = (
-        integer(field(image, name, where), f"{where}: {name}", "a number of pixels", 1, _MOST_PIXELS)
-        for name in ("height", "width")
-    )
-    small = height * width <= _MOST_PIXELS
-    expect(small, where, f"an image of at most {_MOST_PIXELS} pixels", f"{height} x {width}")
-    name = str(field(image, "file_name", where))
-    return {"image_id": image_id, "file_name": name, "height": height, "width": width, "annotations": []}
+        image_id = identity(field(item, "image_id", where), f"{where}: image_id")
+        expect(image_id in records, f"{where}: image_id", "one of the images", shown(image_id))
+        records[image_id]["annotations"].append(_annotation(where, item))
+    return list(records.values())
 
 
 def _annotation(where: str, annotation: Any) -> dict[str, Any]:
-    expect(isinstance(annotation, dict), where, "an object", short_text(annotation))
-    if "gt_rank" in annotation:
-        rank = annotation["gt_rank"]
-        if rank is not None:
-            rank = integer(rank, f"{where}: gt_rank", "an integer or null", -_LAST, _LAST)
-        return {**annotation, "gt_rank": rank}
-    attributes = annotation.get("attributes")
-    inner = attributes.get("rank") if isinstance(attributes, dict) else None
-    rank = annotation.get("rank", inner)
-    if isinstance(rank, str) and rank.strip().lstrip("+-").isdigit() and len(rank) < 20:
-        rank = int(rank)  # annotation tools export attributes as text
-    if rank is not None and rank != -1:
+    """Return a copy with ``gt_rank``."""
+    expect(isinstance(annotation, dict), where, "an object", shown(annotation))
+    rank, given = annotation.get("gt_rank"), rank_of(annotation)
+    if rank is not None:
+        rank = integer(rank, f"{where}: gt_rank", "an integer or null", -_LAST, _LAST)
+    elif "gt_rank" not in annotation and given not in (None, -1):
         expected = "an integer from 1 (= most salient) or null"
-        rank = _LAST - integer(rank, f"{where}: rank", expected, 1, _LAST - 1)
+        rank = _LAST - integer(given, f"{where}: rank", expected, 1, _LAST - 1)
     return {**annotation, "gt_rank": rank}

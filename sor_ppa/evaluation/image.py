@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..visualization.rank_maps import PAINTERS, paint
-from .inputs import check_gt_ranks, check_map, check_masks, check_scores, check_size, same_size
+from .checks import InputError, check_gt_ranks, check_masks, check_numbers, expect, expect_size
 from .regions import Regions, draw_regions, regions_of_masks, regions_of_masks_and_map, regions_of_runs
 from .segmentations import Rle, rle_runs
 
@@ -23,7 +23,7 @@ GT_STYLE = {"qagnet_n": "gtn", "map_n": "gtn"}  # painters compared with gtn; al
 class ImageScores:
     """Ground truth and predictions of one image, as regions, with everything the variants share.
 
-    Build one with ``from_masks``, ``from_rles``, ``from_map`` or ``from_levels``.
+    Build one with ``from_masks``, ``from_rles`` or ``from_map``.
 
     Attributes:
         regions: the image cut by all masks.
@@ -74,11 +74,15 @@ class ImageScores:
             InputError: bad input, in one line.
         """
         gt, pred = check_masks(gt_masks, "gt_masks"), check_masks(pred_masks, "pred_masks")
-        size = check_size(gt, pred)
+        size = gt.size or pred.size
+        if size is None:
+            raise InputError("gt_masks, pred_masks: expected one with a shape (N, H, W), found empty lists")
+        if pred.size is not None:
+            expect_size(pred.size, size, "pred_masks", "gt_masks")
         loose = [] if pred.loose is pred.strict else [*pred.loose]
         regions = regions_of_masks([*gt.strict, *pred.strict, *loose], size)
         counts = len(gt.strict), len(pred.strict)
-        image = cls._of_regions(regions, counts, gt_ranks, pred_scores, pred_confidences)
+        image = cls._of_regions(regions, counts, (gt_ranks, pred_scores, pred_confidences))
         image._soft = pred.soft
         if loose:
             image.loose = regions.members[:, -len(loose) :]
@@ -101,63 +105,48 @@ class ImageScores:
             size: (height, width).
             gt_ranks, pred_scores, pred_confidences: as in ``from_masks``.
         """
-        runs = [
-            rle_runs(rle, size, f"{name}[{place}]")
-            for name, rles in (("gt_rles", gt_rles), ("pred_rles", pred_rles))
-            for place, rle in enumerate(rles)
-        ]
-        counts = len(gt_rles), len(pred_rles)
-        return cls._of_regions(regions_of_runs(runs, size), counts, gt_ranks, pred_scores, pred_confidences)
+        runs = [rle_runs(rle, size, f"gt_rles[{place}]") for place, rle in enumerate(gt_rles)]
+        runs += [rle_runs(rle, size, f"pred_rles[{place}]") for place, rle in enumerate(pred_rles)]
+        regions, counts = regions_of_runs(runs, size), (len(gt_rles), len(pred_rles))
+        return cls._of_regions(regions, counts, (gt_ranks, pred_scores, pred_confidences))
 
     @classmethod
     def _of_regions(
-        cls,
-        regions: Regions,
-        counts: tuple[int, int],
-        gt_ranks: ArrayLike,
-        pred_scores: ArrayLike,
-        pred_confidences: ArrayLike | None,
+        cls, regions: Regions, counts: tuple[int, int], numbers: tuple[ArrayLike, ArrayLike, ArrayLike | None]
     ) -> ImageScores:
         """Build from regions whose members are (G, P) objects and predictions, and perhaps others."""
-        n_gt, n_pred = counts
-        ranks, scores = check_gt_ranks(gt_ranks, n_gt), check_scores(pred_scores, n_pred, "pred_scores")
-        confidences = None
-        if pred_confidences is not None:
-            confidences = check_scores(pred_confidences, n_pred, "pred_confidences")
+        (n_gt, n_pred), (gt_ranks, pred_scores, confidences) = counts, numbers
+        ranks, scores = check_gt_ranks(gt_ranks, n_gt), check_numbers(pred_scores, n_pred, "pred_scores")
+        if confidences is not None:
+            confidences = check_numbers(confidences, n_pred, "pred_confidences")
         pred = regions.members[:, n_gt : n_gt + n_pred]
         return cls(regions, regions.members[:, :n_gt], ranks, pred, pred, scores, confidences)
 
     @classmethod
-    def from_map(cls, gt_masks: ArrayLike, gt_ranks: ArrayLike, saliency_map: ArrayLike) -> ImageScores:
+    def from_map(
+        cls, gt_masks: ArrayLike, gt_ranks: ArrayLike, saliency_map: ArrayLike, *, levels: bool = False
+    ) -> ImageScores:
         """Build from ground-truth masks and one painted map.
 
         Args:
             gt_masks, gt_ranks: as in ``from_masks``.
             saliency_map: (H, W) uint8, 0 = background, brighter = more salient.
+            levels: take each distinct nonzero value as one predicted instance, as
+                guanhuankang/Saliency-Ranking (scripts/evaluate_map.py) does. Hidden parts of instances are
+                lost and instances of equal value merge, so this is not the score of the instances.
         """
-        regions, ranks, values = _cut_by_map(gt_masks, gt_ranks, saliency_map)
-        none = np.zeros((len(values), 0), np.bool_)
-        painted = {"map": values, "map_n": values}
-        return cls(regions, regions.members, ranks, none, none, np.zeros(0), is_map=True, _painted=painted)
-
-    @classmethod
-    def from_levels(cls, gt_masks: ArrayLike, gt_ranks: ArrayLike, saliency_map: ArrayLike) -> ImageScores:
-        """Build from ground-truth masks and one painted map whose gray levels are taken as instances.
-
-        Each distinct nonzero value is one predicted instance, brighter = more salient, as
-        guanhuankang/Saliency-Ranking (scripts/evaluate_map.py) reads maps. Hidden parts of instances
-        are lost and instances of equal value merge, so this is not the score of the instances
-        themselves.
-
-        Args:
-            gt_masks, gt_ranks, saliency_map: as in ``from_map``.
-        """
-        regions, ranks, values = _cut_by_map(gt_masks, gt_ranks, saliency_map)
-        levels = np.unique(values[values > 0])
-        members = values[:, None] == levels
-        ones, painted = np.ones(len(levels)), {"map": values}
-        scores = levels.astype(np.float64)
-        return cls(regions, regions.members, ranks, members, members, scores, ones, _painted=painted)
+        gt, gray = check_masks(gt_masks, "gt_masks"), np.asarray(saliency_map)
+        good = gray.ndim == 2 and gray.size and gray.dtype == np.uint8
+        expect(good, "saliency_map", "a uint8 map of shape (H, W)", f"{gray.dtype} {gray.shape}")
+        size = (int(gray.shape[0]), int(gray.shape[1]))
+        if gt.size is not None:
+            expect_size(size, gt.size, "saliency_map", "gt_masks")
+        ranks = check_gt_ranks(gt_ranks, len(gt.strict))
+        regions, values = regions_of_masks_and_map(list(gt.strict), gray, size)
+        scores = np.unique(values[values > 0]) if levels else np.zeros(0, np.uint8)
+        pred, painted = values[:, None] == scores, {"map": values, "map_n": values}
+        numbers = scores.astype(np.float64), np.ones(len(scores))
+        return cls(regions, regions.members, ranks, pred, pred, *numbers, not levels, _painted=painted)
 
     def with_scores(self, scores: FloatArray) -> ImageScores:
         """Return the same masks with other prediction scores (P,); regions and IoU are shared."""
@@ -191,11 +180,6 @@ class ImageScores:
     def n_pred(self) -> int:
         """P, the number of predictions."""
         return len(self.scores)
-
-    @property
-    def n_pixels(self) -> int:
-        """H * W."""
-        return self.regions.size[0] * self.regions.size[1]
 
     @cached_property
     def weighted_gt(self) -> FloatArray:
@@ -246,12 +230,9 @@ class ImageScores:
         """(R,) gray value of each region in the painted prediction or ground truth."""
         if painter not in self._painted:
             how = PAINTERS[painter]
-            if how.of_gt:
-                drawing, members = how.drawing(self.gt_ranks, self.gt_areas), self.gt
-            else:
-                members = self.strict if how.strict else self.loose
-                drawing = how.drawing(self.scores, self.pred_areas)
-            self._painted[painter] = draw_regions(drawing, members)
+            objects = (self.gt_ranks, self.gt_areas) if how.of_gt else (self.scores, self.pred_areas)
+            members = self.gt if how.of_gt else self.strict if how.strict else self.loose
+            self._painted[painter] = draw_regions(how.drawing(*objects), members)
         return self._painted[painter]
 
     def painted_gt(self, painter: str) -> NDArray[np.uint8]:
@@ -259,18 +240,14 @@ class ImageScores:
         return self.painted(GT_STYLE.get(painter, "gt10"))
 
     def gray_inside(self, painter: str) -> tuple[NDArray[np.uint8], FloatArray]:
-        """Count each gray value inside each ground-truth mask.
-
-        Returns:
-            Distinct values (V,) in ascending order and pixel counts (G, V).
-        """
+        """Return the distinct gray values (V,) and their pixel counts in each ground-truth mask (G, V)."""
         if painter not in self._inside:
             gray = self.painted(painter)
             values = np.unique(gray)
             self._inside[painter] = values, self.weighted_gt @ (gray[:, None] == values)
         return self._inside[painter]
 
-    @property
+    @cached_property
     def gt_union(self) -> NDArray[np.bool_]:
         """(R,) whether a region lies in any ground-truth mask."""
         return np.logical_or.reduce(self.gt, axis=1)
@@ -278,28 +255,13 @@ class ImageScores:
     @cached_property
     def mask_error(self) -> float:
         """Mean |maximum of the raw prediction masks - union of the ground truth| over pixels."""
-        gt = self.gt_union
-        if self._soft is None:
-            wrong = self.regions.pixels[gt != self.strict.any(axis=1)].sum()
+        if self._soft is None or not len(self._soft):
+            wrong = self.regions.pixels[self.gt_union != self.strict.any(axis=1)].sum()
         else:
-            target = self.regions.image(gt.astype(np.float64))
-            merged = self._soft.max(axis=0, initial=0) if len(self._soft) else np.zeros(self.regions.size)
-            wrong = np.abs(merged.astype(np.float64) - target).sum()
-        return float(wrong) / self.n_pixels
+            target = self.regions.image(self.gt_union.astype(np.float64))
+            wrong = np.abs(self._soft.max(axis=0).astype(np.float64) - target).sum()
+        return float(wrong) / self.regions.n_pixels
 
     def saliency_map(self, painter: str) -> NDArray[np.uint8]:
         """The painted (H, W) map itself; "map" = the given one."""
         return self.regions.image(self.painted(painter))
-
-
-def _cut_by_map(
-    gt_masks: ArrayLike, gt_ranks: ArrayLike, saliency_map: ArrayLike
-) -> tuple[Regions, NDArray[np.int64], NDArray[np.uint8]]:
-    gt = check_masks(gt_masks, "gt_masks")
-    gray = check_map(saliency_map, "saliency_map")
-    size = (int(gray.shape[0]), int(gray.shape[1]))
-    if gt.size is not None:
-        same_size(size, gt.size, "saliency_map")
-    ranks = check_gt_ranks(gt_ranks, len(gt.strict))
-    regions, values = regions_of_masks_and_map(list(gt.strict), gray, size)
-    return regions, ranks, values

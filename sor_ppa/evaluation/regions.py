@@ -1,8 +1,7 @@
 """An image cut into regions, each covered by one set of masks.
 
-Every metric on binary masks (areas, IoU, painted maps, gray values inside an object, absolute errors)
-depends only on how many pixels each *set of masks* covers. An image of 300,000 pixels has a few dozen
-such sets. The pixels are read once; the metrics are exact integer arithmetic on a small table.
+Every metric on binary masks depends only on how many pixels each *set of masks* covers. An image of 300,000
+pixels has a few dozen such sets, so the metrics are exact integer arithmetic on a small table.
 """
 
 from __future__ import annotations
@@ -39,6 +38,11 @@ class Regions:
     size: tuple[int, int]
     column_major: bool
 
+    @property
+    def n_pixels(self) -> int:
+        """height * width."""
+        return self.size[0] * self.size[1]
+
     def image(self, values: NDArray) -> NDArray:
         """Return the (height, width) image that holds ``values[r]`` (R,) at every pixel of region r."""
         flat = np.repeat(values[self.run_region], self.run_length)
@@ -47,12 +51,7 @@ class Regions:
 
 
 def regions_of_masks(masks: Sequence[UInt8Array], size: tuple[int, int]) -> Regions:
-    """Cut an image into regions by binary masks.
-
-    Args:
-        masks: K arrays of shape (height, width), uint8 holding 0 and 1.
-        size: (height, width).
-    """
+    """Cut an image of ``size`` (height, width) by K masks of that shape, uint8 holding 0 and 1."""
     planes = [_pack(masks[first : first + 8]) for first in range(0, len(masks), 8)]
     return _from_planes(planes, len(masks), size)
 
@@ -60,28 +59,18 @@ def regions_of_masks(masks: Sequence[UInt8Array], size: tuple[int, int]) -> Regi
 def regions_of_masks_and_map(
     masks: Sequence[UInt8Array], gray: UInt8Array, size: tuple[int, int]
 ) -> tuple[Regions, UInt8Array]:
-    """Cut an image into regions by binary masks and by the gray values of a map.
-
-    Returns:
-        The regions (``members`` holds the masks only) and the gray value (R,) of each.
-    """
+    """Cut an image by masks and a gray map; return the regions and the gray value (R,) of each."""
     planes = [np.ascontiguousarray(gray).reshape(-1)]
     planes += [_pack(masks[first : first + 8]) for first in range(0, len(masks), 8)]
     regions = _from_planes(planes, 8 + len(masks), size)
-    bits = regions.members[:, :8]
-    values = np.packbits(bits, axis=1, bitorder="little")[:, 0]
+    values = np.packbits(regions.members[:, :8], axis=1, bitorder="little")[:, 0]
     return replace(regions, members=regions.members[:, 8:]), values
 
 
 def regions_of_runs(runs: Sequence[NDArray[np.int64]], size: tuple[int, int]) -> Regions:
-    """Cut an image into regions by run-length masks, without decoding them to pixels.
+    """Cut an image by run lengths of K masks (see ``segmentations.rle_runs``), without decoding them.
 
-    Every run boundary of mask k toggles bit k. Between two neighboring boundaries the set of masks is
-    constant.
-
-    Args:
-        runs: K arrays of run lengths (see ``segmentations.rle_runs``), each summing to height * width.
-        size: (height, width).
+    Every run boundary of mask k toggles bit k. Between two boundaries the set of masks is constant.
     """
     total = size[0] * size[1]
     edges = [np.cumsum(run)[:-1] for run in runs]
@@ -97,18 +86,15 @@ def regions_of_runs(runs: Sequence[NDArray[np.int64]], size: tuple[int, int]) ->
         toggle[1:][inside] = np.left_shift(np.uint64(1), (mask[inside] - first).astype(np.uint64))
         words.append(np.bitwise_xor.accumulate(toggle[order]))
     keep = length > 0
-    return _from_runs([word[keep] for word in words], length[keep], len(runs), size, column_major=True)
+    return _from_runs([word[keep] for word in words], length[keep], len(runs), size, by_column=True)
 
 
 def draw_regions(drawing: Drawing, members: NDArray[np.bool_]) -> NDArray:
-    """Return the gray values of regions.
+    """Return the value (R,) of the last drawn mask that covers each region, 0 where there is none.
 
     Args:
         drawing: indices in drawing order and their values, as a painter gives them.
         members: (R, N) bool, whether mask n covers region r.
-
-    Returns:
-        (R,) the value of the last drawn mask that covers the region, 0 where there is none.
     """
     order, values = drawing
     if len(order) == 0:
@@ -140,16 +126,11 @@ def _from_planes(planes: list[UInt8Array], count: int, size: tuple[int, int]) ->
         for place, plane in enumerate(planes[first : first + 8]):
             code |= plane[start].astype(np.uint64) << np.uint64(8 * place)
         words.append(code)
-    return _from_runs(words, length, count, size, column_major=False)
+    return _from_runs(words, length, count, size, by_column=False)
 
 
 def _from_runs(
-    words: list[NDArray[np.uint64]],
-    length: NDArray[np.int64],
-    count: int,
-    size: tuple[int, int],
-    *,
-    column_major: bool,
+    words: list[NDArray], length: NDArray[np.int64], count: int, size: tuple[int, int], by_column: bool
 ) -> Regions:
     codes, region = np.unique(words[0], return_inverse=True)
     columns = [codes]
@@ -162,11 +143,5 @@ def _from_runs(
     shifts = np.arange(_WORD, dtype=np.uint64)
     members = ((table[:, :, None] >> shifts) & np.uint64(1)).astype(np.bool_)
     pixels = np.bincount(region, weights=length, minlength=len(table)).astype(np.int64)
-    return Regions(
-        pixels=pixels,
-        members=members.reshape(len(table), -1)[:, :count],
-        run_region=region,
-        run_length=length,
-        size=size,
-        column_major=column_major,
-    )
+    members = members.reshape(len(table), -1)[:, :count]
+    return Regions(pixels, members, region, length, size, by_column)

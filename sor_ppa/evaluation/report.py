@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,38 +24,23 @@ def label(variant: Variant) -> str:
 
 
 def table(result: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
-    """Return a text table of ``RankingScorer.result()``, one line a variant.
-
-    Returns:
-        Lines of metric, variant, value, images counted, skipped, counted as 0, and why.
-    """
+    """Return a text table of ``RankingScorer.result()``, one line a variant."""
     rows = []
     for metric, entries in result.items():
         for entry in entries.values():
             value = "-" if entry["value"] is None else f"{entry['value']:.6f}"
             why = "; ".join(f"{reason}: {count}" for reason, count in entry["reasons"].items())
-            counts = (entry["counted"], entry["skipped"], entry["nan_as_0"])
+            counts = entry["counted"], entry["skipped"], entry["nan_as_0"]
             rows.append((METRICS[metric].label, entry["variant"], value, *counts, why))
     head = ("metric", "variant", "value", "counted", "skipped", "as 0", "why not counted")
     sides = ("left", "left", "right", "right", "right", "right", "left")
     return tabulate(rows, head, tablefmt="simple", disable_numparse=True, colalign=sides if rows else None)
 
 
-def json_ready(value: Any) -> Any:
-    """Return nested dicts and lists with None for NaN and infinities, which strict JSON lacks."""
-    if isinstance(value, Mapping):
-        return {str(key): json_ready(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [json_ready(entry) for entry in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
-
-
 def write_json(path: str | Path, value: Any, *, indent: int | None = 1) -> None:
-    """Write strict JSON; ``indent=None`` on one line."""
-    text = json.dumps(json_ready(value), indent=indent, allow_nan=False)
-    Path(path).write_text(text + "\n", encoding="utf-8")
+    """Write strict JSON, with null for NaN and infinities; ``indent=None`` on one line."""
+    finite = json.loads(json.dumps(value), parse_constant=lambda name: None)
+    Path(path).write_text(json.dumps(finite, indent=indent, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def write_per_image(path: str | Path, rows: Rows) -> None:
@@ -70,30 +54,26 @@ def write_per_image(path: str | Path, rows: Rows) -> None:
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         for place, row in enumerate(rows):
-            scores = {
-                f"{m}:{name}": score for m, found in row["scores"].items() for name, score in found.items()
-            }
-            sod = {name: value for name, value in (row.get("sod") or {}).items() if isinstance(value, float)}
+            line = {"image_id": row["image_id"], "file_name": row["name"]}
+            line |= {"n_gt": row["n_gt"], "n_pred": row["n_pred"]}
+            for metric, found in row["scores"].items():
+                for name, score in found.items():
+                    why = f": {score.reason}" if score.reason else ""
+                    line[f"{metric}:{name}"] = "" if score.value is None else repr(score.value)
+                    line[f"{metric}:{name} status"] = score.status + why
+            sod = row.get("sod") or {}
+            line |= {name: value for name, value in sod.items() if isinstance(value, float)}
             if place == 0:
-                head = [column for name in scores for column in (name, f"{name} status")]
-                writer.writerow(["image_id", "file_name", "n_gt", "n_pred", *head, *sod])
-            line = [row["image_id"], row["name"], row["n_gt"], row["n_pred"]]
-            for score in scores.values():
-                why = f": {score.reason}" if score.reason else ""
-                line += ["" if score.value is None else repr(score.value), score.status + why]
-            writer.writerow([*line, *sod.values()])
+                writer.writerow(line)
+            writer.writerow(line.values())
 
 
 def worst(rows: Rows, metric: str, name: str, count: int = 10) -> list[tuple[str, float]]:
-    """Return the images with the worst counted values.
+    """Return (file name, value) of the images with the worst counted values, the worst first.
 
     Args:
         rows: as in ``write_per_image``.
-        metric, name: which variant.
-        count: how many.
-
-    Returns:
-        (file name, value), the worst first; equal values by file name.
+        metric, name, count: which variant and how many images.
     """
     sign = 1 if METRICS[metric].higher_is_better else -1
     values = [(str(row["name"]), row["scores"][metric][name].value) for row in rows]
@@ -103,23 +83,21 @@ def worst(rows: Rows, metric: str, name: str, count: int = 10) -> list[tuple[str
 
 def definitions_text() -> str:
     """Return every variant with its rule in full and its source."""
-    parts = []
-    for metric, names in PUBLISHED.items():
-        for name in names:
-            mark = " (default)" if name == DEFAULTS[metric] else ""
-            parts.append(f"{metric} {name}{mark}\n    {describe(metric, name).partition(': ')[2]}\n")
-    return "\n".join(parts)
+    return "\n".join(
+        f"{metric} {name}{' (default)' * (name == DEFAULTS[metric])}\n"
+        f"    {describe(metric, name).partition(': ')[2]}\n"
+        for metric, names in PUBLISHED.items()
+        for name in names
+    )
 
 
 def definitions_markdown() -> str:
     """Return the tables of metrics, their definitions and the painters, as in docs/metrics.md."""
-    lines = _table(
-        ("metric", "default variant", "range", "better"),
-        [
-            (m.label, f"`{m.default}`", f"{m.low} to {m.high}", "higher" if m.higher_is_better else "lower")
-            for m in METRICS.values()
-        ],
-    )
+    rows: list[tuple[str, ...]] = [
+        (m.label, f"`{m.default}`", f"{m.low} to {m.high}", "higher" if m.higher_is_better else "lower")
+        for m in METRICS.values()
+    ]
+    lines = _table(("metric", "default variant", "range", "better"), rows)
     for name, metric in METRICS.items():
         rows = []
         for rule in RULES[name].values():
@@ -127,13 +105,11 @@ def definitions_markdown() -> str:
             rows.append((", ".join(variants), rule.summary, rule.source))
         lines += ["", f"### {metric.label}", "", metric.text, ""]
         lines += _table(("variant", "definition", "source"), rows)
-    lines += ["", "### Painted maps", ""]
-    lines += _table(
-        ("painter", "rule", "source"), [(f"`{n}`", p.rule, p.source) for n, p in PAINTERS.items()]
-    )
+    painters = [(f"`{name}`", painter.rule, painter.source) for name, painter in PAINTERS.items()]
+    lines += ["", "### Painted maps", "", *_table(("painter", "rule", "source"), painters)]
     return "\n".join(lines) + "\n"
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     escaped = ([cell.replace("|", r"\|") for cell in row] for row in rows)
     return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *escaped)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 Status = Literal["counted", "skipped", "nan_as_0"]
@@ -41,14 +41,9 @@ def nan_as_0(reason: str) -> Score:
     return Score(None, "nan_as_0", reason)
 
 
-def counted_or_nan_as_0(value: float, reason: str) -> Score:
-    """Return ``counted(value)``, or ``nan_as_0(reason)`` for NaN."""
-    return nan_as_0(reason) if math.isnan(value) else counted(value)
-
-
-def counted_or_skipped(value: float, reason: str) -> Score:
-    """Return ``counted(value)``, or ``skipped(reason)`` for NaN."""
-    return skipped(reason) if math.isnan(value) else counted(value)
+def counted_or(undefined: Callable[[str], Score], value: float, reason: str) -> Score:
+    """Return ``counted(value)``, or ``undefined(reason)`` for NaN."""
+    return undefined(reason) if math.isnan(value) else counted(value)
 
 
 def mean_score(scores: Sequence[Score]) -> dict[str, Any]:
@@ -63,11 +58,10 @@ def mean_score(scores: Sequence[Score]) -> dict[str, Any]:
     found = Counter(score.status for score in scores)
     total = math.fsum(score.value for score in scores if score.value is not None)
     count = found["counted"] + found["nan_as_0"]
+    reasons = Counter(score.reason for score in scores if score.reason)
     return {
         "value": total / count if count else None,
-        "counted": found["counted"],
-        "skipped": found["skipped"],
-        "nan_as_0": found["nan_as_0"],
+        **{status: found[status] for status in ("counted", "skipped", "nan_as_0")},
         "images": len(scores),
-        "reasons": dict(sorted(Counter(score.reason for score in scores if score.reason).items())),
+        "reasons": dict(sorted(reasons.items())),
     }

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
-
-from numpy.typing import ArrayLike
 
 from .image import ImageScores
 from .score import Score, mean_score
-from .segmentations import Rle
 from .variants import Names, VariantNames, select
 
 Scores = dict[str, dict[str, Score]]
@@ -29,50 +26,23 @@ class RankingScorer:
     def __init__(self, metrics: Names = None, variants: VariantNames = None, *, on_map: bool = False) -> None:
         """
         Args:
-            metrics, variants, on_map: as in ``variants.select``; default: SA-SOR, SOR and MAE in their
-                default variants.
-
-        Raises:
-            ValueError: unknown names, in one line with the known ones.
+            metrics, variants, on_map: as in ``variants.select``, which refuses unknown names.
         """
         self.arguments: dict[str, Any] = {"metrics": metrics, "variants": variants, "on_map": on_map}
         self.variants = select(metrics, variants, on_map=on_map)
-        self._scores: dict[str, dict[str, list[Score]]] = {
-            metric: {name: [] for name in found} for metric, found in self.variants.items()
-        }
+        self._scores: list[Scores] = []
 
-    def add(
-        self,
-        gt_masks: ArrayLike,
-        gt_ranks: ArrayLike,
-        pred_masks: ArrayLike,
-        pred_scores: ArrayLike,
-        *,
-        pred_confidences: ArrayLike | None = None,
-    ) -> Scores:
+    def add(self, *arrays: Any, **options: Any) -> Scores:
         """Add an image given as arrays (see ``ImageScores.from_masks``) and return its scores."""
-        return self.add_image(
-            ImageScores.from_masks(gt_masks, gt_ranks, pred_masks, pred_scores, pred_confidences)
-        )
+        return self.add_image(ImageScores.from_masks(*arrays, **options))
 
-    def add_rles(
-        self,
-        gt_rles: Sequence[Rle],
-        gt_ranks: ArrayLike,
-        pred_rles: Sequence[Rle],
-        pred_scores: ArrayLike,
-        size: tuple[int, int],
-        *,
-        pred_confidences: ArrayLike | None = None,
-    ) -> Scores:
+    def add_rles(self, *arguments: Any, **options: Any) -> Scores:
         """Add an image given as COCO run-length masks (see ``ImageScores.from_rles``)."""
-        return self.add_image(
-            ImageScores.from_rles(gt_rles, gt_ranks, pred_rles, pred_scores, size, pred_confidences)
-        )
+        return self.add_image(ImageScores.from_rles(*arguments, **options))
 
-    def add_map(self, gt_masks: ArrayLike, gt_ranks: ArrayLike, saliency_map: ArrayLike) -> Scores:
-        """Add an image whose prediction is one painted map, (H, W) uint8."""
-        return self.add_image(ImageScores.from_map(gt_masks, gt_ranks, saliency_map))
+    def add_map(self, *arrays: Any, **options: Any) -> Scores:
+        """Add an image whose prediction is one painted map (see ``ImageScores.from_map``)."""
+        return self.add_image(ImageScores.from_map(*arrays, **options))
 
     def add_image(self, image: ImageScores) -> Scores:
         """Add a prepared image and return ``{metric: {variant: Score}}``."""
@@ -89,21 +59,13 @@ class RankingScorer:
 
     def add_scores(self, scores: Scores) -> None:
         """Add an image by its scores, as ``score`` returns them."""
-        for metric, found in self._scores.items():
-            for name, values in found.items():
-                values.append(scores[metric][name])
+        self._scores.append(scores)
 
     def merge(self, other: RankingScorer) -> RankingScorer:
-        """Add the images of another scorer with the same variants and return this one.
-
-        Raises:
-            ValueError: the other scorer computes other variants.
-        """
+        """Add the images of another scorer and return this one; ``ValueError`` if it has other variants."""
         if self.names() != other.names():
             raise ValueError(f"merge: expected a scorer of {self.names()}, found one of {other.names()}")
-        for metric, found in self._scores.items():
-            for name, values in found.items():
-                values.extend(other._scores[metric][name])
+        self._scores += other._scores
         return self
 
     def names(self) -> dict[str, list[str]]:
@@ -111,19 +73,16 @@ class RankingScorer:
         return {metric: list(found) for metric, found in self.variants.items()}
 
     def result(self) -> dict[str, dict[str, dict[str, Any]]]:
-        """Return the means.
+        """Return the means as ``{metric: {variant: entry}}``, variants as they were asked for.
 
-        Returns:
-            ``{metric: {variant: entry}}``, the variant under the name it was asked for; an entry has
-            the fields of ``score.mean_score`` and ``variant``, the full name.
+        An entry has the fields of ``score.mean_score`` and ``variant``, the full name.
         """
-        return {
-            metric: {
-                name: {**mean_score(values), "variant": self.variants[metric][name].name}
-                for name, values in found.items()
-            }
-            for metric, found in self._scores.items()
-        }
+        means: dict[str, dict[str, dict[str, Any]]] = {}
+        for metric, found in self.variants.items():
+            for name, variant in found.items():
+                mean = mean_score([Score(*scores[metric][name]) for scores in self._scores])
+                means.setdefault(metric, {})[name] = {**mean, "variant": variant.name}
+        return means
 
     def state(self) -> dict[str, Any]:
         """Return everything as plain JSON-able values, to be sent to another process."""
@@ -133,7 +92,5 @@ class RankingScorer:
     def from_state(cls, state: Mapping[str, Any]) -> RankingScorer:
         """Restore a scorer from its ``state``."""
         scorer = cls(state["metrics"], state["variants"], on_map=state["on_map"])
-        for metric, found in scorer._scores.items():
-            for name, values in found.items():
-                values += [Score(*score) for score in state["scores"][metric][name]]
+        scorer._scores += state["scores"]
         return scorer

@@ -7,10 +7,11 @@ import warnings
 from typing import Any
 
 import numpy as np
+import py_sod_metrics
 from numpy.typing import ArrayLike, NDArray
 
 from .boundary import boundary_accuracy, inner_band
-from .fields import expect
+from .checks import expect
 
 _CURVES = ("f", "e", "iou", "biou", "tiou")
 MEASURES = (
@@ -44,36 +45,26 @@ def sod_measures(saliency_map: ArrayLike, gt_mask: ArrayLike) -> dict[str, float
 
 
 class SODScorer:
-    """Averages the measures over images; curves are averaged before mean and maximum are taken."""
+    """Averages the measures over images; curves are averaged before mean and maximum are taken.
+
+    Attributes:
+        states: what each image adds, as ``sod_state`` returns it.
+    """
 
     def __init__(self) -> None:
-        self._states: list[State] = []
-
-    @property
-    def images(self) -> int:
-        """How many images have been added."""
-        return len(self._states)
+        self.states: list[State] = []
 
     def add(self, saliency_map: ArrayLike, gt_mask: ArrayLike) -> None:
         """Add one image; arguments as in ``sod_measures``."""
-        self.add_state(sod_state(saliency_map, gt_mask))
-
-    def add_state(self, state: State) -> None:
-        """Add one image by its ``sod_state``."""
-        self._states.append(state)
-
-    def merge(self, other: SODScorer) -> SODScorer:
-        """Add the images of another scorer and return this one."""
-        self._states += other._states
-        return self
+        self.states.append(sod_state(saliency_map, gt_mask))
 
     def result(self) -> dict[str, float]:
         """Return the measures; empty without images."""
-        if not self._states:
+        if not self.states:
             return {}
         values = {}
-        for name in self._states[0]:
-            found = [state[name] for state in self._states if state[name] is not None]
+        for name in self.states[0]:
+            found = [state[name] for state in self.states if state[name] is not None]
             if name in _CURVES:
                 curve = [math.fsum(column) / len(found) for column in zip(*found, strict=True)]
                 values[f"{name}_mean"], values[f"{name}_max"] = float(np.mean(curve)), max(curve)
@@ -84,26 +75,20 @@ class SODScorer:
 
 def sod_state(saliency_map: ArrayLike, gt_mask: ArrayLike) -> State:
     """Return what one image adds to the averages: numbers, and curves of 256 thresholds as lists."""
-    import py_sod_metrics
-
     gray, mask = _check(saliency_map, gt_mask)
-    with warnings.catch_warnings():
-        # it announces a successor of Fmeasure, which gives the same numbers
-        warnings.simplefilter("ignore", UserWarning)
-        kinds = ("MAE", "Smeasure", "WeightedFmeasure", "Fmeasure", "Emeasure")
-        measures = [getattr(py_sod_metrics, kind)() for kind in kinds]
     results: dict[str, Any] = {}
-    for measure in measures:
-        measure.step(pred=gray, gt=mask)
-        results |= measure.get_results()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # about a successor of Fmeasure, with the same numbers
+        for kind in ("MAE", "Smeasure", "WeightedFmeasure", "Fmeasure", "Emeasure"):
+            measure = getattr(py_sod_metrics, kind)()
+            measure.step(pred=gray, gt=mask)
+            results |= measure.get_results()
     f, e = results["fm"], results["em"]
     truth, stretched = mask > 128, gray / 255
     if gray.max() > gray.min():
         stretched = (stretched - stretched.min()) / (stretched.max() - stretched.min())
     levels = (stretched * 255).astype(np.uint8)
-    foreground = truth.astype(np.uint8)
-    wide = inner_band(foreground, _BIOU_REACH) > 0
-    narrow = inner_band(foreground, _TIOU_REACH) > 0
+    wide, narrow = (inner_band(truth.astype(np.uint8), reach) > 0 for reach in (_BIOU_REACH, _TIOU_REACH))
     return {
         "mae": float(results["mae"]),
         "mse": float(np.mean((stretched - truth) ** 2)),
@@ -134,8 +119,8 @@ def _check(saliency_map: ArrayLike, gt_mask: ArrayLike) -> tuple[NDArray[np.uint
         low, high = gray.min(), gray.max()
         expect(low >= 0 and high <= 1, "saliency_map", "values in [0, 1]", f"{low:g} to {high:g}")
         gray = np.rint(gray * 255).astype(np.uint8)
-    expect(gray.dtype == np.uint8, "saliency_map", "uint8 or float", gray.dtype)
     if mask.dtype == np.bool_ or (mask.dtype == np.uint8 and mask.max() <= 1):
         mask = mask.astype(np.uint8) * np.uint8(255)
+    expect(gray.dtype == np.uint8, "saliency_map", "uint8 or float", gray.dtype)
     expect(mask.dtype == np.uint8, "gt_mask", "bool or uint8", mask.dtype)
     return gray, mask

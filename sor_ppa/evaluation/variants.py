@@ -1,12 +1,11 @@
-"""Metrics looked up by name: a variant is a rule, or a rule on a painted map.
+"""Metrics by name: a variant is a rule (``"irsr"``), or a rule on a painted map (``"assr@qagnet10"``).
 
-Examples are ``"irsr"`` and ``"assr@qagnet10"``. A rule that works on maps has a painter of its own, which
-the bare name means: ``"psr"`` is ``"psr@area"``.
+The bare name of a rule on maps means its first painter: ``"psr"`` is ``"psr@area"``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..visualization.rank_maps import PAINTERS
@@ -32,22 +31,22 @@ PUBLISHED: dict[str, tuple[str, ...]] = {
     )
     for metric, rules in RULES.items()
 }
-"""The combinations that published code uses or that the reference numbers compare. Any other combination
-of a rule on maps with a painter works as well. The map ``ppa`` has to be asked for, since it needs labels."""
+"""The combinations that published code uses or that the reference numbers compare; others work as well. The
+map ``ppa`` has to be asked for, since it needs labels."""
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A rule of a metric with its painter; None for a rule on instances."""
+    """A rule of a metric with its painter, "" for a rule on instances."""
 
     metric: str
     rule: Rule
-    painter: str | None
+    painter: str
 
     @property
     def name(self) -> str:
         """The full name, for example ``"psr@area"``."""
-        return self.rule.name if self.painter is None else f"{self.rule.name}@{self.painter}"
+        return f"{self.rule.name}@{self.painter}" if self.painter else self.rule.name
 
     @property
     def text(self) -> str:
@@ -56,7 +55,7 @@ class Variant:
         while rule.like:
             rule = RULES[self.metric][rule.like]
             text += f" `{rule.name}`: {rule.summary}"
-        if self.painter is None:
+        if not self.painter:
             return text
         return f"{text} Map: {MAP_PAINTERS.get(self.painter) or PAINTERS[self.painter].rule}"
 
@@ -71,15 +70,15 @@ class Variant:
             raise ValueError(f"{self.metric}: variant {self.name!r} is not defined on {kind}")
         if self.painter in PAINTERS and PAINTERS[self.painter].outlined:
             return self.rule.score(image.as_map(self.painter), "map")
-        return self.rule.score(image, self.painter or "")
+        return self.rule.score(image, self.painter)
 
 
 def find_variant(metric: str, name: str, *, on_map: bool = False) -> Variant:
-    """Look up a variant.
+    """Return a variant by name: a rule, or rule@painter.
 
     Args:
         metric: one of ``RULES``.
-        name: a rule, or rule@painter.
+        name: of the variant.
         on_map: a bare name means the given map (``@map``) instead of the rule's own painter.
 
     Raises:
@@ -96,15 +95,11 @@ def find_variant(metric: str, name: str, *, on_map: bool = False) -> Variant:
         )
     if rule.maps and not at:
         painter = "map" if on_map else rule.maps[0]
-    return Variant(metric, rule, painter or None)
+    return Variant(metric, rule, painter)
 
 
 def describe(metric: str, variant: str | None = None) -> str:
-    """Return the rule of a variant in full, and its source.
-
-    Args:
-        metric: "sa_sor", "sor", "mae", "f_measure", "iou" or "ndcg".
-        variant: its name; None = the default.
+    """Return the rule of a variant (None = the default of the metric) in full, and its source.
 
     Raises:
         ValueError: unknown names.
@@ -116,32 +111,36 @@ def describe(metric: str, variant: str | None = None) -> str:
 def select(
     metrics: Names = None, variants: VariantNames = None, *, on_map: bool = False
 ) -> dict[str, dict[str, Variant]]:
-    """Choose the variants to compute.
+    """Return the variants to compute: ``{metric: {name as asked for: Variant}}``.
 
     Args:
-        metrics: names of metrics, or ``"metric:variant"``; None means the three defaults (on maps SOR
-            and MAE), "all" means all.
-        variants: None: the default of each metric. "all": every published one. A mapping from metric
-            to names. A list of names: each goes to all the chosen metrics that know it; one given as
-            ``"metric:variant"`` goes to that metric only.
+        metrics: names of metrics, or ``"metric:variant"``; None = the three defaults (on maps SOR and MAE),
+            "all" = all.
+        variants: None = the default of each metric, "all" = every published one; a mapping from metric to
+            names; or a list of names, each for all the chosen metrics that know it, or ``"metric:variant"``.
         on_map: for painted maps.
-
-    Returns:
-        ``{metric: {name as asked for: Variant}}``.
 
     Raises:
         ValueError: unknown names, or a metric that is not defined on maps.
     """
-    names: dict[str, list[str]] = {}
-    for entry in _metrics(metrics, variants, on_map=on_map):
-        _add(names, *entry.partition(":")[::2], on_map=on_map)
+    if metrics is None:
+        usual = DEFAULT_METRICS[1:] if on_map else DEFAULT_METRICS
+        metrics = list(variants) if isinstance(variants, Mapping) else usual
+    defined = [metric for metric in RULES if not on_map or _rules_on_maps(metric)]
+    entries = [name for entry in _listed(metrics) for name in (defined if entry == "all" else [entry])]
+    chosen = dict.fromkeys(entry.partition(":")[0] for entry in entries)
+    for metric in chosen:
+        _check_metric(metric, on_map=on_map)
     if isinstance(variants, Mapping):
-        for metric, given in variants.items():
-            for name in [given] if isinstance(given, str) else given:
-                _add(names, metric, name, on_map=on_map)
-    elif variants is not None and variants != "all":
-        for name in [variants] if isinstance(variants, str) else variants:
-            _hand_out(name, names)
+        entries += [f"{metric}:{name}" for metric, given in variants.items() for name in _listed(given)]
+    elif variants != "all":
+        for name in _listed(variants or []):
+            entries += [name] if ":" in name else _for_metrics(name, chosen)
+    names: dict[str, list[str]] = {}
+    for entry in entries:
+        metric, _, name = entry.partition(":")
+        _check_metric(metric, on_map=on_map)
+        names.setdefault(metric, []).extend([name] if name else [])
     return {
         metric: {
             name: find_variant(metric, name, on_map=on_map)
@@ -151,19 +150,8 @@ def select(
     }
 
 
-def _metrics(metrics: Names, variants: object, *, on_map: bool) -> list[str]:
-    if metrics is None:
-        if isinstance(variants, Mapping):
-            return list(variants)
-        return [metric for metric in DEFAULT_METRICS if metric != "sa_sor" or not on_map]
-    defined = [metric for metric in RULES if not on_map or _rules_on_maps(metric)]
-    asked = [metrics] if isinstance(metrics, str) else metrics
-    return [name for entry in asked for name in (defined if entry == "all" else [entry])]
-
-
-def _add(names: dict[str, list[str]], metric: str, name: str, *, on_map: bool) -> None:
-    _check_metric(metric, on_map=on_map)
-    names.setdefault(metric, []).extend([name] if name else [])
+def _listed(names: Sequence[str] | str) -> Sequence[str]:
+    return [names] if isinstance(names, str) else names
 
 
 def _check_metric(metric: str, *, on_map: bool = False) -> None:
@@ -173,15 +161,13 @@ def _check_metric(metric: str, *, on_map: bool = False) -> None:
         raise ValueError(f"metric: {metric} is not defined on painted maps, it needs instances")
 
 
-def _hand_out(name: str, names: dict[str, list[str]]) -> None:
-    """Add a variant to the chosen metrics that know it."""
-    metric, colon, only = name.partition(":")
-    takers = [metric] if colon else [metric for metric in names if name.partition("@")[0] in RULES[metric]]
-    if not takers:
-        known = "; ".join(f"{metric}: {', '.join(PUBLISHED[metric])}" for metric in names)
+def _for_metrics(name: str, chosen: Iterable[str]) -> list[str]:
+    """Return ``metric:name`` for each of the chosen metrics that knows a variant."""
+    found = [f"{metric}:{name}" for metric in chosen if name.partition("@")[0] in RULES[metric]]
+    if not found:
+        known = "; ".join(f"{metric}: {', '.join(PUBLISHED[metric])}" for metric in chosen)
         raise ValueError(f"variant: expected a name that a chosen metric knows ({known}); found {name!r}")
-    for taker in takers:
-        names.setdefault(taker, []).append(only or name)
+    return found
 
 
 def _default_names(metric: str, *, every: bool, on_map: bool) -> Sequence[str]:

@@ -15,7 +15,6 @@ from numpy.typing import ArrayLike, NDArray
 FIVE_LEVELS = np.array([255, 229, 204, 178, 153], np.uint8)
 
 Drawing = tuple[NDArray, NDArray]
-PaintFunction = Callable[[ArrayLike, ArrayLike], NDArray[np.uint8]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,13 +186,7 @@ def paint(masks: ArrayLike, scores: ArrayLike, painter: str) -> NDArray[np.uint8
 
 
 def _draw_polygons(masks: NDArray[np.bool_], order: NDArray, values: NDArray) -> NDArray[np.uint8]:
-    """Draw the contours of masks with matplotlib, as detectron2's visualizer does.
-
-    Args:
-        masks: (N, H, W).
-        order: indices in drawing order.
-        values: the gray value of each, in [0, 1].
-    """
+    """Draw the contours of masks in an order and with values in [0, 1], as detectron2's visualizer does."""
     import cv2
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -215,15 +208,3 @@ def _draw_polygons(masks: NDArray[np.bool_], order: NDArray, values: NDArray) ->
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[:, :, 0].copy()
-
-
-def _paint_function(name: str) -> PaintFunction:
-    def function(masks: ArrayLike, scores: ArrayLike) -> NDArray[np.uint8]:
-        return paint(masks, scores, name)
-
-    function.__name__ = function.__qualname__ = name
-    function.__doc__ = f'Return ``paint(masks, scores, "{name}")``. {PAINTERS[name].rule}'
-    return function
-
-
-assr, assr_ijcv, qagnet10, qagnet_n, area, ppa, gt10, gtn = map(_paint_function, PAINTERS)

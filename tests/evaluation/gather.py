@@ -21,12 +21,9 @@ def main(rank: int, world: int, folder: str) -> None:
         dist.init_process_group("gloo", store=store, rank=rank, world_size=world)
     DatasetCatalog.register("gathered", dataset)
     evaluator = SOREvaluator("gathered", output_dir=f"{folder}/out{world}", saliency=True)
-    evaluator.reset()
-    records = dataset()
-    for record in [records[0], *records[rank::world]]:
+    for record in [dataset()[0], *dataset()[rank::world]]:
         evaluator.process([record], [{"instances": predictions(record)}])
-    results = evaluator.evaluate()
-    Path(f"{folder}/results-{world}-{rank}.json").write_text(json.dumps(results))
+    Path(f"{folder}/results-{world}-{rank}.json").write_text(json.dumps(evaluator.evaluate()))
     if world > 1:
         dist.destroy_process_group()
 

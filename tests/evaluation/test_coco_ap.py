@@ -9,6 +9,8 @@ import math
 import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from sor_ppa.evaluation.coco_ap import NAMES, CocoAP
 from sor_ppa.evaluation.ground_truth import ImageTruth
@@ -23,43 +25,26 @@ def scene(seed: int, image_id: int | str) -> tuple[ImageTruth, list[dict]]:
     generator = np.random.default_rng(seed)
     gt = blobs(generator, 6, SIZE)
     pred = np.concatenate([np.roll(gt, 1, axis=1)[:5], blobs(generator, 4, SIZE)])
-    rles, found = encode_masks(gt), encode_masks(pred)
-    truth = ImageTruth(
-        image_id=image_id,
-        name=str(image_id),
-        height=SIZE[0],
-        width=SIZE[1],
-        rles=tuple(rles),
-        ranks=np.arange(6),
-        crowd=np.array([False] * 5 + [True]),
-        boxes=np.array([coco_mask.toBbox(rle) for rle in rles]),
-    )
-    scores, mask_scores = generator.random(9), generator.random(9)
-    detections = [
-        {
-            "score": float(score),
-            "mask_score": float(mask_score),
-            "bbox": coco_mask.toBbox(rle).tolist(),
-            "segmentation": rle,
-        }
-        for rle, score, mask_score in zip(found, scores, mask_scores, strict=True)
-    ]
+    rles, crowd = encode_masks(gt), np.array([False] * 5 + [True])
+    boxes = np.array([coco_mask.toBbox(rle) for rle in rles])
+    truth = ImageTruth(image_id, str(image_id), *SIZE, tuple(rles), np.arange(6), crowd, boxes)
+    detections = []
+    for rle, (score, mask_score) in zip(encode_masks(pred), generator.random((9, 2)).tolist(), strict=True):
+        shape = {"bbox": coco_mask.toBbox(rle).tolist(), "segmentation": rle}
+        detections.append({"score": score, "mask_score": mask_score, **shape})
     return truth, detections
 
 
-@pytest.mark.parametrize("iou_type", ["bbox", "segm"])
-def test_it_equals_pycocotools(iou_type):
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
-
-    scenes = [scene(seed, seed) for seed in range(6)]
-    truths, results, annotations = [truth for truth, _ in scenes], [], []
+@pytest.mark.parametrize(
+    ("iou_type", "score", "shape"), [("bbox", "score", "bbox"), ("segm", "mask_score", "segmentation")]
+)
+def test_it_equals_pycocotools(iou_type, score, shape):
+    scenes, results, annotations = [scene(seed, seed) for seed in range(6)], [], []
     for truth, found in scenes:
         image = {"image_id": truth.image_id, "category_id": 1}
         for rle, crowd, box in zip(truth.rles, truth.crowd, truth.boxes, strict=True):
-            shape = {"segmentation": rle, "bbox": box.tolist(), "area": float(coco_mask.area(rle))}
-            annotations.append({"id": len(annotations) + 1, **image, **shape, "iscrowd": int(crowd)})
-        score, shape = ("score", "bbox") if iou_type == "bbox" else ("mask_score", "segmentation")
+            entry = {"segmentation": rle, "bbox": box.tolist(), "area": float(coco_mask.area(rle))}
+            annotations.append({"id": len(annotations) + 1, **image, **entry, "iscrowd": int(crowd)})
         results += [{**image, "score": entry[score], shape: entry[shape]} for entry in found]
     images = [{"id": seed, "height": SIZE[0], "width": SIZE[1]} for seed in range(6)]
     with contextlib.redirect_stdout(io.StringIO()):
@@ -70,18 +55,17 @@ def test_it_equals_pycocotools(iou_type):
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-    ours = CocoAP(truths)({truth.image_id: found for truth, found in scenes}, iou_type)
+    detections = {truth.image_id: found for truth, found in scenes}
+    ours = CocoAP([truth for truth, _ in scenes])(detections, iou_type)
     expected = [value * 100 if value >= 0 else math.nan for value in evaluation.stats[:6]]
     assert list(ours) == list(NAMES)
     assert list(ours.values()) == pytest.approx(expected, nan_ok=True)
 
 
 def test_image_ids_may_be_text():
-    truth, found = scene(0, "a")
-    number, same = scene(0, 0)
-    assert CocoAP([truth])({"a": found}, "segm") == pytest.approx(
-        CocoAP([number])({0: same}, "segm"), nan_ok=True
-    )
+    (truth, found), (number, same) = scene(0, "a"), scene(0, 0)
+    expected = CocoAP([number])({0: same}, "segm")
+    assert CocoAP([truth])({"a": found}, "segm") == pytest.approx(expected, nan_ok=True)
 
 
 def test_no_detections_is_zero_and_no_objects_is_undefined():

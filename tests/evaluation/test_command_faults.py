@@ -11,7 +11,7 @@ import pytest
 from sor_ppa.evaluation.__main__ import main
 from sor_ppa.evaluation.segmentations import encode_masks
 
-from .command_files import edit, result, run
+from .command import edit, result, run
 
 
 def drop_first(content):
@@ -25,14 +25,13 @@ def change_first(**values):
 
 SMALL, DEEP = np.zeros((4, 5), np.uint8), np.zeros((96, 128), np.uint16)
 COLOR = np.tile(np.uint8([1, 2, 3]), (96, 128, 1))
-UNREADABLE = "unreadable prediction"
+UNREADABLE, BAD = "unreadable prediction", "bad prediction"
 
 
 @pytest.mark.parametrize(
     ("name", "content", "kind", "scored", "line"),
     [
-        ("c000", b"not a picture", UNREADABLE, 6, "c000.png: expected a readable PNG, found 13 bytes"),
-        ("c000", b"", UNREADABLE, 6, "c000.png: expected a readable PNG, found 0 bytes"),
+        ("c000", b"not a picture", UNREADABLE, 6, "c000.png: expected a readable PNG, found a broken file"),
         ("c000", DEEP, UNREADABLE, 6, "c000.png: expected 8 bits a pixel, found uint16"),
         ("c000", COLOR, UNREADABLE, 6, "c000.png: expected gray levels, found colors"),
         ("c000", SMALL, "wrong size", 6, "a/c000.jpg, 96 x 128 (height x width), found 4 x 5"),
@@ -40,9 +39,7 @@ UNREADABLE = "unreadable prediction"
         ("other", SMALL, "extra prediction", 7, "image 'other' is not in the ground truth"),
     ],
 )
-def test_a_bad_map_is_one_line_counted_and_fails_only_strictly(
-    files, capsys, name, content, kind, scored, line
-):
+def test_a_bad_map_is_one_line_and_fails_only_strictly(files, capsys, name, content, kind, scored, line):
     path = files / "maps" / f"{name}.png"
     if content is None:
         path.unlink()
@@ -53,39 +50,28 @@ def test_a_bad_map_is_one_line_counted_and_fails_only_strictly(
     check_problem(files, "maps", capsys, kind, scored, line)
 
 
+def tie(content):
+    for entry in content["annotations"][:2]:
+        entry["rank_score"] = 1
+
+
 TINY = encode_masks(np.ones((1, 4, 5), bool))[0]
+NULL, FAR = [[1, None, 50, 1, 50, 50]], [[1e9, 0, 10, 0, 10, 10]]
 
 
 @pytest.mark.parametrize(
     ("change", "kind", "scored", "line"),
     [
-        (
-            lambda c: [entry.update(rank_score=1) for entry in c["annotations"][:2]],
-            "tied ranks",
-            7,
-            "a/c000.jpg: predicted ranks tie (2 x 1)",
-        ),
+        (tie, "tied ranks", 7, "a/c000.jpg: predicted ranks tie (2 x 1)"),
         (change_first(image_id=77), "extra prediction", 7, "image 77 is not in the ground truth"),
-        (change_first(segmentation=TINY), "wrong size", 6, "pred.json: [0]: expected the size of a/c000.jpg"),
-        (change_first(segmentation=[[1, 2]]), "bad prediction", 6, "expected polygons of at least 3 points"),
-        (
-            change_first(segmentation=[[1, None, 50, 1, 50, 50]]),
-            "bad prediction",
-            6,
-            "[0]: segmentation: expected points in or near the image, found nan",
-        ),
-        (
-            change_first(segmentation=[[1e9, 0, 10, 0, 10, 10]]),
-            "bad prediction",
-            6,
-            "[0]: segmentation: expected points in or near the image, found 1e+09",
-        ),
+        (change_first(segmentation=TINY), "wrong size", 6, "pred.json: [0]: expected the size of the image"),
+        (change_first(segmentation=[[1, 2]]), BAD, 6, "expected an even count of at least 6 numbers"),
+        (change_first(segmentation=NULL), BAD, 6, "[0]: field segmentation[0]: expected finite numbers"),
+        (change_first(segmentation=FAR), BAD, 6, "expected coordinates in pixels, found 1e+09"),
         (drop_first, "missing prediction", 7, "a/c000.jpg: no prediction in"),
     ],
 )
-def test_a_bad_instance_is_one_line_counted_and_fails_only_strictly(
-    files, capsys, change, kind, scored, line
-):
+def test_a_bad_instance_is_one_line_and_fails_only_strictly(files, capsys, change, kind, scored, line):
     edit(files / "pred.json", change)
     check_problem(files, "pred.json", capsys, kind, scored, line)
 
@@ -102,21 +88,12 @@ def check_problem(files, source, capsys, kind, scored, line):
     assert run(files, source, "--strict") == 1
 
 
-def test_strict_passes_where_there_is_no_problem(files):
-    assert run(files, "maps", "--strict") == 0
-    assert run(files, "pred.json", "--strict") == 0
-
-
-def test_missing_maps_may_be_scored_as_empty(files):
+@pytest.mark.parametrize(("source", "option", "scored"), [("maps", "empty", 7), ("pred.json", "skip", 6)])
+def test_missing_predictions_may_be_scored_or_left_out(files, source, option, scored):
     (files / "maps" / "c000.png").unlink()
-    assert run(files, "maps", "--missing", "empty") == 0
-    assert result(files)["scored"] == 7
-
-
-def test_missing_instances_may_be_left_out(files):
     edit(files / "pred.json", drop_first)
-    assert run(files, "pred.json", "--missing", "skip") == 0
-    assert result(files)["scored"] == 6
+    assert run(files, source, "--missing", option) == 0
+    assert result(files)["scored"] == scored
 
 
 @pytest.mark.parametrize("source", ["maps", "pred.json"])
@@ -143,19 +120,10 @@ def entry(rest):
 
 
 @pytest.mark.parametrize("damaged", ["truth.json", "pred.json"])
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("{", "expected JSON, found"),
-        ("3", ", found "),
-        ("[" * 100_000, "expected JSON, found too many nested lists or objects"),
-        ("[" + "1" * 5000 + "]", "expected JSON, found Exceeds the limit"),
-        ("\xff", "expected JSON, found 'utf-8' codec"),
-    ],
-)
-def test_a_file_that_is_no_json_of_the_kind_is_refused_in_one_line(files, capsys, damaged, content, message):
+@pytest.mark.parametrize("content", ["{", "3", "[" * 100_000, "[" + "1" * 5000 + "]", "\xff"])
+def test_a_file_that_is_no_json_of_the_kind_is_refused_in_one_line(files, capsys, damaged, content):
     (files / damaged).write_text(content, encoding="latin-1")
-    check_refusal(run(files, "pred.json"), capsys, damaged, message)
+    check_refusal(run(files, "pred.json"), capsys, damaged, ": expected ", ", found ")
 
 
 @pytest.mark.parametrize(
@@ -165,12 +133,9 @@ def test_a_file_that_is_no_json_of_the_kind_is_refused_in_one_line(files, capsys
         ('[{"segmentation": [[1]], "rank": 1}]', "[0]: image_id: expected a number or text, found None"),
         ('[{"image_id": 0, "rank": 1}]', "[0]: segmentation: expected RLE or polygons, found None"),
         (entry(', "rank": 0'), "[0]: rank: expected an integer from 1"),
-        (entry(', "rank": 1.5'), "[0]: rank: expected an integer from 1"),
         (entry(f', "rank": {10**400}'), "[0]: rank: expected an integer from 1"),
-        (entry(', "rank_score": "x"'), "[0]: rank_score: expected a finite number"),
         (entry(', "rank_score": NaN'), "[0]: rank_score: expected a finite number"),
         (entry(', "rank": 1, "score": []'), "[0]: score: expected a finite number"),
-        ("[7]", "expected rank (1 = most salient)"),
     ],
 )
 def test_a_malformed_prediction_file_is_refused_in_one_line(files, capsys, content, message):
@@ -195,8 +160,6 @@ def check_refusal(code, capsys, *parts):
         (lambda c: c["images"][1].update(id=0), "images[1]: id: expected unique values, found 0"),
         (change_first(image_id=50), "annotations[0]: image_id: expected one of the images"),
         (change_first(rank=0), "annotations[0]: rank: expected an integer from 1"),
-        (change_first(rank=10**400), "annotations[0]: rank: expected an integer from 1"),
-        (change_first(rank="top"), "annotations[0]: rank: expected an integer from 1"),
         (change_first(gt_rank=0.5), "annotations[0]: gt_rank: expected an integer"),
         (lambda c: c["images"][0].update(width=10**6, height=10**6), "expected an image of at most"),
         (lambda c: c.pop("images"), "expected COCO (images, annotations) or a list of images"),
@@ -224,23 +187,19 @@ def test_senseless_calls_are_refused_in_one_line(files, capsys, arguments, messa
     check_refusal(main([*paths, "--quiet", *arguments[2:]]), capsys, message)
 
 
-NUMBERS = (True, -1, 0, 3, 0.5, 1e12, 1e300, float("nan"), float("inf"), 10**400)
-NONSENSE = (*NUMBERS, None, "", "x", "\u00e9~", [], [[]], [1], {}, {"a": 1})
+NONSENSE = (True, -1, 0, 0.5, 1e300, float("nan"), 10**400, None, "", "\u00e9~", [], [[]], [1], {}, {"a": 1})
 
 
 def _mutate(generator, content):
     """Replaces or removes one value somewhere."""
-    while True:
-        keys = list(content) if isinstance(content, dict) else range(len(content))
-        key = keys[generator.integers(len(keys))]
-        if isinstance(content[key], dict | list) and content[key] and generator.random() < 0.8:
-            content = content[key]
-        elif generator.random() < 0.2:
-            del content[key]
-            return
-        else:
-            content[key] = NONSENSE[generator.integers(len(NONSENSE))]
-            return
+    keys = list(content) if isinstance(content, dict) else range(len(content))
+    key = keys[generator.integers(len(keys))]
+    if isinstance(content[key], dict | list) and content[key] and generator.random() < 0.8:
+        _mutate(generator, content[key])
+    elif generator.random() < 0.2:
+        del content[key]
+    else:
+        content[key] = NONSENSE[generator.integers(len(NONSENSE))]
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -255,23 +214,17 @@ def test_no_file_content_makes_it_crash(files, capsys, seed):
         assert line.startswith(("problem: ", "note: ", "error: "))
 
 
-@pytest.mark.parametrize(
-    "counts", ["", "x", "\u00e9", "0", "~~~~", "P" * 40, "P1`" * 9, [5, -5, 12288], [1e12], [1.5], ["a"], {}]
-)
-@pytest.mark.parametrize("damaged", ["truth.json", "pred.json"])
-def test_broken_run_lengths_are_a_problem_and_no_crash(files, capsys, damaged, counts):
-    edit(files / damaged, lambda content: content["annotations"][0]["segmentation"].update(counts=counts))
+@pytest.mark.parametrize(("damaged", "kind"), [("truth.json", "bad ground truth"), ("pred.json", BAD)])
+def test_broken_run_lengths_are_a_problem(files, capsys, damaged, kind):
+    edit(files / damaged, lambda content: content["annotations"][0]["segmentation"].update(counts="~~~~"))
     assert run(files, "pred.json") == 0
-    kind = "bad ground truth" if damaged == "truth.json" else "bad prediction"
     assert result(files)["problems"] == {kind: 1}
-    assert "segmentation: " in capsys.readouterr().err
+    assert "segmentation: expected counts with run lengths" in capsys.readouterr().err
 
 
 def test_a_worker_that_dies_ends_the_command(files, monkeypatch, capsys):
     monkeypatch.setattr("sor_ppa.evaluation.command.truth_from_dict", lambda record: os._exit(9))
-    check_refusal(
-        run(files, "maps", "--workers", "2"), capsys, "expected 2 running processes, found one that"
-    )
+    check_refusal(run(files, "maps", "--workers", "2"), capsys, "expected 2 running processes, found one")
 
 
 def test_an_unknown_dataset_is_refused_with_the_known_ones(files, capsys):

@@ -1,4 +1,4 @@
-"""The detectron2 evaluator, fed with instances as models give them."""
+"""The detectron2 evaluators, fed with outputs as models give them."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from detectron2.data import DatasetCatalog
 
 from sor_ppa.evaluation import RankingScorer, SOREvaluator
+from sor_ppa.evaluation.command import score_files
+from sor_ppa.evaluation.evaluator import SODEvaluator
 from sor_ppa.evaluation.ground_truth import truth_from_dict
 
-from .scenes import SIZE, dataset, instances, predictions
+from .scenes import dataset, instances, predictions
 
 NAME = "evaluator_scenes"
 
@@ -30,33 +33,36 @@ def _registered():
     DatasetCatalog.remove(NAME)
 
 
-def evaluate(fake=predictions, records=None, **options):
+def evaluate(fake=predictions, records=None, output=None, **options):
     evaluator = SOREvaluator(NAME, **options)
     evaluator.reset()
     for record in dataset() if records is None else records:
-        evaluator.process([record], [{"instances": fake(record)}])
+        evaluator.process([record], [{"instances": fake(record), **(output(record) if output else {})}])
     return evaluator.evaluate()
 
 
-def nothing(record):
-    return instances([], [])
+def changed(**changes):
+    """Predictions with fields computed from them."""
+
+    def fake(record):
+        found = predictions(record)
+        for name, change in changes.items():
+            found.set(name, change(found))
+        return found
+
+    return fake
 
 
-def reversed_order(record):
-    found = predictions(record)
-    ranked = found.pred_ranks >= 0
-    found.pred_ranks = torch.where(ranked, 9 - found.pred_ranks, -1)
-    found.pred_rank_scores = -found.pred_rank_scores
-    return found
+reverse = changed(pred_ranks=lambda found: torch.where(found.pred_ranks >= 0, 9 - found.pred_ranks, -1))
 
 
 def test_right_order_is_perfect_and_reversed_order_is_not():
     assert evaluate()["sor"]["SA-SOR"] == pytest.approx(1)
-    assert evaluate(reversed_order)["sor"]["SA-SOR"] == pytest.approx(-1)
+    assert evaluate(reverse)["sor"]["SA-SOR"] == pytest.approx(-1)
 
 
 def test_the_values_are_those_of_the_scorer_on_arrays():
-    results = evaluate(iou_types=(), metrics="all")
+    results = evaluate(iou_types=(), metrics="all")["sor"]
     scorer = RankingScorer("all")
     for record in dataset():
         truth, found = truth_from_dict(record), predictions(record)
@@ -64,11 +70,11 @@ def test_the_values_are_those_of_the_scorer_on_arrays():
         masks, scores = found.pred_masks.numpy()[kept], found.pred_ranks.numpy()[kept]
         scorer.add(truth.ranked_masks(), truth.dense_ranks, masks, scores)
     expected = scorer.result()
-    assert results["sor"]["SA-SOR"] == expected["sa_sor"]["irsr"]["value"]
-    assert results["sor"]["SOR"] == expected["sor"]["assr@assr"]["value"]
-    assert results["sor"]["SOR-images"] == expected["sor"]["assr@assr"]["counted"]
-    assert results["sor"]["MAE"] == expected["mae"]["assr@assr"]["value"]
-    assert results["sor"]["nDCG"] == expected["ndcg"]["ijcv_lin@assr_ijcv"]["value"]
+    assert results["SA-SOR"] == expected["sa_sor"]["irsr"]["value"]
+    assert results["SOR"] == expected["sor"]["assr@assr"]["value"]
+    assert results["SOR-images"] == expected["sor"]["assr@assr"]["counted"]
+    assert results["MAE"] == expected["mae"]["assr@assr"]["value"]
+    assert results["nDCG"] == expected["ndcg"]["ijcv_lin@assr_ijcv"]["value"]
 
 
 def test_average_precision_in_percent_ignores_crowds():
@@ -78,13 +84,7 @@ def test_average_precision_in_percent_ignores_crowds():
 
 
 def test_masks_are_ordered_by_their_own_scores():
-    def doubtful(record):
-        found = predictions(record)
-        false = found.pred_ranks < 0
-        found.mask_scores = torch.where(false, 0.99, 0.1)
-        return found
-
-    results = evaluate(doubtful)
+    results = evaluate(changed(mask_scores=lambda found: torch.where(found.pred_ranks < 0, 0.99, 0.1)))
     assert results["segm"]["AP50"] < results["bbox"]["AP50"]
 
 
@@ -95,7 +95,7 @@ def test_other_variants_are_named():
 
 
 def test_no_predictions_at_all():
-    results = evaluate(nothing)
+    results = evaluate(lambda record: instances([], []))
     assert results["sor"]["SA-SOR"] == 0
     assert math.isnan(results["sor"]["SOR"])
     assert results["sor"]["SOR-images"] == 0
@@ -103,11 +103,10 @@ def test_no_predictions_at_all():
 
 
 def test_only_ranked_predictions_count_unless_another_field_orders_them():
-    def unranked(record):
-        found = predictions(record, ranked=False)
-        found.pred_rank_scores = torch.arange(len(found), 0, -1).float()
-        return found
-
+    unranked = changed(
+        pred_rank_scores=lambda found: torch.arange(len(found), 0, -1).float(),
+        pred_ranks=lambda found: torch.full_like(found.pred_ranks, -1),
+    )
     assert evaluate(unranked)["sor"]["SA-SOR"] == 0
     assert evaluate(unranked, rank_field="pred_rank_scores")["sor"]["SA-SOR"] == pytest.approx(1)
 
@@ -119,31 +118,21 @@ def test_shuffled_ranks_are_far_from_perfect_and_the_same_every_time():
     assert first["sor"]["SOR-shuffled"] < 1
 
 
-def test_an_image_that_comes_twice_counts_once():
-    once, twice = evaluate(records=dataset()), evaluate(records=dataset() * 2)
-    for task, values in once.items():
-        assert twice[task] == pytest.approx(values, nan_ok=True)
-
-
-@pytest.mark.parametrize(("count", "message"), [(0, "no image was"), (3, "only 3 of 7 images were")])
-def test_a_partial_run_is_announced(caplog, count, message):
+@pytest.mark.parametrize("count", [0, 3])
+def test_a_partial_run_is_announced(caplog, count):
     with caplog.at_level(logging.WARNING):
         evaluate(records=dataset()[:count])
-    assert f"{message} evaluated" in caplog.text
+    assert f"only {count} of 7 images were evaluated" in caplog.text
 
 
 def test_saliency_measures_of_the_painted_or_given_map():
+    def union(record):
+        found = predictions(record)
+        return {"saliency": found.pred_masks[found.pred_ranks >= 0].any(dim=0).float()}
+
     painted = evaluate(saliency=True, iou_types=())["saliency"]
-    evaluator = SOREvaluator(NAME, saliency=True, iou_types=())
-    evaluator.reset()
-    for record in dataset():
-        union = torch.zeros(SIZE)
-        for mask in predictions(record).pred_masks[predictions(record).pred_ranks >= 0]:
-            union[mask] = 1.0
-        evaluator.process([record], [{"instances": predictions(record), "saliency": union}])
-    given = evaluator.evaluate()["saliency"]
-    assert given["mae"] == 0
     assert 0 < painted["mae"] < 0.2
+    assert evaluate(saliency=True, iou_types=(), output=union)["saliency"]["mae"] == 0
 
 
 def test_the_written_files(tmp_path):
@@ -163,11 +152,8 @@ def test_the_written_files(tmp_path):
 
 
 def test_the_written_predictions_can_be_scored_by_the_command(tmp_path):
-    from sor_ppa.evaluation.command import score_files
-
     results = evaluate(output_dir=tmp_path)
-    records = dataset()
-    (tmp_path / "truth.json").write_text(json.dumps(records))
+    (tmp_path / "truth.json").write_text(json.dumps(dataset()))
     outcome = score_files(tmp_path / "sor_instances_results.json", str(tmp_path / "truth.json"))
     assert outcome.rank_by == "rank"
     again = outcome.scorer.result()
@@ -177,49 +163,43 @@ def test_the_written_predictions_can_be_scored_by_the_command(tmp_path):
 
 def test_the_log_names_the_worst_images_and_the_chance_level(caplog):
     with caplog.at_level(logging.INFO):
-        evaluate(reversed_order)
+        evaluate(reverse)
     assert "Worst images by SA-SOR (irsr):" in caplog.text
     assert "images/003.jpg" in caplog.text
     assert "ranks shuffled (10 times): SA-SOR-shuffled" in caplog.text
 
 
-def test_an_image_of_another_data_set_is_refused():
-    with pytest.raises(ValueError, match="image_id: expected one of dataset 'evaluator_scenes', found 99"):
-        evaluate(records=[{**dataset()[0], "image_id": 99}])
+def without_ranks(record):
+    found = predictions(record)
+    found.remove("pred_ranks")
+    return found
 
 
-def test_a_missing_field_is_named():
-    def detector(record):
-        found = predictions(record)
-        found.remove("pred_ranks")
-        return found
-
-    with pytest.raises(ValueError, match=r"images/000.jpg: expected predictions with the field 'pred_ranks'"):
-        evaluate(detector)
+def small_masks(record):
+    found = instances([[1, 1, 5, 5]], [0])
+    found.pred_masks = found.pred_masks[:, :30]
+    return found
 
 
-def test_masks_of_another_size_are_refused():
-    def small(record):
-        found = instances([[1, 1, 5, 5]], [0])
-        found.pred_masks = found.pred_masks[:, :30]
-        return found
-
-    with pytest.raises(ValueError, match=r"expected predicted masks of size \(60, 80\), found \(30, 80\)"):
-        evaluate(small)
-
-
-def test_an_unknown_kind_of_iou_is_refused():
-    with pytest.raises(ValueError, match="iou_types: expected bbox, segm"):
-        SOREvaluator(NAME, iou_types=["box"])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"records": [{"image_id": 99}]}, "image_id: expected one of dataset 'evaluator_scenes', found 99"),
+        ({"fake": without_ranks}, "images/000.jpg: expected predictions with the field 'pred_ranks'"),
+        ({"fake": small_masks}, r"expected predicted masks of size \(60, 80\), found \(30, 80\)"),
+        ({"iou_types": ["box"]}, "iou_types: expected bbox, segm"),
+    ],
+)
+def test_unusable_input_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate(**{"fake": lambda record: instances([], []), **options})
 
 
 def test_maps_of_ppa_are_painted_by_label():
-    def gaps(record):
-        found = predictions(record)
-        found.pred_ranks = torch.where(found.pred_ranks == 3, 1, found.pred_ranks)
-        found.pred_rank_scores = -found.pred_rank_scores
-        return found
-
+    gaps = changed(
+        pred_ranks=lambda found: torch.where(found.pred_ranks == 3, 1, found.pred_ranks),
+        pred_rank_scores=lambda found: -found.pred_rank_scores,
+    )
     options = {"metrics": ["mae:ppa", "sor:ppa@ppa", "mae"], "iou_types": ()}
     by_label, by_place = evaluate(**options)["sor"], evaluate(gaps, **options)["sor"]
     assert by_label["MAE[ppa@ppa]"] < by_place["MAE[ppa@ppa]"]
@@ -228,19 +208,50 @@ def test_maps_of_ppa_are_painted_by_label():
 
 
 def test_two_processes_give_the_numbers_of_one(tmp_path):
-    root = Path(__file__).resolve().parents[2]
-
     def start(rank, world):
         command = [sys.executable, "-m", "tests.evaluation.gather", str(rank), str(world), str(tmp_path)]
-        return subprocess.Popen(command, cwd=root)
+        return subprocess.Popen(command, cwd=Path(__file__).resolve().parents[2])
 
     jobs = [start(0, 1), start(0, 2), start(1, 2)]
     assert [job.wait(timeout=600) for job in jobs] == [0, 0, 0]
-    one = json.loads((tmp_path / "results-1-0.json").read_text())
-    two = json.loads((tmp_path / "results-2-0.json").read_text())
-    assert json.loads((tmp_path / "results-2-1.json").read_text()) == {}
+    one, two, other = (
+        json.loads((tmp_path / f"results-{name}.json").read_text()) for name in ("1-0", "2-0", "2-1")
+    )
+    assert other == {}
     assert two["sor"] == one["sor"]
     for name in ("bbox", "segm", "saliency"):
         assert np.array_equal(list(two[name].values()), list(one[name].values()), equal_nan=True)
     for file in ("sor_per_image.csv", "sor_instances_results.json"):
         assert (tmp_path / "out1" / file).read_bytes() == (tmp_path / "out2" / file).read_bytes()
+
+
+@pytest.fixture
+def saliency_input(tmp_path):
+    """The input of one image whose mask (100, 90) is a disc."""
+    y, x = np.mgrid[:100, :90]
+    cv2.imwrite(str(tmp_path / "a.png"), np.uint8(255) * ((y - 50) ** 2 + (x - 45) ** 2 < 1600))
+    return {"image_id": 0, "file_name": "a.jpg", "mask_file_name": str(tmp_path / "a.png")}
+
+
+def test_saliency_maps_are_scored_and_written(tmp_path, saliency_input):
+    evaluator = SODEvaluator("set", output_dir=tmp_path / "out", distributed=False)
+    evaluator.reset()
+    mask = cv2.imread(saliency_input["mask_file_name"], cv2.IMREAD_GRAYSCALE)
+    evaluator.process([saliency_input], [{"saliency": torch.from_numpy(mask / 255)}])
+    values = evaluator.evaluate()["saliency"]
+    assert (values["mae"], values["mba"]) == (0, 1)
+    assert values["s_measure"] > 0.99
+    assert json.loads((tmp_path / "out" / "sod_metrics.json").read_text())["images"] == 1
+    assert np.array_equal(cv2.imread(str(tmp_path / "out" / "maps" / "a.png"), cv2.IMREAD_GRAYSCALE), mask)
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ({"saliency": torch.zeros(6, 5)}, r"a\.jpg: expected a map of size \(100, 90\), found \(6, 5\)"),
+        ({}, r"a\.jpg: expected the output saliency"),
+    ],
+)
+def test_outputs_that_are_no_saliency_map_are_refused(saliency_input, output, message):
+    with pytest.raises(ValueError, match=message):
+        SODEvaluator("set", distributed=False).process([saliency_input], [output])

@@ -7,41 +7,39 @@ of the annotated objects (those above 0.5 are salient) and the program's numbers
 from __future__ import annotations
 
 import json
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from sor_ppa.evaluation import ImageScores, RankingScorer, dense_ranks, paint
 
+from .cases import unpack
+
 FOLDER = Path(__file__).resolve().parents[1] / "fixtures" / "ppa_maps"
 
 
-@cache
-def recorded() -> dict[str, Any]:
+@pytest.fixture(scope="module")
+def recorded():
     content = json.loads((FOLDER / "values.json").read_text())
     with np.load(FOLDER / "cases.npz") as masks, np.load(FOLDER / "maps.npz") as maps:
         for case in content["cases"] + content["canvas"]:
             size = case["height"], case["width"]
             for name in ("gt", "pred"):
-                packed = masks.get(f"{case['id']}_{name}", np.zeros((0, 1), np.uint8))
-                bits = np.unpackbits(packed, axis=1, count=size[0] * size[1])
-                case[name] = bits.reshape(-1, *size)
+                case[name] = unpack(masks.get(f"{case['id']}_{name}", np.zeros((0, 1), np.uint8)), size)
             case["map"] = maps[f"{case['id']}_map"]
             case["labels"] = np.array(case["labels"], np.int64)
     return content
 
 
-def test_painted_maps_are_the_published_bytes():
-    for case in recorded()["cases"] + recorded()["canvas"]:
+def test_painted_maps_are_the_published_bytes(recorded):
+    for case in recorded["cases"] + recorded["canvas"]:
         assert np.array_equal(paint(case["pred"], case["labels"], "ppa"), case["map"]), case["id"]
 
 
-def test_mae_and_sor_are_the_published_numbers():
+def test_mae_and_sor_are_the_published_numbers(recorded):
     scorer = RankingScorer(["mae:ppa", "sor:ppa@ppa"])
-    for case in recorded()["cases"]:
+    for case in recorded["cases"]:
         values = np.array(case["rank_order"])
         salient, ranked = values > 0.5, case["labels"] >= 0
         image = ImageScores.from_masks(
@@ -52,7 +50,7 @@ def test_mae_and_sor_are_the_published_numbers():
         assert scores["mae"]["ppa"].value == pytest.approx(case["mae"], abs=1e-6), case["id"]
         sor = scores["sor"]["ppa@ppa"].value
         assert sor == (None if case["sor"] is None else pytest.approx(case["sor"], abs=1e-6)), case["id"]
-    result, expected = scorer.result(), recorded()["aggregate"]
+    result, expected = scorer.result(), recorded["aggregate"]
     assert result["mae"]["ppa"]["value"] == pytest.approx(expected["mae"], abs=1e-6)
     assert result["sor"]["ppa@ppa"]["value"] == pytest.approx(expected["sor"], abs=1e-6)
     assert result["sor"]["ppa@ppa"]["counted"] == expected["image_used"]

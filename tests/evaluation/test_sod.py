@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sor_ppa.evaluation.sod import MEASURES, SODScorer, sod_measures, sod_state
+from sor_ppa.evaluation.sod import MEASURES, SODScorer, sod_measures
 
 from .cases import FOLDER, reference
 
@@ -16,26 +16,16 @@ def pairs():
         return {name: (arrays[f"{name}_pred"], arrays[f"{name}_gt"]) for name in reference()["sod"]["cases"]}
 
 
-def test_every_pair_equals_the_reference(pairs):
-    for name, expected in reference()["sod"]["cases"].items():
+def test_every_pair_and_the_set_equal_the_reference_also_in_parts(pairs):
+    whole, first, second = SODScorer(), SODScorer(), SODScorer()
+    for place, (name, expected) in enumerate(reference()["sod"]["cases"].items()):
         found = sod_measures(*pairs[name])
         assert {key: found[key] for key in expected} == pytest.approx(expected, abs=1e-6), name
-
-
-def test_the_set_equals_the_reference(pairs):
-    scorer = SODScorer()
-    for pair in pairs.values():
-        scorer.add(*pair)
-    expected, found = reference()["sod"]["dataset"], scorer.result()
+        whole.add(*pairs[name])
+        (first if place % 2 else second).add(*pairs[name])
+    expected, found = reference()["sod"]["dataset"], whole.result()
     assert {key: found[key] for key in expected} == pytest.approx(expected, abs=1e-6)
-
-
-def test_parts_merge_to_the_whole(pairs):
-    whole, first, second = SODScorer(), SODScorer(), SODScorer()
-    for place, pair in enumerate(pairs.values()):
-        whole.add(*pair)
-        (first if place % 2 else second).add_state(sod_state(*pair))
-    assert first.merge(second).result() == whole.result()
+    assert first.merge(second).result() == found
 
 
 def test_a_perfect_map_has_no_error_and_full_overlap(pairs):
@@ -61,23 +51,26 @@ def test_without_images_there_is_nothing():
 
 
 def test_float_maps_and_bool_masks_are_the_same_thing(pairs):
-    grey, mask = pairs["s00"]
-    given = sod_measures(grey / 255.0, mask > 128)
+    gray, mask = pairs["s00"]
+    given = sod_measures(gray / 255.0, mask > 128)
     assert tuple(given) == MEASURES
-    assert given == pytest.approx(sod_measures(grey, mask), nan_ok=True)
+    assert given == pytest.approx(sod_measures(gray, mask), nan_ok=True)
+
+
+MASK = np.zeros((4, 5), bool)
 
 
 @pytest.mark.parametrize(
-    ("grey", "mask", "message"),
+    ("gray", "mask", "message"),
     [
-        (np.zeros((4, 5, 3), np.uint8), np.zeros((4, 5), bool), r"saliency_map: expected shape \(H, W\)"),
-        (np.zeros((4, 5), np.uint8), np.zeros((4, 6), bool), "gt_mask: expected the shape of saliency_map"),
-        (np.full((4, 5), 2.0), np.zeros((4, 5), bool), r"saliency_map: expected values in \[0, 1\]"),
-        (np.full((4, 5), np.nan), np.zeros((4, 5), bool), r"saliency_map: expected values in \[0, 1\]"),
-        (np.zeros((4, 5), np.int64), np.zeros((4, 5), bool), "saliency_map: expected uint8 or float"),
-        (np.zeros((4, 5), np.uint8), np.zeros((4, 5), float), "gt_mask: expected bool or uint8"),
+        (np.zeros((4, 5, 3), np.uint8), MASK, r"saliency_map: expected shape \(H, W\)"),
+        (np.zeros((4, 6), np.uint8), MASK, "gt_mask: expected the shape of saliency_map"),
+        (np.full((4, 5), 2.0), MASK, r"saliency_map: expected values in \[0, 1\]"),
+        (np.full((4, 5), np.nan), MASK, r"saliency_map: expected values in \[0, 1\]"),
+        (np.zeros((4, 5), np.int64), MASK, "saliency_map: expected uint8 or float"),
+        (np.zeros((4, 5), np.uint8), MASK.astype(float), "gt_mask: expected bool or uint8"),
     ],
 )
-def test_bad_input_is_refused(grey, mask, message):
+def test_bad_input_is_refused(gray, mask, message):
     with pytest.raises(ValueError, match=message):
-        sod_measures(grey, mask)
+        sod_measures(gray, mask)

@@ -6,13 +6,11 @@ The docstring of a rule is its definition in ``definitions``.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ...visualization.rank_maps import lowest_place_ranks
 from ..image import FloatArray, ImageScores
 from ..regions import draw_regions
-from ..score import Score, counted, nan_as_0, skipped
-from .sa_sor import NO_GT
+from ..score import Score, counted, skipped
 from .sor import mean_gray_values
 
 
@@ -21,21 +19,19 @@ def gray_error(image: ImageScores, painter: str) -> Score:
     `gtn` for the maps `qagnet_n` and `map_n`, as `gt10` otherwise. No image is skipped; no prediction is a
     zero map."""
     difference = np.abs(image.painted(painter).astype(np.int64) - image.painted_gt(painter))
-    return counted(float(image.regions.pixels @ difference) / (255 * image.n_pixels))
+    return counted(float(image.regions.pixels @ difference) / (255 * image.regions.n_pixels))
 
 
 def binary_error(image: ImageScores, painter: str, *, lowest: int = 1) -> Score:
     """Share of pixels where one map is > 0 and the other is not."""
     wrong = (image.painted(painter) >= lowest) != (image.painted_gt(painter) > 0)
-    return counted(float(image.regions.pixels[wrong].sum()) / image.n_pixels)
+    return counted(float(image.regions.pixels[wrong].sum()) / image.regions.n_pixels)
 
 
-def union_error(image: ImageScores, painter: str, *, count_no_gt: bool = False) -> Score:
+def union_error(image: ImageScores, painter: str) -> Score:
     """Mean over pixels of |pixelwise maximum of the raw prediction masks - union of the objects|, without
     ranks. No prediction is a zero map. An image without ground truth is skipped (the published code
     fails)."""
-    if image.n_gt == 0:
-        return nan_as_0(NO_GT) if count_no_gt else skipped(NO_GT)
     return counted(image.mask_error)
 
 
@@ -44,7 +40,7 @@ def level_error(image: ImageScores, painter: str, *, strict: bool = True) -> Sco
     prediction (mask > 0.5) with (number of strictly lower scores + 1) / P. Mean absolute difference; no
     image is skipped."""
     truth, predicted = _levels(image, strict=strict)
-    return counted(float(image.regions.pixels @ np.abs(truth - predicted)) / image.n_pixels)
+    return counted(float(image.regions.pixels @ np.abs(truth - predicted)) / image.regions.n_pixels)
 
 
 def level_f(image: ImageScores, painter: str, *, strict: bool = True) -> Score:
@@ -53,11 +49,10 @@ def level_f(image: ImageScores, painter: str, *, strict: bool = True) -> Score:
     bands, then over images; an image without a band is skipped."""
     truth, predicted = _levels(image, strict=strict)
     edges = np.unique(truth)
-    bands = len(edges) - 1
-    if bands == 0:
+    if len(edges) == 1:
         return skipped("no band of levels")
-    gt = _one_hot(np.searchsorted(edges, truth), bands)
-    pred = _one_hot(np.searchsorted(edges, predicted), bands)
+    bands = np.arange(1, len(edges))  # band b holds what lies in (edge b - 1, edge b]
+    gt, pred = (np.searchsorted(edges, values)[:, None] == bands for values in (truth, predicted))
     pixels = image.regions.pixels.astype(np.float64)
     positive, found, true = pixels @ gt, pixels @ pred, pixels @ (gt & pred)
     # F = 1.3 P R / (0.3 P + R) with P = true / found and R = true / positive; 0 where nothing is true
@@ -72,16 +67,9 @@ def _levels(image: ImageScores, *, strict: bool) -> tuple[FloatArray, FloatArray
     return truth.astype(np.float64), predicted.astype(np.float64)
 
 
-def _one_hot(place: NDArray[np.int64], bands: int) -> NDArray[np.bool_]:
-    """Return the (R, bands) membership; band b = 0, 1, ... holds what lies in (edge b, edge b + 1]."""
-    return place[:, None] == np.arange(1, bands + 1)
-
-
 def union_f(image: ImageScores, painter: str) -> Score:
     """F of the union of predictions (> 0.5) against the union of objects, 1e-6 added to each denominator,
     without ranks. An image without ground truth is skipped (the published code fails)."""
-    if image.n_gt == 0:
-        return skipped(NO_GT)
     both, predicted, truth = _union_counts(image)
     precision, recall = both / (predicted + 1e-6), both / (truth + 1e-6)
     return counted(1.3 * precision * recall / (0.3 * precision + recall + 1e-6))
@@ -90,8 +78,6 @@ def union_f(image: ImageScores, painter: str) -> Score:
 def union_iou(image: ImageScores, painter: str) -> Score:
     """Prediction masks are 1 where > 0.5; 1e-6 is added to the denominator. An image without ground truth is
     skipped (the published code fails)."""
-    if image.n_gt == 0:
-        return skipped(NO_GT)
     both, predicted, truth = _union_counts(image)
     return counted(both / (predicted + truth - both + 1e-6))
 
@@ -109,8 +95,6 @@ def graded_ndcg(image: ImageScores, painter: str, *, exponential: bool = False) 
     is the relevance. DCG with discount 1 / log2(position + 1), divided by that of relevance 5 everywhere.
     Skipped without objects and with more than five (the published code fails)."""
     count = image.n_gt
-    if count == 0:
-        return skipped(NO_GT)
     if count > 5:
         return skipped("more than five ground-truth objects")
     mean = mean_gray_values(image, painter)

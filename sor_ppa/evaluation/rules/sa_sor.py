@@ -5,15 +5,16 @@ The docstring of a rule is its definition in ``definitions``.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
 
 from ...visualization.rank_maps import lowest_place_ranks
-from ..correlation import pearson
 from ..image import ImageScores
-from ..score import Score, counted, counted_or_nan_as_0, counted_or_skipped, nan_as_0, skipped
+from ..score import Score, counted, counted_or, nan_as_0, skipped
 
-NO_GT = "no ground truth"
 UNDEFINED = "correlation undefined"
 
 
@@ -36,14 +37,10 @@ def sa_sor_of_best_match(
     the objects. The image is skipped if all true ranks are equal.
 
     Args:
-        image: the image.
-        painter: unused.
         iou: the threshold of (2).
         confidence: ignore predictions whose confidence is not above this.
         list_order: put equal scores in list order.
     """
-    if image.n_gt == 0:
-        return skipped(NO_GT)
     if image.n_gt == 1:
         return skipped("one ground-truth object")
     scores, overlap = image.scores, image.iou
@@ -55,34 +52,24 @@ def sa_sor_of_best_match(
             raise ValueError(f"pred_confidences: expected for confidence > {confidence:g}, found none")
         kept = image.confidences > confidence
         scores, overlap = scores[kept], overlap[:, kept]
-    matched = match_best(overlap, iou, scores, image.gt_ranks)
+    matched = _match_best(overlap, iou, scores, image.gt_ranks)
     found = matched >= 0
     ranked = scores[matched[found]] if overlap.shape[1] <= image.n_gt else scores
     predicted = np.zeros(image.n_gt, np.int64)
     predicted[found] = lowest_place_ranks(scores[matched[found]], ranked)
     if predicted.min() == predicted.max():
         return counted(0.0)
-    return counted_or_skipped(
-        pearson(lowest_place_ranks(image.gt_ranks), predicted), "all ground-truth ranks equal"
-    )
+    value = pearson(lowest_place_ranks(image.gt_ranks), predicted)
+    return counted_or(skipped, value, "all ground-truth ranks equal")
 
 
-def match_best(
+def _match_best(
     iou: NDArray[np.float64], threshold: float, scores: NDArray[np.float64], gt_ranks: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Match each object to its best prediction; each prediction keeps its best object. No second choice.
+    """Return the prediction (G,) of each object, -1 = unmatched, from IoU (G, P), scores (P,) and ranks (G,).
 
-    Equal IoUs are decided by saliency, then by list order: an object prefers the prediction with the
-    higher score, a prediction prefers the object with the higher rank.
-
-    Args:
-        iou: (G, P).
-        threshold: lowest IoU of a match.
-        scores: (P,) of the predictions.
-        gt_ranks: (G,) of the objects.
-
-    Returns:
-        (G,) index of the prediction, -1 = unmatched.
+    Each object takes its best prediction; each prediction keeps its best object. Equal IoUs are decided by
+    saliency, then by list order.
     """
     matched = np.full(iou.shape[0], -1, np.int64)
     if iou.size == 0:
@@ -105,49 +92,34 @@ def sa_sor_of_assignment(image: ImageScores, painter: str, *, greedy: bool = Fal
     without ground truth is skipped (the published code fails).
 
     Args:
-        image: the image.
-        painter: unused.
-        greedy: take pairs by descending IoU, and count images without ground truth as 0.
+        greedy: take pairs by descending IoU.
     """
-    if image.n_gt == 0:
-        return nan_as_0(NO_GT) if greedy else skipped(NO_GT)
     overlap = image.iou_eps[image.gt_order][:, image.pred_order]
     if greedy:
-        rows, columns = match_greedily(overlap, 0.5)
+        rows, columns = _match_greedily(overlap, 0.5)
     else:
-        from scipy.optimize import linear_sum_assignment
-
         rows, columns = linear_sum_assignment(1.0 - overlap)
         good = overlap[rows, columns] > 0.5
         rows, columns = rows[good], columns[good]
     predicted = np.zeros(image.n_gt, np.int64)
     predicted[rows] = image.n_pred - columns
-    return counted_or_nan_as_0(pearson(np.arange(image.n_gt, 0, -1), predicted), UNDEFINED)
+    return counted_or(nan_as_0, pearson(np.arange(image.n_gt, 0, -1), predicted), UNDEFINED)
 
 
-def match_greedily(
+def _match_greedily(
     overlap: NDArray[np.float64], threshold: float
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Pair rows and columns one to one by descending IoU; equal IoUs: earlier column, then earlier row.
+    """Return rows and columns of (G, P) paired one to one by descending IoU above the threshold.
 
-    Args:
-        overlap: (G, P).
-        threshold: pairs must exceed it.
-
-    Returns:
-        Rows and columns of the pairs.
+    Equal IoUs: earlier column, then earlier row.
     """
     columns, rows = np.nonzero(threshold < overlap.T)
     order = np.argsort(-overlap[rows, columns], kind="stable")
-    free_row = np.ones(overlap.shape[0], np.bool_)
-    free_column = np.ones(overlap.shape[1], np.bool_)
-    pairs = []
+    column_of: dict[int, int] = {}
     for row, column in zip(rows[order].tolist(), columns[order].tolist(), strict=True):
-        if free_row[row] and free_column[column]:
-            free_row[row] = free_column[column] = False
-            pairs.append((row, column))
-    table = np.array(pairs, np.int64).reshape(-1, 2)
-    return table[:, 0], table[:, 1]
+        if row not in column_of and column not in column_of.values():
+            column_of[row] = column
+    return np.array([*column_of], np.int64), np.array([*column_of.values()], np.int64)
 
 
 def sa_sor_of_levels(image: ImageScores, painter: str) -> Score:
@@ -173,4 +145,25 @@ def sa_sor_of_levels(image: ImageScores, painter: str) -> Score:
     order = candidates[np.lexsort((-common[candidates], -candidates, -iou[candidates]))]
     taken, first = np.unique(common[order], return_index=True)
     predicted[order[first]] = taken
-    return counted_or_nan_as_0(pearson(np.arange(1, levels + 1), predicted), UNDEFINED)
+    return counted_or(nan_as_0, pearson(np.arange(1, levels + 1), predicted), UNDEFINED)
+
+
+def pearson(x: NDArray, y: NDArray) -> float:
+    """Return Pearson's correlation of (n,) numbers; NaN for fewer than two or where one list is constant."""
+    if len(x) < 2 or x.min() == x.max() or y.min() == y.max():
+        return math.nan
+    a, b = x - x.mean(), y - y.mean()
+    value = float(a @ b) / math.sqrt(float(a @ a) * float(b @ b))
+    return min(1.0, max(-1.0, value))
+
+
+def spearman(x: NDArray, y: NDArray) -> float:
+    """Return Spearman's rank correlation: Pearson's on average ranks."""
+    return pearson(average_ranks(x), average_ranks(y))
+
+
+def average_ranks(x: NDArray) -> NDArray[np.float64]:
+    """Return ranks from 1 in ascending order; equal numbers share the mean of their places."""
+    lower = (x[:, None] > x).sum(axis=1)
+    equal = (x[:, None] == x).sum(axis=1)
+    return lower + (equal + 1) * 0.5

@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ..correlation import spearman
 from ..image import ImageScores
-from ..score import Score, counted, counted_or_nan_as_0, counted_or_skipped, nan_as_0, skipped
-from .sa_sor import NO_GT, UNDEFINED
+from ..score import Score, counted, counted_or, nan_as_0, skipped
+from .sa_sor import UNDEFINED, spearman
 
 NOTHING_LEFT = "no object has a predicted rank"
 
@@ -23,8 +22,6 @@ def sor_of_modal_gray(
     left: 1, however many objects the image has. None left: skipped.
 
     Args:
-        image: the image.
-        painter: the painted map.
         coverage: the share of (1).
         keep_last: False drops the least salient objects (rank 0).
     """
@@ -56,12 +53,10 @@ def mean_gray_values(image: ImageScores, painter: str) -> NDArray[np.float64]:
     return counts @ values.astype(np.float64) / np.maximum(image.gt_areas, 1)
 
 
-def sor_of_first_match(image: ImageScores, painter: str, *, count_no_gt: bool = False) -> Score:
+def sor_of_first_match(image: ImageScores, painter: str) -> Score:
     """For each object the most salient prediction with IoU > 0.5 (denominator + 1e-6); several objects may
     share one. Spearman's correlation of positions. One match gives 1; no match or constant positions add 0
     and count. An image without ground truth is skipped (the published code fails)."""
-    if image.n_gt == 0:
-        return nan_as_0(NO_GT) if count_no_gt else skipped(NO_GT)
     good = image.iou_eps[image.gt_order][:, image.pred_order] > 0.5
     rows = np.flatnonzero(good.any(axis=1))
     if len(rows) == 0:
@@ -69,7 +64,7 @@ def sor_of_first_match(image: ImageScores, painter: str, *, count_no_gt: bool = 
     if len(rows) == 1:
         return counted(1.0)
     value = spearman(image.n_gt - rows, image.n_pred - good[rows].argmax(axis=1))
-    return counted_or_nan_as_0((value + 1) / 2, UNDEFINED)
+    return counted_or(nan_as_0, (value + 1) / 2, UNDEFINED)
 
 
 def sor_of_levels(image: ImageScores, painter: str) -> Score:
@@ -81,7 +76,7 @@ def sor_of_levels(image: ImageScores, painter: str) -> Score:
     pixels = image.regions.pixels.astype(np.float64)
     inside = (gt_level * pixels[:, None]).T @ (gray[:, None] == values)
     if inside.size == 0:
-        return skipped(NOTHING_LEFT if image.n_gt else NO_GT)
+        return skipped(NOTHING_LEFT)
     level = np.flatnonzero(inside.sum(axis=1) > np.trunc(pixels @ gt_level * 0.5))
     return _correlate(level, inside[level].argmax(axis=1), one_is_perfect=True)
 
@@ -91,4 +86,4 @@ def _correlate(gt: NDArray, predicted: NDArray, *, one_is_perfect: bool) -> Scor
         return skipped(NOTHING_LEFT)
     if len(gt) == 1:
         return counted(1.0) if one_is_perfect else skipped("one object has a predicted rank")
-    return counted_or_skipped((spearman(gt, predicted) + 1) / 2, "ranks all equal")
+    return counted_or(skipped, (spearman(gt, predicted) + 1) / 2, "ranks all equal")
