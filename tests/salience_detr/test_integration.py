@@ -75,20 +75,21 @@ def test_boxes_replace_masks_of_a_detector_that_does_not_segment() -> None:
 
 def test_salience_sheets(tmp_path: Path) -> None:
     cfg = small("salience_detr_R_50_sid.yaml")
-    cfg.INPUT.MIN_SIZE_TEST = 64
+    cfg.INPUT.MIN_SIZE_TEST = 70
     predictor = SORPredictor(cfg, model=build_model(cfg).eval(), min_score=0.0)
     picture = tmp_path / "photo.png"
-    cv2.imwrite(str(picture), np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8))
+    cv2.imwrite(str(picture), np.random.default_rng(0).integers(0, 256, (70, 100, 3), dtype=np.uint8))
     output = Output(tmp_path / "out", "png")
     annotate(predictor, [picture], output, progress=False)
     write_salience_sheets(predictor.salience_maps, [picture], output)
     sheet = cv2.imread(str(tmp_path / "out" / "photo_salience_maps.png"))
     assert sheet.shape[1] == 1800  # five columns
     maps = predictor.salience_maps(picture)
-    assert [m.shape for m in maps] == [(8, 12), (4, 6), (2, 3), (1, 2)]
+    assert [m.shape for m in maps] == [(9, 13), (5, 7), (3, 4), (2, 2)]
+    assert all(((m >= 0) & (m <= 1)).all() for m in maps)
 
 
 def test_a_model_without_salience_maps_is_named() -> None:
     predictor = SORPredictor(config("salience_detr_R_50_sid.yaml"), model=FakeModel())
-    with pytest.raises(ValueError, match="FakeModel has no salience maps"):
+    with pytest.raises(ValueError, match="expected a model with salience maps"):
         predictor.salience_maps(np.zeros((8, 9, 3), np.uint8))
