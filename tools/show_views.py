@@ -21,9 +21,8 @@ from sor_ppa.building import build_checked_model
 from sor_ppa.checkpoint import SORCheckpointer
 from sor_ppa.data.unlabelled import unlabelled_records
 from sor_ppa.engine import ConfigError, load_config
-from sor_ppa.siamese_detr.loading import load_proposals
+from sor_ppa.siamese_detr.loading import TwoViewMapper, load_proposals
 from sor_ppa.siamese_detr.pictures import draw_views, save_picture
-from sor_ppa.siamese_detr.view_mapper import TwoViewMapper
 
 
 def draw(args: argparse.Namespace) -> None:

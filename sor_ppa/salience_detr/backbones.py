@@ -15,27 +15,22 @@ from detectron2.modeling import BACKBONE_REGISTRY
 from detectron2.modeling.backbone import Backbone
 from torch import Tensor, nn
 
-__all__ = ["ARCHITECTURES", "Architecture", "FeatureListBackbone", "FocalNetBackbone"]
-
 STRIDES = (4, 8, 16, 32)
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """One published backbone.
+    """One published backbone."""
 
-    Attributes:
-        family: "swin", "convnext" or "focalnet".
-        dim: channels of the first stage; every stage doubles them.
-        depths: blocks per stage.
-        drop_path: published rate of stochastic depth.
-        options: other arguments of the family.
-    """
-
+    #: "swin", "convnext" or "focalnet".
     family: str
+    #: channels of the first stage; every stage doubles them.
     dim: int
+    #: blocks per stage.
     depths: tuple[int, ...]
+    #: published rate of stochastic depth.
     drop_path: float
+    #: other arguments of the family.
     options: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -69,7 +64,7 @@ def _last_stage(out_features: Sequence[str]) -> int:
 
 
 class _PyramidBackbone(Backbone):
-    """Names, strides and shapes of the outputs."""
+    """Names, strides and shapes of the outputs, "res2" (stride 4) to "res5" (stride 32)."""
 
     def __init__(self, arch: Architecture, out_features: Sequence[str]) -> None:
         super().__init__()
@@ -82,21 +77,9 @@ class _PyramidBackbone(Backbone):
     def size_divisibility(self) -> int:
         return STRIDES[-1]
 
-    def output_shape(self) -> dict[str, ShapeSpec]:
-        return {
-            name: ShapeSpec(self._out_feature_channels[name], stride=self._out_feature_strides[name])
-            for name in self._out_features
-        }
-
 
 class FeatureListBackbone(_PyramidBackbone):
-    """torchvision's Swin or ConvNeXt: stem, stage, downsampling, stage, ... in one list.
-
-    Args:
-        arch: of family "swin" or "convnext".
-        out_features: names of the returned stages, "res2" (stride 4) to "res5" (stride 32).
-        drop_path: rate of stochastic depth.
-    """
+    """torchvision's Swin or ConvNeXt: stem, stage, downsampling, stage, ... in one list."""
 
     def __init__(self, arch: Architecture, out_features: Sequence[str], drop_path: float) -> None:
         super().__init__(arch, out_features)
@@ -138,13 +121,7 @@ class FeatureListBackbone(_PyramidBackbone):
 
 
 class FocalNetBackbone(_PyramidBackbone):
-    """timm's FocalNet with a LayerNorm at every output.
-
-    Args:
-        arch: of family "focalnet".
-        out_features: names of the returned stages, "res2" (stride 4) to "res5" (stride 32).
-        drop_path: rate of stochastic depth.
-    """
+    """timm's FocalNet with a LayerNorm at every output."""
 
     def __init__(self, arch: Architecture, out_features: Sequence[str], drop_path: float) -> None:
         super().__init__(arch, out_features)

@@ -15,8 +15,6 @@ from ..layers.detr.losses import SetCriterion, name_by_layer, soft_focal_loss, w
 from ..layers.detr.matching import BoxTargets, Predictions
 from .transformer import SalienceOutput
 
-__all__ = ["SalienceCriterion", "detection_losses", "salience_targets"]
-
 #: Upper end of the size range of the last level, in pixels.
 UNLIMITED = 99999.0
 

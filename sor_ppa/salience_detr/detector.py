@@ -3,52 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY, build_backbone
 from detectron2.modeling.backbone import Backbone
-from detectron2.structures import Boxes, Instances
+from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor, nn
 
 from ..layers.batching import same_size_groups
 from ..layers.detr.attention import GlobalAttention
 from ..layers.detr.deformable_attention import MultiScaleDeformableAttention
 from ..layers.detr.denoising import ContrastiveDenoising
-from ..layers.detr.detections import TopDetections, select_detections
+from ..layers.detr.detections import select_detections
 from ..layers.detr.layers import DecoderLayer
-from ..layers.detr.levels import Levels, build_levels, pad_images
+from ..layers.detr.levels import Levels, build_levels
 from ..layers.detr.losses import SetCriterion, VarifocalCriterion
 from ..layers.detr.matching import BoxTargets, FocalCost, box_matcher
 from .criterion import SalienceCriterion, detection_losses
-from .decoder import BOX_EPS, SalienceDecoder
 from .encoder import SalienceEncoder, SalienceEncoderLayer
 from .neck import ChannelMapper, RepVGGPluXNetwork
 from .preprocessing import resize_as_published
 from .salience import SalienceFilter
-from .transformer import SalienceOutput, SalienceTransformer
-
-__all__ = ["PaddedBatch", "SalienceDETR", "build_salience_transformer"]
+from .transformer import BOX_EPS, SalienceDecoder, SalienceOutput, SalienceTransformer
 
 #: Parameters of this part of a name learn at the rate of the backbone.
 SLOW_PROJECTIONS = ("reference_points", "sampling_offsets")
-
-
-@dataclass(frozen=True)
-class PaddedBatch:
-    """Normalized images, padded to one size."""
-
-    #: ``(B, 3, H, W)``.
-    images: Tensor
-    #: per image (height, width) before padding.
-    sizes: list[tuple[int, int]]
-
-    @property
-    def padded_size(self) -> tuple[int, int]:
-        """(height, width) of the batch."""
-        return int(self.images.shape[-2]), int(self.images.shape[-1])
 
 
 def build_salience_transformer(node: CfgNode) -> SalienceTransformer:
@@ -203,9 +184,7 @@ class SalienceDETR(nn.Module):
             batched_inputs: per image ``image`` (3, h, w) in ``INPUT.FORMAT``; optional ``height`` and
                 ``width`` of the output; in training ``instances`` with ``gt_boxes`` and ``gt_classes``.
         """
-        if not self.training:
-            return self.inference(batched_inputs)
-        return self.losses(batched_inputs)
+        return self.losses(batched_inputs) if self.training else self.inference(batched_inputs)
 
     def parameter_groups(self, cfg: CfgNode) -> list[dict[str, Any]]:
         """Return the published groups for the optimizer; every trainable parameter is in exactly one.
@@ -230,19 +209,17 @@ class SalienceDETR(nn.Module):
             for (slow, plain), parameters in groups.items()
         ]
 
-    def batch(self, images: Sequence[Tensor]) -> PaddedBatch:
+    def batch(self, images: Sequence[Tensor]) -> ImageList:
         """Normalize and pad images ``(3, h, w)``."""
         normalized = [(image.to(self.device) - self.pixel_mean) / self.pixel_std for image in images]
-        sizes = [(int(image.shape[-2]), int(image.shape[-1])) for image in normalized]
-        padded = pad_images(normalized, self.size_divisibility)
-        return PaddedBatch(images=padded, sizes=sizes)
+        return ImageList.from_tensors(normalized, self.size_divisibility)
 
-    def feature_maps(self, batch: PaddedBatch) -> tuple[list[Tensor], Levels]:
+    def feature_maps(self, batch: ImageList) -> tuple[list[Tensor], Levels]:
         """Return maps ``(B, C, h, w)`` of one width, finest first, and their geometry."""
-        maps = self.backbone(batch.images)
+        maps = self.backbone(batch.tensor)
         maps = self.neck([maps[name] for name in self.in_features])
         shapes = [m.shape[-2:] for m in maps]
-        return maps, build_levels(batch.sizes, batch.padded_size, shapes, self.device)
+        return maps, build_levels(batch.image_sizes, batch.tensor.shape[-2:], shapes, self.device)
 
     def targets(self, batched_inputs: Sequence[dict[str, Any]]) -> BoxTargets:
         """Return the objects of a training batch.
@@ -273,7 +250,7 @@ class SalienceDETR(nn.Module):
 
     def detect_and_score(
         self, batched_inputs: Sequence[dict[str, Any]]
-    ) -> tuple[PaddedBatch, SalienceOutput, dict[str, Tensor]]:
+    ) -> tuple[ImageList, SalienceOutput, dict[str, Tensor]]:
         """Return a padded training batch, its predictions and their weighted losses."""
         batch = self.batch([item["image"] for item in batched_inputs])
         targets = self.targets(batched_inputs)
@@ -282,8 +259,8 @@ class SalienceDETR(nn.Module):
         extra = None if noisy is None else (noisy.content, noisy.box_logits)
         output = self.transformer(maps, levels, extra, None if noisy is None else noisy.blocked)
         losses = detection_losses(self.criterion, self.weights, output, targets, noisy)
-        salience = self.salience_criterion
-        losses |= salience(output.selection.logits, levels, targets, batch.sizes, batch.padded_size)
+        sizes = batch.image_sizes, batch.tensor.shape[-2:]
+        losses |= self.salience_criterion(output.selection.logits, levels, targets, *sizes)
         # Without objects the label embedding is unused; distributed training needs every parameter.
         unused = self.denoising.label_encoder.weight[0, 0] * 0.0
         losses["loss_class"] = losses["loss_class"] + unused
@@ -294,9 +271,8 @@ class SalienceDETR(nn.Module):
         images = [item["image"].to(self.device) for item in batched_inputs]
         if self.test_resize:
             images = [resize_as_published(image, *self.test_resize) for image in images]
-        sizes = [(int(image.shape[-2]), int(image.shape[-1])) for image in images]
         results: list[dict[str, Any]] = [{} for _ in images]
-        for members in same_size_groups(sizes, self.device):
+        for members in same_size_groups([image.shape[-2:] for image in images], self.device):
             batch = self.batch([images[i] for i in members])
             output = self.transformer(*self.feature_maps(batch))
             outputs = self.results(output, batch, [batched_inputs[i] for i in members])
@@ -304,34 +280,30 @@ class SalienceDETR(nn.Module):
                 results[index] = result
         return results
 
-    def select(self, output: SalienceOutput) -> TopDetections:
-        """Return the best detections of the last layer."""
-        return select_detections(output.logits[-1], output.boxes[-1], self.topk)
-
-    def instances(self, found: TopDetections, row: int, size: tuple[int, int]) -> Instances:
-        """Return boxes, scores and classes of image ``row`` above the threshold, for an image of ``size``."""
-        height, width = size
-        classes = self.label_classes[found.labels[row]]
-        boxes = found.boxes[row] * found.boxes.new_tensor([width, height, width, height])
-        instances = Instances(size)
-        instances.pred_boxes, instances.scores = Boxes(boxes), found.scores[row]
-        instances.pred_classes = classes
-        return instances[(classes >= 0) & (found.scores[row] > self.score_thresh)]
+    def instances(self, output: SalienceOutput, sizes: Sequence[tuple[int, int]]) -> list[Instances]:
+        """Return boxes, scores and classes above the threshold for images of (height, width) ``sizes``."""
+        found = select_detections(output.logits[-1], output.boxes[-1], self.topk)
+        results = []
+        for row, (height, width) in enumerate(sizes):
+            scores, classes = found.scores[row], self.label_classes[found.labels[row]]
+            boxes = Boxes(found.boxes[row] * found.boxes.new_tensor([width, height, width, height]))
+            instances = Instances((height, width), pred_boxes=boxes, scores=scores, pred_classes=classes)
+            results.append(instances[(classes >= 0) & (scores > self.score_thresh)])
+        return results
 
     def results(
-        self, output: SalienceOutput, batch: PaddedBatch, inputs: Sequence[dict[str, Any]]
+        self, output: SalienceOutput, batch: ImageList, inputs: Sequence[dict[str, Any]]
     ) -> list[dict[str, Any]]:
         """Return ``{"instances": Instances}`` per image, at its output size."""
-        found = self.select(output)
-        results = []
-        for row, item in enumerate(inputs):
+        sizes = []
+        for item in inputs:
             height, width = item["image"].shape[-2:]
-            size = int(item.get("height", height)), int(item.get("width", width))
-            instances = self.instances(found, row, size)
+            sizes.append((int(item.get("height", height)), int(item.get("width", width))))
+        results = self.instances(output, sizes)
+        for instances in results:
             instances.pred_ranks = torch.full_like(instances.pred_classes, -1)
             instances.pred_rank_scores = instances.scores.float()
-            results.append({"instances": instances})
-        return results
+        return [{"instances": instances} for instances in results]
 
     @torch.no_grad()
     def salience_maps(self, image: Tensor) -> list[Tensor]:

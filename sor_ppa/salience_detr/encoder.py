@@ -13,20 +13,9 @@ from ..layers.detr.positions import LearnedPositionEmbedding
 from ..layers.precision import full_precision
 from .salience import SalienceSelection
 
-__all__ = ["SalienceEncoder", "SalienceEncoderLayer"]
-
 
 class SalienceEncoderLayer(EncoderLayer):
-    """Self-attention among the best tokens, then a deformable encoder layer for all.
-
-    Args:
-        pre_attention: multi-head attention, batch first.
-        attention: deformable attention.
-        dim: width C.
-        ffn_dim: width of the feed-forward network.
-        dropout: dropout of every residual branch.
-        num_attended: how many tokens attend to each other.
-    """
+    """Self-attention among the ``num_attended`` best tokens, then a deformable encoder layer for all."""
 
     def __init__(
         self,
@@ -44,7 +33,7 @@ class SalienceEncoderLayer(EncoderLayer):
         init_xavier(self)
 
     def attended(self, scores: Tensor) -> Tensor:
-        """Return the indices ``(B, k)`` of the highest ``scores`` ``(B, n)``."""
+        """Return the indices ``(B, k)`` of the highest scores ``(B, n)``."""
         return scores.topk(min(self.num_attended, scores.shape[1]), dim=1).indices
 
     def forward(  # type: ignore[override]
@@ -62,10 +51,7 @@ class SalienceEncoderLayer(EncoderLayer):
 class SalienceEncoder(nn.Module):
     """Layers that refine ever fewer tokens, then an embedding of the background (Salience-DETR, 3.3).
 
-    Args:
-        layers: the layers, in order.
-        dim: width C.
-        max_embeddings: rows and columns of a map that have a background vector of their own.
+    The first ``max_embeddings`` rows and columns of a map have a background vector of their own.
     """
 
     def __init__(self, layers: Iterable[SalienceEncoderLayer], dim: int, max_embeddings: int = 200) -> None:
@@ -74,18 +60,11 @@ class SalienceEncoder(nn.Module):
         self.background_embedding = LearnedPositionEmbedding(max_embeddings, dim // 2)
 
     def forward(self, memory: Memory, selection: SalienceSelection, class_head: nn.Module) -> Tensor:
-        """Refine the selected tokens.
+        """Return all tokens ``(B, S, C)`` of the memory with the selected ones refined.
 
         The token sets of the layers are nested, so the kept tokens are gathered once and every layer
-        works on the first rows. All layers read the unrefined tokens, as published.
-
-        Args:
-            memory: all tokens ``(B, S, C)`` with positions.
-            selection: the tokens to refine.
-            class_head: C -> K. A token's best logit times its salience decides which tokens attend.
-
-        Returns:
-            ``(B, S, C)``.
+        works on the first rows. All layers read the unrefined tokens, as published. A token's best logit of
+        ``class_head`` times its salience decides which tokens attend to each other.
         """
         features, positions, levels = memory.tokens, memory.positions, memory.levels
         assert positions is not None

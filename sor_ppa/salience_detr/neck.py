@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -11,17 +11,9 @@ from torch.nn import functional as F
 
 from ..layers.detr.levels import level_projections, project_levels
 
-__all__ = ["ChannelMapper", "RepVGGPluXBlock", "RepVGGPluXNetwork"]
-
 
 class ChannelMapper(nn.Module):
-    """Projects backbone maps to one width; see :func:`~sor_ppa.layers.detr.levels.level_projections`.
-
-    Args:
-        in_channels: channels of the backbone maps, finest first.
-        out_channels: channels of all outputs, a multiple of 32.
-        num_outs: number of outputs, at least the number of inputs.
-    """
+    """Projects backbone maps to one width; arguments as in ``level_projections``."""
 
     def __init__(self, in_channels: Sequence[int], out_channels: int, num_outs: int) -> None:
         super().__init__()
@@ -36,34 +28,15 @@ class ConvNorm(nn.Sequential):
     """Convolution without bias, BatchNorm and SiLU."""
 
     def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int,
-        stride: int = 1,
-        groups: int = 1,
-        activation: bool = True,
+        self, in_channels: int, out_channels: int, kernel: int, activation: bool = True, **options: Any
     ) -> None:
-        conv = nn.Conv2d(
-            in_channels,
-            out_channels,
-            kernel_size,
-            stride=stride,
-            padding=kernel_size // 2,
-            groups=groups,
-            bias=False,
-        )
+        conv = nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, bias=False, **options)
         nn.init.kaiming_uniform_(conv.weight, a=1)
         super().__init__(conv, nn.BatchNorm2d(out_channels), nn.SiLU() if activation else nn.Identity())
 
 
 class ContextGate(nn.Module):
-    """Channel gate from an attention-pooled context (GCNet, eq. 3, with a sigmoid gate).
-
-    Args:
-        channels: channels of the map.
-        reduction: factor by which the bottleneck is narrower.
-    """
+    """Channel gate from an attention-pooled context (GCNet, eq. 3, with a sigmoid gate)."""
 
     def __init__(self, channels: int, reduction: int = 16) -> None:
         super().__init__()
@@ -84,12 +57,7 @@ class ContextGate(nn.Module):
 
 
 class RepVGGPluXBlock(nn.Module):
-    """Grouped 3x3 and 1x1 branches, SiLU, context gate and a residual (Salience-DETR, figure 5).
-
-    Args:
-        channels: channels in and out.
-        groups: groups of both convolutions.
-    """
+    """Grouped 3x3 and 1x1 branches, SiLU, context gate and a residual (Salience-DETR, figure 5)."""
 
     def __init__(self, channels: int, groups: int = 4) -> None:
         super().__init__()
@@ -129,13 +97,7 @@ class CSPLayer(nn.Module):
 
 
 class RepVGGPluXNetwork(nn.Module):
-    """Cross-level token fusion: path aggregation with RepVGG-pluX blocks (Salience-DETR, section 3.4).
-
-    Args:
-        channels: channels of all maps.
-        num_levels: number of maps.
-        groups: groups of the blocks' convolutions.
-    """
+    """Cross-level token fusion: path aggregation with RepVGG-pluX blocks (Salience-DETR, section 3.4)."""
 
     def __init__(self, channels: int = 256, num_levels: int = 4, groups: int = 4) -> None:
         super().__init__()

@@ -6,8 +6,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["resize_as_published", "resized_size"]
-
 
 def resized_size(height: int, width: int, short: int, longest: int) -> tuple[int, int]:
     """Return the size whose short side is ``short``, or whose long side is ``longest`` if that is smaller.

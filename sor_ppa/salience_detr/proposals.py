@@ -10,8 +10,6 @@ from torchvision.ops import batched_nms
 
 from ..layers.detr.levels import Levels
 
-__all__ = ["DefaultBoxes", "default_boxes", "select_queries"]
-
 
 @dataclass(frozen=True)
 class DefaultBoxes:
@@ -54,7 +52,7 @@ def select_queries(
         usable: ``(B, S)`` bool.
         levels: geometry of the batch.
         count: wanted proposals.
-        iou_threshold: IoU above which the lower score is suppressed.
+        iou_threshold: of the NMS.
 
     Returns:
         ``(B, min(count, S))`` int64 token indices, best first.

@@ -16,10 +16,8 @@ from torch import Tensor
 from torchvision.ops import batched_nms
 
 from ..layers.detr.boxes import cxcywh_to_xyxy
-from .detector import PaddedBatch, SalienceDETR
+from .detector import SalienceDETR
 from .transformer import SalienceOutput
-
-__all__ = ["RankingSalienceDETR"]
 
 
 @META_ARCH_REGISTRY.register()
@@ -74,19 +72,18 @@ class RankingSalienceDETR(SalienceDETR):
         batch, output, losses = self.detect_and_score(batched_inputs)
         proposals = self._proposals(output, batch)
         instances = [item["instances"].to(self.device) for item in batched_inputs]
-        images = ImageList(batch.images, batch.sizes)
-        _, roi_losses = self.roi_heads(images, self._features(output), proposals, instances)
+        _, roi_losses = self.roi_heads(batch, self._features(output), proposals, instances)
         return losses | roi_losses
 
     @torch.no_grad()
-    def _proposals(self, output: SalienceOutput, batch: PaddedBatch) -> list[Instances]:
+    def _proposals(self, output: SalienceOutput, batch: ImageList) -> list[Instances]:
         """Return the boxes of the best matching queries of the last layer, in pixels of the batch."""
         queries = output.proposals.index.shape[1]  # matching queries come after the denoising ones
         logits, boxes = output.logits[-1, :, -queries:], output.boxes[-1, :, -queries:]
         best = logits.amax(-1).topk(min(self.train_proposals, queries), dim=1).indices
         corners = cxcywh_to_xyxy(boxes.gather(1, best.unsqueeze(-1).expand(-1, -1, 4)))
         proposals = []
-        for image_boxes, (height, width) in zip(corners, batch.sizes, strict=True):
+        for image_boxes, (height, width) in zip(corners, batch.image_sizes, strict=True):
             scaled = Boxes(image_boxes * image_boxes.new_tensor([width, height, width, height]))
             scaled.clip((height, width))
             instances = Instances((height, width))
@@ -95,38 +92,33 @@ class RankingSalienceDETR(SalienceDETR):
         return proposals
 
     def results(
-        self, output: SalienceOutput, batch: PaddedBatch, inputs: Sequence[dict[str, Any]]
+        self, output: SalienceOutput, batch: ImageList, inputs: Sequence[dict[str, Any]]
     ) -> list[dict[str, Any]]:
         """Return ``{"instances": Instances}`` per image with masks and ranks, at its output size."""
         detected = self.detections(output, batch)
         ranked = self.roi_heads.forward_with_given_boxes(self._features(output), detected)
         results = []
-        for instances, item, (height, width) in zip(ranked, inputs, batch.sizes, strict=True):
+        for instances, item in zip(ranked, inputs, strict=True):
+            height, width = instances.image_size
             size = int(item.get("height", height)), int(item.get("width", width))
             results.append({"instances": detector_postprocess(instances, *size)})
         return results
 
     def detect(self, batched_inputs: Sequence[dict[str, Any]]) -> tuple[dict[str, Tensor], list[Instances]]:
-        """Detect objects without segmenting or ranking them.
+        """Return the arguments of ``roi_heads.forward_with_given_boxes`` for images of one size.
 
-        Args:
-            batched_inputs: images ``image`` (3, H, W) of one size.
-
-        Returns:
-            Features by name, (B, C, H, W), and per image ``pred_boxes``, ``scores`` and ``pred_classes`` in
-            pixels of the network's input: the arguments of ``roi_heads.forward_with_given_boxes``.
+        They are the features (B, C, H, W) by name and per image ``pred_boxes``, ``scores`` and
+        ``pred_classes`` in pixels of the network's input.
         """
         batch = self.batch([item["image"] for item in batched_inputs])
         output = self.transformer(*self.feature_maps(batch))
         return self._features(output), self.detections(output, batch)
 
-    def detections(self, output: SalienceOutput, batch: PaddedBatch) -> list[Instances]:
+    def detections(self, output: SalienceOutput, batch: ImageList) -> list[Instances]:
         """Return clipped boxes, scores and classes of each image after NMS, in pixels of the batch."""
-        found = self.select(output)
         detected = []
-        for row, size in enumerate(batch.sizes):
-            instances = self.instances(found, row, size)
-            instances.pred_boxes.clip(size)
+        for instances in self.instances(output, batch.image_sizes):
+            instances.pred_boxes.clip(instances.image_size)
             instances = instances[instances.pred_boxes.nonempty()]
             if self.nms_threshold >= 0:
                 boxes = instances.pred_boxes.tensor

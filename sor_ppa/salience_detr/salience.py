@@ -12,8 +12,6 @@ from torch.nn import functional as F
 
 from ..layers.detr.levels import Levels
 
-__all__ = ["SalienceFilter", "SaliencePredictor", "SalienceSelection", "layer_budget", "level_budget"]
-
 
 @dataclass(frozen=True)
 class SalienceSelection:
@@ -32,11 +30,7 @@ class SalienceSelection:
 
 
 def level_budget(levels: Levels, ratios: Sequence[float]) -> Tensor:
-    """Return the tokens to keep per image and level: ``int(unpadded tokens * ratio)`` in float32.
-
-    Returns:
-        ``(B, L)`` int64 on the host.
-    """
+    """Return ``(B, L)`` tokens to keep per image and level: ``int(unpadded tokens * ratio)`` in float32."""
     valid = torch.tensor([[rows * columns for rows, columns in sizes] for sizes in levels.valid_sizes])
     return (valid * torch.tensor(ratios, dtype=torch.float32)).long()
 
@@ -48,11 +42,7 @@ def layer_budget(tokens: int, ratios: Sequence[float]) -> tuple[int, ...]:
 
 
 class SaliencePredictor(nn.Module):
-    """Predicts one logit per token from its features and their mean over the map.
-
-    Args:
-        dim: width of the tokens, even.
-    """
+    """Predicts one logit per token from its features and their mean over the map."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -118,12 +108,7 @@ class SalienceFilter(nn.Module):
         return logits
 
     def forward(self, tokens: Tensor, levels: Levels) -> SalienceSelection:
-        """Score and select tokens, in float32 also under autocast.
-
-        Args:
-            tokens: ``(B, S, C)``.
-            levels: geometry of the batch.
-        """
+        """Score and select tokens ``(B, S, C)``, in float32 also under autocast."""
         with torch.autocast(tokens.device.type, enabled=False):
             logits = self.score(tokens, levels)
         with torch.no_grad():

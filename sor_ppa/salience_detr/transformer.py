@@ -8,16 +8,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ..layers.detr.boxes import refine_boxes
+from ..layers.detr.layers import DecoderLayer, init_xavier
 from ..layers.detr.levels import Levels, Memory
 from ..layers.detr.mlp import MLP, prior_logit
+from ..layers.detr.positions import sine_embedding
 from ..layers.precision import full_precision
-from .decoder import SalienceDecoder
 from .encoder import SalienceEncoder
 from .neck import RepVGGPluXNetwork
 from .proposals import DefaultBoxes, default_boxes, select_queries
 from .salience import SalienceFilter, SalienceSelection
 
-__all__ = ["EncoderProposals", "SalienceOutput", "SalienceTransformer"]
+#: Lower limit of a reference's odds (see ``inverse_sigmoid``).
+BOX_EPS = 1e-3
 
 
 @dataclass(frozen=True)
@@ -40,12 +43,66 @@ class SalienceOutput:
     logits: Tensor
     #: ``(n, B, D + Q, 4)`` normalized (cx, cy, w, h).
     boxes: Tensor
-    #: ``(B, D + Q, C)`` normalized queries of the last layer.
-    queries: Tensor
     proposals: EncoderProposals
     selection: SalienceSelection
     #: per level ``(B, C, h, w)``: the fused maps that the decoder reads.
     maps: list[Tensor]
+
+
+class SalienceDecoder(nn.Module):
+    """Decoder with iterative box refinement, looking forward twice (DINO, section 3.5)."""
+
+    def __init__(self, layers: Sequence[DecoderLayer], dim: int, num_classes: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        for layer in layers:
+            init_xavier(layer)
+        self.ref_point_head = MLP(2 * dim, dim, dim, 2, xavier=True)
+        class_heads = [nn.Linear(dim, num_classes) for _ in layers]
+        box_heads = [MLP(dim, dim, 4, 3, xavier=True) for _ in layers]
+        for class_head, box_head in zip(class_heads, box_heads, strict=True):
+            nn.init.constant_(class_head.bias, prior_logit())
+            box_head.zero_last()
+        self.class_head = nn.ModuleList(class_heads)
+        self.bbox_head = nn.ModuleList(box_heads)
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(
+        self,
+        query: Tensor,
+        reference: Tensor,
+        memory: Memory,
+        blocked: Tensor | None = None,
+        all_layers: bool = True,
+    ) -> tuple[Tensor, Tensor]:
+        """Refine queries and boxes.
+
+        Args:
+            query: ``(B, Q, C)`` content.
+            reference: ``(B, Q, 4)`` normalized (cx, cy, w, h).
+            memory: what the queries read.
+            blocked: ``(Q, Q)`` bool, True = row must not attend to column.
+            all_layers: return the predictions of every layer (training), or of the last one only.
+
+        Returns:
+            logits ``(n, B, Q, K)`` and boxes ``(n, B, Q, 4)``; n is the number of layers, or 1.
+        """
+        dim = query.shape[-1]
+        logits, boxes = [], []
+        last = len(self.layers) - 1
+        for index, layer in enumerate(self.layers):
+            scaled = memory.levels.on_every_level(reference.detach())
+            positions = self.ref_point_head(sine_embedding(scaled[:, :, 0], dim // 2))
+            query = layer(query, positions, memory, scaled, blocked)
+            box_head = self.bbox_head[index]
+            if all_layers or index == last:
+                normed = self.norm(query)
+                logits.append(full_precision(self.class_head[index], normed))
+                boxes.append(refine_boxes(full_precision(box_head, normed), reference, BOX_EPS))
+            if index < last:
+                offsets = full_precision(box_head, query)
+                reference = refine_boxes(offsets, reference.detach(), BOX_EPS)
+        return torch.stack(logits), torch.stack(boxes)
 
 
 class SalienceTransformer(nn.Module):
@@ -59,7 +116,7 @@ class SalienceTransformer(nn.Module):
         dim: width C.
         num_levels: feature maps.
         num_classes: classes K.
-        num_queries: queries.
+        num_queries: queries Q.
         nms_threshold: IoU of the redundancy removal.
     """
 
@@ -96,9 +153,9 @@ class SalienceTransformer(nn.Module):
         self.encoder_bbox_head.zero_last()
 
     def project(self, tokens: Tensor, boxes: DefaultBoxes) -> Tensor:
-        """Set unusable tokens ``(B, S, C)`` to zero and apply linear layer and norm, in float32.
+        """Set unusable tokens ``(B, S, C)`` to zero and apply linear layer and norm.
 
-        Tokens and queries are selected by the result; in mixed precision the selection would differ.
+        Tokens and queries are selected by the result. In mixed precision the selection would differ.
         """
         usable = tokens * boxes.usable.unsqueeze(-1)
         return self.enc_output_norm(full_precision(self.enc_output, usable))
@@ -110,14 +167,10 @@ class SalienceTransformer(nn.Module):
         index = select_queries(
             logits.detach().amax(-1), boxes.usable, levels, self.num_queries, iou_threshold=self.nms_threshold
         )
-        rows = index.unsqueeze(-1)
-        chosen = tokens.gather(1, rows.expand(-1, -1, self.dim))
-        offsets = full_precision(self.encoder_bbox_head, chosen)
-        return EncoderProposals(
-            index=index,
-            logits=logits.gather(1, rows.expand(-1, -1, logits.shape[-1])),
-            boxes=(offsets + boxes.logits.gather(1, rows.expand(-1, -1, 4))).sigmoid(),
-        )
+        image = torch.arange(len(index), device=index.device).unsqueeze(1)
+        offsets = full_precision(self.encoder_bbox_head, tokens[image, index])
+        refined = (offsets + boxes.logits[image, index]).sigmoid()
+        return EncoderProposals(index, logits[image, index], refined)
 
     def forward(
         self,
@@ -151,5 +204,5 @@ class SalienceTransformer(nn.Module):
             reference = torch.cat([extra_queries[1].sigmoid(), reference], dim=1)
             if blocked is not None:
                 blocked = blocked[: query.shape[1], : query.shape[1]]
-        logits, refined, queries = self.decoder(query, reference, memory, blocked, all_layers=self.training)
-        return SalienceOutput(logits, refined, queries, proposals, selection, fused)
+        logits, refined = self.decoder(query, reference, memory, blocked, all_layers=self.training)
+        return SalienceOutput(logits, refined, proposals, selection, fused)

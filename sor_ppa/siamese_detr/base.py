@@ -9,27 +9,23 @@ from typing import Any
 import torch
 from detectron2.config import CfgNode
 from detectron2.modeling import Backbone, build_backbone
+from detectron2.structures import ImageList
 from detectron2.utils.events import EventStorage, get_event_storage
 from torch import Tensor, nn
 
 from ..layers.detr.attention import GlobalAttention
 from ..layers.detr.deformable_attention import MultiScaleDeformableAttention
 from ..layers.detr.layers import DecoderLayer, Encoder, EncoderLayer
-from ..layers.detr.levels import Levels, build_levels, level_projections, pad_images, project_levels
+from ..layers.detr.levels import Levels, build_levels, level_projections, project_levels
 from ..layers.detr.matching import BoxTargets, Matches
-from .conditional import ConditionalDecoder, ConditionalDecoderLayer
-from .transformer import DeformableTransformer, DETRTransformer, VanillaDecoder, VanillaDecoderLayer
-
-__all__ = [
-    "DETRBase",
-    "Features",
-    "base_arguments",
-    "build_detr_transformer",
-    "diagnostics",
-    "event_storage",
-    "height_width",
-    "record_diagnostics",
-]
+from .transformer import (
+    ConditionalDecoder,
+    ConditionalDecoderLayer,
+    DeformableTransformer,
+    DETRTransformer,
+    VanillaDecoder,
+    VanillaDecoderLayer,
+)
 
 
 def build_detr_transformer(node: CfgNode) -> DETRTransformer:
@@ -84,9 +80,8 @@ def event_storage() -> EventStorage | None:
 def diagnostics(logits: Tensor, targets: BoxTargets, matches: Matches) -> dict[str, Tensor]:
     """Return the published training diagnostics, each ``(L,)``.
 
-    Returns:
-        ``class_error``: percentage of matched queries of the wrong class. ``cardinality_error``: mean
-        absolute difference between the numbers of targets and of queries whose best class is not the last.
+    ``class_error`` is the percentage of matched queries of the wrong class, ``cardinality_error`` the mean
+    absolute difference between the numbers of targets and of queries whose best class is not the last.
     """
     best = logits.argmax(-1)
     right = matches.gather(best) == matches.gather_targets(targets.labels)
@@ -104,11 +99,6 @@ def record_diagnostics(values: dict[str, Tensor]) -> None:
         storage.put_scalars(**dict(zip(values, last, strict=True)))
 
 
-def height_width(image: Tensor) -> tuple[int, int]:
-    """Return (height, width) of a ``(..., H, W)`` tensor."""
-    return int(image.shape[-2]), int(image.shape[-1])
-
-
 @dataclass(frozen=True)
 class Features:
     """Feature maps of a padded batch."""
@@ -118,6 +108,8 @@ class Features:
     levels: Levels
     #: the backbone's maps by name.
     backbone: dict[str, Tensor]
+    #: (height, width) of each image in pixels.
+    sizes: list[tuple[int, int]]
 
 
 class DETRBase(nn.Module):
@@ -193,18 +185,14 @@ class DETRBase(nn.Module):
         return (image.to(self.device, non_blocking=True).float() - self.pixel_mean) / self.pixel_std
 
     def extract(self, images: Sequence[Tensor]) -> Features:
-        """Pad a batch of images, as published, and compute its feature maps.
-
-        Args:
-            images: (3, H, W) tensors, not normalized.
-        """
-        batch = pad_images([self.normalize(image) for image in images])
-        backbone = self.backbone(batch)
+        """Compute the feature maps of a padded batch of images (3, H, W), not normalized."""
+        batch = ImageList.from_tensors([self.normalize(image) for image in images])
+        backbone = self.backbone(batch.tensor)
         maps = [backbone[name] for name in self.in_features]
         if isinstance(self.input_proj, nn.Conv2d):
             maps = [self.input_proj(maps[0])]
         else:
             maps = project_levels(self.input_proj, maps)
-        sizes = [height_width(image) for image in images]
-        levels = build_levels(sizes, height_width(batch), [height_width(m) for m in maps], self.device)
-        return Features(maps, levels, backbone)
+        shapes: list[Any] = [m.shape[-2:] for m in maps]
+        levels = build_levels(batch.image_sizes, batch.tensor.shape[-2:], shapes, self.device)
+        return Features(maps, levels, backbone, batch.image_sizes)

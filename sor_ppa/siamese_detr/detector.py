@@ -21,10 +21,8 @@ from ..layers.detr.levels import Memory
 from ..layers.detr.losses import FocalCriterion, SetCriterion, SoftmaxCriterion, name_by_layer, weigh
 from ..layers.detr.matching import BoxTargets, FocalCost, Predictions, box_matcher, softmax_cost
 from ..layers.detr.mlp import MLP, prior_logit
-from .base import DETRBase, Features, base_arguments, diagnostics, height_width, record_diagnostics
+from .base import DETRBase, Features, base_arguments, diagnostics, record_diagnostics
 from .transformer import DecoderOutput
-
-__all__ = ["DETRDetector", "at_original_size"]
 
 
 @META_ARCH_REGISTRY.register()
@@ -100,23 +98,16 @@ class DETRDetector(DETRBase):
         """Translate a config into arguments."""
         node = cfg.MODEL.SIAMESE_DETR
         costs = (node.COST_CLASS, node.COST_BOX, node.COST_GIOU)
-        criterion: SetCriterion
-        if node.CLASSIFICATION == "focal":
-            criterion = FocalCriterion(box_matcher(FocalCost(), costs))
-        else:
-            assert node.CLASSIFICATION == "softmax"
-            criterion = SoftmaxCriterion(
-                box_matcher(softmax_cost, costs), node.NUM_CLASSES, node.EMPTY_WEIGHT
-            )
+        weights = (node.CLASS_WEIGHT, node.BOX_WEIGHT, node.GIOU_WEIGHT)
+        criterion: SetCriterion = FocalCriterion(box_matcher(FocalCost(), costs))
+        if node.CLASSIFICATION == "softmax":
+            matcher = box_matcher(softmax_cost, costs)
+            criterion = SoftmaxCriterion(matcher, node.NUM_CLASSES, node.EMPTY_WEIGHT)
         return {
             **base_arguments(cfg),
             "num_classes": node.NUM_CLASSES,
             "criterion": criterion,
-            "weights": {
-                "loss_ce": node.CLASS_WEIGHT,
-                "loss_bbox": node.BOX_WEIGHT,
-                "loss_giou": node.GIOU_WEIGHT,
-            },
+            "weights": dict(zip(("loss_ce", "loss_bbox", "loss_giou"), weights, strict=True)),
             "auxiliary": node.AUX_LOSS,
             "refine": node.BOX_REFINE,
             "top_k": node.TOP_K,
@@ -135,7 +126,7 @@ class DETRDetector(DETRBase):
         """
         if self.training:
             return self.training_losses(batched_inputs)
-        sizes = [height_width(sample["image"]) for sample in batched_inputs]
+        sizes = [sample["image"].shape[-2:] for sample in batched_inputs]
         results: list[dict[str, Any]] = [{} for _ in batched_inputs]
         for members in same_size_groups(sizes, self.device):
             chosen = [batched_inputs[i] for i in members]
@@ -145,19 +136,17 @@ class DETRDetector(DETRBase):
 
     def training_losses(self, batched_inputs: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
         """Return the weighted losses of a training batch."""
-        predictions, _, _ = self.run([sample["image"] for sample in batched_inputs])
+        predictions, _, _ = self.run(batched_inputs)
         return self.losses(predictions, self.targets([sample["instances"] for sample in batched_inputs]))
 
     def inference(self, batched_inputs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """Detect objects in images of one size."""
-        images = [sample["image"] for sample in batched_inputs]
-        predictions, _, _ = self.run(images)
-        found = self.detections(predictions, [height_width(image) for image in images])
-        return at_original_size(found, batched_inputs)
+        predictions, features, _ = self.run(batched_inputs)
+        return at_original_size(self.detections(predictions, features.sizes), batched_inputs)
 
-    def run(self, images: Sequence[Tensor]) -> tuple[Predictions, Features, Memory]:
-        """Return the predictions for a batch of images, their features and the encoder's memory."""
-        features = self.extract(images)
+    def run(self, batched_inputs: Sequence[dict[str, Any]]) -> tuple[Predictions, Features, Memory]:
+        """Return the predictions for a batch, its features and the encoder's memory."""
+        features = self.extract([sample["image"] for sample in batched_inputs])
         memory = self.transformer.encode(features.maps, features.levels)
         return self.predict(self.decode_memory(memory)), features, memory
 
@@ -198,21 +187,18 @@ class DETRDetector(DETRBase):
 
     @torch.no_grad()
     def detections(self, predictions: Predictions, sizes: Sequence[tuple[int, int]]) -> list[Instances]:
-        """Return the best detections of the last layer, in pixels of the network's input.
+        """Return the best detections of the last layer, most confident first, in pixels of each image.
 
         Args:
             predictions: of all layers.
             sizes: (height, width) of each image.
-
-        Returns:
-            per image ``pred_boxes``, ``scores`` and ``pred_classes``, most confident first.
         """
         best = select_detections(predictions.logits[-1], predictions.boxes[-1], self.top_k, self.softmax)
         results = []
         for row, (height, width) in enumerate(sizes):
             boxes = Boxes(best.boxes[row] * best.boxes.new_tensor([width, height, width, height]))
-            found = Instances((height, width), pred_boxes=boxes)
-            found.scores, found.pred_classes = best.scores[row], best.labels[row]
+            scores, classes = best.scores[row], best.labels[row]
+            found = Instances((height, width), pred_boxes=boxes, scores=scores, pred_classes=classes)
             found = found[found.scores > self.score_threshold]
             if self.nms_threshold < 1:
                 boxes, scores = found.pred_boxes.tensor, found.scores

@@ -14,8 +14,6 @@ from ..layers.detr.losses import SoftmaxCriterion
 from ..layers.detr.matching import Matches, Predictions
 from ..layers.detr.mlp import MLP
 
-__all__ = ["GlobalDiscriminationHead", "PredictionHead", "WorkerBatchNorm1d", "cosine_distance"]
-
 
 def cosine_distance(first: Tensor, second: Tensor) -> Tensor:
     """Return 2 - 2 cos of the angle between the rows of two (..., C) tensors, (...)."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
-__all__ = ["draw_pair", "draw_views", "save_picture"]
+from ..atomic import atomic_write
 
 GAP = 8  # pixels between views
 READABLE = 256  # small views are enlarged to at least this shorter side, in pixels
@@ -87,8 +87,6 @@ def draw_views(samples: Sequence[dict[str, Any]], found: Sequence[dict[str, Any]
 
 def save_picture(path: str | os.PathLike[str], picture: Image.Image) -> None:
     """Write a PNG file atomically, and its folder if missing."""
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.part")
-    picture.save(partial, format="PNG")
-    os.replace(partial, target)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as file:
+        picture.save(file, format="PNG")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ from detectron2.utils.comm import is_main_process
 from torch import Tensor, nn
 from torchvision.ops import roi_align
 
+from ..layers.batching import same_size_groups
 from ..layers.detr.boxes import cxcywh_to_xyxy, xyxy_to_cxcywh
 from ..layers.detr.levels import Memory
 from ..layers.detr.losses import SoftmaxCriterion, name_by_layer, weigh
@@ -24,23 +24,18 @@ from .heads import GlobalDiscriminationHead, PredictionHead
 from .pictures import draw_views, save_picture
 from .transformer import DecoderOutput
 
-__all__ = ["CrossView", "SiameseDETR", "ViewBatch", "jitter_boxes", "swap_views"]
-
 REGION = 1  # the class of every region; the published head has a class 0 that is never used
 POOL = 7  # side of the pooled region feature
 
 
 def jitter_boxes(boxes: Tensor, limits: Tensor, ratio: float, noise: Tensor) -> Tensor:
-    """Move each side of each box by up to ``ratio`` of its extent, staying in the view.
+    """Move each side of boxes (..., 4) by up to ``ratio`` of its extent, staying in the view.
 
     Args:
-        boxes: (..., 4) corners in pixels.
+        boxes: corners in pixels.
         limits: (..., 2) width and height of the view, broadcastable.
         ratio: largest shift as a fraction of width or height.
         noise: normal draws of the shape of ``boxes``.
-
-    Returns:
-        (..., 4).
     """
     extent = (boxes[..., 2:] - boxes[..., :2]).repeat_interleave(2, dim=-1)[..., [0, 2, 1, 3]]
     moved = boxes + extent * (2 * ratio * noise.sigmoid() - ratio)
@@ -286,11 +281,8 @@ class SiameseDETR(DETRBase):
             are predicted in view v for the regions of the other view, ``scores`` (2, P) and
             ``regions`` (2, P, 4), their true position.
         """
-        groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
-        for index, sample in enumerate(samples):
-            groups[tuple(sample["views"].shape)].append(index)
         results: list[dict[str, Any]] = [{} for _ in samples]
-        for members in groups.values():
+        for members in same_size_groups([sample["views"].shape[-2:] for sample in samples], self.device):
             batch = ViewBatch.collate([samples[i] for i in members], self.device)
             predictions = self.cross_view(batch).predictions
             last = Predictions(predictions.logits[-1:], predictions.boxes[-1:])

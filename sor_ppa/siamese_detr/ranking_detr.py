@@ -16,10 +16,8 @@ from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
 
 from ..layers.detr.levels import Memory
-from .base import Features, height_width
+from .base import Features
 from .detector import DETRDetector, at_original_size
-
-__all__ = ["RankingDETR"]
 
 
 @META_ARCH_REGISTRY.register()
@@ -81,40 +79,32 @@ class RankingDETR(DETRDetector):
 
     def training_losses(self, batched_inputs: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
         """Return the losses of the detector and of the ROI heads on its boxes."""
-        images = [sample["image"] for sample in batched_inputs]
-        predictions, features, memory = self.run(images)
+        predictions, features, memory = self.run(batched_inputs)
         instances = [sample["instances"].to(self.device) for sample in batched_inputs]
         losses = self.losses(predictions, self.targets(instances))
         proposals = self.detections(predictions, [i.image_size for i in instances])
         for item in proposals:
             item.proposal_boxes = Boxes(item.pred_boxes.tensor)
         # the ROI heads need the sizes but no pixels
-        sizes = [height_width(image) for image in images]
-        batch = ImageList(torch.zeros(len(images), 0, device=self.device), sizes)
+        batch = ImageList(torch.zeros(len(instances), 0, device=self.device), features.sizes)
         _, roi_losses = self.roi_heads(batch, self.pyramid_maps(features, memory), proposals, instances)
         return {**losses, **roi_losses}
 
     @torch.no_grad()
     def inference(self, batched_inputs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """Detect, segment and rank objects in images of one size."""
-        pyramid, found = self.detect(batched_inputs)
-        found = self.roi_heads.forward_with_given_boxes(pyramid, found)
+        found = self.roi_heads.forward_with_given_boxes(*self.detect(batched_inputs))
         return at_original_size(found, batched_inputs)
 
     @torch.no_grad()
     def detect(self, batched_inputs: Sequence[dict[str, Any]]) -> tuple[dict[str, Tensor], list[Instances]]:
-        """Detect objects without segmenting or ranking them.
+        """Return the arguments of ``roi_heads.forward_with_given_boxes`` for images of one size.
 
-        Args:
-            batched_inputs: images ``image`` (3, H, W) of one size.
-
-        Returns:
-            Features by name, (B, C, H, W), and per image ``pred_boxes``, ``scores`` and ``pred_classes`` in
-            pixels of the network's input: the arguments of ``roi_heads.forward_with_given_boxes``.
+        They are the features (B, C, H, W) by name and per image ``pred_boxes``, ``scores`` and
+        ``pred_classes`` in pixels of the network's input.
         """
-        images = [sample["image"] for sample in batched_inputs]
-        predictions, features, memory = self.run(images)
-        found = self.detections(predictions, [height_width(image) for image in images])
+        predictions, features, memory = self.run(batched_inputs)
+        found = self.detections(predictions, features.sizes)
         for item in found:
             item.pred_boxes.clip(item.image_size)
         found = [item[item.pred_boxes.nonempty()] for item in found]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import cv2
@@ -12,15 +14,6 @@ from detectron2.config import CfgNode
 from detectron2.data import detection_utils
 from numpy.typing import NDArray
 
-__all__ = [
-    "EdgeBoxProposer",
-    "edge_boxes",
-    "gradient_edges",
-    "make_proposer",
-    "sparse_edges",
-    "thin_edges",
-]
-
 DENSEST = 0.04  # share of the pixels that gradient edges cover at most
 SHORTEST = 8  # pixels of the shortest connected gradient edge
 COUNTED = 0.1  # EdgeBoxes ignores weaker edges (edgeMinMag)
@@ -28,6 +21,9 @@ FAINT = 0.02  # an image with smaller gradients (in a range of 1) counts as flat
 SMALLEST_RESCALED = 1000.0  # shorter side, in pixels, of the second attempt
 
 Array = NDArray[Any]
+
+#: Names for ``INPUT.TWO_VIEWS.PROPOSALS.METHOD``.
+METHODS = ("edge_boxes", "gradient_boxes", "random")
 
 
 def _ximgproc() -> Any:
@@ -59,23 +55,14 @@ def edge_boxes(edges: Array, orientation: Array, max_boxes: int = 512) -> tuple[
 
 
 def thin_edges(strength: Array, orientation: Array) -> Array:
-    """Suppress edges that are weaker than their neighbors one pixel along the edge normal.
-
-    Args:
-        strength: (H, W) float32.
-        orientation: (H, W) direction of the normal in radians.
-
-    Returns:
-        (H, W) float32.
-    """
+    """Suppress edges (H, W) float32 that are weaker than their neighbors one pixel along the normal."""
     height, width = strength.shape
     y, x = np.mgrid[:height, :width].astype(np.float32)
     dx, dy = np.cos(orientation).astype(np.float32), np.sin(orientation).astype(np.float32)
     kept = strength.astype(np.float32)
     for side in (1, -1):
-        beside = cv2.remap(
-            kept, x + side * dx, y + side * dy, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-        )
+        place = x + side * dx, y + side * dy
+        beside = cv2.remap(kept, *place, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         strength = np.where(kept < beside, 0, strength)
     return strength.astype(np.float32)
 
@@ -84,13 +71,7 @@ def sparse_edges(edges: Array) -> Array:
     """Keep the strongest edges and of these the long ones.
 
     The time of EdgeBoxes grows with the square of the number of edges. Learned edges cover 2 to 4 percent of
-    an image and are connected; a photograph has gradients everywhere.
-
-    Args:
-        edges: (H, W) float32, thinned.
-
-    Returns:
-        (H, W) float32, zero where an edge was removed.
+    an image and are connected; a photograph has gradients everywhere. Takes and returns (H, W) float32.
     """
     most = max(1, int(DENSEST * edges.size))
     if np.count_nonzero(edges) > most:
@@ -101,10 +82,7 @@ def sparse_edges(edges: Array) -> Array:
 
 
 def gradient_edges(image: Array) -> tuple[Array, Array]:
-    """Return edges without a learned model: thinned and sparse color gradients.
-
-    Args:
-        image: (H, W, 3) uint8.
+    """Return thinned and sparse color gradients of an (H, W, 3) uint8 image, without a learned model.
 
     Returns:
         edge strength in [0, 1] and direction of the normal in [0, pi), both (H, W) float32.
@@ -121,6 +99,20 @@ def gradient_edges(image: Array) -> tuple[Array, Array]:
     return sparse_edges(thin_edges(np.minimum(magnitude / ceiling, 1), orientation)), orientation
 
 
+@lru_cache(maxsize=1)
+def _forest(path: str) -> Any:
+    return _ximgproc().createStructuredEdgeDetection(path)
+
+
+def structured_edges(image: Array, forest: str) -> tuple[Array, Array]:
+    """Return thinned edges and orientation from a structured forest (Dollár and Zitnick, 2015)."""
+    detector = _forest(forest)
+    edges = detector.detectEdges(image.astype(np.float32) / 255)
+    orientation = detector.computeOrientation(edges)
+    return detector.edgesNms(edges, orientation), orientation
+
+
+@dataclass(frozen=True)
 class EdgeBoxProposer:
     """Boxes of an image file by EdgeBoxes; can be sent to other processes.
 
@@ -133,18 +125,15 @@ class EdgeBoxProposer:
         FileNotFoundError: the forest does not exist.
     """
 
-    def __init__(self, max_boxes: int = 512, edge_model: str = "") -> None:
-        _ximgproc()
-        if edge_model and not os.path.isfile(edge_model):
-            raise FileNotFoundError(
-                f"{edge_model}: expected OpenCV's structured-edge forest, found no such file"
-            )
-        self.max_boxes = max_boxes
-        self.edge_model = edge_model
-        self._detector: Any = None
+    max_boxes: int = 512
+    edge_model: str = ""
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_detector": None}
+    def __post_init__(self) -> None:
+        _ximgproc()
+        if self.edge_model and not os.path.isfile(self.edge_model):
+            raise FileNotFoundError(
+                f"{self.edge_model}: expected OpenCV's structured-edge forest, found no such file"
+            )
 
     def __call__(self, path: str) -> tuple[Array, Array]:
         """Return (N, 4) int64 corners in pixels, best first, and (N,) scores; at least one box.
@@ -177,17 +166,8 @@ class EdgeBoxProposer:
         if min(image.shape[:2]) < 3:
             return np.zeros((0, 4), np.int64), np.zeros(0, np.float32)
         image = np.ascontiguousarray(image)
-        return edge_boxes(
-            *(self.structured_edges(image) if self.edge_model else gradient_edges(image)), self.max_boxes
-        )
-
-    def structured_edges(self, image: Array) -> tuple[Array, Array]:
-        """Return thinned edges and orientation from the structured forest (Dollár and Zitnick, 2015)."""
-        if self._detector is None:
-            self._detector = _ximgproc().createStructuredEdgeDetection(self.edge_model)
-        edges = self._detector.detectEdges(image.astype(np.float32) / 255)
-        orientation = self._detector.computeOrientation(edges)
-        return self._detector.edgesNms(edges, orientation), orientation
+        edges = structured_edges(image, self.edge_model) if self.edge_model else gradient_edges(image)
+        return edge_boxes(*edges, self.max_boxes)
 
 
 def _divide(boxes: Array, factor: int) -> Array:
@@ -214,6 +194,7 @@ def make_proposer(cfg: CfgNode) -> tuple[EdgeBoxProposer | None, dict[str, Any]]
         ValueError: the method needs a forest and none is given.
     """
     node = cfg.INPUT.TWO_VIEWS.PROPOSALS
+    assert node.METHOD in METHODS
     settings = {"method": node.METHOD, "max_boxes": node.MAX_BOXES}
     if node.METHOD == "gradient_boxes":
         settings["densest"] = DENSEST

@@ -1,4 +1,4 @@
-"""The transformers of DETR and Deformable DETR, and what all transformers here have in common."""
+"""The transformers of DETR, Conditional DETR and Deformable DETR."""
 
 from __future__ import annotations
 
@@ -9,17 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..layers.detr.attention import ProjectedAttention
 from ..layers.detr.boxes import refine_boxes
-from ..layers.detr.layers import DecoderLayer, Encoder, init_xavier
+from ..layers.detr.layers import DecoderLayer, Encoder, ResidualLayer, init_xavier
 from ..layers.detr.levels import Levels, Memory
-
-__all__ = [
-    "DETRTransformer",
-    "DecoderOutput",
-    "DeformableTransformer",
-    "VanillaDecoder",
-    "VanillaDecoderLayer",
-]
+from ..layers.detr.mlp import MLP
+from ..layers.detr.positions import sine_embedding
 
 
 @dataclass(frozen=True)
@@ -40,12 +35,7 @@ class VanillaDecoderLayer(DecoderLayer):
 
 
 class VanillaDecoder(nn.Module):
-    """DETR's decoder; one shared norm for the outputs of all layers.
-
-    Args:
-        layers: in order.
-        dim: channels.
-    """
+    """DETR's decoder; one shared norm for the outputs of all layers."""
 
     has_reference = False
 
@@ -63,13 +53,82 @@ class VanillaDecoder(nn.Module):
         return DecoderOutput(torch.stack(outputs))
 
 
-class DETRTransformer(nn.Module):
-    """Encoder and decoder on one feature map: DETR (Carion et al., ECCV 2020) and Conditional DETR.
+class ConditionalDecoderLayer(ResidualLayer):
+    """Decoder layer whose cross-attention separates content and position (Conditional DETR, section 3.3).
 
-    Args:
-        encoder: global attention among all cells.
-        decoder: :class:`VanillaDecoder` or ``ConditionalDecoder``.
+    The ``first`` layer adds the positional query to the content query in the cross-attention.
     """
+
+    def __init__(self, num_heads: int, dim: int, ffn_dim: int, dropout: float, first: bool) -> None:
+        super().__init__(dim, ffn_dim, dropout, num_norms=3)
+        self.num_heads = num_heads
+        self.sa_qcontent_proj = nn.Linear(dim, dim)
+        self.sa_qpos_proj = nn.Linear(dim, dim)
+        self.sa_kcontent_proj = nn.Linear(dim, dim)
+        self.sa_kpos_proj = nn.Linear(dim, dim)
+        self.sa_v_proj = nn.Linear(dim, dim)
+        self.ca_qcontent_proj = nn.Linear(dim, dim)
+        self.ca_kcontent_proj = nn.Linear(dim, dim)
+        self.ca_kpos_proj = nn.Linear(dim, dim)
+        self.ca_v_proj = nn.Linear(dim, dim)
+        self.ca_qpos_sine_proj = nn.Linear(dim, dim)
+        self.ca_qpos_proj = nn.Linear(dim, dim) if first else None
+        self.self_attn = ProjectedAttention(dim, num_heads, dropout)
+        self.cross_attn = ProjectedAttention(dim, num_heads, dropout)
+
+    def forward(self, x: Tensor, query_pos: Tensor, query_sine: Tensor, memory: Memory) -> Tensor:
+        """Refine queries ``(B, Q, C)``."""
+        mixed = self.self_attn(
+            self.sa_qcontent_proj(x) + self.sa_qpos_proj(query_pos),
+            self.sa_kcontent_proj(x) + self.sa_kpos_proj(query_pos),
+            self.sa_v_proj(x),
+        )
+        x = self.add("norm1", x, mixed)
+
+        q, k = self.ca_qcontent_proj(x), self.ca_kcontent_proj(memory.tokens)
+        k_pos = self.ca_kpos_proj(memory.positions)
+        if self.ca_qpos_proj is not None:
+            q, k = q + self.ca_qpos_proj(query_pos), k + k_pos
+        mixed = self.cross_attn(
+            self._join_heads(q, self.ca_qpos_sine_proj(query_sine)),
+            self._join_heads(k, k_pos),
+            self.ca_v_proj(memory.tokens),
+            memory.levels.padding,
+        )
+        return self.feed_forward(self.add("norm2", x, mixed))
+
+    def _join_heads(self, content: Tensor, position: Tensor) -> Tensor:
+        """Join two ``(B, N, C)`` to ``(B, N, 2C)``: per head its content, then its position."""
+        parts = [t.unflatten(-1, (self.num_heads, -1)) for t in (content, position)]
+        return torch.cat(parts, dim=-1).flatten(-2)
+
+
+class ConditionalDecoder(nn.Module):
+    """Decoder of Conditional DETR (Meng et al., ICCV 2021); its layers share a reference point per query."""
+
+    has_reference = True
+
+    def __init__(self, layers: Sequence[ConditionalDecoderLayer], dim: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        self.norm = nn.LayerNorm(dim)
+        self.query_scale = MLP(dim, dim, dim, 2)
+        self.ref_point_head = MLP(dim, dim, 2, 2)
+
+    def forward(self, queries: Tensor, memory: Memory) -> DecoderOutput:
+        """Decode positional queries ``(B, Q, C)`` whose content starts at zero."""
+        reference = self.ref_point_head(queries).float().sigmoid()
+        sine = sine_embedding(reference, queries.shape[-1] // 2)
+        x, outputs = torch.zeros_like(queries), []
+        for index, layer in enumerate(self.layers):
+            query_sine = sine if index == 0 else sine * self.query_scale(x)
+            x = layer(x, queries, query_sine.to(queries.dtype), memory)
+            outputs.append(self.norm(x))
+        return DecoderOutput(torch.stack(outputs), [reference] * len(outputs))
+
+
+class DETRTransformer(nn.Module):
+    """Encoder and decoder on one feature map: DETR (Carion et al., ECCV 2020) and Conditional DETR."""
 
     multi_level = False
     decoder: Any
@@ -105,15 +164,7 @@ class DETRTransformer(nn.Module):
 
 
 class DeformableTransformer(DETRTransformer):
-    """Deformable DETR's transformer (Zhu et al., ICLR 2021), single stage, with learned content queries.
-
-    Args:
-        encoder: deformable attention among the cells of all levels.
-        layers: decoder layers with deformable attention into the memory.
-        dim: channels.
-        num_levels: feature maps.
-        num_queries: content queries.
-    """
+    """Deformable DETR's transformer (Zhu et al., ICLR 2021), single stage, with learned content queries."""
 
     multi_level = True
     has_reference = True

@@ -8,18 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = [
-    "TwoViews",
-    "clamp_to_intersection",
-    "crop_two_views",
-    "cut_two_views",
-    "fill_regions",
-    "map_regions",
-    "outer_rectangle",
-    "random_regions",
-    "resized_shape",
-]
-
 Array = NDArray[np.float64]
 EDGE = 1e-3  # a clamped box may lie this far outside of its view after rounding, in pixels
 JITTER = 0.1  # of the boxes that fill up a short list of regions
@@ -44,7 +32,9 @@ def outer_rectangle(
     aspect: tuple[float, float],
     draws: np.random.Generator,
 ) -> tuple[int, int, int, int]:
-    """Draw the rectangle around both views.
+    """Draw left, top, right and bottom of the rectangle around both views, in pixels.
+
+    After ten draws that do not fit, it is the central rectangle of the nearest allowed aspect.
 
     Args:
         width: of the image in pixels.
@@ -52,10 +42,6 @@ def outer_rectangle(
         scale: smallest and largest area as a fraction of the image.
         aspect: smallest and largest width over height.
         draws: source of random numbers.
-
-    Returns:
-        left, top, right, bottom in pixels; after ten draws that do not fit, the central
-        rectangle of the nearest allowed aspect.
     """
     for _ in range(10):
         area = draws.uniform(*scale) * width * height
@@ -76,17 +62,13 @@ def outer_rectangle(
 
 @dataclass(frozen=True)
 class TwoViews:
-    """Two overlapping rectangles, both scaled to the size of the rectangle around them.
+    """Two overlapping rectangles, both scaled to the size of the rectangle around them."""
 
-    Attributes:
-        rectangles: (2, 4) left, top, right, bottom of each view in the image.
-        intersection: (4,) of both views, in the image.
-        width: of both views after scaling, in pixels.
-        height: of both views after scaling, in pixels.
-    """
-
+    #: (2, 4) left, top, right, bottom of each view in the image.
     rectangles: Array
+    #: (4,) of both views, in the image.
     intersection: Array
+    #: of both views after scaling, in pixels.
     width: int
     height: int
 
@@ -96,11 +78,16 @@ class TwoViews:
         scale = np.array([self.width / (right - left), self.height / (bottom - top)] * 2)
         return (boxes - np.array([left, top, left, top])) * scale
 
-    def from_view(self, boxes: Array, view: int) -> Array:
-        """Invert :meth:`to_view`."""
-        left, top, right, bottom = self.rectangles[view]
+    def to_second(self, boxes: Array) -> Array:
+        """Convert (..., 4) corners in pixels of view 0 to pixels of view 1."""
+        left, top, right, bottom = self.rectangles[0]
         scale = np.array([(right - left) / self.width, (bottom - top) / self.height] * 2)
-        return boxes * scale + np.array([left, top, left, top])
+        return self.to_view(boxes * scale + np.array([left, top, left, top]), 1)
+
+    @property
+    def limits(self) -> Array:
+        """Largest (x1, y1, x2, y2) in a view."""
+        return np.array([self.width, self.height] * 2, dtype=np.float64)
 
     @property
     def iou(self) -> float:
@@ -113,7 +100,7 @@ class TwoViews:
 def cut_two_views(
     outer: tuple[int, int, int, int], iou: float, stochastic: bool, draws: np.random.Generator
 ) -> TwoViews:
-    """Cut two views inside ``outer`` whose IoU is at least ``iou``.
+    """Cut two views inside ``outer`` whose IoU is at least ``iou``, in random order.
 
     The intersection is concentric with ``outer``. One view spans from the top left of ``outer`` to the
     bottom right of the intersection, the other from the top left of the intersection to the bottom right
@@ -125,9 +112,6 @@ def cut_two_views(
         iou: lowest IoU, in (0, 1].
         stochastic: shrink the views by a random amount.
         draws: source of random numbers.
-
-    Returns:
-        the views, in random order.
     """
     left, top, right, bottom = outer
     width, height = right - left, bottom - top
@@ -145,29 +129,6 @@ def cut_two_views(
     return TwoViews(views, inner, width, height)
 
 
-def crop_two_views(
-    width: int,
-    height: int,
-    *,
-    scale: tuple[float, float],
-    aspect: tuple[float, float],
-    iou: float,
-    stochastic: bool,
-    draws: np.random.Generator,
-) -> TwoViews:
-    """Draw two views of an image; see :func:`outer_rectangle` and :func:`cut_two_views`."""
-    outer = outer_rectangle(width, height, scale, aspect, draws)
-    return cut_two_views(outer, iou, stochastic, draws)
-
-
-def clamp_to_intersection(boxes: Array, views: TwoViews) -> Array:
-    """Clamp (N, 4) boxes of the image to the intersection without its right and bottom pixel."""
-    x1, y1, x2, y2 = views.intersection
-    low = np.maximum(boxes[:, :2], [x1, y1])
-    high = np.minimum(boxes[:, 2:], [x2 - 1, y2 - 1])
-    return np.concatenate((low, high), axis=1)
-
-
 def map_regions(boxes: Array, views: TwoViews, min_area: float) -> tuple[Array, NDArray[np.int64]]:
     """Map the proposals that both views see into both.
 
@@ -179,7 +140,10 @@ def map_regions(boxes: Array, views: TwoViews, min_area: float) -> tuple[Array, 
     Returns:
         (2, M, 4) corners in each view, and the (M,) indices of the proposals that are kept.
     """
-    return _keep_inside(views.to_view(clamp_to_intersection(boxes, views), 0), views, min_area)
+    x1, y1, x2, y2 = views.intersection
+    low = np.maximum(boxes[:, :2], [x1, y1])
+    high = np.minimum(boxes[:, 2:], [x2 - 1, y2 - 1])  # without the right and the bottom pixel, as published
+    return _keep_inside(views.to_view(np.concatenate((low, high), axis=1), 0), views, min_area)
 
 
 def _keep_inside(first: Array, views: TwoViews, min_area: float) -> tuple[Array, NDArray[np.int64]]:
@@ -188,12 +152,11 @@ def _keep_inside(first: Array, views: TwoViews, min_area: float) -> tuple[Array,
     area = (first[:, 2:] - first[:, :2]).prod(axis=1)
     keep = area >= min_area * np.prod(inner[2:] - inner[:2])
     keep &= (first >= -EDGE).all(axis=1) & (first[:, 2:] >= first[:, :2]).all(axis=1)
-    second = views.to_view(views.from_view(first, 0), 1)
+    second = views.to_second(first)
     keep &= (second[:, :2] >= -EDGE).all(axis=1)
-    keep &= (second[:, 2:] < np.array([views.width, views.height]) + EDGE).all(axis=1)
+    keep &= (second[:, 2:] < views.limits[2:] + EDGE).all(axis=1)
     pair = np.stack((first[keep], second[keep]))
-    limit = np.array([views.width, views.height] * 2, dtype=np.float64)
-    return np.clip(pair, 0, limit), np.flatnonzero(keep)
+    return np.clip(pair, 0, views.limits), np.flatnonzero(keep)
 
 
 def random_regions(
@@ -219,7 +182,7 @@ def random_regions(
     narrowest = smallest / heights
     widths = narrowest + draws.random(count) * (x2 - left - narrowest)
     first = np.stack((left, top, left + widths, top + heights), axis=1)
-    second = views.to_view(views.from_view(first, 0), 1)
+    second = views.to_second(first)
     keep = first[:, 2] < x2
     for boxes in (first, second):
         w, h = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
@@ -231,16 +194,13 @@ def random_regions(
 
 
 def fill_regions(regions: Array, views: TwoViews, count: int, draws: np.random.Generator) -> Array:
-    """Return the intersection followed by regions in order; a short list is repeated with jitter.
+    """Return (2, count, 4): the intersection, then regions in order; a short list is repeated with jitter.
 
     Args:
         regions: (2, M, 4) corners in each view, M at least one.
         views: the two views.
         count: wanted regions.
         draws: source of random numbers.
-
-    Returns:
-        (2, count, 4).
     """
     assert regions.shape[1] > 0, "at least one region"
     inner = np.stack([views.to_view(views.intersection, v) for v in (0, 1)])[:, None]
@@ -252,7 +212,6 @@ def fill_regions(regions: Array, views: TwoViews, count: int, draws: np.random.G
         first = first + np.concatenate((size, size), axis=1) * (2 * JITTER * noise - JITTER)
         x1, y1, x2, y2 = inner[0, 0]
         first = np.clip(first, [x1, y1, x1, y1], [x2 - 1, y2 - 1, x2 - 1, y2 - 1])
-        second = views.to_view(views.from_view(first, 0), 1)
-        limit = np.array([views.width, views.height] * 2, dtype=np.float64)
-        regions = np.concatenate((regions, np.clip(np.stack((first, second)), 0, limit)), axis=1)
+        pair = np.stack((first, views.to_second(first)))
+        regions = np.concatenate((regions, np.clip(pair, 0, views.limits)), axis=1)
     return np.concatenate((inner, regions), axis=1)[:, :count]

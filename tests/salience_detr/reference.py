@@ -93,16 +93,6 @@ def recorded_order(expected: np.ndarray) -> Iterator[list[Tensor]]:
         yield ours
 
 
-def assert_close(found: Any, expected: np.ndarray, name: str, floor: float, scale: float = 10.0) -> None:
-    """Within ``scale`` times the noise floor of the case, at least 1e-5, or 1e-4 of the largest value."""
-    found = np.asarray(found.detach().numpy() if isinstance(found, Tensor) else found, dtype=np.float64)
-    assert found.shape == expected.shape, f"{name}: {found.shape} found, expected {expected.shape}"
-    limit = max(scale * floor, 1e-5)
-    limit = np.maximum(limit, 1e-4 * np.abs(expected))
-    worst = np.abs(found - expected)
-    assert (worst <= limit).all(), f"{name}: off by {worst.max():.3g}, allowed {limit.max():.3g}"
-
-
 class Checks:
     """Comparisons of one recorded case.
 
@@ -116,14 +106,20 @@ class Checks:
         self, expected: dict[str, np.ndarray], floor: dict[str, float], default: float = 0.0
     ) -> None:
         self.expected, self.floor, self.default = expected, floor, default
-        self.rule = deterministic()
 
-    def close(self, key: str, found: Any, scale: float = 10.0) -> None:
-        assert_close(found, self.expected[key], key, self.floor.get(key, self.default), scale)
+    def close(self, key: str, found: Any) -> None:
+        """Within ten times the noise floor, at least 1e-5, or within 1e-4 of each value."""
+        expected = self.expected[key]
+        found = np.asarray(found.detach().numpy() if isinstance(found, Tensor) else found, dtype=np.float64)
+        assert found.shape == expected.shape, f"{key}: {found.shape} found, expected {expected.shape}"
+        limit = max(10 * self.floor.get(key, self.default), 1e-5)
+        limit = np.maximum(limit, 1e-4 * np.abs(expected))
+        worst = np.abs(found - expected)
+        assert (worst <= limit).all(), f"{key}: off by {worst.max():.3g}, allowed {limit.max():.3g}"
 
-    def sample(self, key: str, found: Tensor, scale: float = 10.0) -> None:
+    def sample(self, key: str, found: Tensor) -> None:
         """Compare evenly spaced values of a large tensor."""
-        self.close(key, self.rule.sample(found, len(self.expected[key])), scale)
+        self.close(key, deterministic().sample(found, len(self.expected[key])))
 
     def equal(self, key: str, found: Any) -> None:
         np.testing.assert_array_equal(np.asarray(found), self.expected[key], err_msg=key)

@@ -13,7 +13,7 @@ from sor_ppa.layers.detr.positions import sine_position_map
 from sor_ppa.salience_detr.proposals import default_boxes
 from sor_ppa.salience_detr.salience import level_budget
 
-from .reference import Checks, arrays, assert_close, images, info, recorded_order, reference_model
+from .reference import Checks, arrays, images, info, recorded_order, reference_model
 
 
 class Trace(Checks):
@@ -27,28 +27,26 @@ class Trace(Checks):
         self.decoder: list[tuple[torch.Tensor, torch.Tensor]] = []
         self.projected: list[torch.Tensor] = []
         self.encoded: list[torch.Tensor] = []
-        hooks = [transformer.encoder.register_forward_hook(lambda m, a, out: self.encoded.append(out))]
-        hooks.append(
-            transformer.enc_output_norm.register_forward_hook(lambda m, a, out: self.projected.append(out))
-        )
-        for layer in transformer.encoder.layers:
-            hooks.append(layer.register_forward_hook(self._encoder_layer))
+        hooks = {
+            transformer.encoder: lambda m, a, out: self.encoded.append(out),
+            transformer.enc_output_norm: lambda m, a, out: self.projected.append(out),
+            **dict.fromkeys(transformer.encoder.layers, self._encoder_layer),
+        }
         for layer in transformer.decoder.layers:
-            hooks.append(
-                layer.register_forward_hook(lambda m, a, out: self.decoder.append((out, a[3][:, :, 0])))
-            )
+            hooks[layer] = lambda m, a, out: self.decoder.append((out, a[3][:, :, 0]))
+        handles = [module.register_forward_hook(hook) for module, hook in hooks.items()]
         transformer.training = True  # predictions of all decoder layers; changes nothing else
         try:
             with torch.no_grad(), recorded_order(self.expected["proposal_index"]) as self.chosen:
                 self.pictures = images(name)
                 self.batch = model.batch(self.pictures)
-                self.backbone = list(model.backbone(self.batch.images).values())
+                self.backbone = list(model.backbone(self.batch.tensor).values())
                 self.maps, self.levels = model.feature_maps(self.batch)
                 self.output = transformer(self.maps, self.levels)
         finally:
             transformer.training = False
-            for hook in hooks:
-                hook.remove()
+            for handle in handles:
+                handle.remove()
 
     def _encoder_layer(self, module: Any, args: Any, out: torch.Tensor) -> None:
         self.layers.append(out)
@@ -66,17 +64,15 @@ def trace(request: pytest.FixtureRequest, model: torch.nn.Module) -> Trace:
 
 
 def test_input(trace: Trace) -> None:
-    height, width = trace.batch.sizes[0]
-    trace.sample("input_sample", trace.batch.images[:1, :, :height, :width])
+    height, width = trace.batch.image_sizes[0]
+    trace.sample("input_sample", trace.batch.tensor[:1, :, :height, :width])
 
 
 def test_backbone_and_neck(trace: Trace) -> None:
-    for i, feature in enumerate(trace.backbone):
-        trace.equal(f"backbone_{i}_shape", feature.shape)
-        trace.sample(f"backbone_{i}", feature)
-    for i, feature in enumerate(trace.maps):
-        trace.equal(f"neck_{i}_shape", feature.shape)
-        trace.sample(f"neck_{i}", feature)
+    for name, maps in (("backbone", trace.backbone), ("neck", trace.maps)):
+        for i, feature in enumerate(maps):
+            trace.equal(f"{name}_{i}_shape", feature.shape)
+            trace.sample(f"{name}_{i}", feature)
 
 
 def test_geometry(trace: Trace) -> None:
@@ -116,7 +112,7 @@ def test_selected_tokens(trace: Trace) -> None:
     trace.close("selected_score_sorted", score.sort(1, descending=True).values)
 
 
-def test_encoder_layers(trace: Trace) -> None:
+def test_encoder_and_fusion(trace: Trace) -> None:
     indices = trace.output.selection.indices
     for i, out in enumerate(trace.layers):
         index = indices[:, : out.shape[1]]
@@ -128,9 +124,6 @@ def test_encoder_layers(trace: Trace) -> None:
         trace.sample(f"enc{i}_query", out.gather(1, order))
     trace.equal("encoder_memory_shape", trace.encoded[0].shape)
     trace.sample("encoder_memory", trace.encoded[0])
-
-
-def test_fusion(trace: Trace) -> None:
     for i, feature in enumerate(trace.output.maps):
         trace.sample(f"repneck_{i}", feature)
 
@@ -173,13 +166,13 @@ def test_detections(trace: Trace) -> None:
 
 
 def test_the_model_gives_the_published_detections(model: torch.nn.Module) -> None:
-    expected = arrays("eval_single")
-    with torch.no_grad(), recorded_order(expected["proposal_index"]):
+    checks = Checks(arrays("eval_single"), {"det0_scores": 3e-7, "det0_boxes": 0.0024})
+    with torch.no_grad(), recorded_order(checks.expected["proposal_index"]):
         instances = model([{"image": images("eval_single")[0]}])[0]["instances"]
     assert len(instances) == 300
-    assert_close(instances.scores[:50], expected["det0_scores"], "scores", 3e-7)
-    np.testing.assert_array_equal(instances.pred_classes[:50], expected["det0_labels"])
-    assert_close(instances.pred_boxes.tensor[:50], expected["det0_boxes"], "boxes", 0.0024)
+    checks.close("det0_scores", instances.scores[:50])
+    checks.equal("det0_labels", instances.pred_classes[:50])
+    checks.close("det0_boxes", instances.pred_boxes.tensor[:50])
 
 
 def test_an_answer_does_not_depend_on_the_batch(model: torch.nn.Module) -> None:

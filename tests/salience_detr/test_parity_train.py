@@ -31,19 +31,18 @@ class Step(Checks):
         self.batch = self.model.batch(images("train_single"))
         target = self.info["targets"][0]
         boxes, labels = torch.tensor(target["boxes_xyxy"]), torch.tensor(target["labels"])
-        self.targets = BoxTargets.from_corners([boxes], [labels], self.batch.sizes)
+        self.targets = BoxTargets.from_corners([boxes], [labels], self.batch.image_sizes)
         self.noisy = self._denoising() if kind == "dn" else None
         self.encoded: list[torch.Tensor] = []
-        hook = self.model.transformer.encoder.register_forward_hook(
-            lambda m, a, out: self.encoded.append(out)
-        )
+        encoder = self.model.transformer.encoder
+        hook = encoder.register_forward_hook(lambda m, a, out: self.encoded.append(out))
         self.maps, self.levels = self.model.feature_maps(self.batch)
         extra = None if self.noisy is None else (self.noisy.content, self.noisy.box_logits)
         blocked = None if self.noisy is None else self.noisy.blocked
         with recorded_order(self.expected["proposal_index"]):
             self.output = self.model.transformer(self.maps, self.levels, extra, blocked)
         hook.remove()
-        model, sizes = self.model, (self.batch.sizes, self.batch.padded_size)
+        model, sizes = self.model, (self.batch.image_sizes, self.batch.tensor.shape[-2:])
         self.losses = detection_losses(model.criterion, model.weights, self.output, self.targets, self.noisy)
         logits = self.output.selection.logits
         self.losses |= model.salience_criterion(logits, self.levels, self.targets, *sizes)
@@ -54,12 +53,8 @@ class Step(Checks):
         denoising = self.model.denoising
         labels = torch.from_numpy(self.expected["dn_noised_labels"]).long()
         boxes = torch.from_numpy(self.expected["dn_noised_boxes"])
-
-        def given(*args: Any) -> tuple[torch.Tensor, torch.Tensor]:
-            return labels, boxes
-
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(denoising, "add_noise", given)
+            patch.setattr(denoising, "add_noise", lambda *_: (labels, boxes))
             return denoising(self.targets)
 
     @property
@@ -82,7 +77,7 @@ def test_losses(step: Step) -> None:
 
 
 def test_salience(step: Step) -> None:
-    height, width = step.batch.padded_size
+    height, width = step.batch.tensor.shape[-2:]
     corners = cxcywh_to_xyxy(step.targets.boxes) * torch.tensor([width, height, width, height])
     strides = [(height / h, width / w) for h, w in step.levels.shapes]
     target = salience_targets(step.levels, strides, corners, (64, 128, 256))

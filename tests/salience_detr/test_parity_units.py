@@ -6,6 +6,8 @@ Each of its cases has inputs of its own, generated from the recipe in ``unit.jso
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from sor_ppa.layers.detr.attention import GlobalAttention
-from sor_ppa.layers.detr.boxes import cxcywh_to_xyxy, inverse_sigmoid, paired_giou, paired_iou
+from sor_ppa.layers.detr.boxes import cxcywh_to_xyxy, inverse_sigmoid, paired_giou, paired_iou, refine_boxes
 from sor_ppa.layers.detr.deformable_attention import MultiScaleDeformableAttention, deformable_sampling
 from sor_ppa.layers.detr.denoising import ContrastiveDenoising, Noise
 from sor_ppa.layers.detr.detections import select_detections
@@ -38,7 +40,7 @@ from .reference import Checks, arrays, info
 SHAPES = ((12, 15), (6, 8), (3, 4), (2, 2))
 
 
-def uniform(key: str, shape: list[int], low: float, high: float) -> Tensor:
+def uniform(key: str, shape: list[int], low: float, high: float, *_: Any) -> Tensor:
     values = deterministic()._rng(key).random(tuple(shape)) * (high - low) + low
     return torch.from_numpy(values.astype(np.float32))
 
@@ -49,33 +51,23 @@ def case(name: str) -> dict[str, Any]:
 
 def made(recipe: list[Any]) -> Tensor:
     """Values of a recipe: ["N", key, shape] (standard deviation 1) or [key, shape, low, high]."""
-    if recipe[0] == "N":
-        return uniform(recipe[1], recipe[2], -math.sqrt(3), math.sqrt(3))
-    return uniform(*recipe[:4])
+    return uniform(*recipe[1:3], -math.sqrt(3), math.sqrt(3)) if recipe[0] == "N" else uniform(*recipe)
 
 
-def given(name: str, key: str) -> Tensor:
-    """An input of a case."""
-    return made(case(name)[key])
+def given(name: str, *keys: str) -> Any:
+    """The inputs of a case with these keys."""
+    found = [made(case(name)[key]) for key in keys]
+    return found if len(keys) > 1 else found[0]
 
 
 def filled(module: nn.Module, prefix: str) -> nn.Module:
-    state = module.state_dict()
-    rule = deterministic()
+    rule, state = deterministic(), module.state_dict()
     module.load_state_dict({name: rule.fill_tensor(prefix + name, value) for name, value in state.items()})
     return module.eval()
 
 
-def recorded(floor: float = 1e-6) -> Checks:
+def unit(floor: float = 1e-6) -> Checks:
     return Checks(arrays("unit"), {}, floor)
-
-
-def check(key: str, found: Tensor, floor: float = 1e-6) -> None:
-    recorded(floor).close(key, found)
-
-
-def check_sample(key: str, found: Tensor, floor: float = 1e-6) -> None:
-    recorded(floor).sample(key, found)
 
 
 def attention_padding() -> Tensor:
@@ -86,38 +78,72 @@ def attention_padding() -> Tensor:
 
 def partly_padded() -> Levels:
     """Image 0 unpadded, image 1 padded at the last third of the columns of every level."""
-    sizes = (SHAPES, tuple((h, w - w // 3) for h, w in SHAPES))
-    paddings = [torch.zeros(2, h, w, dtype=torch.bool) for h, w in SHAPES]
-    for padding, (_, w) in zip(paddings, SHAPES, strict=True):
-        padding[1, :, w - w // 3 :] = True
-    extent = torch.tensor(SHAPES)
-    return Levels(
-        shapes=SHAPES,
-        paddings=tuple(paddings),
-        padding=torch.cat([p.flatten(1) for p in paddings], 1),
-        valid_ratios=(torch.tensor(sizes) / extent).flip(-1),
-        valid_sizes=sizes,
-    )
+    return build_levels([(96, 120), (96, 80)], (96, 120), SHAPES, torch.device("cpu"))
 
 
-def padded_memory(tokens: Tensor) -> Memory:
-    return Memory(tokens, replace(partly_padded(), padding=attention_padding()))
+def layer_inputs(name: str) -> tuple[Tensor, Tensor, Memory, Tensor]:
+    query, positions, value, reference = given(name, "query", "query_pos", "value", "reference_points")
+    return query, positions, Memory(value, replace(partly_padded(), padding=attention_padding())), reference
+
+
+def objects() -> tuple[Tensor, Tensor]:
+    return given("matcher", "gt_boxes"), torch.tensor(case("matcher")["gt_labels"])
+
+
+def two_images() -> tuple[Predictions, BoxTargets]:
+    logits, boxes = given("matcher", "pred_logits", "pred_boxes")
+    gt_boxes, gt_labels = objects()
+    targets = BoxTargets.pad([gt_boxes, gt_boxes[:2].flip(0)], [gt_labels, gt_labels[2:4]])
+    pairs = torch.stack([logits, logits.flip(0)]), torch.stack([boxes, boxes.roll(7, 0)])
+    return Predictions(pairs[0][None], pairs[1][None]), targets
+
+
+def overlap(function: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    a, b = (cxcywh_to_xyxy(boxes) for boxes in given("iou_giou", "a", "b"))
+    return function(a[:, None], b)
+
+
+def refined() -> Tensor:
+    query, boxes = given("refinement", "query", "boxes")
+    return refine_boxes(filled(MLP(256, 256, 4, 3), "unit/shared/mlp.")(query), boxes, 1e-3)
+
+
+def learned_position() -> Tensor:
+    found = filled(LearnedPositionEmbedding(20, 128), "unit/shared/learned.")(9, 11)
+    return found.T.unflatten(1, (9, 11))
+
+
+MATCHER = box_matcher(FocalCost(eps=1e-6))
+FORMULAS: dict[str, Callable[[], Tensor]] = {
+    "learned_pos": learned_position,
+    "sine_box": lambda: sine_embedding(given("sine_box_embed", "boxes")),
+    "sine_point": lambda: sine_embedding(given("sine_box_embed", "boxes")[..., :2]),
+    "mask_predictor": lambda: filled(SaliencePredictor(256), "unit/shared/mp.")(given("mask_predictor", "x")),
+    "inverse_sigmoid": lambda: inverse_sigmoid(given("inverse_sigmoid", "x"), eps=1e-3),
+    "refined": refined,
+    "iou": lambda: overlap(paired_iou),
+    "giou": lambda: overlap(paired_giou),
+    "match_cost": lambda: MATCHER.cost(*two_images())[0, 0],
+}
+
+
+@pytest.mark.parametrize("key", FORMULAS)
+def test_formula(key: str) -> None:
+    unit().close(key, FORMULAS[key]())
 
 
 @pytest.mark.parametrize("method", ["bag", "grid"])
 def test_sampling(method: str) -> None:
-    value, locations = given("msda_core", "value"), given("msda_core", "sampling_locations")
-    weights = uniform(*case("msda_core")["weights"][:4])
+    value, locations, weights = given("msda_core", "value", "sampling_locations", "weights")
     weights = weights / weights.sum((-2, -1), keepdim=True)
-    check("core_out", deformable_sampling(value, SHAPES, locations, weights, method=method))
+    unit().close("core_out", deformable_sampling(value, SHAPES, locations, weights, method=method))
 
 
 @pytest.mark.parametrize("form", ["ref2", "ref4"])
 def test_deformable_attention(form: str) -> None:
     module = filled(MultiScaleDeformableAttention(256, 4, 8, 4), "unit/shared/msda.")
-    query, value = given("msda_module", "query"), given("msda_module", "value")
-    found = module(query, given("msda_module", form), value, SHAPES, attention_padding())
-    check(f"msda_out_{form}", found)
+    query, reference, value = given("msda_module", "query", form, "value")
+    unit().close(f"msda_out_{form}", module(query, reference, value, SHAPES, attention_padding()))
 
 
 def test_sine_position_map() -> None:
@@ -125,18 +151,7 @@ def test_sine_position_map() -> None:
     padding[0, :, 8:] = True
     padding[0, 7:] = True
     padding[1, :, 10:] = True
-    check("sine_pos", sine_position_map(padding).masked_fill(padding.unsqueeze(1), 0.0))
-
-
-def test_learned_position() -> None:
-    module = filled(LearnedPositionEmbedding(20, 128), "unit/shared/learned.")
-    check("learned_pos", module(9, 11).T.unflatten(1, (9, 11)))
-
-
-def test_sine_embedding() -> None:
-    boxes = given("sine_box_embed", "boxes")
-    check("sine_box", sine_embedding(boxes))
-    check("sine_point", sine_embedding(boxes[..., :2]))
+    unit().close("sine_pos", sine_position_map(padding).masked_fill(padding.unsqueeze(1), 0.0))
 
 
 def test_channel_mapper() -> None:
@@ -144,47 +159,30 @@ def test_channel_mapper() -> None:
     inputs = [made(recipe) for recipe in case("channel_mapper")["inputs"]]
     for i, out in enumerate(module(inputs)):
         assert list(out.shape) == case("channel_mapper")["shapes"][i]
-        check_sample(f"cm_{i}", out)
+        unit().sample(f"cm_{i}", out)
 
 
-@pytest.mark.parametrize("folded", [True, False])
-def test_fusion_network(folded: bool) -> None:
+def test_fusion_network() -> None:
     module = filled(RepVGGPluXNetwork(64, 4, groups=4), "unit/shared/rep.")
     inputs = [made(recipe) for recipe in case("repnet")["inputs"]]
-    with torch.set_grad_enabled(not folded):
-        for i, out in enumerate(module(inputs)):
-            check_sample(f"rep_{i}", out)
-        layer = module.layer_blocks[0]
-        check_sample("rep_block", layer.bottlenecks[0](inputs[0]))
-        check_sample("rep_csp", layer(torch.cat([inputs[0], inputs[0].flip(1)], 1)))
-        check_sample("rep_se", layer.bottlenecks[0].se_module(inputs[0]))
-
-
-def test_fusion_network_in_training() -> None:
-    module = filled(RepVGGPluXNetwork(64, 4, groups=4), "unit/shared/rep.").train()
-    inputs = [made(recipe) for recipe in case("repnet")["inputs"]]
     for i, out in enumerate(module(inputs)):
-        check_sample(f"rep_train_{i}", out, floor=5e-6)
-
-
-def test_salience_predictor() -> None:
-    module = filled(SaliencePredictor(256), "unit/shared/mp.")
-    check("mask_predictor", module(given("mask_predictor", "x")))
+        unit().sample(f"rep_{i}", out)
+    layer = module.layer_blocks[0]
+    unit().sample("rep_block", layer.bottlenecks[0](inputs[0]))
+    unit().sample("rep_csp", layer(torch.cat([inputs[0], inputs[0].flip(1)], 1)))
+    unit().sample("rep_se", layer.bottlenecks[0].se_module(inputs[0]))
+    for i, out in enumerate(module.train()(inputs)):
+        unit(5e-6).sample(f"rep_train_{i}", out)
 
 
 def test_default_boxes_and_projection() -> None:
-    class Head(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.enc_output = nn.Linear(256, 256)
-            self.enc_output_norm = nn.LayerNorm(256)
-
-    head = filled(Head(), "unit/shared/tw.")
+    layers = OrderedDict(enc_output=nn.Linear(256, 256), enc_output_norm=nn.LayerNorm(256))
+    project = filled(nn.Sequential(layers), "unit/shared/tw.")
     boxes = default_boxes(partly_padded())
     expected = arrays("unit")["tw_proposals"]
     np.testing.assert_allclose(boxes.logits, expected, rtol=1e-5, atol=1e-6)
     memory = given("encoder_proposals", "memory") * boxes.usable.unsqueeze(-1)
-    check_sample("tw_memory", head.enc_output_norm(head.enc_output(memory)))
+    unit().sample("tw_memory", project(memory))
 
 
 def test_redundancy_removal() -> None:
@@ -192,31 +190,14 @@ def test_redundancy_removal() -> None:
     levels = build_levels([(96, 120)] * 2, (96, 120), SHAPES, torch.device("cpu"))
     usable = torch.ones_like(scores, dtype=torch.bool)
     found = select_queries(scores, usable, levels, count=40)
-    recorded().equal("nms_index", found)
-
-
-def test_inverse_sigmoid() -> None:
-    check("inverse_sigmoid", inverse_sigmoid(given("inverse_sigmoid", "x"), eps=1e-3))
-
-
-def test_box_refinement() -> None:
-    head = filled(MLP(256, 256, 4, 3), "unit/shared/mlp.")
-    boxes = given("refinement", "boxes")
-    check("refined", (head(given("refinement", "query")) + inverse_sigmoid(boxes, 1e-3)).sigmoid())
+    unit().equal("nms_index", found)
 
 
 def test_encoder_layer() -> None:
     attention = GlobalAttention(256, 8), MultiScaleDeformableAttention(256, 4, 8, 4)
     layer = filled(SalienceEncoderLayer(*attention, 256, 512, num_attended=20), "unit/shared/el.")
-    scores = given("encoder_layer", "score_tgt").amax(-1) * given("encoder_layer", "foreground_pre_layer")
-    found = layer(
-        given("encoder_layer", "query"),
-        given("encoder_layer", "query_pos"),
-        padded_memory(given("encoder_layer", "value")),
-        given("encoder_layer", "reference_points"),
-        scores,
-    )
-    check_sample("encoder_layer", found)
+    logits, salience = given("encoder_layer", "score_tgt", "foreground_pre_layer")
+    unit().sample("encoder_layer", layer(*layer_inputs("encoder_layer"), logits.amax(-1) * salience))
 
 
 def test_decoder_layer() -> None:
@@ -224,20 +205,7 @@ def test_decoder_layer() -> None:
     layer = filled(DecoderLayer(*attention, 256, 512), "unit/shared/dl.")
     blocked = torch.zeros(20, 20, dtype=torch.bool)
     blocked[8:, :8] = True
-    found = layer(
-        given("decoder_layer", "query"),
-        given("decoder_layer", "query_pos"),
-        padded_memory(given("decoder_layer", "value")),
-        given("decoder_layer", "reference_points"),
-        blocked,
-    )
-    check_sample("decoder_layer", found)
-
-
-def test_overlaps() -> None:
-    a, b = cxcywh_to_xyxy(given("iou_giou", "a")), cxcywh_to_xyxy(given("iou_giou", "b"))
-    check("iou", paired_iou(a[:, None], b))
-    check("giou", paired_giou(a[:, None], b))
+    unit().sample("decoder_layer", layer(*layer_inputs("decoder_layer"), blocked))
 
 
 def test_varifocal_loss() -> None:
@@ -246,8 +214,8 @@ def test_varifocal_loss() -> None:
     for position, iou in zip([(0, 3, 2), (0, 30, 6), (1, 11, 0)], [0.7, 0.2, 0.95], strict=True):
         quality[position] = iou
     loss = varifocal_loss(logits, quality).sum() / 3
-    check("vfl", loss.view(1))
-    check_sample("vfl_grad", torch.autograd.grad(loss, logits)[0])
+    unit().close("vfl", loss.view(1))
+    unit().sample("vfl_grad", torch.autograd.grad(loss, logits)[0])
 
 
 def test_soft_focal_loss() -> None:
@@ -255,42 +223,21 @@ def test_soft_focal_loss() -> None:
     cases = case("classification_losses")
     soft = uniform(cases["soft"], [2, 40, 7], 0, 1) * (uniform(cases["softm"], [2, 40, 7], 0, 1) > 0.7)
     loss = soft_focal_loss(logits, soft) / 5
-    check("focal", loss.view(1))
-    check_sample("focal_grad", torch.autograd.grad(loss, logits)[0])
-
-
-MATCHER = box_matcher(FocalCost(eps=1e-6))
-
-
-def objects() -> tuple[Tensor, Tensor]:
-    return given("matcher", "gt_boxes"), torch.tensor(case("matcher")["gt_labels"])
-
-
-def one_image() -> tuple[Predictions, BoxTargets]:
-    logits, boxes = given("matcher", "pred_logits"), given("matcher", "pred_boxes")
-    gt_boxes, gt_labels = objects()
-    return Predictions(logits[None, None], boxes[None, None]), BoxTargets.pad([gt_boxes], [gt_labels])
-
-
-def two_images() -> tuple[Predictions, BoxTargets]:
-    logits, boxes = given("matcher", "pred_logits"), given("matcher", "pred_boxes")
-    gt_boxes, gt_labels = objects()
-    targets = BoxTargets.pad([gt_boxes, gt_boxes[:2].flip(0)], [gt_labels, gt_labels[2:4]])
-    pairs = torch.stack([logits, logits.flip(0)]), torch.stack([boxes, boxes.roll(7, 0)])
-    return Predictions(pairs[0][None], pairs[1][None]), targets
+    unit().close("focal", loss.view(1))
+    unit().sample("focal_grad", torch.autograd.grad(loss, logits)[0])
 
 
 def test_matcher() -> None:
-    check("match_cost", MATCHER.cost(*one_image())[0, 0])
-    matches = MATCHER(*one_image())
-    recorded().equal("match_src", matches.query[0])
-    recorded().equal("match_tgt", matches.target[0])
+    matches = MATCHER(*two_images())
+    first = matches.image[0] == 0
+    unit().equal("match_src", matches.query[0, first])
+    unit().equal("match_tgt", matches.target[0, first])
 
 
 def test_detection_criterion() -> None:
     predictions, targets = two_images()
     losses, _ = VarifocalCriterion(MATCHER)(predictions, targets, targets.mean_count())
-    check("crit", torch.cat(list(losses.values())))
+    unit().close("crit", torch.cat(list(losses.values())))
 
 
 def test_salience_criterion() -> None:
@@ -302,20 +249,19 @@ def test_salience_criterion() -> None:
     boxes = [torch.tensor(b) for b in cases["boxes_cxcywh"]]
     targets = BoxTargets.pad(boxes, [torch.zeros(len(b), dtype=torch.int64) for b in boxes])
     loss = SalienceCriterion(weight=1.0)(logits, levels, targets, sizes, (320, 416))["loss_salience"]
-    check("sal_loss", loss.view(1))
+    unit().close("sal_loss", loss.view(1))
     for i, gradient in enumerate(torch.autograd.grad(loss, logits)):
-        check_sample(f"sal_grad_{i}", gradient)
+        unit().sample(f"sal_grad_{i}", gradient)
     strides = [tuple(s) for s in cases["strides"]]
     scale = torch.tensor([(w, h, w, h) for h, w in sizes])[:, None]
     found = salience_targets(levels, strides, cxcywh_to_xyxy(targets.boxes) * scale, (64, 128, 256))
     for i, part in enumerate(levels.unflatten(found.unsqueeze(-1))):
-        check(f"sal_target_{i}", part[:, 0])
+        unit().close(f"sal_target_{i}", part[:, 0])
 
 
 def test_denoising() -> None:
     boxes, labels = objects()
-    module = ContrastiveDenoising(30, 11, 16, num_denoising=10)
-    filled(module, "unit/shared/dn.")
+    module = filled(ContrastiveDenoising(30, 11, 16, num_denoising=10), "unit/shared/dn.")
     fixture = arrays("unit")
     noise = Noise(
         label_draw=torch.from_numpy(fixture["dn_label_rand"]),
@@ -325,19 +271,19 @@ def test_denoising() -> None:
     )
     found = module(BoxTargets.pad([boxes[:3], boxes[3:5]], [labels[:3], labels[3:5]]), noise)
     assert found is not None
-    recorded().equal("dn_meta", [found.groups, found.slots])
-    recorded().equal("dn_attn_mask", found.blocked)
-    check("dn_label_query", found.content)
-    check("dn_box_query", found.box_logits)
+    unit().equal("dn_meta", [found.groups, found.slots])
+    unit().equal("dn_attn_mask", found.blocked)
+    unit().close("dn_label_query", found.content)
+    unit().close("dn_box_query", found.box_logits)
 
 
 def test_postprocess() -> None:
     predictions, _ = two_images()
     found = select_detections(predictions.logits[0], predictions.boxes[0], case("postprocess")["topk"])
     for i, (height, width) in enumerate(case("postprocess")["sizes_hw"]):
-        check(f"post{i}_scores", found.scores[i])
-        recorded().equal(f"post{i}_labels", found.labels[i])
-        check(f"post{i}_boxes", found.boxes[i] * torch.tensor([width, height, width, height]), floor=1e-5)
+        unit().close(f"post{i}_scores", found.scores[i])
+        unit().equal(f"post{i}_labels", found.labels[i])
+        unit(1e-5).close(f"post{i}_boxes", found.boxes[i] * torch.tensor([width, height, width, height]))
 
 
 def test_resizing() -> None:
@@ -349,6 +295,5 @@ def test_resizing() -> None:
     image = torch.from_numpy(deterministic().image(*cases["image"])).permute(2, 0, 1)
     found = resize_as_published(image, cases["min_size"], cases["max_size"])
     assert list(found.shape) == cases["out_shape"]
-    flat = found.flatten()
-    index = torch.linspace(0, flat.numel() - 1, 2000).round().long()
-    recorded().equal("resized_u8", flat[index])
+    index = torch.linspace(0, found.numel() - 1, 2000).round().long()
+    unit().equal("resized_u8", found.flatten()[index])

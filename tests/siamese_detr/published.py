@@ -37,7 +37,11 @@ class Case:
         self.manifest, self.arrays = manifest("siamese_detr", name), arrays("siamese_detr", name)
 
     def weights(self) -> dict[str, torch.Tensor]:
-        shapes = manifest("siamese_detr", self.manifest["weights"]["names_file"].removesuffix(".json"))
+        names = self.manifest["weights"]["names_file"].removesuffix(".json")
+        return self.filled(manifest("siamese_detr", names))
+
+    def filled(self, shapes: dict[str, Any]) -> dict[str, torch.Tensor]:
+        """Weights by rule under published names with shapes and types."""
         return {n: self.fill(n, torch.zeros(s, dtype=getattr(torch, d))) for n, (s, d) in shapes.items()}
 
     def fill(self, name: str, like: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Detectors with every transformer: training, evaluation, empty images, batches."""
+"""Detectors with every transformer: training, evaluation, empty images."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torchvision.ops import box_iou
 from sor_ppa.engine import Trainer
 from tests.detr import labelled, picture
 
-from .tiny import LEVELS, tiny_cfg
+from .tiny import TRANSFORMERS, tiny_cfg
 
 BATCH = [labelled(64, 96, [[5.0, 5, 40, 50], [50, 20, 90, 60]]), labelled(96, 64, [], seed=1)]
 
@@ -20,7 +20,7 @@ def make(transformer="conditional", **keys):
     return build_model(tiny_cfg("DETRDetector", transformer, **keys))
 
 
-@pytest.mark.parametrize("transformer", LEVELS)
+@pytest.mark.parametrize("transformer", TRANSFORMERS)
 def test_a_step_reaches_every_trainable_parameter(transformer):
     model = make(transformer).train()
     sum(model(BATCH).values()).backward()
@@ -29,7 +29,7 @@ def test_a_step_reaches_every_trainable_parameter(transformer):
         assert (parameter.grad is None) == name.startswith(frozen), name
 
 
-@pytest.mark.parametrize("transformer", LEVELS)
+@pytest.mark.parametrize("transformer", TRANSFORMERS)
 def test_a_batch_without_any_object_trains(transformer):
     model = make(transformer).train()
     losses = model([labelled(64, 64, []), labelled(64, 64, [], seed=1)])
@@ -38,17 +38,7 @@ def test_a_batch_without_any_object_trains(transformer):
     sum(losses.values()).backward()
 
 
-@pytest.mark.parametrize("transformer", LEVELS)
-def test_answers_do_not_depend_on_the_batch(transformer):
-    model = make(transformer).eval()
-    samples = [{"image": picture(h, w, i)} for i, (h, w) in enumerate([(64, 96), (97, 61), (64, 96)])]
-    together = model(samples)
-    for sample, result in zip(samples, together, strict=True):
-        alone = model([sample])[0]["instances"]
-        assert torch.allclose(alone.scores, result["instances"].scores, atol=1e-5)
-
-
-@pytest.mark.parametrize("transformer", LEVELS)
+@pytest.mark.parametrize("transformer", TRANSFORMERS)
 def test_boxes_are_scaled_to_the_original_size(transformer):
     model = make(transformer).eval()
     image = picture(64, 96)
@@ -67,17 +57,13 @@ def test_softmax_classification_trains_and_detects():
     assert (found.pred_classes < 3).all()
 
 
-def test_refinement_gives_each_layer_its_own_heads():
+def test_only_refinement_gives_each_layer_its_own_heads():
     model = make("deformable", BOX_REFINE=True).train()
     sum(model(BATCH).values()).backward()
     assert all(head.last.weight.grad is not None for head in model.bbox_embed)
-    first, second = (head.last.weight for head in model.bbox_embed)
-    assert first is not second
-
-
-def test_without_refinement_heads_are_shared():
-    model = make("deformable")
-    assert model.bbox_embed[0] is model.bbox_embed[1]
+    assert model.bbox_embed[0] is not model.bbox_embed[1]
+    shared = make("deformable").bbox_embed
+    assert shared[0] is shared[1]
 
 
 def test_top_k_and_threshold_limit_detections():
@@ -112,7 +98,7 @@ def test_diverged_predictions_raise():
         model(BATCH)
 
 
-def test_the_optimizer_slows_the_backbone_and_clips_the_whole_gradient():
+def test_the_optimizer_slows_the_backbone():
     cfg = tiny_cfg("DETRDetector", BACKBONE_LR_FACTOR=0.5)
     cfg.merge_from_file("configs/siamese_detr/Base-DETR-R50.yaml")
     model = build_model(tiny_cfg("DETRDetector"))
@@ -120,9 +106,3 @@ def test_the_optimizer_slows_the_backbone_and_clips_the_whole_gradient():
     assert isinstance(optimizer, torch.optim.AdamW)
     assert {g["weight_decay"] for g in optimizer.param_groups} == {1e-4}
     assert sorted(g["lr"] for g in optimizer.param_groups) == [0.5e-4, 1e-4]
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            parameter.grad = torch.ones_like(parameter)
-    optimizer.step()
-    norms = [p.grad.norm() for p in model.parameters() if p.requires_grad]
-    assert torch.stack(norms).norm().item() == pytest.approx(0.1, rel=1e-2)

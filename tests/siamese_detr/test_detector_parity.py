@@ -11,6 +11,7 @@ import torch
 from detectron2.structures import Boxes, Instances
 
 from sor_ppa.checkpoint.siamese_detr import published_to_ours
+from sor_ppa.layers.detr.boxes import cxcywh_to_xyxy
 from sor_ppa.layers.detr.detections import select_detections
 from sor_ppa.layers.detr.losses import name_by_layer, weigh
 from sor_ppa.layers.detr.matching import BoxTargets
@@ -31,7 +32,14 @@ class Run:
 
     def __init__(self, model, images):
         features = self.features = model.extract(images)
+        self.encoded = []
+        hooks = [
+            layer.register_forward_hook(lambda module, given, output: self.encoded.append(output))
+            for layer in model.transformer.encoder.layers
+        ]
         self.memory = model.transformer.encode(features.maps, features.levels)
+        for hook in hooks:
+            hook.remove()
         self.decoded = model.decode_memory(self.memory)
         self.predictions = model.predict(self.decoded)
 
@@ -50,8 +58,7 @@ def train_images() -> list[torch.Tensor]:
 
 def train_targets() -> BoxTargets:
     spec = fixture(NAME).manifest["train"]["targets"]
-    boxes = [torch.tensor(t["boxes"]) for t in spec]
-    return BoxTargets.pad(boxes, [torch.tensor(t["labels"]) for t in spec])
+    return BoxTargets.pad(*([torch.tensor(t[key]) for t in spec] for key in ("boxes", "labels")))
 
 
 @pytest.fixture(scope="module")
@@ -86,20 +93,9 @@ def test_training_activations_of_a_padded_batch_equal_the_published(trained):
     check_activations("train", trained)
 
 
-def test_every_encoder_layer_equals_the_published(model):
-    case, spec = fixture(NAME), fixture(NAME).manifest["eval"]
-    model.eval()
-    outputs = []
-    hooks = [
-        layer.register_forward_hook(lambda module, given, output: outputs.append(output))
-        for layer in model.transformer.encoder.layers
-    ]
-    with torch.no_grad():
-        Run(model, [image(spec["image_key"], spec["height"], spec["width"])])
-    for hook in hooks:
-        hook.remove()
-    for layer, output in enumerate(outputs):
-        case.check(f"eval/encoder_layer{layer}", output.transpose(0, 1))
+def test_every_encoder_layer_equals_the_published(evaluated):
+    for layer, output in enumerate(evaluated.encoded):
+        fixture(NAME).check(f"eval/encoder_layer{layer}", output.transpose(0, 1))
 
 
 def test_matching_indices_equal_the_published(trained):
@@ -146,21 +142,18 @@ def test_postprocessing_equals_the_published(evaluated):
     np.testing.assert_allclose(found.scores[0].numpy(), case.arrays["eval/post_scores"].ravel(), atol=1e-5)
     agree = found.labels[0].numpy() == case.arrays["eval/post_labels"].ravel()
     assert agree.mean() > 0.9
-    np.testing.assert_allclose(
-        boxes[0].numpy()[agree], case.arrays["eval/post_boxes"].reshape(-1, 4)[agree], atol=0.1
-    )
+    wanted = case.arrays["eval/post_boxes"].reshape(-1, 4)
+    np.testing.assert_allclose(boxes[0].numpy()[agree], wanted[agree], atol=0.1)
 
 
 def test_forward_returns_weighted_losses_of_instances(model):
-    model.train()
     samples = []
     spec = fixture(NAME).manifest["train"]
     for picture, target in zip(train_images(), spec["targets"], strict=True):
         height, width = picture.shape[-2:]
-        cx, cy, w, h = torch.tensor(target["boxes"]).unbind(1)
-        corners = torch.stack((cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2), dim=1)
-        instances = Instances((height, width))
+        corners = cxcywh_to_xyxy(torch.tensor(target["boxes"]))
+        instances = Instances((height, width), gt_classes=torch.tensor(target["labels"]))
         instances.gt_boxes = Boxes(corners * torch.tensor([width, height, width, height]))
-        instances.gt_classes = torch.tensor(target["labels"])
         samples.append({"image": picture, "instances": instances})
-    assert sum(model(samples).values()).item() == pytest.approx(spec["total_weighted"], rel=1e-4)
+    total = sum(model.train()(samples).values()).item()
+    assert total == pytest.approx(spec["total_weighted"], rel=1e-4)

@@ -11,12 +11,12 @@ from PIL import Image
 from sor_ppa.siamese_detr.pretraining import ViewBatch, jitter_boxes
 from tests.detr import picture
 
-from .tiny import LEVELS, tiny_cfg, two_views
+from .tiny import TRANSFORMERS, tiny_cfg, two_views
 
 SAMPLES = [two_views(96, 128, seed=1), two_views(128, 96, seed=2)]
 
 
-@pytest.mark.parametrize("transformer", LEVELS)
+@pytest.mark.parametrize("transformer", TRANSFORMERS)
 def test_a_step_trains_everything_but_the_backbone(transformer):
     torch.manual_seed(0)
     model = build_model(tiny_cfg("SiameseDETR", transformer)).train()
@@ -27,24 +27,6 @@ def test_a_step_trains_everything_but_the_backbone(transformer):
         else:
             assert parameter.grad is not None, name
             assert torch.isfinite(parameter.grad).all(), name
-
-
-@pytest.mark.parametrize("transformer", LEVELS)
-def test_steps_lower_the_loss(transformer):
-    torch.manual_seed(0)
-    cfg = tiny_cfg("SiameseDETR", transformer, DROPOUT=0.0)
-    cfg.MODEL.SIAMESE_DETR.PRETRAIN.BOX_JITTER = 0.0
-    cfg.SOLVER.BASE_LR = 2e-3
-    model = build_model(cfg).train()
-    optimizer = torch.optim.AdamW(model.parameter_groups(cfg))
-    totals = []
-    for _ in range(20):
-        loss = sum(v for k, v in model(SAMPLES).items() if k != "loss_enc_global_contra")
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        totals.append(loss.item())
-    assert min(totals[-3:]) < totals[0] * 0.9
 
 
 def test_terms_of_no_weight_have_no_head():
@@ -112,7 +94,7 @@ def test_pictures_are_written_in_training(tmp_path):
 
 def test_mixed_precision_gives_finite_losses():
     torch.manual_seed(0)
-    for transformer in LEVELS:
+    for transformer in TRANSFORMERS:
         model = build_model(tiny_cfg("SiameseDETR", transformer)).train()
         with torch.autocast("cpu", dtype=torch.bfloat16):
             losses = model(SAMPLES)

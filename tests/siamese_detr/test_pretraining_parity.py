@@ -1,6 +1,7 @@
 """One pre-training step: the recorded ``pretrain_*`` cases of the published code.
 
-They differ in the transformer and in the box jitter, whose random numbers are recorded, too.
+They differ in the transformer and in the box jitter, whose random numbers are recorded, too. Of the
+deformable model only the losses are recorded, with the published plain PyTorch attention.
 """
 
 from __future__ import annotations
@@ -8,13 +9,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from detectron2.modeling import build_model
 
-from sor_ppa.checkpoint.siamese_detr import published_to_ours
+from sor_ppa.checkpoint.siamese_detr import convert, published_to_ours
 from sor_ppa.layers.detr.losses import name_by_layer, weigh
-from sor_ppa.siamese_detr.pretraining import ViewBatch, jitter_boxes, swap_views
+from sor_ppa.siamese_detr.pretraining import ViewBatch, jitter_boxes
+from tests.detr import manifest
 
 from .published import fixture, image, load_published, make_cfg
 
+#: Backbone features and levels of the published deformable models.
+DEFORMABLE = {"ms": (["res3", "res4", "res5"], 4), "ss": (["res5"], 1)}
+#: Images of both views; regions of view 1 are searched in view 2.
+VIEWS = {"v1": slice(0, 2), "v2": slice(2, 4)}
+SEARCHED = {"v1": slice(2, 4), "v2": slice(0, 2)}
 CASES = [
     pytest.param("pretrain_conditional", marks=pytest.mark.slow),
     "pretrain_conditional_jitter",
@@ -26,10 +34,9 @@ def make_batch(case) -> ViewBatch:
     inputs = case.manifest["inputs"]
     views, crops = [], []
     for view in (0, 1):
-        for index, (height, width) in enumerate(inputs["sizes_hw"]):
-            views.append(image(inputs["image_keys"][index][view], height, width))
-            stem = inputs["image_keys"][index][view]
-            crops.append(torch.stack([image(f"{stem}/crop{p}", 128, 128) for p in range(10)]))
+        for keys, size in zip(inputs["image_keys"], inputs["sizes_hw"], strict=True):
+            views.append(image(keys[view], *size))
+            crops.append(torch.stack([image(f"{keys[view]}/crop{p}", 128, 128) for p in range(10)]))
     boxes = torch.from_numpy(case.arrays["in/boxes"]).float()
     return ViewBatch(views, boxes.transpose(0, 1).flatten(0, 1), torch.stack(crops))
 
@@ -68,19 +75,34 @@ def step(request) -> Step:
     return Step(request.param)
 
 
-def branches(values):
-    """Look-into order to the reference's: v1 asks for regions of view 1 in view 2."""
-    into_view_1, into_view_2 = values.chunk(2, dim=1)
-    return {"v1": into_view_2, "v2": into_view_1}
+def check_losses(found, recorded):
+    for name, value in found.items():
+        tolerance = 1e-3 if name == "loss_enc_global_contra" else 1e-4
+        assert value.item() == pytest.approx(recorded[name], rel=1e-4, abs=tolerance), name
 
 
 def test_losses_equal_the_published(step):
     assert set(step.losses) == set(step.case.manifest["weight_dict"])
-    for name, value in step.losses.items():
-        tolerance = 1e-3 if name == "loss_enc_global_contra" else 1e-4
-        assert value.item() == pytest.approx(step.case.manifest["losses"][name], rel=1e-4, abs=tolerance), (
-            name
-        )
+    check_losses(step.losses, step.case.manifest["losses"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", DEFORMABLE)
+def test_losses_of_the_deformable_model_equal_the_published(variant):
+    recorded = manifest("siamese_detr", f"deformable_{variant}")
+    case = fixture("pretrain_conditional_jitter")
+    features, levels = DEFORMABLE[variant]
+    sizes = {"NUM_QUERIES": 300, "FFN_DIM": 1024, "NUM_FEATURE_LEVELS": levels}
+    cfg = make_cfg("SiameseDETR", TRANSFORMER="deformable", IN_FEATURES=features, **sizes)
+    cfg.MODEL.RESNETS.OUT_FEATURES = features
+    cfg.MODEL.SIAMESE_DETR.PRETRAIN.FEATURE_WEIGHT = 3.0
+    cfg.MODEL.SIAMESE_DETR.PRETRAIN.FIRST_IMAGE_QUERIES = True
+    model = build_model(cfg).train()
+    model.load_state_dict(convert(case.filled(recorded["names"])), strict=True)
+    with torch.no_grad():
+        losses = name_by_layer(model.losses(make_batch(case), make_noise(case))[0])
+    assert set(losses) == set(recorded["losses"])
+    check_losses(losses, recorded["losses"])
 
 
 def test_weights_equal_the_published(step):
@@ -92,7 +114,7 @@ def test_weights_equal_the_published(step):
 def test_backbone_and_encoder_equal_the_published(step):
     features, memory = step.found.features, step.found.memory
     positions = memory.levels.unflatten(memory.positions)[0]
-    for view, half in (("v1", slice(0, 2)), ("v2", slice(2, 4))):
+    for view, half in VIEWS.items():
         step.case.check(f"{view}/backbone_out0", features.backbone["res5"][half])
         step.case.check(f"{view}/input_proj0", features.maps[0][half])
         step.case.check(f"{view}/pos0", positions[half])
@@ -108,7 +130,7 @@ def test_region_queries_equal_the_published(step):
         regions = step.model.region_features(step.found.features, boxes)
         projected = step.model.patch2query(regions)
         queries = step.model.region_queries(regions)
-    for view, half in (("v1", slice(0, 2)), ("v2", slice(2, 4))):
+    for view, half in VIEWS.items():
         step.case.check(f"{view}/region_feature", regions[half])
         step.case.check(f"{view}/region_query", projected[half])
         step.case.check(f"{view}/region_query_first8", projected[half][..., :8])
@@ -116,20 +138,17 @@ def test_region_queries_equal_the_published(step):
 
 
 def test_decoder_and_heads_equal_the_published(step):
-    predictions = step.found.predictions
-    hidden, logits, boxes = (
-        branches(x) for x in (step.found.decoded.hidden, predictions.logits, predictions.boxes)
-    )
-    for view in ("v1", "v2"):
+    hidden, predictions, check = step.found.decoded.hidden, step.found.predictions, step.case.check
+    for view, half in SEARCHED.items():
         for layer in range(6):
-            step.case.check(f"{view}/hs{layer}", hidden[view][layer])
-            step.case.check(f"{view}/logits{layer}", logits[view][layer])
-            step.case.check(f"{view}/pred_boxes{layer}", boxes[view][layer])
+            check(f"{view}/hs{layer}", hidden[layer, half])
+            check(f"{view}/logits{layer}", predictions.logits[layer, half])
+            check(f"{view}/pred_boxes{layer}", predictions.boxes[layer, half])
             with torch.no_grad():
-                feature = step.model.pred_head.feature_align(hidden[view][layer])
-            step.case.check(f"{view}/pred_feature{layer}", feature)
-        step.case.check(f"{view}/logits_last", logits[view][-1])
-        step.case.check(f"{view}/pred_boxes_last", boxes[view][-1])
+                feature = step.model.pred_head.feature_align(hidden[layer, half])
+            check(f"{view}/pred_feature{layer}", feature)
+        check(f"{view}/logits_last", predictions.logits[-1, half])
+        check(f"{view}/pred_boxes_last", predictions.boxes[-1, half])
 
 
 def test_references_equal_the_published(step):
@@ -137,18 +156,15 @@ def test_references_equal_the_published(step):
     if references is None:
         assert not any(key.endswith("/reference") for key in step.case.arrays)
         return
-    into_view_1, into_view_2 = references[-1].chunk(2)
-    step.case.check("v1/reference", into_view_2)
-    step.case.check("v2/reference", into_view_1)
+    for view, half in SEARCHED.items():
+        step.case.check(f"{view}/reference", references[-1][half])
 
 
 def test_targets_equal_the_published(step):
-    boxes = step.batch.targets().boxes
-    crops = step.model.crop_features(step.batch)
-    step.case.check("v1/target_boxes_cxcywh", boxes[2:])
-    step.case.check("v2/target_boxes_cxcywh", boxes[:2])
-    step.case.check("v1/crop_feature_target", crops[:2].flatten(0, 1))
-    step.case.check("v2/crop_feature_target", crops[2:].flatten(0, 1))
+    boxes, crops = step.batch.targets().boxes, step.model.crop_features(step.batch)
+    for view in VIEWS:
+        step.case.check(f"{view}/target_boxes_cxcywh", boxes[SEARCHED[view]])
+        step.case.check(f"{view}/crop_feature_target", crops[VIEWS[view]].flatten(0, 1))
 
 
 def test_matching_indices_equal_the_published(step):
@@ -187,12 +203,7 @@ def test_batch_norm_buffers_equal_the_published(step):
 def test_global_projections_equal_the_published(step):
     pooled = step.model.pool_memory(step.found.memory)
     with torch.no_grad():
-        for view, half in zip(("v1", "v2"), pooled.chunk(2), strict=True):
-            projection, prediction = step.model.enc_head[0].project(half)
+        for view, half in VIEWS.items():
+            projection, prediction = step.model.enc_head[0].project(pooled[half])
             step.case.check(f"{view}/global_projection", projection, atol=5e-2)
             step.case.check(f"{view}/global_prediction", prediction, atol=5e-2)
-
-
-def test_swapping_views_twice_changes_nothing():
-    values = torch.arange(12.0).view(6, 2)
-    assert torch.equal(swap_views(swap_views(values)), values)

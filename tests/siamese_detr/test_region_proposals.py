@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torchvision.ops import box_iou
 
 from sor_ppa.siamese_detr.region_proposals import (
     DENSEST,
@@ -17,7 +18,7 @@ from sor_ppa.siamese_detr.region_proposals import (
     make_proposer,
     sparse_edges,
 )
-from tests.parity import parity_dir
+from tests.detr import arrays, manifest
 
 from .published import make_cfg
 
@@ -37,27 +38,22 @@ def squares() -> np.ndarray:
 @contrib
 @pytest.mark.parametrize("index", range(4))
 def test_boxes_equal_the_recorded(index):
-    folder = parity_dir("siamese_detr")
-    spec = json.loads((folder / "edgeboxes_stage.json").read_text())["cases"][index]
-    with np.load(folder / "edgeboxes_stage.npz") as data:
-        arrays = {k.split("/")[1]: v for k, v in data.items() if k.startswith(f"case{index}/")}
-    boxes, scores = edge_boxes(
-        arrays["edges_u8"] / 255, arrays["orientation_milli"] / 1000, spec["max_boxes"]
-    )
+    spec = manifest("siamese_detr", "edgeboxes_stage")["cases"][index]
+    names = ("edges_u8", "orientation_milli", "stored_boxes_xyxy", "scores")
+    recorded = arrays("siamese_detr", "edgeboxes_stage")
+    edges, orientation, expected, confidence = (recorded[f"case{index}/{name}"] for name in names)
+    boxes, scores = edge_boxes(edges / 255, orientation / 1000, spec["max_boxes"])
     assert len(boxes) == spec["n"]
-    np.testing.assert_array_equal(boxes, arrays["stored_boxes_xyxy"])
-    np.testing.assert_allclose(scores, arrays["scores"].ravel(), rtol=1e-5)
+    np.testing.assert_array_equal(boxes, expected)
+    np.testing.assert_allclose(scores, confidence.ravel(), rtol=1e-5)
 
 
 @contrib
 def test_gradient_boxes_find_the_objects():
     boxes, scores = EdgeBoxProposer(max_boxes=50).propose(squares())
     assert (np.diff(scores) <= 1e-6).all()
-    for target in ((30, 20, 80, 90), (100, 50, 150, 110)):
-        overlap = np.minimum(boxes[:, 2:], target[2:]) - np.maximum(boxes[:, :2], target[:2])
-        inter = overlap.clip(0).prod(1)
-        area = (boxes[:, 2:] - boxes[:, :2]).prod(1) + (target[2] - target[0]) * (target[3] - target[1])
-        assert (inter / (area - inter)).max() > 0.7
+    objects = torch.tensor([[30, 20, 80, 90], [100, 50, 150, 110]])
+    assert (box_iou(torch.from_numpy(boxes), objects).amax(0) > 0.7).all()
 
 
 @contrib
@@ -73,16 +69,12 @@ def test_an_image_without_edges_gives_its_central_half(shape):
 def test_boxes_lie_in_the_image(tmp_path):
     path = tmp_path / "a.png"
     Image.fromarray(squares()).save(path)
-    boxes, _ = EdgeBoxProposer()(str(path))
+    sent_to_another_process = pickle.loads(pickle.dumps(EdgeBoxProposer(7)))
+    boxes, _ = sent_to_another_process(str(path))
+    assert len(boxes) <= 7
     assert (boxes >= 0).all()
     assert (boxes[:, 2] <= 160).all()
     assert (boxes[:, 3] <= 120).all()
-
-
-@contrib
-def test_the_proposer_can_be_sent_to_another_process():
-    proposer = pickle.loads(pickle.dumps(EdgeBoxProposer(7)))
-    assert len(proposer.propose(squares())[0]) <= 7
 
 
 def test_gradient_edges_are_thin_and_point_across_the_edge():
@@ -94,23 +86,17 @@ def test_gradient_edges_are_thin_and_point_across_the_edge():
     np.testing.assert_allclose(np.sin(orientation[strong]), 0, atol=1e-3)
 
 
-def test_random_boxes_need_no_proposer():
+@contrib
+def test_only_structured_edges_need_a_forest():
     cfg = make_cfg("SiameseDETR")
     cfg.INPUT.TWO_VIEWS.PROPOSALS.METHOD = "random"
     assert make_proposer(cfg)[0] is None
-
-
-def test_structured_edges_without_a_forest_are_refused():
-    cfg = make_cfg("SiameseDETR")
     cfg.INPUT.TWO_VIEWS.PROPOSALS.METHOD = "edge_boxes"
     with pytest.raises(ValueError, match=r"EDGE_MODEL: expected OpenCV"):
         make_proposer(cfg)
-
-
-@contrib
-def test_a_missing_forest_is_named():
+    cfg.INPUT.TWO_VIEWS.PROPOSALS.EDGE_MODEL = "nowhere.yml.gz"
     with pytest.raises(FileNotFoundError, match=r"nowhere\.yml\.gz: expected"):
-        EdgeBoxProposer(edge_model="nowhere.yml.gz")
+        make_proposer(cfg)
 
 
 def test_gradient_edges_of_noise_are_few():

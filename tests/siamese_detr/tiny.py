@@ -9,52 +9,33 @@ from detectron2.config import CfgNode
 
 from tests.detr import NARROW_HEADS, picture, resnet_config
 
-LEVELS = {"vanilla": 1, "conditional": 1, "deformable": 3}
+TRANSFORMERS = ("vanilla", "conditional", "deformable")
+RANKING = [
+    *("MODEL.MASK_ON", True, "MODEL.MASKIOU_ON", True, "MODEL.FPN.OUT_CHANNELS", 32),
+    *("MODEL.ROI_HEADS.NAME", "CenterROIHeads", "MODEL.ROI_HEADS.IN_FEATURES", ["p3", "p4", "p5"]),
+    *("MODEL.ROI_HEADS.NUM_CLASSES", 1, "MODEL.SOR.NUM_CONV", 2),
+    *("MODEL.ROI_MASK_HEAD.NAME", "SpatialAttentionMaskHead", "MODEL.ROI_MASK_HEAD.NUM_CONV", 1),
+    *("MODEL.ROI_MASK_HEAD.ASSIGN_CRITERION", "ratio", "MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION", 14),
+    *("MODEL.SOR.NAME", "SelfAttentionWithPosConvCat"),
+    *("MODEL.SOR.TRANSFORMER.N_HEAD", 2, "MODEL.SOR.TRANSFORMER.USE_POS", True),
+]
 
 
 def tiny_cfg(meta: str, transformer: str = "conditional", **keys: Any) -> CfgNode:
     """A ResNet-18 with a two-layer transformer of 32 channels, on the CPU; keys of ``MODEL.SIAMESE_DETR``."""
     cfg = resnet_config(meta, freeze_at=5 if meta == "SiameseDETR" else 2)
-    cfg.MODEL.RESNETS.DEPTH = 18
-    cfg.MODEL.RESNETS.RES2_OUT_CHANNELS = 64
+    cfg.MODEL.RESNETS.DEPTH, cfg.MODEL.RESNETS.RES2_OUT_CHANNELS = 18, 64
     cfg.MODEL.RESNETS.STEM_OUT_CHANNELS = 16
     cfg.MODEL.RESNETS.OUT_FEATURES = ["res2", "res3", "res4", "res5"]
-    node = cfg.MODEL.SIAMESE_DETR
-    node.TRANSFORMER = transformer
-    node.NUM_QUERIES = 20
-    node.HIDDEN_DIM = 32
-    node.NUM_HEADS = 4
-    node.ENCODER_LAYERS = 1
-    node.DECODER_LAYERS = 2
-    node.FFN_DIM = 32
-    node.NUM_CLASSES = 3
+    small = {"TRANSFORMER": transformer, "NUM_QUERIES": 20, "HIDDEN_DIM": 32, "FFN_DIM": 32, "NUM_HEADS": 4}
+    small |= {"ENCODER_LAYERS": 1, "DECODER_LAYERS": 2, "NUM_CLASSES": 1 if meta == "RankingDETR" else 3}
     if transformer == "deformable":
-        node.IN_FEATURES = ["res4", "res5"]
-        node.NUM_FEATURE_LEVELS = 3
+        small |= {"IN_FEATURES": ["res4", "res5"], "NUM_FEATURE_LEVELS": 3}
     if meta == "RankingDETR":
-        _add_ranking(cfg)
-    for key, value in keys.items():
-        node[key] = value
+        cfg.merge_from_list([*NARROW_HEADS, *RANKING])
+    for key, value in (small | keys).items():
+        cfg.MODEL.SIAMESE_DETR[key] = value
     return cfg
-
-
-def _add_ranking(cfg: CfgNode) -> None:
-    cfg.merge_from_list(NARROW_HEADS)
-    cfg.MODEL.SIAMESE_DETR.NUM_CLASSES = 1
-    cfg.MODEL.MASK_ON = True
-    cfg.MODEL.MASKIOU_ON = True
-    cfg.MODEL.FPN.OUT_CHANNELS = 32
-    cfg.MODEL.ROI_HEADS.NAME = "CenterROIHeads"
-    cfg.MODEL.ROI_HEADS.IN_FEATURES = ["p3", "p4", "p5"]
-    cfg.MODEL.ROI_HEADS.NUM_CLASSES = 1
-    cfg.MODEL.ROI_MASK_HEAD.NAME = "SpatialAttentionMaskHead"
-    cfg.MODEL.ROI_MASK_HEAD.ASSIGN_CRITERION = "ratio"
-    cfg.MODEL.ROI_MASK_HEAD.NUM_CONV = 1
-    cfg.MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION = 14
-    cfg.MODEL.SOR.NAME = "SelfAttentionWithPosConvCat"
-    cfg.MODEL.SOR.NUM_CONV = 2
-    cfg.MODEL.SOR.TRANSFORMER.N_HEAD = 2
-    cfg.MODEL.SOR.TRANSFORMER.USE_POS = True
 
 
 def two_views(height: int = 96, width: int = 128, regions: int = 10, seed: int = 0) -> dict[str, Any]:

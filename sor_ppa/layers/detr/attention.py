@@ -7,31 +7,17 @@ from torch.nn import functional as F
 
 from .levels import Memory
 
-__all__ = ["GlobalAttention", "ProjectedAttention"]
-
 
 class GlobalAttention(nn.MultiheadAttention):
-    """PyTorch's multi-head attention, batch first, over the tokens of a :class:`Memory`.
-
-    Args:
-        dim: width of queries, keys and values.
-        num_heads: attention heads.
-        dropout: dropout on the attention weights.
-    """
+    """PyTorch's multi-head attention, batch first, over the tokens of a :class:`Memory`."""
 
     def __init__(self, dim: int, num_heads: int, dropout: float = 0.0) -> None:
         super().__init__(dim, num_heads, dropout, batch_first=True)
 
     def attend(self, query: Tensor, memory: Memory, reference: Tensor | None = None) -> Tensor:
-        """Read the memory; its positions are added to the keys only.
+        """Return ``(B, Q, C)``: what queries ``(B, Q, C)``, position already added, read in the memory.
 
-        Args:
-            query: ``(B, Q, C)``, position already added.
-            memory: padded tokens are ignored.
-            reference: not used.
-
-        Returns:
-            ``(B, Q, C)``.
+        The memory's positions are added to the keys only. Padded tokens and ``reference`` are ignored.
         """
         key = memory.tokens if memory.positions is None else memory.tokens + memory.positions
         padding = memory.levels.padding
@@ -39,13 +25,7 @@ class GlobalAttention(nn.MultiheadAttention):
 
 
 class ProjectedAttention(nn.Module):
-    """Multi-head attention without input projections (Conditional DETR, section 3.3).
-
-    Args:
-        value_dim: channels of the values and of the output.
-        num_heads: attention heads.
-        dropout: dropout on the attention weights.
-    """
+    """Multi-head attention without input projections (Conditional DETR, section 3.3)."""
 
     def __init__(self, value_dim: int, num_heads: int, dropout: float = 0.0) -> None:
         super().__init__()
@@ -54,16 +34,13 @@ class ProjectedAttention(nn.Module):
         self.out_proj = nn.Linear(value_dim, value_dim)
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, padding: Tensor | None = None) -> Tensor:
-        """Attend.
+        """Return ``(B, Q, value_dim)``.
 
         Args:
             query: ``(B, Q, heads * D)``, channels grouped by head.
             key: ``(B, S, heads * D)``.
             value: ``(B, S, value_dim)``.
             padding: ``(B, S)`` bool, True = ignored.
-
-        Returns:
-            ``(B, Q, value_dim)``.
         """
         q, k, v = (t.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for t in (query, key, value))
         allowed = None if padding is None else ~padding[:, None, None, :]

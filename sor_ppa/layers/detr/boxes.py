@@ -5,15 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = [
-    "cxcywh_to_xyxy",
-    "inverse_sigmoid",
-    "paired_giou",
-    "paired_iou",
-    "refine_boxes",
-    "xyxy_to_cxcywh",
-]
-
 #: Lower limit of a union or hull: far less than a pixel of any image in normalized coordinates.
 MIN_AREA = 1e-9
 
@@ -31,30 +22,22 @@ def xyxy_to_cxcywh(boxes: Tensor) -> Tensor:
 
 
 def inverse_sigmoid(x: Tensor, eps: float) -> Tensor:
-    """Return the logit of ``x`` with numerator and denominator of the odds limited from below.
+    """Return ``log(max(x, eps) / max(1 - x, eps))`` of ``x`` clamped to [0, 1], any shape.
 
-    Args:
-        x: probabilities or normalized coordinates, any shape; clamped to [0, 1].
-        eps: lower limit of ``x`` and of ``1 - x`` (1e-3 in Salience-DETR, 1e-5 in Deformable DETR).
-
-    Returns:
-        ``log(max(x, eps) / max(1 - x, eps))``, the shape of ``x``.
+    ``eps`` is 1e-3 in Salience-DETR and 1e-5 in Deformable DETR.
     """
     x = x.clamp(0.0, 1.0)
     return torch.log(x.clamp(min=eps) / (1.0 - x).clamp(min=eps))
 
 
 def refine_boxes(offsets: Tensor, reference: Tensor | None, eps: float = 1e-5) -> Tensor:
-    """Return boxes from a box head's output and the reference of each query (Conditional DETR, section 3.3).
+    """Return normalized boxes (cx, cy, w, h) of queries with references (Conditional DETR, section 3.3).
 
     Args:
         offsets: ``(..., 4)`` output of the box head before the sigmoid.
         reference: ``(..., 2)`` points or ``(..., 4)`` boxes (cx, cy, w, h) in [0, 1]; leading axes broadcast;
             None for a transformer without references.
         eps: of :func:`inverse_sigmoid`.
-
-    Returns:
-        ``(..., 4)`` normalized (cx, cy, w, h).
     """
     if reference is None:
         return offsets.sigmoid()
@@ -77,24 +60,17 @@ def _overlap(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def paired_iou(a: Tensor, b: Tensor) -> Tensor:
-    """Return the IoU of ``(..., 4)`` boxes in corner format that broadcast against each other.
-
-    Returns:
-        The IoU in [0, 1], the broadcast shape without its last axis; 0 for two empty boxes.
-    """
+    """Return the IoU ``(...)`` of boxes ``(..., 4)`` in corner format that broadcast; 0 if both are empty."""
     intersection, union = _overlap(a, b)
     return intersection / union
 
 
 def paired_giou(a: Tensor, b: Tensor) -> Tensor:
-    """Return the generalized IoU of boxes that broadcast (Rezatofighi et al., CVPR 2019, equation 1).
+    """Return the generalized IoU in [-1, 1] (Rezatofighi et al., CVPR 2019, equation 1).
 
     Args:
         a: ``(..., 4)`` corner format; insert an axis to compare all pairs.
-        b: ``(..., 4)`` corner format.
-
-    Returns:
-        The GIoU in [-1, 1], the broadcast shape without its last axis.
+        b: ``(..., 4)`` corner format, broadcast against ``a``.
     """
     intersection, union = _overlap(a, b)
     hull_size = torch.maximum(a[..., 2:], b[..., 2:]) - torch.minimum(a[..., :2], b[..., :2])

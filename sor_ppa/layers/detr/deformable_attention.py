@@ -23,8 +23,6 @@ from torch.nn import functional as F
 
 from .levels import Memory
 
-__all__ = ["MultiScaleDeformableAttention", "deformable_sampling"]
-
 Shapes = Sequence[tuple[int, int]]
 
 
@@ -105,11 +103,8 @@ def _sample_bag(value: Tensor, shapes: Shapes, locations: Tensor, weights: Tenso
         side = size[:, axis, None]
         first, second = low[..., axis], low[..., axis] + 1
         part = fraction[..., axis]
-        zero = part.new_zeros(())
-        inside = [(k >= 0) & (k < side) for k in (first, second)]
-        shares.append(
-            torch.stack([torch.where(inside[0], 1 - part, zero), torch.where(inside[1], part, zero)], -1)
-        )
+        inside = torch.stack([(k >= 0) & (k < side) for k in (first, second)], -1)
+        shares.append(torch.where(inside, torch.stack([1 - part, part], -1), 0.0))
         limited = torch.stack([first, second], -1).clamp(min=0)
         cells.append(torch.minimum(limited, side[..., None] - 1).to(index_type))
     # Row of the table = ((image * S + start + line * w + column) * H) + head.
@@ -119,12 +114,8 @@ def _sample_bag(value: Tensor, shapes: Shapes, locations: Tensor, weights: Tenso
     lines = cells[1] * (size[:, 0].to(index_type) * heads)[:, None, None] + origin
     index = lines.unsqueeze(-1) + (cells[0] * heads).unsqueeze(-2)  # (B, Q, H, L, P, 2, 2)
     share = (shares[1] * weights.unsqueeze(-1)).unsqueeze(-1) * shares[0].unsqueeze(-2)
-    out = F.embedding_bag(
-        index.view(-1, corners),
-        value.reshape(-1, dim),
-        per_sample_weights=share.reshape(-1, corners),
-        mode="sum",
-    )
+    table, share = value.reshape(-1, dim), share.reshape(-1, corners)
+    out = F.embedding_bag(index.view(-1, corners), table, per_sample_weights=share, mode="sum")
     return out.view(b, queries, heads * dim)
 
 
@@ -173,14 +164,9 @@ class MultiScaleDeformableAttention(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(
-        self,
-        query: Tensor,
-        reference: Tensor,
-        value: Tensor,
-        shapes: Shapes,
-        padding: Tensor | None = None,
+        self, query: Tensor, reference: Tensor, value: Tensor, shapes: Shapes, padding: Tensor | None = None
     ) -> Tensor:
-        """Attend.
+        """Return ``(B, Q, C)``.
 
         Args:
             query: ``(B, Q, C)``, position already added.
@@ -189,9 +175,6 @@ class MultiScaleDeformableAttention(nn.Module):
             value: ``(B, S, C)`` flattened feature maps.
             shapes: (h, w) of every map.
             padding: ``(B, S)`` bool, True = padded; such tokens read as 0.
-
-        Returns:
-            ``(B, Q, C)``.
         """
         b, q, _ = query.shape
         value = self.value_proj(value)

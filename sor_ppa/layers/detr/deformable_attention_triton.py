@@ -20,8 +20,6 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-__all__ = ["sample_triton"]
-
 _BLOCK = 16
 
 

@@ -11,8 +11,6 @@ from torch import Tensor, nn
 from .boxes import cxcywh_to_xyxy, inverse_sigmoid, xyxy_to_cxcywh
 from .matching import BoxTargets, Matches
 
-__all__ = ["ContrastiveDenoising", "DenoisingQueries", "Noise"]
-
 
 @dataclass(frozen=True)
 class Noise:
@@ -107,17 +105,7 @@ class ContrastiveDenoising(nn.Module):
         )
 
     def add_noise(self, labels: Tensor, boxes: Tensor, groups: int, noise: Noise) -> tuple[Tensor, Tensor]:
-        """Make noisy copies.
-
-        Args:
-            labels: ``(R,)`` int64, repeated.
-            boxes: ``(R, 4)`` normalized (cx, cy, w, h), repeated.
-            groups: groups in the repetition.
-            noise: random numbers.
-
-        Returns:
-            labels ``(R,)`` and boxes ``(R, 4)`` normalized (cx, cy, w, h), inside the image.
-        """
+        """Return noisy copies of labels ``(R,)`` and normalized boxes ``(R, 4)``, both repeated."""
         labels = torch.where(noise.label_draw < self.label_noise * 0.5, noise.label, labels)
         negative = torch.arange(2, dtype=boxes.dtype, device=boxes.device)
         negative = negative.repeat(groups).repeat_interleave(len(boxes) // (2 * groups))
@@ -137,15 +125,7 @@ class ContrastiveDenoising(nn.Module):
         return (group[:, None] != group[None]) & (group[None] >= 0)
 
     def forward(self, targets: BoxTargets, noise: Noise | None = None) -> DenoisingQueries | None:
-        """Make the queries of a batch.
-
-        Args:
-            targets: the objects.
-            noise: random numbers; drawn where not given.
-
-        Returns:
-            the queries, or None for a batch without objects.
-        """
+        """Return the queries of a batch, None for one without objects; draw ``noise`` if it is not given."""
         most = max(targets.counts)
         if most == 0:
             return None
@@ -159,9 +139,9 @@ class ContrastiveDenoising(nn.Module):
         repeat = torch.arange(2 * groups, device=device).repeat_interleave(len(slot)) * most
         rows = image.repeat(2 * groups), slot.repeat(2 * groups) + repeat
         embedded = self.label_encoder(labels)
-        total = 2 * groups * most
-        content = embedded.new_zeros(len(targets.counts), total, embedded.shape[1])
-        box_logits = boxes.new_zeros(len(targets.counts), total, 4)
+        shape = len(targets.counts), 2 * groups * most
+        content = embedded.new_zeros(*shape, embedded.shape[1])
+        box_logits = boxes.new_zeros(*shape, 4)
         return DenoisingQueries(
             content=content.index_put(rows, embedded),
             box_logits=box_logits.index_put(rows, inverse_sigmoid(boxes, self.eps)),

@@ -9,19 +9,13 @@ from torch import Tensor
 
 from .boxes import cxcywh_to_xyxy
 
-__all__ = ["TopDetections", "select_detections"]
-
 
 @dataclass(frozen=True)
 class TopDetections:
-    """The n most confident detections of every image of a batch, best first."""
+    """The n most confident detections of every image of a batch, best first: ``(B, n)`` tensors."""
 
-    #: ``(B, n)``.
     scores: Tensor
-    #: ``(B, n)`` int64.
     labels: Tensor
-    #: ``(B, n)`` int64.
-    queries: Tensor
     #: ``(B, n, 4)`` corner format, normalized.
     boxes: Tensor
 
@@ -45,4 +39,4 @@ def select_detections(logits: Tensor, boxes: Tensor, count: int, softmax: bool =
         scores, index = logits.sigmoid().flatten(1).topk(min(count, logits[0].numel()), dim=1)
         queries, labels = index // logits.shape[2], index % logits.shape[2]
     corners = cxcywh_to_xyxy(boxes).gather(1, queries.unsqueeze(-1).expand(-1, -1, 4))
-    return TopDetections(scores, labels, queries, corners)
+    return TopDetections(scores, labels, corners)

@@ -11,8 +11,6 @@ from torch import Tensor, nn
 from .deformable_attention import MultiScaleDeformableAttention
 from .levels import Memory
 
-__all__ = ["DecoderLayer", "Encoder", "EncoderLayer", "ResidualLayer", "init_xavier"]
-
 
 def init_xavier(module: nn.Module) -> None:
     """Draw every matrix from Xavier's uniform distribution; reset deformable attention as published."""
@@ -54,14 +52,7 @@ class ResidualLayer(nn.Module):
 
 
 class EncoderLayer(ResidualLayer):
-    """Attention, then a feed-forward network.
-
-    Args:
-        attention: with ``attend(query, memory, reference)``.
-        dim: width C.
-        ffn_dim: width of the feed-forward network.
-        dropout: dropout of every residual branch.
-    """
+    """Attention with ``attend(query, memory, reference)``, then a feed-forward network."""
 
     def __init__(self, attention: nn.Module, dim: int, ffn_dim: int, dropout: float = 0.0) -> None:
         super().__init__(dim, ffn_dim, dropout, num_norms=2)
@@ -70,27 +61,20 @@ class EncoderLayer(ResidualLayer):
     def forward(
         self, tokens: Tensor, positions: Tensor, memory: Memory, reference: Tensor | None = None
     ) -> Tensor:
-        """Refine tokens.
+        """Refine tokens ``(B, N, C)`` with positions of the same shape.
 
         Args:
-            tokens: ``(B, N, C)``.
-            positions: ``(B, N, C)``.
+            tokens: to refine.
+            positions: of the tokens.
             memory: what they read, usually themselves.
             reference: ``(B, N, L, 2)`` of deformable attention.
-
-        Returns:
-            ``(B, N, C)``.
         """
         mixed = self.self_attn.attend(tokens + positions, memory, reference)
         return self.feed_forward(self.add("norm1", tokens, mixed))
 
 
 class Encoder(nn.Module):
-    """Encoder layers in which all tokens read each other.
-
-    Args:
-        layers: in order.
-    """
+    """Encoder layers in which all tokens read each other."""
 
     def __init__(self, layers: Iterable[EncoderLayer]) -> None:
         super().__init__()
@@ -106,12 +90,7 @@ class Encoder(nn.Module):
 class DecoderLayer(ResidualLayer):
     """Self-attention among queries, attention into the memory, feed-forward network (DETR, figure 10).
 
-    Args:
-        self_attention: multi-head attention, batch first.
-        cross_attention: with ``attend(query, memory, reference)``.
-        dim: width C.
-        ffn_dim: width of the feed-forward network.
-        dropout: dropout of every residual branch.
+    ``self_attention`` is batch first; ``cross_attention`` has ``attend(query, memory, reference)``.
     """
 
     #: Parameter names of the published code (here Deformable DETR's): cross-attention, norm behind the
@@ -138,18 +117,15 @@ class DecoderLayer(ResidualLayer):
         reference: Tensor | None = None,
         blocked: Tensor | None = None,
     ) -> Tensor:
-        """Refine queries.
+        """Refine queries ``(B, Q, C)`` with positions of the same shape.
 
         Args:
-            query: ``(B, Q, C)``.
-            positions: ``(B, Q, C)``.
+            query: to refine.
+            positions: of the queries.
             memory: what the queries read.
             reference: of deformable attention: ``(B, Q, L, 2)`` points or ``(B, Q, L, 4)`` boxes, normalized
                 to the padded maps.
             blocked: ``(Q, Q)`` bool, True = row must not attend to column.
-
-        Returns:
-            ``(B, Q, C)``.
         """
         cross_attn, self_norm, cross_norm = self.names
         placed = query + positions

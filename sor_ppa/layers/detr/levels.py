@@ -11,8 +11,6 @@ from torch.nn import functional as F
 
 from .positions import sine_position_map
 
-__all__ = ["Levels", "Memory", "build_levels", "level_projections", "pad_images", "project_levels"]
-
 Size = tuple[int, int]
 
 
@@ -56,12 +54,9 @@ class Levels:
         ]
 
     def sine_positions(self, dim: int, offset: float, embedding: Tensor | None = None) -> Tensor:
-        """Return the sine position embedding of every token, ``(B, S, dim)``.
+        """Return the sine position embedding of every token, ``(B, S, dim)``; see ``sine_position_map``.
 
-        Args:
-            dim: width.
-            offset: of :func:`~.positions.sine_position_map`.
-            embedding: ``(L, dim)`` added to the tokens of each map.
+        ``embedding`` ``(L, dim)`` is added to the tokens of each map.
         """
         maps = [sine_position_map(padding, dim // 2, offset=offset) for padding in self.paddings]
         if embedding is not None:
@@ -81,13 +76,9 @@ class Levels:
         return torch.cat(grids, dim=1)
 
     def on_every_level(self, reference: Tensor) -> Tensor:
-        """Rescale references from the unpadded image to every padded map.
+        """Rescale references from the unpadded image to every padded map, for deformable attention.
 
-        Args:
-            reference: ``(B, N, 2)`` points or ``(B, N, 4)`` boxes (cx, cy, w, h).
-
-        Returns:
-            ``(B, N, L, 2)`` or ``(B, N, L, 4)``: what deformable attention takes.
+        Points ``(B, N, 2)`` become ``(B, N, L, 2)``; boxes ``(B, N, 4)`` (cx, cy, w, h) ``(B, N, L, 4)``.
         """
         ratios = self.valid_ratios.repeat(1, 1, reference.shape[-1] // 2)
         return reference.unsqueeze(2) * ratios.unsqueeze(1)
@@ -95,12 +86,10 @@ class Levels:
 
 @dataclass(frozen=True)
 class Memory:
-    """Tokens that attention reads."""
+    """Tokens ``(B, S, C)`` that attention reads; deformable attention needs no positions."""
 
-    #: ``(B, S, C)``.
     tokens: Tensor
     levels: Levels
-    #: ``(B, S, C)``; deformable attention needs none.
     positions: Tensor | None = None
 
     def maps(self) -> list[Tensor]:
@@ -122,19 +111,12 @@ def build_levels(
         shapes: (h, w) of every map in cells.
         device: of the result's tensors.
     """
-    valid_sizes = tuple(
-        tuple(
-            (_valid_cells(height, padded_size[0], h), _valid_cells(width, padded_size[1], w))
-            for h, w in shapes
-        )
-        for height, width in image_sizes
-    )
-    paddings = []
-    for level, (h, w) in enumerate(shapes):
-        mask = torch.ones(len(image_sizes), h, w, dtype=torch.bool)
-        for image, sizes in enumerate(valid_sizes):
-            mask[image, : sizes[level][0], : sizes[level][1]] = False
-        paddings.append(mask)
+    paddings = [torch.ones(len(image_sizes), h, w, dtype=torch.bool) for h, w in shapes]
+    valid_sizes: list[tuple[Size, ...]] = []
+    for row, size in enumerate(image_sizes):
+        valid_sizes.append(tuple(_valid_shape(size, padded_size, shape) for shape in shapes))
+        for mask, (rows, columns) in zip(paddings, valid_sizes[-1], strict=True):
+            mask[row, :rows, :columns] = False
     flat = torch.cat([mask.flatten(1) for mask in paddings], dim=1)
     extent = torch.tensor(shapes, dtype=torch.float32)
     ratios = (torch.tensor(valid_sizes, dtype=torch.float32) / extent).flip(-1)
@@ -143,32 +125,17 @@ def build_levels(
         paddings=tuple(mask.to(device) for mask in paddings),
         padding=flat.to(device) if bool(flat.any()) else None,
         valid_ratios=ratios.to(device),
-        valid_sizes=valid_sizes,
+        valid_sizes=tuple(valid_sizes),
     )
 
 
-def _valid_cells(length: int, padded: int, cells: int) -> int:
-    """Return the unpadded cells along one axis of a map, at nearest neighbors."""
-    if length == padded:
-        return cells
-    inside = torch.zeros(1, 1, padded)
-    inside[..., :length] = 1
-    return int(F.interpolate(inside, size=cells).sum())
-
-
-def pad_images(images: Sequence[Tensor], divisor: int = 1) -> Tensor:
-    """Stack images ``(C, h, w)`` to ``(B, C, H, W)`` with zeros at the right and the bottom.
-
-    Args:
-        images: of any sizes.
-        divisor: H and W are multiples of this.
-    """
-    sizes = [image.shape[-2:] for image in images]
-    height = -(-max(h for h, _ in sizes) // divisor) * divisor
-    width = -(-max(w for _, w in sizes) // divisor) * divisor
-    return torch.stack(
-        [F.pad(image, (0, width - w, 0, height - h)) for image, (h, w) in zip(images, sizes, strict=True)]
+def _valid_shape(size: Size, padded: Size, shape: Size) -> Size:
+    """Return the unpadded (rows, columns) of a map, at nearest neighbors."""
+    rows, columns = (
+        int(F.interpolate((torch.arange(whole) < length).float()[None, None], size=cells).sum())
+        for length, whole, cells in zip(size, padded, shape, strict=True)
     )
+    return rows, columns
 
 
 def level_projections(
@@ -183,7 +150,7 @@ def level_projections(
         in_channels: channels of the input maps, finest first.
         out_channels: channels of all outputs, a multiple of 32.
         num_levels: number of outputs, at least the number of inputs.
-        bias: give the convolutions a bias.
+        bias: of the convolutions.
     """
     assert num_levels >= len(in_channels), "a level for every input map"
     convs = [nn.Conv2d(channels, out_channels, 1, bias=bias) for channels in in_channels]

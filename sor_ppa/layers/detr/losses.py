@@ -12,20 +12,9 @@ from torchvision.ops import sigmoid_focal_loss
 from .boxes import cxcywh_to_xyxy, paired_giou, paired_iou
 from .matching import BoxTargets, HungarianMatcher, Matches, Predictions
 
-__all__ = [
-    "FocalCriterion",
-    "SetCriterion",
-    "SoftmaxCriterion",
-    "VarifocalCriterion",
-    "name_by_layer",
-    "soft_focal_loss",
-    "varifocal_loss",
-    "weigh",
-]
-
 
 def varifocal_loss(logits: Tensor, quality: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
-    """Varifocal loss with the weight held constant (VarifocalNet, equation 2; as used by RT-DETR).
+    """Return the varifocal loss ``(..., K)`` with constant weights (VarifocalNet, equation 2; as in RT-DETR).
 
     A positive entry has the IoU of its box as target and as weight; a negative one has target 0
     and weight ``(1 - alpha) p^gamma``.
@@ -35,9 +24,6 @@ def varifocal_loss(logits: Tensor, quality: Tensor, alpha: float = 0.25, gamma: 
         quality: ``(..., K)``; IoU in [0, 1] at positive entries, negative numbers elsewhere.
         alpha: 1 - weight of the negatives.
         gamma: exponent of the negatives.
-
-    Returns:
-        The loss of every entry, ``(..., K)``.
     """
     target = quality.clamp(min=0).to(logits.dtype)
     negative_weight = (1 - alpha) * logits.detach().sigmoid().pow(gamma)
@@ -46,16 +32,13 @@ def varifocal_loss(logits: Tensor, quality: Tensor, alpha: float = 0.25, gamma: 
 
 
 def soft_focal_loss(logits: Tensor, target: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
-    """Sigmoid focal loss with targets between 0 and 1 (Salience-DETR, equation 4).
+    """Return the summed sigmoid focal loss for targets in [0, 1] (Salience-DETR, equation 4).
 
     Args:
         logits: any shape.
-        target: the same shape, in [0, 1].
+        target: the same shape.
         alpha: weight of the positive part.
         gamma: focusing exponent; the gradient also flows through the weight.
-
-    Returns:
-        The sum, a scalar.
     """
     p = logits.sigmoid()
     target = target.to(logits.dtype)
@@ -120,8 +103,8 @@ class FocalCriterion(SetCriterion):
         self, predictions: Predictions, targets: BoxTargets, matches: Matches, normalizer: Tensor | float
     ) -> Tensor:
         onehot = torch.zeros_like(predictions.logits)
-        where = (*matches.at, matches.gather_targets(targets.labels))
-        onehot[where] = 1
+        labeled = (*matches.at, matches.gather_targets(targets.labels))
+        onehot[labeled] = 1
         return sigmoid_focal_loss(predictions.logits, onehot).sum((1, 2, 3)) / normalizer
 
 
@@ -171,8 +154,8 @@ class VarifocalCriterion(SetCriterion):
         found = cxcywh_to_xyxy(matches.gather(predictions.boxes.detach()))
         iou = paired_iou(found, cxcywh_to_xyxy(matches.gather_targets(targets.boxes)))
         quality = torch.full_like(predictions.logits, -1.0, requires_grad=False)
-        where = (*matches.at, matches.gather_targets(targets.labels))
-        quality[where] = iou.to(quality.dtype)
+        labeled = (*matches.at, matches.gather_targets(targets.labels))
+        quality[labeled] = iou.to(quality.dtype)
         loss = varifocal_loss(predictions.logits, quality, self.alpha, self.gamma)
         return loss.sum((1, 2, 3)) / normalizer
 
@@ -183,11 +166,7 @@ def weigh(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> dict[st
 
 
 def name_by_layer(losses: Mapping[str, Tensor], suffix: str = "") -> dict[str, Tensor]:
-    """Split ``(L,)`` losses into scalars under the published names.
-
-    Returns:
-        The last layer's as ``<name><suffix>``, layer i's as ``<name><suffix>_<i>``.
-    """
+    """Split ``(L,)`` losses: the last layer's is ``<name><suffix>``, layer i's ``<name><suffix>_<i>``."""
     named: dict[str, Tensor] = {}
     for name, values in losses.items():
         *auxiliary, last = values.unbind()

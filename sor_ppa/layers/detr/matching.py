@@ -13,20 +13,6 @@ from torch import Tensor, nn
 from ..distributed import mean_over_processes
 from .boxes import cxcywh_to_xyxy, paired_giou, xyxy_to_cxcywh
 
-__all__ = [
-    "BoxTargets",
-    "Cost",
-    "FocalCost",
-    "HungarianMatcher",
-    "Matches",
-    "Predictions",
-    "assign",
-    "box_matcher",
-    "giou_cost",
-    "l1_cost",
-    "softmax_cost",
-]
-
 
 @dataclass(frozen=True)
 class BoxTargets:
@@ -108,16 +94,11 @@ def _at_labels(per_class: Tensor, labels: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class FocalCost:
-    """Difference of the focal loss with and without each label (Deformable DETR).
-
-    Args:
-        alpha: weight of positives.
-        gamma: focusing exponent.
-        eps: added to probabilities before the logarithm.
-    """
+    """Difference of the focal loss with and without each label (Deformable DETR)."""
 
     alpha: float = 0.25
     gamma: float = 2.0
+    #: added to probabilities before the logarithm.
     eps: float = 1e-8
 
     def __call__(self, predictions: Predictions, targets: BoxTargets) -> Tensor:
@@ -155,7 +136,7 @@ def assign(cost: Tensor, counts: Sequence[int]) -> Matches:
         counts: targets of each image; columns beyond are padding.
 
     Returns:
-        The matches: min(Q, count) of every image, ordered by image and query.
+        min(Q, count) matches of every image, ordered by image and query.
 
     Raises:
         FloatingPointError: a cost is not finite.
@@ -179,12 +160,9 @@ def assign(cost: Tensor, counts: Sequence[int]) -> Matches:
 
 @dataclass(frozen=True)
 class HungarianMatcher:
-    """Assigns queries to targets at the least sum of weighted costs.
+    """Assigns queries to targets at the least sum of weighted costs."""
 
-    Args:
-        costs: (weight, cost) pairs.
-    """
-
+    #: (weight, cost) pairs.
     costs: tuple[tuple[float, Cost], ...]
 
     def cost(self, predictions: Any, targets: Any) -> Tensor:

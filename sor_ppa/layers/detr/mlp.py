@@ -9,8 +9,6 @@ from typing import cast
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["MLP", "prior_logit"]
-
 
 def prior_logit(probability: float = 0.01) -> float:
     """Return the logit of the foreground probability at initialization (RetinaNet, section 3.3)."""
@@ -20,12 +18,7 @@ def prior_logit(probability: float = 0.01) -> float:
 class MLP(nn.Module):
     """Linear layers with a ReLU between them.
 
-    Args:
-        in_dim: width of the input.
-        hidden_dim: width between the layers.
-        out_dim: width of the output.
-        num_layers: number of linear layers.
-        xavier: start with Xavier-uniform weights and zero biases instead of PyTorch's default.
+    With ``xavier`` they start with Xavier-uniform weights and zero biases instead of PyTorch's default.
     """
 
     def __init__(

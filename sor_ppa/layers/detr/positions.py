@@ -7,13 +7,13 @@ import math
 import torch
 from torch import Tensor, nn
 
-__all__ = ["LearnedPositionEmbedding", "sine_embedding", "sine_position_map"]
 
-
-def _frequencies(num_feats: int, temperature: float, like: Tensor) -> Tensor:
-    """Return ``temperature ** (2 floor(i / 2) / num_feats)`` for i in [0, num_feats)."""
-    index = torch.arange(num_feats, dtype=like.dtype, device=like.device)
-    return temperature ** (2 * torch.div(index, 2, rounding_mode="floor") / num_feats)
+def _sine_cosine(angle: Tensor, num_feats: int, temperature: float) -> Tensor:
+    """Return alternating sine and cosine of ``angle / temperature ** (2 floor(i / 2) / num_feats)``."""
+    index = torch.arange(num_feats, dtype=angle.dtype, device=angle.device)
+    frequency = temperature ** (2 * torch.div(index, 2, rounding_mode="floor") / num_feats)
+    scaled = angle.unsqueeze(-1) / frequency
+    return torch.stack([scaled[..., 0::2].sin(), scaled[..., 1::2].cos()], dim=-1).flatten(-2)
 
 
 def sine_embedding(positions: Tensor, num_feats: int = 128, temperature: float = 10000.0) -> Tensor:
@@ -31,8 +31,7 @@ def sine_embedding(positions: Tensor, num_feats: int = 128, temperature: float =
     Returns:
         ``(..., n * num_feats)``.
     """
-    angle = positions.unsqueeze(-1) * (2 * math.pi) / _frequencies(num_feats, temperature, positions)
-    features = torch.stack([angle[..., 0::2].sin(), angle[..., 1::2].cos()], dim=-1).flatten(-2)
+    features = _sine_cosine(positions * (2 * math.pi), num_feats, temperature)
     features = torch.cat([features[..., 1:2, :], features[..., 0:1, :], features[..., 2:, :]], dim=-2)
     return features.flatten(-2)
 
@@ -46,39 +45,33 @@ def sine_position_map(
 ) -> Tensor:
     """Return the sine embedding of every cell of a padded feature map (DETR, section 3.2; offset as in DINO).
 
-    The coordinate of unpadded cell k = 1 ... n of a row or column is ``(k + offset) / (n + eps)``.
-    The values of fully padded rows and columns have no meaning.
+    The coordinate of unpadded cell k = 1 ... n of a row or column is ``(k + offset) / (n + eps)``; with
+    offset -0.5 that is its center. The values of fully padded rows and columns have no meaning.
 
     Args:
         padding: ``(B, h, w)`` bool, True = padded.
         num_feats: features per axis, even.
         temperature: base of the frequencies.
-        offset: shift of the count, -0.5 = cell centers.
+        offset: shift of the count.
         eps: added to the number of cells.
 
     Returns:
         ``(B, 2 * num_feats, h, w)`` float32, y features first.
     """
     inside = ~padding
-    coordinates = []
+    maps = []
     for axis in (1, 2):
         count = inside.cumsum(axis, dtype=torch.float32)
         last = count.narrow(axis, count.shape[axis] - 1, 1)
-        coordinates.append((count + offset) / (last + eps) * (2 * math.pi))
-    frequency = _frequencies(num_feats, temperature, coordinates[0])
-    maps = []
-    for coordinate in coordinates:
-        angle = coordinate.unsqueeze(-1) / frequency
-        maps.append(torch.stack([angle[..., 0::2].sin(), angle[..., 1::2].cos()], dim=-1).flatten(-2))
+        angle = (count + offset) / (last + eps) * (2 * math.pi)
+        maps.append(_sine_cosine(angle, num_feats, temperature))
     return torch.cat(maps, dim=-1).permute(0, 3, 1, 2)
 
 
 class LearnedPositionEmbedding(nn.Module):
-    """One learned vector per column and one per row, concatenated.
+    """One learned vector of length ``num_feats`` per column and one per row, concatenated.
 
-    Args:
-        num_embeddings: number of vectors per axis; further rows and columns share the last one.
-        num_feats: length of each vector.
+    Rows and columns beyond ``num_embeddings`` share the last vector.
     """
 
     def __init__(self, num_embeddings: int = 50, num_feats: int = 128) -> None:
@@ -89,11 +82,7 @@ class LearnedPositionEmbedding(nn.Module):
         nn.init.uniform_(self.col_embed.weight)
 
     def forward(self, height: int, width: int) -> Tensor:
-        """Return the embedding of a map of ``height`` x ``width`` cells.
-
-        Returns:
-            ``(height * width, 2 * num_feats)``, row by row, column features first.
-        """
+        """Return ``(height * width, 2 * num_feats)`` for a map, row by row, column features first."""
         last = self.row_embed.num_embeddings - 1
         device = self.row_embed.weight.device
         columns = self.col_embed(torch.arange(width, device=device).clamp(max=last))
