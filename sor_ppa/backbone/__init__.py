@@ -1,7 +1,7 @@
 """Backbones and feature pyramids, in detectron2's registry."""
 
-from . import fpn, mobilenet
 from .mobilenet import MobileNetV2
+from .pyramid import build_fpn, build_top_block
 from .vovnet import VoVNet
 
-__all__ = ["MobileNetV2", "VoVNet", "fpn", "mobilenet"]
+__all__ = ["MobileNetV2", "VoVNet", "build_fpn", "build_top_block"]

@@ -6,19 +6,10 @@ from collections.abc import Sequence
 
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import FrozenBatchNorm2d, ShapeSpec
-from detectron2.modeling import BACKBONE_REGISTRY
-from detectron2.modeling.backbone import FPN, Backbone
-from detectron2.modeling.backbone.fpn import LastLevelMaxPool
+from detectron2.modeling.backbone import Backbone
 from torch import Tensor, nn
 
-from .pyramid import build_fpn, build_top_block
-
-__all__ = [
-    "MobileNetV2",
-    "build_fcos_mobilenetv2_fpn_backbone",
-    "build_mnv2_backbone",
-    "build_mobilenetv2_fpn_backbone",
-]
+__all__ = ["MobileNetV2"]
 
 # expansion, channels, blocks, stride of the first block
 _STAGES = (
@@ -97,21 +88,3 @@ class MobileNetV2(Backbone):
             if i in names:
                 features[names[i]] = x
         return {name: features[name] for name in self._out_features}
-
-
-@BACKBONE_REGISTRY.register()
-def build_mnv2_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> MobileNetV2:
-    """MobileNetV2 alone."""
-    return MobileNetV2(cfg, input_shape)
-
-
-@BACKBONE_REGISTRY.register()
-def build_mobilenetv2_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
-    """MobileNetV2 with the pyramid of Mask R-CNN (p2 to p6)."""
-    return build_fpn(cfg, MobileNetV2(cfg, input_shape), LastLevelMaxPool())
-
-
-@BACKBONE_REGISTRY.register()
-def build_fcos_mobilenetv2_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
-    """MobileNetV2 with the pyramid of FCOS (p3 to p7)."""
-    return build_fpn(cfg, MobileNetV2(cfg, input_shape), build_top_block(cfg))

@@ -99,9 +99,9 @@ class OSABlock(nn.Module):
         out_channels: int,
         num_layers: int,
         norm: str,
+        depthwise: bool,
         *,
         residual: bool,
-        depthwise: bool,
         deformable: dict | None,
     ) -> None:
         super().__init__()
@@ -190,24 +190,13 @@ class VoVNet(Backbone):
         width = spec.stem[2]
         self.stage_names = names[1:]
         for i, name in enumerate(self.stage_names):
-            deformable = (
-                {"modulated": modulated, "groups": deformable_groups} if deformable_stages[i] else None
-            )
-            blocks = []
-            for j in range(spec.blocks[i]):
-                blocks.append(
-                    OSABlock(
-                        width,
-                        spec.layer_channels[i],
-                        spec.stage_channels[i],
-                        spec.layers_per_block,
-                        norm,
-                        residual=j > 0,
-                        depthwise=spec.depthwise,
-                        deformable=deformable,
-                    )
-                )
-                width = spec.stage_channels[i]
+            layers, channels = spec.layer_channels[i], spec.stage_channels[i]
+            shape = (layers, channels, spec.layers_per_block, norm, spec.depthwise)
+            deform = {"modulated": modulated, "groups": deformable_groups} if deformable_stages[i] else None
+            blocks = [OSABlock(width, *shape, residual=False, deformable=deform)]
+            for _ in range(spec.blocks[i] - 1):
+                blocks.append(OSABlock(channels, *shape, residual=True, deformable=deform))
+            width = channels
             self.add_module(name, OSAStage(blocks, downsample=i > 0))
         self._freeze(freeze_at)
 
@@ -238,9 +227,3 @@ class VoVNet(Backbone):
         for name in self.stage_names:
             x = features[name] = getattr(self, name)(x)
         return {name: features[name] for name in self._out_features}
-
-    def output_shape(self) -> dict[str, ShapeSpec]:
-        return {
-            name: ShapeSpec(channels=self._out_feature_channels[name], stride=self._out_feature_strides[name])
-            for name in self._out_features
-        }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode, configurable
@@ -15,7 +16,6 @@ from torch.nn import functional as F
 
 from ..config.thresholds import score_threshold
 from ..layers import DeformableConv2d
-from ..layers.iou_loss import LOC_LOSSES
 from ..layers.precision import full_precision
 from .fcos_proposals import Detections, ProposalOptions, select_proposals
 from .fcos_targets import assign_targets, fcos_losses, level_locations
@@ -49,7 +49,6 @@ class FCOSHead(nn.Module):
         use_scale: multiply the distances by a learned factor per level.
         prior: foreground probability at initialization.
         deformable: deformable convolutions in the box and shared towers.
-
     """
 
     def __init__(
@@ -69,7 +68,10 @@ class FCOSHead(nn.Module):
         def tower(length: int, deform: bool) -> nn.Sequential:
             layers: list[nn.Module] = []
             for _ in range(length):
-                layers.append(_tower_conv(in_channels, deform))
+                if deform:
+                    layers.append(DeformableConv2d(in_channels, in_channels, bias=True))
+                else:
+                    layers.append(nn.Conv2d(in_channels, in_channels, 3, padding=1))
                 if norm == "GN":
                     layers.append(nn.GroupNorm(32, in_channels))
                 layers.append(nn.ReLU(inplace=True))
@@ -107,15 +109,7 @@ class FCOSHead(nn.Module):
 
     def _predict(self, layer: nn.Module, tower: Tensor) -> Tensor:
         """Apply a last layer; in inference in float32, so that autocast does not round scores and boxes."""
-        if self.training:
-            return layer(tower)
-        return full_precision(layer, tower)
-
-
-def _tower_conv(channels: int, deformable: bool) -> nn.Module:
-    if deformable:
-        return DeformableConv2d(channels, channels, bias=True)
-    return nn.Conv2d(channels, channels, 3, padding=1)
+        return layer(tower) if self.training else full_precision(layer, tower)
 
 
 @PROPOSAL_GENERATOR_REGISTRY.register()
@@ -129,7 +123,7 @@ class FCOS(nn.Module):
         size_limits: upper limit in pixels of the object size of every level but the last.
         num_classes: foreground classes.
         radius: center sampling radius in strides; None for the whole box.
-        alpha, gamma, loc_loss: see :func:`fcos_losses`.
+        loss_options: alpha, gamma and loc_loss of :func:`fcos_losses`.
         train_options, test_options: how proposals are selected.
     """
 
@@ -143,22 +137,16 @@ class FCOS(nn.Module):
         num_classes: int,
         size_limits: Sequence[float],
         radius: float | None,
-        alpha: float,
-        gamma: float,
-        loc_loss: str,
+        loss_options: dict[str, Any],
         train_options: ProposalOptions,
         test_options: ProposalOptions,
     ) -> None:
         super().__init__()
         assert len(strides) == len(in_features) == len(size_limits) + 1
-        assert loc_loss in LOC_LOSSES
-        self.in_features = list(in_features)
-        self.strides = list(strides)
+        self.in_features, self.strides = list(in_features), list(strides)
         self.fcos_head = head
-        self.num_classes = num_classes
-        self.size_limits = list(size_limits)
-        self.radius = radius
-        self.alpha, self.gamma, self.loc_loss = alpha, gamma, loc_loss
+        self.num_classes, self.size_limits, self.radius = num_classes, list(size_limits), radius
+        self.loss_options = loss_options
         self.train_options, self.test_options = train_options, test_options
 
     @classmethod
@@ -175,9 +163,15 @@ class FCOS(nn.Module):
             deformable=options.USE_DEFORMABLE,
         )
 
-        def selection(threshold: float, pre_nms: int, post_nms: int) -> ProposalOptions:
-            return ProposalOptions(threshold, pre_nms, post_nms, options.NMS_TH, options.THRESH_WITH_CTR)
-
+        losses = {
+            "alpha": options.LOSS_ALPHA,
+            "gamma": options.LOSS_GAMMA,
+            "loc_loss": options.LOC_LOSS_TYPE,
+        }
+        nms = (options.NMS_TH, options.THRESH_WITH_CTR)
+        train = (options.INFERENCE_TH_TRAIN, options.PRE_NMS_TOPK_TRAIN, options.POST_NMS_TOPK_TRAIN)
+        threshold = score_threshold(cfg, options.INFERENCE_TH_TEST)
+        test = (threshold, options.PRE_NMS_TOPK_TEST, options.POST_NMS_TOPK_TEST)
         return {
             "in_features": options.IN_FEATURES,
             "strides": options.FPN_STRIDES,
@@ -185,17 +179,9 @@ class FCOS(nn.Module):
             "num_classes": options.NUM_CLASSES,
             "size_limits": options.SIZES_OF_INTEREST,
             "radius": options.POS_RADIUS if options.CENTER_SAMPLE else None,
-            "alpha": options.LOSS_ALPHA,
-            "gamma": options.LOSS_GAMMA,
-            "loc_loss": options.LOC_LOSS_TYPE,
-            "train_options": selection(
-                options.INFERENCE_TH_TRAIN, options.PRE_NMS_TOPK_TRAIN, options.POST_NMS_TOPK_TRAIN
-            ),
-            "test_options": selection(
-                score_threshold(cfg, options.INFERENCE_TH_TEST),
-                options.PRE_NMS_TOPK_TEST,
-                options.POST_NMS_TOPK_TEST,
-            ),
+            "loss_options": losses,
+            "train_options": ProposalOptions(*train, *nms),
+            "test_options": ProposalOptions(*test, *nms),
         }
 
     def forward(
@@ -229,8 +215,7 @@ class FCOS(nn.Module):
             found = select(self.test_options)
             return [_as_predictions(d, size) for d, size in zip(found, images.image_sizes, strict=True)], {}
 
-        if gt_instances is None:
-            raise ValueError("FCOS: training needs ground-truth instances, found none")
+        assert gt_instances is not None, "training needs ground-truth instances"
         targets = assign_targets(
             locations,
             self.strides,
@@ -240,15 +225,8 @@ class FCOS(nn.Module):
             self.num_classes,
             self.radius,
         )
-        losses = fcos_losses(
-            torch.cat(class_rows, dim=1),
-            torch.cat(side_rows, dim=1),
-            torch.cat(center_rows, dim=1),
-            targets,
-            alpha=self.alpha,
-            gamma=self.gamma,
-            loc_loss=self.loc_loss,
-        )
+        predicted = (torch.cat(rows, dim=1) for rows in (class_rows, side_rows, center_rows))
+        losses = fcos_losses(*predicted, targets, **self.loss_options)
         found = select(self.train_options)
         return [_as_proposals(d, size) for d, size in zip(found, images.image_sizes, strict=True)], losses
 
@@ -259,13 +237,8 @@ def _as_rows(maps: Sequence[Tensor]) -> list[Tensor]:
 
 
 def _as_predictions(found: Detections, size: tuple[int, int]) -> Instances:
-    return Instances(
-        size,
-        pred_boxes=Boxes(found.boxes),
-        scores=found.scores,
-        pred_classes=found.classes,
-        locations=found.locations,
-    )
+    fields = {"scores": found.scores, "pred_classes": found.classes, "locations": found.locations}
+    return Instances(size, pred_boxes=Boxes(found.boxes), **fields)
 
 
 def _as_proposals(found: Detections, size: tuple[int, int]) -> Instances:

@@ -46,15 +46,8 @@ class SpatialAttentionMaskHead(nn.Module):
         self.convs = []
         channels = in_channels
         for k in range(num_conv):
-            conv = Conv2d(
-                channels,
-                conv_dim,
-                3,
-                padding=1,
-                bias=not norm,
-                norm=get_norm(norm, conv_dim),
-                activation=F.relu,
-            )
+            after = {"norm": get_norm(norm, conv_dim), "activation": F.relu}
+            conv = Conv2d(channels, conv_dim, 3, padding=1, bias=not norm, **after)
             self.add_module(f"mask_fcn{k + 1}", conv)
             self.convs.append(conv)
             channels = conv_dim
@@ -78,13 +71,12 @@ class SpatialAttentionMaskHead(nn.Module):
         }
 
     def layers(self, x: Tensor) -> Tensor:
-        """Return mask logits (N, classes, 2H, 2W) of pooled features (N, C, H, W)."""
+        """Return mask logits (N, classes, 2H, 2W) of pooled features (N, C, H, W).
+
+        ``layers`` is the name that detectron2's mask heads use.
+        """
         for conv in self.convs:
             x = conv(x)
-        x = self.spatialAtt(x)
-        x = F.relu(self.deconv(x))
-        return self.predictor(x)
+        return self.predictor(F.relu(self.deconv(self.spatialAtt(x))))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the same as :meth:`layers`, the name that detectron2's mask heads use."""
-        return self.layers(x)
+    forward = layers

@@ -27,6 +27,8 @@ def crop_masks(masks: PolygonMasks | BitMasks, index: Tensor, boxes: Tensor, sid
     Returns:
         (N, S, S) bool on the device of ``boxes``.
     """
+    if len(index) == 0:
+        return torch.zeros((0, side, side), dtype=torch.bool, device=boxes.device)
     if isinstance(masks, BitMasks):
         # ROIAlign reads the mask by index: no copy of a full-size mask per box
         rois = torch.cat([index[:, None].to(boxes.dtype), boxes], dim=1)
@@ -49,18 +51,14 @@ def visible_fractions(masks: PolygonMasks | BitMasks, index: Tensor, boxes: Tens
     Returns:
         (N,) float64 in [0, 1] on the device of ``boxes``.
     """
+    if len(index) == 0:
+        return boxes.new_zeros(0, dtype=torch.float64)
     if isinstance(masks, BitMasks):
-        planes = masks.tensor.to(boxes.device)
-        inside, whole = _bitmask_areas(planes, index, boxes)
+        inside, whole = _bitmask_areas(masks.tensor.to(boxes.device), index, boxes)
     else:
-        rows = boxes.detach().cpu().numpy()
-        inside = boxes.new_tensor(
-            [
-                _polygon_area_inside(masks.polygons[g], box)
-                for g, box in zip(index.tolist(), rows, strict=True)
-            ],
-            dtype=torch.float64,
-        )
+        rows = zip(index.tolist(), boxes.detach().cpu().numpy(), strict=True)
+        areas = [_polygon_area_inside(masks.polygons[g], box) for g, box in rows]
+        inside = boxes.new_tensor(areas, dtype=torch.float64)
         whole = masks.area().to(device=boxes.device, dtype=torch.float64)[index]
     return (inside / whole.clamp(min=1e-10)).clamp(0.0, 1.0)
 

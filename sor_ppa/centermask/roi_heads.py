@@ -24,6 +24,7 @@ from ..ranking import (
     predict_ranks,
     pyramid_maps,
     ranking_losses,
+    set_fields,
 )
 from .mask_targets import crop_masks, mask_iou_targets, mask_loss, visible_fractions
 from .maskiou_head import build_maskiou_head, mask_iou_loss
@@ -105,15 +106,10 @@ class CenterROIHeads(nn.Module):
     ) -> None:
         super().__init__()
         self.in_features, self.strides = list(in_features), list(strides)
-        self.mask_pooler = pooler
-        self.mask_head = mask_head
-        self.maskiou_head = maskiou_head
-        self.maskiou_weight = maskiou_weight
-        self.sor_head = ranking_head
-        self.ranking = ranking
-        self.matcher = matcher
-        self.positive_limit = positive_limit
-        self.append_gt = append_gt
+        self.mask_pooler, self.mask_head = pooler, mask_head
+        self.maskiou_head, self.maskiou_weight = maskiou_head, maskiou_weight
+        self.sor_head, self.ranking = ranking_head, ranking
+        self.matcher, self.positive_limit, self.append_gt = matcher, positive_limit, append_gt
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
@@ -123,18 +119,13 @@ class CenterROIHeads(nn.Module):
         options = cfg.MODEL.ROI_MASK_HEAD
         strides = [input_shape[name].stride for name in names]
         resolution = options.POOLER_RESOLUTION
+        pooling = (options.POOLER_SAMPLING_RATIO, options.POOLER_TYPE, options.ASSIGN_CRITERION)
         shape = ShapeSpec(channels=input_shape[names[0]].channels, width=resolution, height=resolution)
         heads = cfg.MODEL.ROI_HEADS
         return {
             "in_features": names,
             "strides": strides,
-            "pooler": PyramidROIPooler(
-                resolution,
-                strides,
-                options.POOLER_SAMPLING_RATIO,
-                options.POOLER_TYPE,
-                options.ASSIGN_CRITERION,
-            ),
+            "pooler": PyramidROIPooler(resolution, strides, *pooling),
             "mask_head": build_mask_head(cfg, shape),
             "maskiou_head": build_maskiou_head(cfg, shape) if cfg.MODEL.MASKIOU_ON else None,
             "maskiou_weight": cfg.MODEL.MASKIOU_LOSS_WEIGHT,
@@ -167,8 +158,7 @@ class CenterROIHeads(nn.Module):
         """
         del images
         if self.training:
-            if targets is None:
-                raise ValueError("CenterROIHeads: training needs ground-truth instances, found none")
+            assert targets is not None, "training needs ground-truth instances"
             return proposals, self.losses(features, proposals, targets)
         return self.forward_with_given_boxes(features, proposals), {}
 
@@ -199,13 +189,12 @@ class CenterROIHeads(nn.Module):
         classes = torch.cat([t.gt_classes[p.index] for p, t in zip(positives, targets, strict=True)])
         logits = _class_masks(self.mask_head.layers(pooled), classes).float()
         side = logits.shape[-1]
-        goals = torch.cat([_target_masks(t, p, side) for p, t in zip(positives, targets, strict=True)]).to(
-            logits.device
-        )
+        matched = [(t.gt_masks, p.index, p.boxes) for p, t in zip(positives, targets, strict=True)]
+        goals = torch.cat([crop_masks(*each, side) for each in matched])
         losses = {"loss_mask": mask_loss(logits, goals)}
         masks = logits.sigmoid()[:, None]
         if self.maskiou_head is not None:
-            fractions = torch.cat([_fractions(t, p) for p, t in zip(positives, targets, strict=True)])
+            fractions = torch.cat([visible_fractions(*each) for each in matched])
             quality = mask_iou_targets(logits, goals, fractions)
             predicted = self.maskiou_head(pooled, masks)
             losses["loss_maskiou"] = mask_iou_loss(predicted, classes, quality, self.maskiou_weight)
@@ -237,7 +226,6 @@ class CenterROIHeads(nn.Module):
         """
         boxes = [x.pred_boxes.tensor for x in instances]
         sizes = [x.image_size for x in instances]
-        counts = [len(b) for b in boxes]
         pooled, maps = self._pool(features, boxes, sizes)
         classes = torch.cat([x.pred_classes for x in instances])
         masks = _class_masks(self.mask_head.layers(pooled), classes).float().sigmoid()[:, None]
@@ -248,14 +236,8 @@ class CenterROIHeads(nn.Module):
         fields = {"pred_masks": masks, "mask_scores": scores}
         if self.sor_head is not None:
             ranked = predict_ranks(self.sor_head, pooled, masks, maps, boxes, sizes, self.ranking)
-            fields |= {
-                "pred_ranks": ranked.ranks,
-                "pred_rank_scores": ranked.scores,
-                "pred_rank_logits": ranked.logits,
-            }
-        for name, values in fields.items():
-            for image, part in zip(instances, values.split(counts), strict=True):
-                image.set(name, part)
+            fields |= ranked.fields()
+        set_fields(instances, fields)
         return instances
 
 
@@ -264,15 +246,3 @@ def _class_masks(logits: Tensor, classes: Tensor) -> Tensor:
     if logits.shape[1] == 1:
         return logits[:, 0]
     return logits[torch.arange(len(logits), device=logits.device), classes]
-
-
-def _target_masks(target: Instances, positives: Positives, side: int) -> Tensor:
-    if len(positives.index) == 0:
-        return torch.zeros((0, side, side), dtype=torch.bool)
-    return crop_masks(target.gt_masks, positives.index, positives.boxes, side)
-
-
-def _fractions(target: Instances, positives: Positives) -> Tensor:
-    if len(positives.index) == 0:
-        return positives.boxes.new_zeros(0, dtype=torch.float64)
-    return visible_fractions(target.gt_masks, positives.index, positives.boxes)

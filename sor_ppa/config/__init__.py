@@ -1,7 +1,6 @@
 """Every configuration key of this package, the table of allowed values, and reading configurations."""
 
-from .allowed import check_config
-from .errors import ConfigError
+from .allowed import ConfigError, check_config
 from .files import get_config_file
 from .keys import add_sor_config
 from .load import load_config, settle_config

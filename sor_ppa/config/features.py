@@ -6,7 +6,7 @@ from detectron2.config import CfgNode
 
 from .rules import value_of
 
-__all__ = ["backbone_features", "proposal_levels", "roi_levels"]
+__all__ = ["PYRAMIDS", "backbone_features", "proposal_levels", "roi_levels"]
 
 _RESNETS, _VOVNET = "MODEL.RESNETS.OUT_FEATURES", "MODEL.VOVNET.OUT_FEATURES"
 # builder -> key of the backbone's features, and levels that a pyramid adds above them (None: no pyramid)
@@ -25,9 +25,7 @@ _BUILDERS: dict[str, tuple[str, int | str | None]] = {
 }
 
 
-def has_pyramid(cfg: CfgNode) -> bool:
-    """Return whether the backbone's builder, where it is known, adds a feature pyramid."""
-    return _BUILDERS.get(cfg.MODEL.BACKBONE.NAME, ("", None))[1] is not None
+PYRAMIDS = tuple(name for name, (_, levels) in _BUILDERS.items() if levels is not None)
 
 
 def backbone_features(cfg: CfgNode) -> list[str] | None:
@@ -45,7 +43,7 @@ def _stage(feature: str) -> int:
 def proposal_levels(cfg: CfgNode) -> list[str] | None:
     """Return the feature maps that a proposal generator reads; None where they are not known."""
     features = backbone_features(cfg)
-    if features is None or not has_pyramid(cfg):
+    if features is None or cfg.MODEL.BACKBONE.NAME not in PYRAMIDS:
         return features
     above = _BUILDERS[cfg.MODEL.BACKBONE.NAME][1]
     stages = [_stage(name) for name in cfg.MODEL.FPN.IN_FEATURES]

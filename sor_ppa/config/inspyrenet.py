@@ -2,77 +2,65 @@
 
 from __future__ import annotations
 
-from detectron2.config import CfgNode
+from . import rules as r
 
-__all__ = ["add_inspyrenet_config"]
+__all__ = ["KEYS"]
 
-
-def add_inspyrenet_config(cfg: CfgNode) -> None:
-    """Add ``MODEL.INSPYRENET``, ``MODEL.SOR.REFINE``, ``MODEL.SOR.REFINER`` and ``DATASETS.SOD``, in place.
-
-    Args:
-        cfg: detectron2's config; keys that are there already keep their values.
-    """
-    if "INSPYRENET" not in cfg.MODEL:
-        cfg.MODEL.INSPYRENET = _network()
-    # [new] Salient object detection sets beyond the usual ones, each "name=folder".
-    cfg.DATASETS.setdefault("SOD", [])
-    sor = cfg.MODEL.setdefault("SOR", CfgNode())
-    # [new] Sharpen each ranked mask inside its box at image resolution.
-    sor.setdefault("REFINE", False)
-    # [new] Source of ranks: "head" (the ranking branch) or "saliency" (the post-processing baseline:
-    # the mean of the saliency map of REFINER's InSPyReNet under each mask).
-    sor.setdefault("RANK_BY", "head")
-    if "REFINER" not in sor:
-        sor.REFINER = _refiner()
-
-
-def _network() -> CfgNode:
-    node = CfgNode()
-    # Encoder: "res2net50" or "swin_b".
-    node.BACKBONE = "swin_b"
+_INSPYRENET: r.Keys = {
+    # Encoder.
+    "BACKBONE": ("swin_b", r.one_of("res2net50", "swin_b")),
     # File with weights of the encoder alone, for training ("" = none).
-    node.BACKBONE_WEIGHTS = ""
+    "BACKBONE_WEIGHTS": ("", r.TEXT),
     # Channels of every context and decoder feature.
-    node.DEPTH = 64
+    "DEPTH": (64, r.CHANNELS),
     # Side in pixels of the (square) training images; it sets the grids of the context attention.
-    node.BASE_SIZE = 384
+    "BASE_SIZE": (384, r.COUNT),
     # How images are resized in inference: "static" (BASE_SIZE squared) or "dynamic" (aspect kept).
-    node.RESIZE = "dynamic"
+    "RESIZE": ("dynamic", r.one_of("static", "dynamic")),
     # L: the dynamic rule limits the shorter side to this many pixels.
-    node.MAX_SHORT_SIDE = 1280
+    "MAX_SHORT_SIDE": (1280, r.SIDE),
     # Blend a high-resolution pass into a pass at BASE_SIZE where both sides exceed this many pixels;
     # smaller images take the pass at BASE_SIZE alone. 0: always a single pass at the resized size.
-    node.THRESHOLD = 512
+    "THRESHOLD": (512, r.COUNT_OR_ZERO),
     # Scale each map to [0, 1] by its own minimum and maximum, as published, also in images without a
     # salient object. False: the plain probabilities.
-    node.NORMALIZE = True
+    "NORMALIZE": (True, r.SWITCH),
     # Side in pixels of the tiles in which the finest levels are computed; 0: no tiles, -1: by device.
-    node.TILE = -1
-    # Normalization: "BN" or "SyncBN".
-    node.NORM = "BN"
+    "TILE": (-1, r.whole(-1, r.MAX_SIDE)),
+    # Normalization.
+    "NORM": ("BN", r.one_of("BN", "SyncBN")),
     # Learning rate of everything but the encoder, as a multiple of SOLVER.BASE_LR.
-    node.DECODER_LR_FACTOR = 10.0
+    "DECODER_LR_FACTOR": (10.0, r.NOT_NEGATIVE),
     # Exponent and final learning rate of the polynomial decay.
-    node.LR_POWER = 0.9
-    node.LR_MINIMUM = 1e-7
+    "LR_POWER": (0.9, r.NOT_NEGATIVE),
+    "LR_MINIMUM": (1e-7, r.NOT_NEGATIVE),
     # Augmentation: range of the random scale, and of the rotation in whole degrees (end excluded).
-    node.SCALE_RANGE = [0.75, 1.25]
-    node.ROTATION_RANGE = [-10, 10]
-    return node
+    "SCALE_RANGE": ([0.75, 1.25], r.rising(r.each(r.POSITIVE, length=2))),
+    "ROTATION_RANGE": ([-10, 10], r.rising(r.each(r.whole(-360, 360), length=2), equal=False)),
+}
 
-
-def _refiner() -> CfgNode:
-    node = CfgNode()
+_RANKING: r.Keys = {
+    # [new] Sharpen each ranked mask inside its box at image resolution.
+    "REFINE": (False, r.SWITCH),
+    # [new] Source of ranks: "head" (the ranking branch) or "saliency" (the post-processing baseline:
+    # the mean of the saliency map of REFINER's InSPyReNet under each mask).
+    "RANK_BY": ("head", r.one_of("head", "saliency")),
     # [new] What refines a mask's edge: "color" (the colors on both sides; needs no weights) or "network"
     # (the InSPyReNet of CONFIG).
-    node.METHOD = "color"
+    "REFINER.METHOD": ("color", r.one_of("color", "network")),
     # [new] Config and weights of the InSPyReNet for METHOD "network" and for RANK_BY "saliency".
-    node.CONFIG = ""
-    node.WEIGHTS = ""
+    "REFINER.CONFIG": ("", r.TEXT),
+    "REFINER.WEIGHTS": ("", r.TEXT),
     # [new] Margin around a box as a fraction of its sides.
-    node.MARGIN = 0.15
+    "REFINER.MARGIN": (0.15, r.NOT_NEGATIVE),
     # [new] Half width of the band around a mask's edge that may change, as a fraction of the square root
     # of its area.
-    node.BAND = 0.1
-    return node
+    "REFINER.BAND": (0.1, r.NOT_NEGATIVE),
+}
+
+KEYS = {
+    **r.below("MODEL.INSPYRENET", _INSPYRENET),
+    **r.below("MODEL.SOR", _RANKING),
+    # [new] Salient object detection sets beyond the usual ones, each "name=folder".
+    "DATASETS.SOD": ([], r.each(r.NAME_AND_FOLDER, least=0)),
+}

@@ -12,14 +12,25 @@ import yaml
 from detectron2.config import CfgNode, get_cfg
 from detectron2.utils.file_io import PathManager
 
-from .allowed import check_config
-from .errors import ConfigError
+from .allowed import ConfigError, check_config
+from .files import find_config
 from .keys import add_sor_config
 from .thresholds import RANKING_ROI_HEADS, score_threshold
 
 __all__ = ["load_config", "settle_config"]
 
 _log = logging.getLogger(__name__)
+_MAX_ALIASES = 16  # nested YAML aliases multiply: some hundred of them fill the memory
+
+# errors of a merge that are common mistakes, and the words for them
+_MISTAKES = {
+    r"Non-existent (?:config )?key: (\S+)": "{0}: expected a configuration key, found an unknown name",
+    r"Type mismatch .*'(?:\S+\.)?(\S+)'> vs\. <class '(?:\S+\.)?(\S+)'>.* for config key: (\S+)": (
+        "{2}: expected {0}, found {1}"
+    ),
+    "Override list has odd length": "expected pairs of key and value, found a key without a value",
+    "maximum recursion depth": "expected _BASE_ files that end, found a file that is its own base",
+}
 
 
 def load_config(path: str | os.PathLike[str], options: Sequence[str] = ()) -> CfgNode:
@@ -28,7 +39,8 @@ def load_config(path: str | os.PathLike[str], options: Sequence[str] = ()) -> Cf
     Keys below ``MODEL`` are checked when the model is built, all others here.
 
     Args:
-        path: of the YAML file; empty for the defaults.
+        path: of the YAML file, or the name of one of this package, for example ``"sor/ppa.yaml"``; empty for
+            the defaults.
         options: keys and values, alternating.
 
     Raises:
@@ -39,44 +51,35 @@ def load_config(path: str | os.PathLike[str], options: Sequence[str] = ()) -> Cf
     where = os.fspath(path)
     try:
         if where:
-            if not PathManager.isfile(where):
-                raise ConfigError(f"{where}: expected a config file, found no such file")
-            cfg.merge_from_file(where, allow_unsafe=False)  # unsafe YAML tags can run any code
+            cfg.merge_from_file(_checked_file(where), allow_unsafe=False)  # unsafe YAML tags can run any code
         where = "command line"
         cfg.merge_from_list(list(options))
-    except ConfigError:
-        raise
-    except RecursionError as error:
-        raise ConfigError(
-            f"{where}: expected _BASE_ files that end, found a file that is its own base"
-        ) from error
-    except (AttributeError, TypeError) as error:
-        raise ConfigError(
-            f"{where}: expected a YAML mapping of keys to values, found something else"
-        ) from error
-    except (KeyError, ValueError, AssertionError, MemoryError, yaml.YAMLError, OSError) as error:
+    except Exception as error:  # of yacs, the YAML reader or the file system
         raise ConfigError(f"{where}: {_reason(error)}") from error
     settle_config(cfg)
     check_config(cfg, model=False)
     return cfg
 
 
+def _checked_file(where: str) -> str:
+    file = find_config(where)
+    if file is None:
+        raise ValueError("expected a config file, found no such file")
+    with PathManager.open(file) as text:
+        if sum(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)) > _MAX_ALIASES:
+            raise ValueError(f"expected at most {_MAX_ALIASES} YAML aliases, found more")
+    return file
+
+
 def _reason(error: Exception) -> str:
-    """Return what a merge complains about, in the words of this package where it is a common mistake."""
-    # str() of a KeyError adds quotation marks, and args[0] of an OSError is a number
-    said = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-    said = " ".join(said.split())
-    if key := re.search(r"Non-existent (?:config )?key: (\S+)", said):
-        return f"{key[1]}: expected a configuration key, found an unknown name"
-    if kind := re.search(
-        r"Type mismatch \(<class '(\S+)'> vs\. <class '(\S+)'>\).* for config key: (\S+)", said
-    ):
-        wanted, found = (
-            name.rpartition(".")[2].replace("CfgNode", "keys and values") for name in kind.groups()[:2]
-        )
-        return f"{kind[3]}: expected {wanted}, found {found}"
-    if said.startswith("Override list has odd length"):
-        return "expected pairs of key and value, found a key without a value"
+    """Return in one line why a merge failed."""
+    if isinstance(error, (AttributeError, TypeError)):
+        return "expected a YAML mapping of keys to values, found something else"
+    # str() of a KeyError adds quotation marks
+    said = " ".join(str(error.args[0] if isinstance(error, KeyError) else error).split())
+    for pattern, words in _MISTAKES.items():
+        if match := re.search(pattern, said):
+            return words.format(*match.groups()).replace("CfgNode", "keys and values")
     return said or type(error).__name__
 
 
@@ -93,14 +96,15 @@ def settle_config(cfg: CfgNode) -> None:
     Raises:
         ConfigError: for a device that PyTorch does not know.
     """
+    name = cfg.MODEL.DEVICE
     try:
-        device = torch.device(cfg.MODEL.DEVICE)
+        device = torch.device(name)
     except (RuntimeError, TypeError) as error:
         raise ConfigError(
-            f"MODEL.DEVICE: expected a device such as 'cuda', 'cuda:1' or 'cpu', found {cfg.MODEL.DEVICE!r}"
+            f"MODEL.DEVICE: expected a device such as 'cuda' or 'cpu', found {name!r}"
         ) from error
     if device.type == "cuda" and not torch.cuda.is_available():
-        _log.info("MODEL.DEVICE is %s; no GPU is available, so the model runs on the CPU", cfg.MODEL.DEVICE)
+        _log.info("MODEL.DEVICE is %s; no GPU is available, so the model runs on the CPU", name)
         cfg.MODEL.DEVICE = "cpu"
     if cfg.MODEL.META_ARCHITECTURE == "GeneralizedRCNN" and cfg.MODEL.ROI_HEADS.NAME in RANKING_ROI_HEADS:
         cfg.MODEL.META_ARCHITECTURE = "SalientObjectRanker"

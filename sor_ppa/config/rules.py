@@ -1,39 +1,20 @@
-"""The rules that the table of allowed values is made of: each tests a value and says what is expected."""
+"""The rules of the table of allowed values: each tests a value and says what is expected."""
 
 from __future__ import annotations
 
 import math
-import os
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from detectron2.config import CfgNode
 from detectron2.layers import get_norm
 from detectron2.utils.registry import Registry
 
-__all__ = [
-    "Condition",
-    "Row",
-    "Rule",
-    "as_many_as",
-    "counted_by",
-    "divisor_of",
-    "each",
-    "existing_file",
-    "multiple_of",
-    "names_from",
-    "norm",
-    "number",
-    "one_of",
-    "optional",
-    "registered",
-    "rising",
-    "rows",
-    "text",
-    "value_of",
-    "whole",
-]
+from .files import find_config
+
+__all__ = ["Keys", "Rule", "below", "value_of"]
 
 
 @dataclass(frozen=True)
@@ -49,48 +30,26 @@ class Rule:
     holds: Callable[[Any, CfgNode], bool]
 
 
-Condition = Callable[[CfgNode], Any]
+Keys = dict[str, tuple[Any, Rule]]
+"""Key -> its default and what it may be by itself."""
 
 
-@dataclass(frozen=True)
-class Row:
-    """One row of the table of allowed values.
-
-    Attributes:
-        key: dotted.
-        rule: what its value may be.
-        when: whether the row applies to a configuration; None: it always does.
-    """
-
-    key: str
-    rule: Rule
-    when: Condition | None = None
+_Row = TypeVar("_Row")
 
 
-def rows(prefix: str, rules: dict[str, Rule], when: Condition | None = None) -> list[Row]:
-    """Make the rows of keys that share a prefix.
-
-    Args:
-        prefix: the node of the keys; "" for the top.
-        rules: names below the node -> rule; several names are separated by spaces.
-        when: of all rows.
-    """
-    dotted = f"{prefix}." if prefix else ""
-    return [Row(dotted + name, rule, when) for names, rule in rules.items() for name in names.split()]
+def below(node: str, rows: dict[str, _Row]) -> dict[str, _Row]:
+    """Return rows by their full key: a node in front, and one row for each of several names in a key."""
+    return {f"{node}.{name}": row for names, row in rows.items() for name in names.split()}
 
 
 def value_of(cfg: CfgNode, key: str) -> Any:
-    """Return the value of a dotted key.
-
-    Raises:
-        KeyError: no such key.
-    """
+    """Return the value of a dotted key."""
     for part in key.split("."):
         cfg = cfg[part]
     return cfg
 
 
-def _plain(expected: str, holds: Callable[[Any], bool]) -> Rule:
+def plain(expected: str, holds: Callable[[Any], bool]) -> Rule:
     """Make a rule that does not depend on other keys."""
     return Rule(lambda cfg: expected, lambda value, cfg: holds(value))
 
@@ -106,12 +65,12 @@ def _is_list(value: Any) -> bool:
 def one_of(*choices: Any) -> Rule:
     """Allow one of a few values of the same type."""
     words = " or ".join(map(repr, choices)) if len(choices) < 3 else f"one of {', '.join(map(repr, choices))}"
-    return _plain(words, lambda value: any(type(value) is type(c) and value == c for c in choices))
+    return plain(words, lambda value: any(type(value) is type(c) and value == c for c in choices))
 
 
 def whole(low: int, high: int) -> Rule:
     """Allow whole numbers from ``low`` to ``high``."""
-    return _plain(
+    return plain(
         f"a whole number from {low} to {high}",
         lambda value: isinstance(value, int) and not isinstance(value, bool) and low <= value <= high,
     )
@@ -120,63 +79,42 @@ def whole(low: int, high: int) -> Rule:
 def number(interval: str = "(-inf, inf)") -> Rule:
     """Allow numbers in an interval such as ``"(0, 1]"``; a round bracket leaves its end out."""
     low, high = (float(end) for end in interval[1:-1].split(","))
-
-    def holds(value: Any) -> bool:
-        if not _is_number(value):
-            return False
-        above = value > low if interval[0] == "(" else value >= low
-        return above and (value < high if interval[-1] == ")" else value <= high)
-
-    return _plain(
-        "a finite number" if (low, high) == (-math.inf, math.inf) else f"a number in {interval}", holds
+    above = operator.gt if interval[0] == "(" else operator.ge
+    under = operator.lt if interval[-1] == ")" else operator.le
+    finite = (low, high) == (-math.inf, math.inf)
+    return plain(
+        "a finite number" if finite else f"a number in {interval}",
+        lambda value: _is_number(value) and above(value, low) and under(value, high),
     )
 
 
 def each(rule: Rule, length: int | None = None, least: int = 1) -> Rule:
-    """Allow lists whose values each meet a rule.
-
-    Args:
-        rule: for the values.
-        length: of the list; None for any.
-        least: fewest values, where ``length`` is None.
-    """
-    count = (
-        f"{length} values" if length is not None else "a list" if least == 0 else f"at least {least} value(s)"
-    )
+    """Allow lists of ``length`` values (None: at least ``least``) that each meet a rule."""
+    count = "a list" if least == 0 else f"at least {least} value(s)"
 
     def holds(value: Any, cfg: CfgNode) -> bool:
-        fits = _is_list(value) and (len(value) == length if length is not None else len(value) >= least)
+        fits = _is_list(value) and (len(value) >= least if length is None else len(value) == length)
         return fits and all(rule.holds(item, cfg) for item in value)
 
-    return Rule(lambda cfg: f"{count}, each {rule.expected(cfg)}", holds)
+    return Rule(
+        lambda cfg: f"{count if length is None else f'{length} values'}, each {rule.expected(cfg)}", holds
+    )
 
 
-def rising(rule: Rule) -> Rule:
-    """Allow lists that meet a rule and whose values never fall."""
+def rising(rule: Rule, equal: bool = True) -> Rule:
+    """Allow lists that meet a rule and whose values never fall, or always grow."""
+    in_order = operator.le if equal else operator.lt
     return Rule(
         lambda cfg: f"{rule.expected(cfg)}, in rising order",
-        lambda value, cfg: rule.holds(value, cfg) and list(value) == sorted(value),
+        lambda value, cfg: rule.holds(value, cfg) and all(map(in_order, value, value[1:])),
     )
 
 
-def optional(rule: Rule) -> Rule:
-    """Allow what a rule allows, and None."""
+def either(one: Rule, other: Rule) -> Rule:
+    """Allow what one of two rules allows."""
     return Rule(
-        lambda cfg: f"{rule.expected(cfg)}, or None",
-        lambda value, cfg: value is None or rule.holds(value, cfg),
-    )
-
-
-def text() -> Rule:
-    """Allow any text."""
-    return _plain("text", lambda value: isinstance(value, str))
-
-
-def existing_file(kind: str) -> Rule:
-    """Allow paths of files that exist."""
-    return _plain(
-        f"the path of {kind}, a file that exists",
-        lambda value: isinstance(value, str) and os.path.isfile(value),
+        lambda cfg: f"{one.expected(cfg)}, or {other.expected(cfg)}",
+        lambda value, cfg: one.holds(value, cfg) or other.holds(value, cfg),
     )
 
 
@@ -186,19 +124,6 @@ def registered(registry: Registry, *others: str) -> Rule:
         lambda cfg: f"one of {', '.join(sorted(map(repr, (*others, *(name for name, _ in registry)))))}",
         lambda value, cfg: isinstance(value, str) and (value in others or value in registry),
     )
-
-
-def norm() -> Rule:
-    """Allow the names of normalization layers that detectron2 knows."""
-
-    def holds(value: Any) -> bool:
-        try:
-            get_norm(value, 32)
-        except (KeyError, TypeError):
-            return False
-        return isinstance(value, str)
-
-    return _plain("a normalization that detectron2 knows, such as 'FrozenBN', 'BN', 'GN' or ''", holds)
 
 
 def names_from(source: str, names: Callable[[CfgNode], Sequence[str] | None]) -> Rule:
@@ -216,44 +141,70 @@ def names_from(source: str, names: Callable[[CfgNode], Sequence[str] | None]) ->
     return Rule(lambda cfg: f"at least one of {list(names(cfg) or ())} ({source})", holds)
 
 
-def _count(cfg: CfgNode, key: str) -> int:
-    """Return the value of a key that holds a number, or the length of one that holds a list."""
-    value = value_of(cfg, key)
+def equal_to(source: str, wanted: Callable[[CfgNode], Any]) -> Rule:
+    """Allow what other keys define: a value, or a list; None allows all."""
+
+    def holds(value: Any, cfg: CfgNode) -> bool:
+        found = wanted(cfg)
+        return found is None or (list(value) if _is_list(value) else value) == found
+
+    return Rule(lambda cfg: f"{wanted(cfg)} ({source})", holds)
+
+
+_RELATIONS: dict[str, Callable[[Any, Any], Any]] = {
+    "at least": operator.ge,
+    "below": operator.lt,
+    "a divisor of": lambda value, other: other % value == 0,
+    "a multiple of": lambda value, other: value % other == 0,
+}
+
+
+def _measure(cfg: CfgNode, key: str | int) -> Any:
+    """Return the value of a key that holds a number, the length of one that holds a list, or a number."""
+    value = value_of(cfg, key) if isinstance(key, str) else key
     return len(value) if _is_list(value) else value
+
+
+def related(relation: str, key: str | int) -> Rule:
+    """Allow numbers that are ``relation`` another key's value (or the length of its list), or a number."""
+    source = f" ({key})" if isinstance(key, str) else ""
+    return Rule(
+        lambda cfg: f"{relation} {_measure(cfg, key)}{source}",
+        lambda value, cfg: bool(_RELATIONS[relation](value, _measure(cfg, key))),
+    )
 
 
 def as_many_as(key: str, more: int = 0) -> Rule:
     """Allow lists with as many values as another key has or says, plus ``more``."""
     relation = {1: "one more than ", -1: "one less than "}.get(more, "")
     return Rule(
-        lambda cfg: f"{_count(cfg, key) + more} values ({relation}{key})",
-        lambda value, cfg: len(value) == _count(cfg, key) + more,
+        lambda cfg: f"{_measure(cfg, key) + more} values ({relation}{key})",
+        lambda value, cfg: len(value) == _measure(cfg, key) + more,
     )
 
 
-def counted_by(key: str) -> Rule:
-    """Allow numbers that are no smaller than the length of another key's list."""
-    return Rule(
-        lambda cfg: f"at least {_count(cfg, key)} (values of {key})",
-        lambda value, cfg: value >= _count(cfg, key),
-    )
+def _is_norm(value: Any) -> bool:
+    try:
+        get_norm(value, 32)
+    except (KeyError, TypeError):
+        return False
+    return isinstance(value, str)
 
 
-def divisor_of(key: str) -> Rule:
-    """Allow divisors of another key's value."""
-    return Rule(
-        lambda cfg: f"a divisor of {value_of(cfg, key)} ({key})",
-        lambda value, cfg: value_of(cfg, key) % value == 0,
-    )
-
-
-def multiple_of(factor: int | str) -> Rule:
-    """Allow positive multiples of a number, or of another key's value."""
-
-    def found(cfg: CfgNode) -> int:
-        return factor if isinstance(factor, int) else value_of(cfg, factor)
-
-    return Rule(
-        lambda cfg: f"a multiple of {found(cfg)}" + (f" ({factor})" if isinstance(factor, str) else ""),
-        lambda value, cfg: type(value) is int and value > 0 and value % found(cfg) == 0,
-    )
+MANY, MAX_SIDE = 1_000_000_000, 65535
+COUNT, COUNT_OR_ZERO = whole(1, MANY), whole(0, MANY)
+# layers, values of a hyperparameter, and sides in pixels that a machine can hold
+LAYERS, LAYERS_OR_NONE, CHANNELS, HEADS = whole(1, 100), whole(0, 100), whole(1, 65536), whole(1, 1024)
+FEW, SOME, CLASSES, SIDE = whole(1, 1000), whole(1, 100_000), whole(1, 100_000), whole(1, MAX_SIDE)
+NUMBER, POSITIVE, NOT_NEGATIVE = number(), number("(0, inf)"), number("[0, inf)")
+SHARE, ABOVE_ZERO_SHARE, BELOW_ONE = number("[0, 1]"), number("(0, 1]"), number("[0, 1)")
+AT_MOST_ONE = number("(-inf, 1]")
+SWITCH = one_of(False, True)
+TEXT = plain("text", lambda value: isinstance(value, str))
+NAMES = each(TEXT)
+NORM = plain("a normalization that detectron2 knows, such as 'FrozenBN', 'BN', 'GN' or ''", _is_norm)
+CONFIG_FILE = plain(
+    "the path of a saliency model's config, a file that exists",
+    lambda value: isinstance(value, str) and find_config(value) is not None,
+)
+NAME_AND_FOLDER = plain("'name=folder'", lambda value: isinstance(value, str) and all(value.partition("=")))

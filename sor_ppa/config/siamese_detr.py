@@ -2,120 +2,110 @@
 
 from __future__ import annotations
 
-from detectron2.config import CfgNode
+from . import rules as r
 
-__all__ = ["add_siamese_detr_config"]
+__all__ = ["KEYS"]
 
-
-def add_siamese_detr_config(cfg: CfgNode) -> None:
-    """Add ``MODEL.SIAMESE_DETR`` and ``INPUT.TWO_VIEWS`` to a detectron2 config, in place."""
-    node = CfgNode()
-    cfg.MODEL.SIAMESE_DETR = node
-    # "conditional", "vanilla" or "deformable".
-    node.TRANSFORMER = "conditional"
+_DETECTOR: r.Keys = {
+    "TRANSFORMER": ("conditional", r.one_of("vanilla", "conditional", "deformable")),
     # Backbone features, fine to coarse; one for the vanilla and the conditional transformer.
-    node.IN_FEATURES = ["res5"]
+    "IN_FEATURES": (["res5"], r.NAMES),
     # Feature maps of the deformable transformer; those beyond IN_FEATURES are strided convolutions.
-    node.NUM_FEATURE_LEVELS = 1
+    "NUM_FEATURE_LEVELS": (1, r.whole(1, 8)),
     # Object queries.
-    node.NUM_QUERIES = 100
+    "NUM_QUERIES": (100, r.SOME),
     # Channels, attention heads, layers, feed-forward width and dropout of the transformer.
-    node.HIDDEN_DIM = 256
-    node.NUM_HEADS = 8
-    node.ENCODER_LAYERS = 6
-    node.DECODER_LAYERS = 6
-    node.FFN_DIM = 2048
-    node.DROPOUT = 0.1
+    "HIDDEN_DIM": (256, r.CHANNELS),
+    "NUM_HEADS": (8, r.HEADS),
+    "ENCODER_LAYERS": (6, r.LAYERS_OR_NONE),
+    "DECODER_LAYERS": (6, r.LAYERS),
+    "FFN_DIM": (2048, r.CHANNELS),
+    "DROPOUT": (0.1, r.BELOW_ONE),
     # Sampling points per head and level (deformable).
-    node.NUM_POINTS = 4
-
+    "NUM_POINTS": (4, r.HEADS),
     # Detector: object classes.
-    node.NUM_CLASSES = 80
+    "NUM_CLASSES": (80, r.CLASSES),
     # "focal" (Conditional and Deformable DETR) or "softmax" (DETR).
-    node.CLASSIFICATION = "focal"
+    "CLASSIFICATION": ("focal", r.one_of("focal", "softmax")),
     # Each layer refines the boxes of the one before (deformable).
-    node.BOX_REFINE = False
+    "BOX_REFINE": (False, r.SWITCH),
     # Losses on every decoder layer.
-    node.AUX_LOSS = True
+    "AUX_LOSS": (True, r.SWITCH),
     # Detections per image.
-    node.TOP_K = 100
+    "TOP_K": (100, r.SOME),
     # Detections with a lower score are dropped.
-    node.SCORE_THRESH = 0.0
+    "SCORE_THRESH": (0.0, r.SHARE),
     # IoU above which the less confident of two detections is dropped; 1: never.
-    node.NMS_THRESH = 1.0
-    # Weights in the matching cost.
-    node.COST_CLASS = 2.0
-    node.COST_BOX = 5.0
-    node.COST_GIOU = 2.0
-    # Weights of the losses.
-    node.CLASS_WEIGHT = 2.0
-    node.BOX_WEIGHT = 5.0
-    node.GIOU_WEIGHT = 2.0
+    "NMS_THRESH": (1.0, r.SHARE),
+    # Weights in the matching cost, and of the losses.
+    "COST_CLASS COST_GIOU CLASS_WEIGHT GIOU_WEIGHT": (2.0, r.NOT_NEGATIVE),
+    "COST_BOX BOX_WEIGHT": (5.0, r.NOT_NEGATIVE),
     # Weight of "no object" in the softmax cross entropy.
-    node.EMPTY_WEIGHT = 0.1
+    "EMPTY_WEIGHT": (0.1, r.NOT_NEGATIVE),
     # Factor on SOLVER.BASE_LR for the backbone.
-    node.BACKBONE_LR_FACTOR = 1.0
+    "BACKBONE_LR_FACTOR": (1.0, r.NOT_NEGATIVE),
+}
 
-    _add_pretraining(node)
-    _add_views(cfg)
-
-
-def _add_pretraining(node: CfgNode) -> None:
-    node.PRETRAIN = CfgNode()
+_PRETRAINING: r.Keys = {
     # Regions per view; NUM_QUERIES is a multiple of it.
-    node.PRETRAIN.NUM_REGIONS = 10
+    "NUM_REGIONS": (10, r.SOME),
     # Jitter of the boxes that queries are pooled from, as a fraction of their size.
-    node.PRETRAIN.BOX_JITTER = 0.1
+    "BOX_JITTER": (0.1, r.NOT_NEGATIVE),
     # Query every image of a batch for the regions of the first one, as the published deformable model does.
-    node.PRETRAIN.FIRST_IMAGE_QUERIES = False
+    "FIRST_IMAGE_QUERIES": (False, r.SWITCH),
     # Weight of "no object" in the cross entropy.
-    node.PRETRAIN.EMPTY_WEIGHT = 0.1
+    "EMPTY_WEIGHT": (0.1, r.NOT_NEGATIVE),
     # Weights of the losses; zero removes a term (and its head).
-    node.PRETRAIN.CLASS_WEIGHT = 1.0
-    node.PRETRAIN.BOX_WEIGHT = 5.0
-    node.PRETRAIN.GIOU_WEIGHT = 2.0
-    node.PRETRAIN.FEATURE_WEIGHT = 5.0
-    node.PRETRAIN.GLOBAL_WEIGHT = 10.0
+    "CLASS_WEIGHT": (1.0, r.NOT_NEGATIVE),
+    "BOX_WEIGHT FEATURE_WEIGHT": (5.0, r.NOT_NEGATIVE),
+    "GIOU_WEIGHT": (2.0, r.NOT_NEGATIVE),
+    "GLOBAL_WEIGHT": (10.0, r.NOT_NEGATIVE),
     # Iterations between pictures of the matched regions, written to OUTPUT_DIR/views; 0: none.
-    node.PRETRAIN.PICTURE_PERIOD = 0
+    "PICTURE_PERIOD": (0, r.COUNT_OR_ZERO),
     # Image pairs per picture.
-    node.PRETRAIN.PICTURE_IMAGES = 4
+    "PICTURE_IMAGES": (4, r.FEW),
+}
 
-
-def _add_views(cfg: CfgNode) -> None:
-    views = CfgNode()
-    cfg.INPUT.TWO_VIEWS = views
+_VIEWS: r.Keys = {
     # Shorter side before the two views are cropped, chosen from these; largest longer side.
-    views.MIN_SIZES = [320, 336, 352, 368, 400, 416, 432, 448, 464, 480]
-    views.MAX_SIZE = 600
+    "MIN_SIZES": ([320, 336, 352, 368, 400, 416, 432, 448, 464, 480], r.each(r.SIDE)),
+    "MAX_SIZE": (600, r.SIDE),
     # Area of the rectangle around both views, as a fraction of the image, and its aspect ratio.
-    views.SCALE = [0.5, 1.0]
-    views.ASPECT = [0.75, 4 / 3]
+    "SCALE": ([0.5, 1.0], r.rising(r.each(r.ABOVE_ZERO_SHARE, length=2))),
+    "ASPECT": ([0.75, 4 / 3], r.rising(r.each(r.POSITIVE, length=2))),
     # Lowest IoU of the two views; with STOCHASTIC they may overlap more.
-    views.IOU = 0.5
-    views.STOCHASTIC = True
+    "IOU": (0.5, r.ABOVE_ZERO_SHARE),
+    "STOCHASTIC": (True, r.SWITCH),
     # Probability of a horizontal flip (of both views).
-    views.FLIP = 0.5
+    "FLIP": (0.5, r.SHARE),
     # Smallest area of a region as a fraction of the intersection of the views.
-    views.MIN_REGION_AREA = 0.05
+    "MIN_REGION_AREA": (0.05, r.SHARE),
     # Side of the region crops in pixels.
-    views.CROP_SIZE = 128
+    "CROP_SIZE": (128, r.SIDE),
     # Color jitter, gray and blur on views and crops.
-    views.PHOTOMETRIC = True
+    "PHOTOMETRIC": (True, r.SWITCH),
+}
 
-    proposals = CfgNode()
-    views.PROPOSALS = proposals
+_PROPOSALS: r.Keys = {
     # "edge_boxes" (structured edges, needs EDGE_MODEL), "gradient_boxes" (image gradients) or
     # "random" (boxes drawn inside the intersection of the views: the published ablation).
-    proposals.METHOD = "gradient_boxes"
+    "METHOD": ("gradient_boxes", r.one_of("edge_boxes", "gradient_boxes", "random")),
     # OpenCV's structured-edge forest, model.yml.gz.
-    proposals.EDGE_MODEL = ""
+    "EDGE_MODEL": ("", r.TEXT),
     # Boxes kept per image.
-    proposals.MAX_BOXES = 512
+    "MAX_BOXES": (512, r.SOME),
     # Folder of the cached boxes; empty: OUTPUT_DIR/proposals.
-    proposals.CACHE = ""
+    "CACHE": ("", r.TEXT),
     # Processes that compute boxes; 0: as many as there are processors.
-    proposals.WORKERS = 0
+    "WORKERS": (0, r.whole(0, 1024)),
     # Random boxes: draws and largest aspect ratio.
-    proposals.RANDOM_DRAWS = 100
-    proposals.RANDOM_ASPECT = 8.0
+    "RANDOM_DRAWS": (100, r.whole(1, 1_000_000)),
+    "RANDOM_ASPECT": (8.0, r.number("[1, inf)")),
+}
+
+KEYS = {
+    **r.below("MODEL.SIAMESE_DETR", _DETECTOR),
+    **r.below("MODEL.SIAMESE_DETR.PRETRAIN", _PRETRAINING),
+    **r.below("INPUT.TWO_VIEWS", _VIEWS),
+    **r.below("INPUT.TWO_VIEWS.PROPOSALS", _PROPOSALS),
+}

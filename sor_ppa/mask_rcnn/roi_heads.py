@@ -24,6 +24,7 @@ from ..ranking import (
     predict_ranks,
     pyramid_maps,
     ranking_losses,
+    set_fields,
 )
 
 __all__ = ["MaskRCNNHeads"]
@@ -124,11 +125,9 @@ class MaskRCNNHeads(StandardROIHeads):
             masks = torch.cat([x.pred_masks for x in instances])
             tensors = [b.tensor for b in boxes]
             ranked = predict_ranks(self.sor_head, pooled, masks, maps, tensors, sizes, self.ranking)
-            counts = [len(x) for x in instances]
-            parts = (v.split(counts) for v in (ranked.ranks, ranked.scores, ranked.logits))
-            for image, ranks, scores, logits in zip(instances, *parts, strict=True):
-                image.mask_scores = image.scores
-                image.pred_ranks, image.pred_rank_scores, image.pred_rank_logits = ranks, scores, logits
+            set_fields(
+                instances, {"mask_scores": torch.cat([x.scores for x in instances]), **ranked.fields()}
+            )
             return instances
 
         positive, _ = select_foreground_proposals(instances, self.num_classes)
@@ -141,9 +140,8 @@ class MaskRCNNHeads(StandardROIHeads):
         masks = chosen if self.rank_on_logits else chosen.sigmoid()
         ranks = torch.cat([ground_truth_ranks(x) for x in positive])
         tensors = [b.tensor for b in boxes]
-        return losses | ranking_losses(
-            self.sor_head, pooled, masks, maps, tensors, sizes, ranks, self.ranking
-        )
+        losses |= ranking_losses(self.sor_head, pooled, masks, maps, tensors, sizes, ranks, self.ranking)
+        return losses
 
 
 def _as_index(classes: Tensor, logits: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from .branch import (
     predict_ranks,
     pyramid_maps,
     ranking_losses,
+    set_fields,
 )
 from .decode import decode_ranks
 from .head import SOR_HEAD_REGISTRY, RankingHead, build_sor_head
@@ -25,4 +26,5 @@ __all__ = [
     "predict_ranks",
     "pyramid_maps",
     "ranking_losses",
+    "set_fields",
 ]

@@ -9,10 +9,11 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.structures import Instances
 from torch import Tensor
+from torch.nn import functional as F
 
+from ..layers import mean_over_processes
 from .decode import decode_ranks
 from .head import RankingHead
-from .loss import ranking_loss
 from .position import measuring_sizes, position_maps
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "predict_ranks",
     "pyramid_maps",
     "ranking_losses",
+    "set_fields",
 ]
 
 
@@ -72,6 +74,21 @@ class RankedBatch:
     ranks: Tensor
     scores: Tensor
 
+    def fields(self) -> dict[str, Tensor]:
+        """Return the predictions by the names that ``Instances`` have for them."""
+        return {
+            "pred_ranks": self.ranks,
+            "pred_rank_scores": self.scores,
+            "pred_rank_logits": self.logits,
+        }
+
+
+def set_fields(instances: Sequence[Instances], fields: dict[str, Tensor]) -> None:
+    """Give the instances of each image, in place, their part of fields (N, ...) for the whole batch."""
+    for name, values in fields.items():
+        for image, part in zip(instances, values.split([len(x) for x in instances]), strict=True):
+            image.set(name, part)
+
 
 def pyramid_maps(
     features: Sequence[Tensor],
@@ -109,8 +126,7 @@ def _logits(
 ) -> tuple[Tensor, list[int]]:
     counts = [len(b) for b in boxes]
     sizes = measuring_sizes(image_sizes, options.canvas, options.divisibility, features.device)
-    repeats = torch.tensor(counts, device=features.device)
-    per_object = sizes.repeat_interleave(repeats, dim=0)
+    per_object = sizes.repeat_interleave(torch.tensor(counts, device=features.device), dim=0)
     logits = head(features, masks, maps=maps, boxes=torch.cat(list(boxes)), sizes=per_object, counts=counts)
     return logits.float(), counts
 
@@ -130,7 +146,7 @@ def ranking_losses(
     gt_ranks: Tensor,
     options: RankingOptions,
 ) -> dict[str, Tensor]:
-    """Return the ranking loss of a training batch.
+    """Return the cross-entropy over the K ranks, averaged over all ranked proposals of a training batch.
 
     Args:
         head: the ranking head.
@@ -143,10 +159,12 @@ def ranking_losses(
         options: of the branch.
 
     Returns:
-        ``{"sor_loss": scalar}``.
+        ``{"sor_loss": scalar}``; zero, with gradients, where nothing is ranked.
     """
     logits, _ = _logits(head, features, masks, maps, boxes, image_sizes, options)
-    return {"sor_loss": ranking_loss(logits, gt_ranks) * options.loss_weight}
+    number = mean_over_processes((gt_ranks >= 0).sum().to(logits.dtype))
+    total = F.cross_entropy(logits, gt_ranks, ignore_index=-1, reduction="sum")
+    return {"sor_loss": total / number.clamp(min=1) * options.loss_weight}
 
 
 def predict_ranks(

@@ -12,6 +12,7 @@ logits over K ranks. The seven published heads differ in
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -129,8 +130,7 @@ class RankingHead(nn.Module):
         """Return a vector for each object, (N, width of the encoder). Arguments as in :meth:`forward`."""
         parts = [features, F.max_pool2d(masks.to(features.dtype), 2)]
         if self.needs_maps:
-            if maps is None:
-                raise ValueError(f"ranking head: expected maps (position {self.position!r}), found None")
+            assert maps is not None, f"position {self.position!r} needs maps"
             maps = maps.to(features.dtype)
             parts.append(maps)
             if self.position == "maps_conv":
@@ -179,30 +179,16 @@ class RankingHead(nn.Module):
 
         Returns:
             (N, K) logits.
-
-        Raises:
-            ValueError: if maps are needed and missing.
         """
-        # Float32 in inference: rounding would reorder objects with similar logits.
-        if self.training:
-            return self._logits(features, masks, maps, boxes, sizes, counts)
-        dtype = self.sor.weight.dtype
-        with torch.autocast(features.device.type, enabled=False):
-            return self._logits(features.to(dtype), masks.to(dtype), maps, boxes, sizes, counts)
-
-    def _logits(
-        self,
-        features: Tensor,
-        masks: Tensor,
-        maps: Tensor | None,
-        boxes: Tensor,
-        sizes: Tensor,
-        counts: Sequence[int],
-    ) -> Tensor:
-        x = self.describe(features, masks, maps, boxes, sizes)
-        if self.interaction:
-            x = self.interact(x, counts)
-        return self.sor(x)
+        exact: AbstractContextManager = nullcontext()
+        if not self.training:  # float32: rounding would reorder objects with similar logits
+            features, masks = (x.to(self.sor.weight.dtype) for x in (features, masks))
+            exact = torch.autocast(features.device.type, enabled=False)
+        with exact:
+            x = self.describe(features, masks, maps, boxes, sizes)
+            if self.interaction:
+                x = self.interact(x, counts)
+            return self.sor(x)
 
 
 def _register(name: str, position: str, interaction: bool) -> None:

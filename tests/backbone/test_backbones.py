@@ -43,46 +43,33 @@ def test_every_vovnet_feeds_the_pyramid_of_fcos(body: str) -> None:
     }
 
 
-@pytest.mark.parametrize("name", ["build_fcos_mobilenetv2_fpn_backbone", "build_fcos_resnet_fpn_backbone"])
-def test_mobilenet_under_both_published_names(name: str) -> None:
+RES, STAGES = ["res2", "res3", "res4", "res5"], ["stage2", "stage3", "stage4", "stage5"]
+FCOS_RESNET = "build_fcos_resnet_fpn_backbone"
+
+
+@pytest.mark.parametrize(
+    ("name", "features", "options", "levels", "body"),
+    [
+        ("build_fcos_mobilenetv2_fpn_backbone", RES[1:], {"FCOS__TOP_LEVELS": 1}, "3456", "MobileNetV2"),
+        (FCOS_RESNET, RES[1:], {"MOBILENET": True, "FCOS__TOP_LEVELS": 1}, "3456", "MobileNetV2"),
+        (FCOS_RESNET, RES[1:], {"RESNETS__DEPTH": 50, "FCOS__TOP_LEVELS": 0}, "345", "ResNet"),
+        (FCOS_RESNET, RES[1:], {"RESNETS__DEPTH": 101, "FCOS__TOP_LEVELS": 0}, "345", "ResNet"),
+        ("build_vovnet_fpn_backbone", STAGES, {"VOVNET__CONV_BODY": "V-19-slim-eSE"}, "23456", "VoVNet"),
+        ("build_mobilenetv2_fpn_backbone", RES, {}, "23456", "MobileNetV2"),
+    ],
+)
+def test_pyramids_by_their_published_names(
+    name: str, features: list[str], options: dict[str, Any], levels: str, body: str
+) -> None:
     model = backbone(
         name,
-        MODEL__MOBILENET=True,
-        MODEL__FPN__IN_FEATURES=["res3", "res4", "res5"],
-        MODEL__FPN__OUT_CHANNELS=16,
-        MODEL__RESNETS__OUT_FEATURES=["res3", "res4", "res5"],
-        MODEL__FCOS__TOP_LEVELS=1,
-    )
-    assert list(shapes(model)) == ["p3", "p4", "p5", "p6"]
-    assert type(model.bottom_up).__name__ == "MobileNetV2"
-
-
-@pytest.mark.parametrize("depth", [50, 101])
-def test_resnets_with_the_pyramid_of_fcos(depth: int) -> None:
-    model = backbone(
-        "build_fcos_resnet_fpn_backbone",
-        MODEL__RESNETS__DEPTH=depth,
-        MODEL__RESNETS__OUT_FEATURES=["res3", "res4", "res5"],
-        MODEL__FPN__IN_FEATURES=["res3", "res4", "res5"],
-        MODEL__FPN__OUT_CHANNELS=16,
-        MODEL__FCOS__TOP_LEVELS=0,
-    )
-    assert list(shapes(model)) == ["p3", "p4", "p5"]
-
-
-@pytest.mark.parametrize("name", ["build_vovnet_fpn_backbone", "build_mobilenetv2_fpn_backbone"])
-def test_pyramids_of_mask_rcnn(name: str) -> None:
-    features = ["stage2", "stage3", "stage4", "stage5"]
-    if "mobilenet" in name:
-        features = ["res2", "res3", "res4", "res5"]
-    model = backbone(
-        name,
-        MODEL__VOVNET__CONV_BODY="V-19-slim-eSE",
         MODEL__RESNETS__OUT_FEATURES=features,
         MODEL__FPN__IN_FEATURES=features,
         MODEL__FPN__OUT_CHANNELS=16,
+        **{f"MODEL__{key}": value for key, value in options.items()},
     )
-    assert list(shapes(model)) == ["p2", "p3", "p4", "p5", "p6"]
+    assert list(shapes(model)) == [f"p{level}" for level in levels]
+    assert type(model.bottom_up).__name__ == body
 
 
 @pytest.mark.parametrize("modulated", [True, False])

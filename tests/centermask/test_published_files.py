@@ -13,7 +13,7 @@ from detectron2.modeling import build_model
 from sor_ppa import add_sor_config
 from sor_ppa.checkpoint import SORCheckpointer
 from sor_ppa.config import load_config
-from tests.models import REPO, fill_published, make_cfg
+from tests.models import REPO, fill_published
 from tests.parity import parity_dir
 
 # what the published base file and ppa.yaml set, and no more
@@ -73,35 +73,3 @@ def test_published_file_and_checkpoint_give_our_network(
     assert len(answers[0]) > 0
     assert answers[0].pred_ranks.tolist() == answers[1].pred_ranks.tolist()
     assert torch.equal(answers[0].pred_boxes.tensor, answers[1].pred_boxes.tensor)
-
-
-@pytest.mark.parametrize("body", ["V-19-slim-dw-eSE", "V-19-dw-eSE", "V-19-slim-eSE", "V-19-eSE", "V-99-eSE"])
-def test_every_body_builds(body: str) -> None:
-    model = build_model(make_cfg("configs/sor/baseline.yaml", MODEL__VOVNET__CONV_BODY=body))
-    with torch.no_grad():
-        features = model.backbone(torch.zeros(1, 3, 64, 96))
-    assert [tuple(f.shape[-2:]) for f in features.values()] == [(8, 12), (4, 6), (2, 3), (1, 2), (1, 1)]
-
-
-def test_deformable_convolutions_and_towers() -> None:
-    options = {
-        "MODEL__VOVNET__STAGE_WITH_DCN": (False, False, True, True),
-        "MODEL__FCOS__USE_DEFORMABLE": True,
-    }
-    for modulated in (False, True):
-        model = build_model(
-            make_cfg("configs/sor/demo.yaml", MODEL__VOVNET__WITH_MODULATED_DCN=modulated, **options)
-        ).eval()
-        with torch.no_grad():
-            assert model([{"image": torch.zeros(3, 64, 64)}])
-
-
-@pytest.mark.parametrize("mobile", [True, False], ids=["mobilenet", "resnet"])
-def test_fcos_on_resnet_and_mobilenet(mobile: bool) -> None:
-    cfg = make_cfg("configs/sor/baseline.yaml", MODEL__MOBILENET=mobile)
-    cfg.merge_from_list(["MODEL.BACKBONE.NAME", "build_fcos_resnet_fpn_backbone"])
-    names = ["res3", "res4", "res5"]
-    cfg.merge_from_list(["MODEL.RESNETS.OUT_FEATURES", names, "MODEL.FPN.IN_FEATURES", names])
-    model = build_model(cfg).eval()
-    with torch.no_grad():
-        assert model([{"image": torch.zeros(3, 64, 96)}])[0]["instances"].has("pred_ranks")

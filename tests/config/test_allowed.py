@@ -11,14 +11,11 @@ from detectron2.config import get_cfg
 from sor_ppa import add_sor_config
 from sor_ppa.backbone.vovnet import VOVNET_SPECS
 from sor_ppa.config import ConfigError, check_config
-from sor_ppa.config.allowed import ALLOWED, flat
-from sor_ppa.config.ranges import RANGES
-from sor_ppa.data.augment import PASTE_RANKS
-from sor_ppa.data.ranks import RANK_OVERFLOWS, RANK_RULES
+from sor_ppa.config.allowed import ALONE, flat
+from sor_ppa.config.together import TOGETHER
 from sor_ppa.layers.iou_loss import LOC_LOSSES
 from sor_ppa.ranking.decode import DECODERS
 from sor_ppa.salience_detr.backbones import ARCHITECTURES
-from sor_ppa.siamese_detr.region_proposals import METHODS
 from tests.models import REPO, make_cfg
 from tests.siamese_detr.tiny import tiny_cfg
 
@@ -35,21 +32,15 @@ CONFIGS = sorted(
 )
 
 
-def defaults() -> dict[str, Any]:
+def test_every_key_has_a_rule_and_every_rule_a_key() -> None:
     cfg = get_cfg()
     add_sor_config(cfg)
-    return dict(flat(cfg))
-
-
-def test_every_key_of_ours_but_switches_has_a_row() -> None:
-    theirs, described = dict(flat(get_cfg())), {row.key for row in RANGES}
-    ours = {key for key, value in defaults().items() if key not in theirs and not isinstance(value, bool)}
-    assert ours - described == set()
-
-
-def test_every_row_has_a_key() -> None:
+    keys = {key for key, default in flat(cfg) if default is not None}
+    described = set(ALONE)
+    assert keys - described == set()
+    described |= {key for when, rules in TOGETHER for key in (*when, *rules)}
     later = {"DATALOADER.RANDOM_SUBSET_RATIO"}  # of detectron2 after 0.6
-    assert {row.key for row in ALLOWED} - set(defaults()) <= later
+    assert described - set(dict(flat(cfg))) <= later
 
 
 @pytest.mark.parametrize(
@@ -59,15 +50,10 @@ def test_every_row_has_a_key() -> None:
         ("MODEL.PYRAMID_BACKBONE.ARCH", ARCHITECTURES),
         ("MODEL.FCOS.LOC_LOSS_TYPE", LOC_LOSSES),
         ("MODEL.SOR.DECODE", DECODERS),
-        ("INPUT.COPY_PASTE.RANKS", PASTE_RANKS),
-        ("INPUT.TWO_VIEWS.PROPOSALS.METHOD", METHODS),
-        ("DATASETS.RANK_RULE", RANK_RULES),
-        ("DATASETS.RANK_OVERFLOW", RANK_OVERFLOWS),
     ],
 )
 def test_names_are_those_that_the_code_knows(key: str, names: Any) -> None:
-    (row,) = (row for row in RANGES if row.key == key)
-    assert set(re.findall(r"'([^']*)'", row.rule.expected(get_cfg()))) == set(names)
+    assert set(re.findall(r"'([^']*)'", ALONE[key].expected(get_cfg()))) == set(names)
 
 
 @pytest.mark.parametrize("config", CONFIGS)
@@ -84,17 +70,14 @@ def test_models_of_tests_pass(transformer: str) -> None:
     ("config", "key", "value"),
     [
         (PPA, "MODEL.META_ARCHITECTURE", "Nope"),
-        (PPA, "MODEL.BACKBONE.NAME", "Nope"),
         (PPA, "MODEL.PROPOSAL_GENERATOR.NAME", "Nope"),
         (PPA, "MODEL.ROI_HEADS.NAME", "Nope"),
         (PPA, "MODEL.ROI_MASK_HEAD.NAME", "Nope"),
         (PPA, "MODEL.ROI_MASKIOU_HEAD.NAME", "Nope"),
         (MASK_RCNN, "MODEL.ROI_BOX_HEAD.NAME", "Nope"),
         (MASK_RCNN, "MODEL.RPN.IN_FEATURES", ["p9"]),
-        (MASK_RCNN, "MODEL.RESNETS.DEPTH", 51),
         (MASK_RCNN, "MODEL.SOR.NAME", ""),
         (MASK_RCNN, "MODEL.ROI_MASK_HEAD.POOLER_TYPE", ""),
-        (MASK_RCNN, "MODEL.FPN.FUSE_TYPE", "max"),
         (PPA, "MODEL.MASK_ON", False),
         (PPA, "MODEL.MASK_ON", None),
         (PPA, "MODEL.KEYPOINT_ON", True),
@@ -106,18 +89,15 @@ def test_models_of_tests_pass(transformer: str) -> None:
         (PPA, "MODEL.FCOS.FPN_STRIDES", [8, 16, 32, 64, 100]),
         (PPA, "MODEL.FCOS.SIZES_OF_INTEREST", [64]),
         (PPA, "MODEL.FCOS.SIZES_OF_INTEREST", [64, 32, 256, 512]),
-        (PPA, "MODEL.FCOS.IN_FEATURES", []),
         (PPA, "MODEL.FCOS.PRIOR_PROB", float("nan")),
         (PPA, "MODEL.FCOS.NUM_CLASSES", True),
         (PPA, "MODEL.ROI_HEADS.IN_FEATURES", ["p9"]),
         (PPA, "MODEL.ROI_HEADS.NUM_CLASSES", 3),
         (PPA, "MODEL.ROI_HEADS.IOU_LABELS", [0, -1, 1]),
         (PPA, "MODEL.ROI_MASK_HEAD.POOLER_TYPE", "Crop"),
-        (PPA, "MODEL.SOR.NUM_CONV", 1_000_000_000),
         (PPA, "MODEL.SOR.NUM_RANKS", "five"),
         (PPA, "MODEL.SOR.TRANSFORMER.D_MODEL", 512),
         (PPA, "MODEL.SOR.TRANSFORMER.N_HEAD", 3),
-        (PPA, "MODEL.SOR.RANK_BY", "x"),
         (SALIENCE, "MODEL.ROI_HEADS.NUM_CLASSES", 5),
         (SALIENCE, "MODEL.SALIENCE_DETR.NUM_HEADS", 7),
         (SALIENCE, "MODEL.SALIENCE_DETR.IN_FEATURES", ["res9"]),
@@ -125,31 +105,18 @@ def test_models_of_tests_pass(transformer: str) -> None:
         (SALIENCE, "MODEL.SALIENCE_DETR.LABEL_IDS", [91]),
         (SALIENCE, "MODEL.SALIENCE_DETR.NUM_LEVELS", 2),
         (SIAMESE, "MODEL.ROI_HEADS.IN_FEATURES", ["p6"]),
-        (SIAMESE, "MODEL.SIAMESE_DETR.NUM_QUERIES", 0),
         (SIAMESE, "MODEL.SIAMESE_DETR.BOX_REFINE", True),
         (PRETRAIN, "MODEL.SIAMESE_DETR.NUM_QUERIES", 101),
         (PRETRAIN, "MODEL.SIAMESE_DETR.NUM_FEATURE_LEVELS", 2),
         (PRETRAIN, "SOLVER.IMS_PER_BATCH", 1),
-        (PRETRAIN, "INPUT.TWO_VIEWS.IOU", 1.5),
         (INSPYRENET, "MODEL.INSPYRENET.BASE_SIZE", 100),
         (INSPYRENET, "MODEL.INSPYRENET.ROTATION_RANGE", [10, 10]),
         (INSPYRENET, "INPUT.FORMAT", "L"),
-        (PPA, "INPUT.RANDOM_FLIP", "both"),
         (PPA, "INPUT.MIN_SIZE_TRAIN", ()),
         (PPA, "INPUT.LSJ.MAX_SCALE", 0.01),
         (PPA, "INPUT.CROP.SIZE", [2.0, 0.5]),
-        (PPA, "DATASETS.RANK_RULE", "bottom"),
-        (PPA, "DATASETS.TRAIN_FRACTION", 0.0),
         (PPA, "DATASETS.SOD", ["name="]),
-        (PPA, "DATALOADER.NUM_WORKERS", -1),
-        (PPA, "SOLVER.LR_SCHEDULER_NAME", "Cosine"),
-        (PPA, "SOLVER.WARMUP_METHOD", "exp"),
-        (PPA, "SOLVER.BASE_LR", -1.0),
-        (PPA, "SOLVER.MAX_ITER", 0),
         (PPA, "SOLVER.STEPS", (20, 10)),
-        (PPA, "SOLVER.OPTIMIZER", "Lion"),
-        (PPA, "TEST.RANK_FIELD", "scores"),
-        (PPA, "TEST.IMS_PER_BATCH", 0),
         (PPA, "SEED", 2**40),
         (PPA, "OUTPUT_DIR", 5),
     ],

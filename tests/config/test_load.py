@@ -24,6 +24,10 @@ DEMO = REPO / "configs/sor/demo.yaml"
         ("_BASE_: 5", "expected a YAML mapping of keys to values"),
         ("- MODEL", "expected a YAML mapping of keys to values"),
         ("", "expected a YAML mapping of keys to values"),
+        (
+            "a: &a 1\nb: [" + 17 * "*a, " + "]",
+            "expected at most 16 YAML aliases, found more",
+        ),
         ("MODEL: [", ".*expected the node content"),
         ("\x00", ".*not allowed"),
     ],
@@ -56,6 +60,16 @@ def test_a_file_runs_no_code(tmp_path: Path) -> None:
 def test_a_wrong_override_is_one_line(options: list[str], line: str) -> None:
     with pytest.raises(ConfigError, match=rf"\A{line}.*\Z"):
         load_config(DEMO, options)
+
+
+@pytest.mark.parametrize("name", ["sor/demo.yaml", "configs/sor/demo.yaml"])
+def test_a_config_of_the_package_is_found_from_any_folder(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load_config(name) == load_config(DEMO)
+    with pytest.raises(ConfigError, match=r"\Asor/none.yaml: expected a config file, found no such file\Z"):
+        load_config("sor/none.yaml")
 
 
 def test_keys_of_the_model_are_left_to_building() -> None:

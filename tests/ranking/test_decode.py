@@ -60,8 +60,3 @@ def test_scores_are_expected_ranks() -> None:
     certain = torch.eye(5) * 100
     torch.testing.assert_close(rank_scores(certain), torch.arange(5.0))
     torch.testing.assert_close(rank_scores(torch.zeros(1, 5)), torch.tensor([2.0]))
-
-
-def test_unknown_decoder_is_one_clear_line() -> None:
-    with pytest.raises(ValueError, match="decoder: expected one of greedy, all, found 'best'"):
-        decode_ranks(torch.zeros(1, 5), [1], "best")

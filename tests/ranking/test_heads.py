@@ -9,7 +9,7 @@ import pytest
 import torch
 from detectron2.layers import ShapeSpec
 
-from sor_ppa.ranking import SOR_HEAD_REGISTRY, RankingHead, build_sor_head
+from sor_ppa.ranking import RankingHead, build_sor_head
 from tests.models import make_cfg
 from tests.parity import deterministic, parity_dir
 
@@ -122,7 +122,3 @@ def test_boxes_beyond_the_image_fall_into_the_nearest_cell() -> None:
     head, inputs = small_head("SelfAttentionWithOtherPosQuant"), random_inputs(2)
     inputs["boxes"] = torch.tensor([[600.0, 440.0, 700.0, 540.0], [-90.0, -90.0, -10.0, -10.0]])
     assert torch.isfinite(head(**inputs, counts=[2])).all()
-
-
-def test_registry_holds_the_published_names() -> None:
-    assert set(HEADS) <= {name for name, _ in SOR_HEAD_REGISTRY}
