@@ -7,18 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
-__all__ = ["Pair", "augment", "enhance", "flip", "resize_pair", "rotate", "scale_and_crop"]
+__all__ = ["Pair", "augment"]
 
 Pair = tuple[Image.Image, Image.Image]
-
-
-def resize_pair(pair: Pair, size: int) -> Pair:
-    """Resize to ``size`` squared: the image bilinear with antialiasing, the mask by nearest neighbor."""
-    image, mask = pair
-    return (
-        image.resize((size, size), Image.Resampling.BILINEAR),
-        mask.resize((size, size), Image.Resampling.NEAREST),
-    )
 
 
 def scale_and_crop(pair: Pair, scale: float) -> Pair:
@@ -34,11 +25,6 @@ def _centered(pair: Sequence[Image.Image], width: int, height: int) -> Pair:
     right, bottom = (pair[0].width + width) // 2, (pair[0].height + height) // 2
     image, mask = (image.crop((left, top, right, bottom)) for image in pair)
     return image, mask
-
-
-def flip(pair: Pair) -> Pair:
-    """Mirror left and right."""
-    return ImageOps.mirror(pair[0]), ImageOps.mirror(pair[1])
 
 
 def rotate(pair: Pair, degrees: int) -> Pair:
@@ -65,6 +51,8 @@ def augment(
 ) -> Pair:
     """Resize, then scale, flip and rotate, each with probability 0.5, then enhance the image.
 
+    The image is resized bilinearly with antialiasing, the mask by nearest neighbor.
+
     Args:
         pair: image (RGB) and mask (gray) of one size.
         size: side of the result in pixels.
@@ -75,12 +63,14 @@ def augment(
     Returns:
         Image and mask, ``size`` squared.
     """
-    pair = resize_pair(pair, size)
+    image, mask = pair
+    square = (size, size)
+    pair = image.resize(square, Image.Resampling.BILINEAR), mask.resize(square, Image.Resampling.NEAREST)
     scale = scale_range[0] + generator.random_sample() * (scale_range[1] - scale_range[0])
     if generator.random_sample() < 0.5:
         pair = scale_and_crop(pair, scale)
     if generator.random_sample() < 0.5:
-        pair = flip(pair)
+        pair = ImageOps.mirror(pair[0]), ImageOps.mirror(pair[1])
     degrees = int(generator.randint(*rotation_range))
     if generator.random_sample() < 0.5:
         pair = rotate(pair, degrees)

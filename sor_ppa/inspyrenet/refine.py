@@ -23,7 +23,7 @@ from ..data.masks import mask_box
 from .layers import resize
 from .meta_arch import InSPyReNet
 from .network import predict_blended
-from .preprocess import dynamic_size, resize_image
+from .preprocess import dynamic_size, resize_antialiased
 
 __all__ = ["ColorRefiner", "MaskRefiner", "NetworkRefiner", "refine_masks"]
 
@@ -187,7 +187,7 @@ class NetworkRefiner:
         ramp = torch.from_numpy(np.clip(distance / (self.softness * band), -1, 1))[None, None] * 5
         low = F.interpolate(ramp, size, mode="bilinear", antialias=True).to(self.model.device)
         pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
-        crop = self.model.normalized(resize_image(pixels, size))[None]
+        crop = self.model.normalized(resize_antialiased(pixels, size))[None]
         odds = predict_blended(self.model.network, low, crop).saliency[-1]
         decided = _to_numpy(resize(odds, (height, width), align_corners=True))
         return np.where(np.abs(distance) < band, decided > 0, mask)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import sor_ppa.inference_model
+import sor_ppa.building
 from tests.fake_model import FakeModel
 
 SCRIPT = Path(__file__).resolve().parents[2] / "demo" / "demo.py"
@@ -25,7 +25,7 @@ def demo():
 @pytest.fixture
 def config(tmp_path, monkeypatch):
     """A config file; every model that is built is a fake one."""
-    monkeypatch.setattr(sor_ppa.inference_model, "build_checked_model", lambda cfg: FakeModel())
+    monkeypatch.setattr(sor_ppa.building, "build_checked_model", lambda cfg: FakeModel())
     path = tmp_path / "config.yaml"
     path.write_text(
         "VERSION: 2\nINPUT: {MIN_SIZE_TEST: 32}\n"

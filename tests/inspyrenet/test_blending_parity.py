@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sor_ppa.inspyrenet.network import InSPyReNetNetwork, SaliencyPyramid, predict_blended
-from sor_ppa.inspyrenet.preprocess import resize_image
+from sor_ppa.inspyrenet.preprocess import resize_antialiased
 from sor_ppa.inspyrenet.pyramid import transition_mask
 
 from .fixtures import arrays, assert_close, case_image, filled_network, normalized
@@ -23,7 +23,7 @@ def passes() -> tuple[InSPyReNetNetwork, Tensor, SaliencyPyramid, SaliencyPyrami
     """The network, the high-resolution input, and the pyramids of both passes and of their blend."""
     network = filled_network(CASE, tile=128)
     image = torch.from_numpy(case_image(CASE)).permute(2, 0, 1)
-    small = resize_image(image, (384, 384)).permute(1, 2, 0).numpy()
+    small = resize_antialiased(image, (384, 384)).permute(1, 2, 0).numpy()
     high = normalized(case_image(CASE))
     with torch.no_grad():
         low = network(normalized(small))
@@ -42,7 +42,7 @@ def agreeing(found: Tensor, data: Any, name: str, tolerance: float) -> float:
 def test_the_image_is_resized_as_published() -> None:
     data = arrays(CASE)
     image = torch.from_numpy(case_image(CASE)).permute(2, 0, 1)
-    small = resize_image(image, (384, 384)).permute(1, 2, 0)
+    small = resize_antialiased(image, (384, 384)).permute(1, 2, 0)
     index = torch.linspace(0, small.numel() - 1, 64).round().long()
     assert np.array_equal(small.flatten()[index].numpy(), data["image_resized/sample"])
 

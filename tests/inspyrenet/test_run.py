@@ -103,7 +103,7 @@ def test_an_input_is_not_overwritten(tmp_path: Path) -> None:
     ("options", "message"),
     [
         ({"kinds": ("pink",)}, "type: expected one of map, rgba"),
-        ({"kinds": ("300,0,0",)}, "color: expected three numbers"),
+        ({"kinds": ("300,0,0",)}, "type: expected one of map, rgba"),
         ({"threshold": 2.0}, "threshold: expected 0 to 1, found 2.0"),
         ({"extension": "gif"}, "format: expected one of jpg, png, webp, found 'gif'"),
     ],
