@@ -25,12 +25,12 @@ from detectron2.data import (
 )
 from detectron2.data.samplers import InferenceSampler
 from detectron2.engine import AMPTrainer, DefaultTrainer, SimpleTrainer, TrainerBase, default_setup
+from detectron2.engine.defaults import create_ddp_model
 from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, DatasetEvaluators, verify_results
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import setup_logger
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from . import checkpoint
@@ -134,7 +134,8 @@ class Trainer(DefaultTrainer):
         model = self.build_model(cfg)
         optimizer = self.build_optimizer(cfg, model)
         data_loader = self.build_train_loader(cfg)
-        model = _distribute(model)
+        ids = {"device_ids": None} if next(model.parameters()).device.type == "cpu" else {}
+        model = create_ddp_model(model, broadcast_buffers=False, **ids)
         kind = AutocastTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer
         self._trainer = kind(model, data_loader, optimizer)
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
@@ -204,7 +205,7 @@ class Trainer(DefaultTrainer):
         kind = MetadataCatalog.get(dataset_name).get("evaluator_type", "coco")
         if kind == "sod":
             return SODEvaluator(dataset_name, output_dir=folder)
-        if kind not in ("sor", "coco", "pascal_voc"):
+        if cfg.MODEL.MASK_ON and kind not in ("sor", "coco", "pascal_voc"):
             known = "'sor', 'coco', 'pascal_voc' or 'sod'"
             raise ConfigError(f"dataset {dataset_name}: evaluator_type: expected {known}, found {kind!r}")
         if kind == "sor" and cfg.MODEL.MASK_ON and gives_ranks(cfg):
@@ -217,10 +218,9 @@ class Trainer(DefaultTrainer):
     def test(
         cls, cfg: CfgNode, model: nn.Module, evaluators: list[DatasetEvaluator] | None = None
     ) -> OrderedDict[str, Any]:
-        """Evaluate on every dataset of ``DATASETS.TEST``; see detectron2's ``DefaultTrainer.test``.
+        """Evaluate on every dataset of ``DATASETS.TEST``, with :func:`wrap_for_inference`.
 
-        The model is wrapped as ``TEST.AUG``, ``MODEL.SOR.REFINE`` and ``RANK_BY`` say. On a CPU, a model in
-        training is copied and tuned, so that the results are those of ``--eval-only``.
+        On a CPU, a model in training is copied and tuned, so that the results are those of ``--eval-only``.
         """
         device = next(model.parameters()).device
         _share_buffers(model)
@@ -281,15 +281,6 @@ def summary(results: dict[str, Any]) -> str:
         if task in results:
             lines.append(f"  {name:24}{results[task]['AP']:10.2f} / {results[task]['AP50']:.2f}")
     return "\n".join(lines)
-
-
-def _distribute(model: nn.Module) -> nn.Module:
-    """Wrap the model in DistributedDataParallel if there are several processes."""
-    if comm.get_world_size() == 1:
-        return model
-    device = next(model.parameters()).device
-    ids = None if device.type == "cpu" else [device.index]
-    return DistributedDataParallel(model, device_ids=ids, broadcast_buffers=False)
 
 
 def evaluate(cfg: CfgNode, resume: bool = False) -> OrderedDict[str, Any]:

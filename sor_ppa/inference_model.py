@@ -21,10 +21,7 @@ _NO_OBJECTS = {
 
 
 def build_inference_model(cfg: CfgNode, *, min_score: float = 0.0) -> nn.Module:
-    """Build the model of a configuration for prediction, with its weights and wrappers.
-
-    Args, errors: see :func:`build_loaded_model` and :func:`wrap_for_inference`.
-    """
+    """Return ``build_loaded_model(cfg)``, wrapped by :func:`wrap_for_inference`."""
     return wrap_for_inference(cfg, build_loaded_model(cfg), min_score)
 
 

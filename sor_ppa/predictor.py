@@ -151,7 +151,7 @@ class SORPredictor:
             ValueError: something that is no picture.
         """
         if is_picture(pictures):
-            return next(self._run([(None, pictures)], channel_order))
+            return next(self._run([("picture", pictures)], channel_order))
         return list(self.stream(pictures, channel_order=channel_order))  # type: ignore[arg-type]
 
     def stream(
@@ -164,8 +164,8 @@ class SORPredictor:
         Args:
             pictures, channel_order: as for calling the predictor.
         """
-        numbered: Iterator[tuple[int | None, Any]] = enumerate(pictures)
-        while chunk := list(islice(numbered, _BATCHES_AHEAD * self.batch_size)):
+        named = ((f"pictures[{number}]", picture) for number, picture in enumerate(pictures))
+        while chunk := list(islice(named, _BATCHES_AHEAD * self.batch_size)):
             yield from self._run(chunk, channel_order)
 
     def salience_maps(
@@ -190,18 +190,15 @@ class SORPredictor:
         with self._lock:
             return [part.float().cpu().numpy() for part in maps(item["image"])]
 
-    def _run(
-        self, numbered: Sequence[tuple[int | None, Any]], channel_order: ChannelOrder
-    ) -> Iterator[RankedImage]:
-        names = ["picture" if number is None else f"pictures[{number}]" for number, _ in numbered]
-        given = [picture for _, picture in numbered]
-        pictures = [to_bgr(one, channel_order, name) for one, name in zip(given, names, strict=True)]
+    def _run(self, named: Sequence[tuple[str, Any]], channel_order: ChannelOrder) -> Iterator[RankedImage]:
+        """Yield the results of pictures; their names are for errors."""
+        pictures = [to_bgr(picture, channel_order, name) for name, picture in named]
         resize = not getattr(self.model, "resizes_images", False)
         inputs = [self._input(picture, resize) for picture in pictures]
         found: dict[int, Instances] = {}
         for rows in self._batches(inputs):
             found.update(zip(rows, self._predict([inputs[i] for i in rows]), strict=True))
-        for i, (source, picture) in enumerate(zip(given, pictures, strict=True)):
+        for i, ((_, source), picture) in enumerate(zip(named, pictures, strict=True)):
             file = os.fspath(source) if isinstance(source, (str, os.PathLike)) else None
             yield self._result(file, picture, found.pop(i))
 
@@ -244,10 +241,9 @@ class SORPredictor:
         instances = instances[instances.scores >= self.min_score].to(torch.device("cpu"))
         if not instances.has("pred_masks"):  # a detector that does not segment
             instances.pred_masks = _box_masks(instances)
-        ranks = instances.pred_ranks.numpy()
-        rank_scores = instances.pred_rank_scores.numpy()
         # All unranked objects are equal; between equal ranks, the rank score decides.
-        order = np.lexsort((-instances.scores.numpy(), -rank_scores, -np.maximum(ranks, -1)))
+        keys = (instances.scores, instances.pred_rank_scores, instances.pred_ranks.clamp(min=-1))
+        order = np.lexsort([-key.numpy() for key in keys])
         return instances[torch.as_tensor(order)]
 
     def _result(self, file: str | None, picture: NDArray[np.uint8], instances: Instances) -> RankedImage:
@@ -259,16 +255,11 @@ class SORPredictor:
         ranks = [i + 1 if i < ranked else None for i in range(len(instances))]
         classes = instances.pred_classes.tolist() if instances.has("pred_classes") else [0] * len(instances)
         names = dict(enumerate(self.class_names))
-        columns = (
-            ranks,
-            instances.pred_rank_scores.tolist(),
-            instances.scores.tolist(),
-            map(tuple, instances.pred_boxes.tensor.tolist()),
-            masks,
-            classes,
-            [names.get(number, str(number)) for number in classes],
-        )
-        objects = tuple(RankedObject(*fields) for fields in zip(*columns, strict=True))
+        labels = [names.get(number, str(number)) for number in classes]
+        scores = (instances.pred_rank_scores.tolist(), instances.scores.tolist())
+        boxes = map(tuple, instances.pred_boxes.tensor.tolist())
+        columns = zip(ranks, *scores, boxes, masks, classes, labels, strict=True)
+        objects = tuple(RankedObject(*fields) for fields in columns)
         return RankedImage(file, height, width, objects, instances, picture)
 
 

@@ -48,8 +48,7 @@ class RankedObject:
         """Return what ``json.dump`` takes.
 
         Args:
-            masks: "rle" (COCO's compressed run lengths, exact) or "polygons" (COCO's, along the
-                edges of the pixels).
+            masks: "rle" (COCO's compressed run lengths) or "polygons" (COCO's, along the edges of pixels).
         """
         return {
             "rank": self.rank,
@@ -126,17 +125,9 @@ class RankedImage:
         return draw_ranked(image[:, :, ::-1], self.masks, self.ranks, scores=notes, style=style)
 
     def to_json(self, masks: Literal["rle", "polygons"] = "rle") -> dict[str, Any]:
-        """Return what ``json.dump`` takes: file, sizes, and the objects with rank 1 first.
-
-        Args:
-            masks: as for :meth:`RankedObject.to_json`.
-        """
-        return {
-            "file": self.file,
-            "height": self.height,
-            "width": self.width,
-            "objects": [o.to_json(masks) for o in self.objects],
-        }
+        """Return what ``json.dump`` takes, rank 1 first; ``masks`` as for :meth:`RankedObject.to_json`."""
+        objects = [o.to_json(masks) for o in self.objects]
+        return {"file": self.file, "height": self.height, "width": self.width, "objects": objects}
 
     def to_coco(self, image_id: int, category_id: int | Sequence[int] = 1) -> list[dict[str, Any]]:
         """Return COCO annotations of the ranked objects.
@@ -169,9 +160,7 @@ class RankedImage:
         return annotations
 
     def to_supervision(self) -> Any:
-        """Return ``supervision.Detections``.
-
-        Its ``data`` holds ``rank`` (0 = not ranked), ``rank_score`` and ``class_name``.
+        """Return ``supervision.Detections`` with ``rank`` (0 = none), ``rank_score``, ``class_name`` as data.
 
         Raises:
             ImportError: the package supervision is not installed.

@@ -141,11 +141,8 @@ class AugmentedRanker(DetectorWrapper):
         """Rank the objects of images.
 
         Args:
-            batched_inputs: per image ``image`` (3, H, W) with values of uint8, not resized, and
-                optionally ``height`` and ``width`` of the result.
-
-        Returns:
-            Per image ``{"instances": Instances}`` at the size of the result.
+            batched_inputs: per image ``image`` (3, H, W) with values of uint8, not resized, and optionally
+                ``height`` and ``width`` of the result.
         """
         return [{"instances": self._one(item)} for item in batched_inputs]
 

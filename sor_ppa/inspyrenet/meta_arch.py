@@ -51,8 +51,7 @@ class InSPyReNet(nn.Module):
         """
         Args:
             network: the network.
-            pixel_mean: of each channel, 0 ... 255.
-            pixel_std: of each channel.
+            pixel_mean, pixel_std: of each channel, 0 ... 255.
             base_size: side in pixels of static and low-resolution inputs, a multiple of 32.
             dynamic: resize by :func:`dynamic_size`; False: to ``base_size`` squared.
             max_short_side: limit of the dynamic rule in pixels.

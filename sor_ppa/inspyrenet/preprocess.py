@@ -20,8 +20,7 @@ def dynamic_size(height: int, width: int, limit: int = 1280) -> tuple[int, int]:
     least 32 (the published rule gives an empty image for a side of 16 pixels or less).
 
     Args:
-        height: of the image in pixels.
-        width: of the image in pixels.
+        height, width: of the image in pixels.
         limit: of the shorter side in pixels; L in the published configuration files.
 
     Returns:

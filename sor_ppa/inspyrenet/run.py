@@ -12,6 +12,8 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ..visualization.files import (
     IMAGE_SUFFIXES,
@@ -135,9 +137,6 @@ def run_saliency(
         ValueError: a cut-out of a video, which has no transparency, or an input would be overwritten.
         OSError: results cannot be written.
     """
-    from tqdm import tqdm
-    from tqdm.contrib.logging import logging_redirect_tqdm
-
     if videos and "rgba" in output.kinds:
         raise ValueError(f"type rgba: video has no transparency: {videos[0]} (use green, or a color)")
     files = [*pictures, *videos]
@@ -181,8 +180,6 @@ def _video(
     predictor: Predictor, file: Path, paths: dict[str, Path], output: SaliencyOutput, progress: bool
 ) -> int:
     """Write the outputs of a video; return the number of its frames."""
-    from tqdm import tqdm
-
     frames = 0
     capture = cv2.VideoCapture(str(file))
     with ExitStack() as stack:
@@ -192,9 +189,9 @@ def _video(
             raise ImageReadError(f"{file}: cannot be read as a video")
         rate = float(capture.get(cv2.CAP_PROP_FPS)) or 25.0
         count = max(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
+        size = (frame.shape[1], frame.shape[0])
         writers = {}
         for kind, path in paths.items():
-            size = (frame.shape[1], frame.shape[0])
             writers[kind] = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
             stack.callback(writers[kind].release)
             if not writers[kind].isOpened():
