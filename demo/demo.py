@@ -13,6 +13,11 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sor_ppa.folder_ranking import Summary
+    from sor_ppa.inspyrenet.run import SaliencySummary
 
 EPILOG = """\
 Config options follow the arguments as KEY VALUE pairs, with or without --opts:
@@ -31,46 +36,28 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--task", choices=("ranking", "saliency"), default="ranking", help="default: ranking")
-    parser.add_argument(
-        "--config-file", metavar="FILE", help=f"model config (default: {', '.join(CONFIGS.values())})"
-    )
-    parser.add_argument(
-        "--input", nargs="+", metavar="PATH", help="pictures, folders, globs or .txt lists, in any mix"
-    )
+    configs = ", ".join(CONFIGS.values())
+    parser.add_argument("--config-file", metavar="FILE", help=f"model config (default: {configs})")
+    parser.add_argument("--input", nargs="+", metavar="PATH", help="pictures, folders, globs or .txt lists")
     parser.add_argument("--output", metavar="DIR", help="folder for the results")
-    parser.add_argument(
-        "--confidence-threshold",
-        type=float,
-        metavar="P",
-        help="ignore detections below this score (default: the thresholds of the config)",
-    )
+    threshold = "ignore detections below this score (default: the thresholds of the config)"
+    parser.add_argument("--confidence-threshold", type=float, metavar="P", help=threshold)
     parser.add_argument(
         "--batch-size", type=int, default=4, metavar="N", help="pictures at once (default: 4)"
     )
     parser.add_argument("--format", choices=("jpg", "png"), default="jpg", help="file format of the drawings")
-    parser.add_argument(
-        "--masks", choices=("rle", "polygons"), default="rle", help="format of masks in the JSON files"
-    )
+    parser.add_argument("--masks", choices=("rle", "polygons"), default="rle", help="masks in the JSON files")
     parser.add_argument("--scores", action="store_true", help="write confidences below the badges")
-    parser.add_argument(
-        "--salience-maps",
-        action="store_true",
-        help="also write a sheet of the model's foreground maps (Salience-DETR)",
-    )
+    sheet = "also write a sheet of the model's foreground maps (Salience-DETR)"
+    parser.add_argument("--salience-maps", action="store_true", help=sheet)
     parser.add_argument("--legend", action="store_true", help="draw a legend of the ranks' colors")
     group = parser.add_argument_group("task saliency")
-    group.add_argument(
-        "--type",
-        nargs="+",
-        default=["map"],
-        metavar="TYPE",
-        help="outputs: map, rgba, green, white, blur, overlay, a color r,g,b, a background picture",
-    )
+    kinds = "outputs: map, rgba, green, white, blur, overlay, a color r,g,b, a background picture"
+    group.add_argument("--type", nargs="+", default=["map"], metavar="TYPE", help=kinds)
     group.add_argument("--threshold", type=float, metavar="P", help="hard masks instead of soft edges")
     group.add_argument("--reverse", action="store_true", help="keep the background instead")
-    group.add_argument(
-        "--mode", choices=("quality", "speed"), default="quality", help="as configured, or one small pass"
-    )
+    modes = ("quality", "speed")
+    group.add_argument("--mode", choices=modes, default="quality", help="as configured, or one small pass")
     parser.add_argument("--webcam", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--video-input", help=argparse.SUPPRESS)
     parser.add_argument(
@@ -81,7 +68,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
     args.config_file = args.config_file or CONFIGS[args.task]
     if args.webcam or args.video_input:
-        parser.error("video is not supported: extract its frames and give them to --input")
+        parser.error("video is not supported here: use `sor-ppa video`")
     args.input, trailing = _split(args.input or [])
     args.type, more = _split(args.type)
     args.opts = trailing + more + args.opts + args.after_opts
@@ -107,63 +94,58 @@ def _split(values: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run; return 0 if every input was ranked, 1 if some were not, 2 if nothing could be done."""
+    """Run; return 0 if every input was used, 1 if some were not, 2 if nothing could be done."""
     args = parse(argv)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    if args.task == "saliency":
-        return saliency(args)
+    try:
+        faults, summary = saliency(args) if args.task == "saliency" else ranking(args)
+    except (OSError, ValueError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    sys.stdout.write(f"{summary}; results in {args.output}\n")
+    return 1 if faults or summary.unreadable else 0
+
+
+def ranking(args: argparse.Namespace) -> tuple[int, Summary]:
+    """Run ``--task ranking``; return the number of inputs that cannot be used, and the summary."""
     from sor_ppa.folder_ranking import FileOutput, rank_files, write_salience_sheets
     from sor_ppa.predictor import demo_predictor
     from sor_ppa.visualization import RankStyle
     from sor_ppa.visualization.files import expand_inputs
 
     files, faults = expand_inputs(args.input)
-    for fault in faults:
-        sys.stderr.write(f"{fault}\n")
-    if not files:
-        sys.stderr.write("no pictures to rank\n")
-        return 2
+    _report(faults, "no pictures to rank" if not files else "")
     style = RankStyle(legend=args.legend)
     output = FileOutput(Path(args.output), None, args.format, args.masks, args.scores, style)
-    try:
-        predictor = demo_predictor(
-            args.config_file, args.opts, batch_size=args.batch_size, threshold=args.confidence_threshold
-        )
-        summary = rank_files(predictor, files, output, overwrite=True)
-        if args.salience_maps:
-            write_salience_sheets(predictor, files, output)
-    except (OSError, ValueError) as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    sys.stdout.write(f"{summary}; results in {output.folder}\n")
-    return 1 if faults or summary.unreadable else 0
+    predictor = demo_predictor(
+        args.config_file, args.opts, batch_size=args.batch_size, threshold=args.confidence_threshold
+    )
+    summary = rank_files(predictor, files, output, overwrite=True)
+    if args.salience_maps:
+        write_salience_sheets(predictor, files, output)
+    return len(faults), summary
 
 
-def saliency(args: argparse.Namespace) -> int:
-    """Run ``--task saliency``; return as :func:`main`."""
-    from sor_ppa.config import load_config
+def saliency(args: argparse.Namespace) -> tuple[int, SaliencySummary]:
+    """Run ``--task saliency``; return as :func:`ranking`."""
     from sor_ppa.inspyrenet.run import SaliencyOutput, find_media, run_saliency
+    from sor_ppa.predictor import load_with_weights
     from sor_ppa.saliency_predictor import SaliencyPredictor
 
-    try:
-        kinds = tuple(dict.fromkeys(args.type))
-        output = SaliencyOutput(Path(args.output), kinds, args.threshold, args.reverse, args.format)
-        pictures, videos, faults = find_media(args.input)
-        for fault in faults:
-            sys.stderr.write(f"{fault}\n")
-        if not pictures and not videos:
-            sys.stderr.write("no pictures or videos found\n")
-            return 2
-        cfg = load_config(args.config_file, args.opts)
-        if not cfg.MODEL.WEIGHTS and "MODEL.WEIGHTS" not in args.opts[::2]:
-            expected = 'a weight file ("" for random weights)'
-            raise ValueError(f"{args.config_file}: MODEL.WEIGHTS: expected {expected}, found none")
-        summary = run_saliency(SaliencyPredictor(cfg, mode=args.mode), pictures, videos, output)
-    except (OSError, ValueError) as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    sys.stdout.write(f"{summary}; results in {output.folder}\n")
-    return 1 if faults or summary.unreadable else 0
+    kinds = tuple(dict.fromkeys(args.type))
+    output = SaliencyOutput(Path(args.output), kinds, args.threshold, args.reverse, args.format)
+    pictures, videos, faults = find_media(args.input)
+    _report(faults, "no pictures or videos found" if not pictures and not videos else "")
+    predictor = SaliencyPredictor(load_with_weights(args.config_file, args.opts), mode=args.mode)
+    return len(faults), run_saliency(predictor, pictures, videos, output)
+
+
+def _report(faults: Sequence[object], reason: str) -> None:
+    """Print the inputs that cannot be used; raise ValueError if there is a reason to stop."""
+    for fault in faults:
+        sys.stderr.write(f"{fault}\n")
+    if reason:
+        raise ValueError(reason)
 
 
 if __name__ == "__main__":

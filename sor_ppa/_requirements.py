@@ -18,11 +18,7 @@ OLDEST_TORCH = (2, 10)
 
 
 def check_requirements(missing: Mapping[str, str] = MISSING) -> None:
-    """Raise ImportError with one line that says what to run, for the first module that cannot be found.
-
-    Args:
-        missing: module -> what to say when it is absent.
-    """
+    """Raise ImportError for the first module that cannot be found; ``missing`` says what to run."""
     for module, remedy in missing.items():
         if importlib.util.find_spec(module) is None:
             raise ImportError(remedy, name=module)
@@ -32,9 +28,6 @@ def check_torch(version: str) -> None:
     """Raise ImportError in one line if torch is too old to read weight files safely.
 
     ``torch.load(weights_only=True)`` had holes before 2.6 (CVE-2025-32434) and before 2.10 (CVE-2026-24747).
-
-    Args:
-        version: ``torch.__version__``.
     """
     if tuple(map(int, re.findall(r"\d+", version)[:2])) < OLDEST_TORCH:
         oldest = ".".join(map(str, OLDEST_TORCH))

@@ -1,16 +1,20 @@
-"""Building the model of a checked configuration."""
+"""Building the model of a checked configuration, with weights, and wrapping it."""
 
 from __future__ import annotations
 
 import logging
+import os
+from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from torch import nn
 
+from .checkpoint import SORCheckpointer
 from .config import ConfigError, check_config
+from .cpu_inference import tune_for_inference
 
-__all__ = ["build_checked_model"]
+__all__ = ["DetectorWrapper", "build_checked_model", "build_loaded_model"]
 
 _log = logging.getLogger(__name__)
 
@@ -33,3 +37,54 @@ def build_checked_model(cfg: CfgNode) -> nn.Module:
         if type(error) in (ValueError, KeyError, AssertionError):  # others, as of weight files, name a file
             reason = f"MODEL: expected settings that fit together, found {type(error).__name__}: {reason}"
         raise ConfigError(reason) from error
+
+
+def build_loaded_model(cfg: CfgNode) -> nn.Module:
+    """Build a model with ``MODEL.WEIGHTS``, tuned by :func:`tune_for_inference`; warn of random parameters.
+
+    Args:
+        cfg: a complete configuration.
+
+    Raises:
+        ConfigError: see :func:`build_checked_model`.
+        FileNotFoundError: ``MODEL.WEIGHTS`` names a file that does not exist.
+        CheckpointError: the weights do not fit the model.
+    """
+    weights = cfg.MODEL.WEIGHTS
+    path = weights.removesuffix("?matching_heuristics=True")  # detectron2's; see SORCheckpointer
+    if weights and "://" not in weights and not os.path.isfile(path):
+        raise FileNotFoundError(f'MODEL.WEIGHTS: no such file: {weights} ("" gives random weights)')
+    model = build_checked_model(cfg)
+    if weights:
+        checkpointer = SORCheckpointer(model)
+        checkpointer.load(weights, checkpointables=[])
+        if missing := list(checkpointer.fit.incomplete) if checkpointer.fit is not None else []:
+            _log.warning(
+                "%s lacks %d parameters of this model (%s ...): they stay random, so results may be, too",
+                *(weights, len(missing), ", ".join(missing[:2])),
+            )
+    elif getattr(model, "needs_weights", True):
+        _log.warning("MODEL.WEIGHTS is empty: the model keeps its random weights, its results mean nothing")
+    return tune_for_inference(model)
+
+
+class DetectorWrapper(nn.Module):
+    """A module around a detector; attributes that it lacks are the detector's.
+
+    So callers read ``backbone``, ``detect`` or ``salience_maps`` of a model whether it is wrapped or not.
+
+    Args:
+        detector: the model inside.
+    """
+
+    def __init__(self, detector: nn.Module) -> None:
+        super().__init__()
+        self.detector = detector
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name == "detector":
+                raise
+            return getattr(self.detector, name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import logging
 import os
 import tempfile
@@ -23,13 +24,13 @@ from detectron2.data import (
     get_detection_dataset_dicts,
 )
 from detectron2.data.samplers import InferenceSampler
-from detectron2.engine import DefaultTrainer, SimpleTrainer, TrainerBase, default_setup
+from detectron2.engine import AMPTrainer, DefaultTrainer, SimpleTrainer, TrainerBase, default_setup
+from detectron2.engine.defaults import create_ddp_model
 from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, DatasetEvaluators, verify_results
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import setup_logger
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from . import checkpoint
@@ -60,16 +61,13 @@ TRAIN_LOADERS: dict[str, Callable[[CfgNode], Any]] = {"SiameseDETR": build_pretr
 
 
 def setup(args: argparse.Namespace) -> CfgNode:
-    """Set up configuration, datasets, logging and seed of a run.
+    """Set up configuration, datasets, logging and seed of a run; return the frozen configuration.
 
     Args:
         args: of detectron2's ``default_argument_parser``.
 
-    Returns:
-        The frozen configuration.
-
     Raises:
-        ConfigError: see :func:`load_config`.
+        ConfigError: see :func:`load_config`; an unknown dataset, or a folder that cannot be written.
     """
     cfg = load_config(args.config_file, args.opts)
     register_from_config(cfg)
@@ -97,14 +95,14 @@ def _make_writable(folder: str) -> None:
         raise ConfigError(f"OUTPUT_DIR: cannot write to {folder} ({error.strerror or error})") from error
 
 
-class AutocastTrainer(SimpleTrainer):
+class AutocastTrainer(AMPTrainer):
     """Train in mixed precision: bfloat16 on a CPU, float16 with scaled gradients on a GPU."""
 
     def __init__(self, model: nn.Module, data_loader: Any, optimizer: torch.optim.Optimizer) -> None:
-        super().__init__(model, data_loader, optimizer)
         self.device_type = next(model.parameters()).device.type
         self.dtype = _half_precision(self.device_type)
-        self.grad_scaler = torch.amp.GradScaler(self.device_type, enabled=self.dtype == torch.float16)
+        scaler = torch.amp.GradScaler(self.device_type, enabled=self.dtype == torch.float16)
+        super().__init__(model, data_loader, optimizer, grad_scaler=scaler)
 
     def run_step(self) -> None:
         """Forward, backward, update."""
@@ -118,13 +116,6 @@ class AutocastTrainer(SimpleTrainer):
         self._write_metrics(losses, data_time)
         self.grad_scaler.step(self.optimizer)
         self.grad_scaler.update()
-
-    def state_dict(self) -> dict[str, Any]:
-        return super().state_dict() | {"grad_scaler": self.grad_scaler.state_dict()}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        super().load_state_dict(state_dict)
-        self.grad_scaler.load_state_dict(state_dict.get("grad_scaler", {}))
 
 
 class Trainer(DefaultTrainer):
@@ -142,7 +133,8 @@ class Trainer(DefaultTrainer):
         model = self.build_model(cfg)
         optimizer = self.build_optimizer(cfg, model)
         data_loader = self.build_train_loader(cfg)
-        model = _distribute(model)
+        ids = {"device_ids": None} if next(model.parameters()).device.type == "cpu" else {}
+        model = create_ddp_model(model, broadcast_buffers=False, **ids)
         kind = AutocastTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer
         self._trainer = kind(model, data_loader, optimizer)
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
@@ -155,11 +147,7 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
-        """Build the model of a configuration.
-
-        Raises:
-            ConfigError: in one line, for a setting that no model can have.
-        """
+        """See :func:`sor_ppa.building.build_checked_model`."""
         model = build_checked_model(cfg)
         _log.info("Model:\n%s", model)
         return model
@@ -170,14 +158,11 @@ class Trainer(DefaultTrainer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         TrainerBase.load_state_dict(self, state_dict)
         if "_trainer" in state_dict:
-            self._trainer.load_state_dict(state_dict["_trainer"])
+            # a training without mixed precision has saved no scaler
+            self._trainer.load_state_dict({"grad_scaler": {}} | state_dict["_trainer"])
 
     def train(self) -> OrderedDict[str, Any] | None:
-        """Train up to ``SOLVER.MAX_ITER``.
-
-        Returns:
-            Results of the last evaluation; None on other processes than the main one, or without evaluation.
-        """
+        """Train; return the results of the last evaluation, None without one or beside the main process."""
         TrainerBase.train(self, self.start_iter, self.max_iter)
         results = getattr(self, "_last_eval_results", None)
         if results is not None and comm.is_main_process():
@@ -185,15 +170,8 @@ class Trainer(DefaultTrainer):
             return results
         return None
 
-    @classmethod
-    def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
-        """See :func:`sor_ppa.solver.build_optimizer`."""
-        return build_optimizer(cfg, model)
-
-    @classmethod
-    def build_lr_scheduler(cls, cfg: CfgNode, optimizer: torch.optim.Optimizer) -> Any:
-        """See :func:`sor_ppa.solver.build_lr_scheduler`."""
-        return build_lr_scheduler(cfg, optimizer)
+    build_optimizer = staticmethod(build_optimizer)
+    build_lr_scheduler = staticmethod(build_lr_scheduler)
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> Any:
@@ -226,29 +204,27 @@ class Trainer(DefaultTrainer):
         kind = MetadataCatalog.get(dataset_name).get("evaluator_type", "coco")
         if kind == "sod":
             return SODEvaluator(dataset_name, output_dir=folder)
-        if (
-            kind in ("coco", "pascal_voc")
-            or not cfg.MODEL.MASK_ON
-            or (kind == "sor" and not gives_ranks(cfg))
-        ):
-            tasks = None if cfg.MODEL.MASK_ON else ("bbox",)
-            return DatasetEvaluators([COCOEvaluator(dataset_name, tasks=tasks, output_dir=folder)])
-        if kind == "sor":
+        if cfg.MODEL.MASK_ON and kind not in ("sor", "coco", "pascal_voc"):
+            known = "'sor', 'coco', 'pascal_voc' or 'sod'"
+            raise ConfigError(f"dataset {dataset_name}: evaluator_type: expected {known}, found {kind!r}")
+        if kind == "sor" and cfg.MODEL.MASK_ON and gives_ranks(cfg):
             metrics, field = list(cfg.TEST.METRICS), cfg.TEST.RANK_FIELD
             return SOREvaluator(dataset_name, output_dir=folder, metrics=metrics, rank_field=field)
-        known = "'sor', 'coco', 'pascal_voc' or 'sod'"
-        raise ConfigError(f"dataset {dataset_name}: evaluator_type: expected {known}, found {kind!r}")
+        tasks = None if cfg.MODEL.MASK_ON else ("bbox",)
+        return DatasetEvaluators([COCOEvaluator(dataset_name, tasks=tasks, output_dir=folder)])
 
     @classmethod
     def test(
         cls, cfg: CfgNode, model: nn.Module, evaluators: list[DatasetEvaluator] | None = None
     ) -> OrderedDict[str, Any]:
-        """Evaluate on every dataset of ``DATASETS.TEST``; see detectron2's ``DefaultTrainer.test``.
+        """Evaluate on every dataset of ``DATASETS.TEST``, with :func:`wrap_for_inference`.
 
-        The model is wrapped as ``TEST.AUG``, ``MODEL.SOR.REFINE`` and ``RANK_BY`` say.
+        On a CPU, a model in training is copied and tuned, so that the results are those of ``--eval-only``.
         """
         device = next(model.parameters()).device
         _share_buffers(model)
+        if model.training and device.type == "cpu":
+            model = tune_for_inference(copy.deepcopy(getattr(model, "module", model)))
         model = wrap_for_inference(cfg, model)
         with torch.autocast(device.type, dtype=_half_precision(device.type), enabled=cfg.TEST.AMP):
             results = super().test(cfg, model, evaluators)
@@ -280,10 +256,7 @@ def _half_precision(device_type: str) -> torch.dtype:
 
 
 def _share_buffers(model: nn.Module) -> None:
-    """Copy the buffers of the first process, which are those in checkpoints, to all others.
-
-    The running statistics of batch normalization differ between processes in training.
-    """
+    """Copy the running statistics of the first process, which are those in checkpoints, to all others."""
     if comm.get_world_size() > 1:
         for buffer in model.buffers():
             dist.broadcast(buffer, src=0)
@@ -295,13 +268,11 @@ def summary(results: dict[str, Any]) -> str:
     Args:
         results: of :meth:`Trainer.test`, for one dataset or by dataset.
     """
-    if "saliency" in results and "sor" not in results:
-        return "\n".join(f"  {name:24}{value:10.4f}" for name, value in results["saliency"].items())
-    if "sor" not in results and "bbox" not in results:
-        known = ("sor", "saliency", "bbox")
+    known = ("sor", "saliency", "bbox")
+    if not any(task in results for task in known):
         named = [(k, v) for k, v in results.items() if isinstance(v, dict) and any(n in v for n in known)]
         return "\n".join(f"{name}\n{summary(part)}" for name, part in named)
-    ranking = results.get("sor", {})
+    ranking = results.get("sor") or results.get("saliency") or {}
     lines = [f"  {name:24}{value:10.4f}" for name, value in ranking.items() if not name.endswith("-images")]
     if "SOR-images" in ranking:
         lines.append(f"  {'images used by SOR':24}{ranking['SOR-images']:10.0f}")
@@ -309,15 +280,6 @@ def summary(results: dict[str, Any]) -> str:
         if task in results:
             lines.append(f"  {name:24}{results[task]['AP']:10.2f} / {results[task]['AP50']:.2f}")
     return "\n".join(lines)
-
-
-def _distribute(model: nn.Module) -> nn.Module:
-    """Wrap the model in DistributedDataParallel if there are several processes."""
-    if comm.get_world_size() == 1:
-        return model
-    device = next(model.parameters()).device
-    ids = None if device.type == "cpu" else [device.index]
-    return DistributedDataParallel(model, device_ids=ids, broadcast_buffers=False)
 
 
 def evaluate(cfg: CfgNode, resume: bool = False) -> OrderedDict[str, Any]:

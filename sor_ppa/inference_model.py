@@ -1,66 +1,28 @@
-"""Building a model that is ready for prediction, with weights, tuning and wrappers."""
+"""Building a model that is ready for prediction, with its wrappers, and what models can predict."""
 
 from __future__ import annotations
-
-import logging
-import os
 
 from detectron2.config import CfgNode
 from detectron2.modeling import META_ARCH_REGISTRY, ROI_HEADS_REGISTRY
 from torch import nn
 
-from .building import build_checked_model
-from .checkpoint import SORCheckpointer
+from .building import build_loaded_model
 from .config import ConfigError
-from .cpu_inference import tune_for_inference
 from .saliency_refinement import with_saliency
 from .test_time_augmentation import with_views
 
 __all__ = ["build_inference_model", "check_gives_objects", "gives_ranks", "wrap_for_inference"]
 
-_log = logging.getLogger(__name__)
 _WITH_ROI_HEADS = ("GeneralizedRCNN", "SalientObjectRanker", "RankingSalienceDETR", "RankingDETR")
 _NO_OBJECTS = {
-    "InSPyReNet": "a saliency model gives maps, no objects (see sor_ppa.inspyrenet.SaliencyPredictor)",
+    "InSPyReNet": "a saliency model gives maps, no objects (see sor_ppa.saliency_predictor)",
     "SiameseDETR": "the pre-training model gives no objects",
 }
 
 
 def build_inference_model(cfg: CfgNode, *, min_score: float = 0.0) -> nn.Module:
-    """Build the model of a configuration for prediction, with ``MODEL.WEIGHTS``.
-
-    The model is tuned (:func:`tune_for_inference`) and wrapped (:func:`wrap_for_inference`).
-
-    Args:
-        cfg: a complete configuration.
-        min_score: see :func:`wrap_for_inference`.
-
-    Raises:
-        ConfigError: in one line, for a setting that no model can have.
-        FileNotFoundError: ``MODEL.WEIGHTS`` names a file that does not exist.
-        CheckpointError: the weights do not fit the model.
-    """
-    weights = cfg.MODEL.WEIGHTS
-    path = weights.removesuffix("?matching_heuristics=True")  # detectron2's; see SORCheckpointer
-    if weights and "://" not in weights and not os.path.isfile(path):
-        raise FileNotFoundError(f'MODEL.WEIGHTS: no such file: {weights} ("" gives random weights)')
-    model = build_checked_model(cfg)
-    if weights:
-        _load(model, weights)
-    elif getattr(model, "needs_weights", True):
-        _log.warning("MODEL.WEIGHTS is empty: the model keeps its random weights, its results mean nothing")
-    return wrap_for_inference(cfg, tune_for_inference(model), min_score)
-
-
-def _load(model: nn.Module, weights: str) -> None:
-    checkpointer = SORCheckpointer(model)
-    checkpointer.load(weights, checkpointables=[])
-    missing = list(checkpointer.fit.incomplete) if checkpointer.fit is not None else []
-    if missing:
-        _log.warning(
-            "%s lacks %d parameters of this model (%s ...): they stay random, so results may be, too",
-            *(weights, len(missing), ", ".join(missing[:2])),
-        )
+    """Return ``build_loaded_model(cfg)``, wrapped by :func:`wrap_for_inference`."""
+    return wrap_for_inference(cfg, build_loaded_model(cfg), min_score)
 
 
 def wrap_for_inference(cfg: CfgNode, model: nn.Module, min_score: float = 0.0) -> nn.Module:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import sys
 import tempfile
 from collections.abc import Callable
@@ -45,8 +44,12 @@ def start(
         ValueError: several machines without an address.
         SystemExit: the function exited with a message in a child process; it is printed once.
     """
+    on_gpu = torch.cuda.is_available()
     if "TORCHELASTIC_RUN_ID" in os.environ or {"RANK", "WORLD_SIZE", "LOCAL_RANK"} <= os.environ.keys():
-        return _under_torchrun(function, args)
+        if on_gpu:
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        local_size = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        return _in_group(local_size, function, args, backend="nccl" if on_gpu else "gloo")
     if num_processes * num_machines == 1:
         return function(*args)
     if dist_url == "auto" and num_machines > 1:
@@ -54,17 +57,14 @@ def start(
     with tempfile.TemporaryDirectory() as folder:
         arguments = (folder, function, *args)
         try:
-            if torch.cuda.is_available():
+            if on_gpu:
                 return launch(_record_exit, num_processes, num_machines, machine_rank, dist_url, arguments)
-            url = f"tcp://127.0.0.1:{_free_port()}" if dist_url == "auto" else dist_url
-            mp.spawn(
-                _cpu_worker,
-                nprocs=num_processes,
-                args=(_record_exit, num_processes, num_machines, machine_rank, url, arguments),
-            )
+            url = f"file://{folder}/store" if dist_url == "auto" else dist_url
+            numbers = (num_processes, num_machines, machine_rank)
+            mp.spawn(_cpu_worker, nprocs=num_processes, args=(*numbers, url, arguments))
         except mp.ProcessExitedException as error:
             # All processes usually stop for the same reason: print it once, without a traceback.
-            reasons = sorted({file.read_text() for file in Path(folder).iterdir()})
+            reasons = sorted({file.read_text() for file in Path(folder).glob("*.txt")})
             if not reasons:
                 raise
             sys.stderr.write("\n".join(reasons) + "\n")
@@ -78,43 +78,26 @@ def _record_exit(folder: str, function: Callable[..., Any], *args: Any) -> Any:
         return function(*args)
     except SystemExit as leaving:
         if isinstance(leaving.code, str):
-            (Path(folder) / str(os.getpid())).write_text(leaving.code)
+            (Path(folder) / f"{os.getpid()}.txt").write_text(leaving.code)
             sys.exit(1)
         raise
 
 
-def _under_torchrun(function: Callable[..., Any], args: tuple) -> Any:
-    local_rank, local_size = int(os.environ["LOCAL_RANK"]), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    on_gpu = torch.cuda.is_available()
-    if on_gpu:
-        torch.cuda.set_device(local_rank)
-    dist.init_process_group("nccl" if on_gpu else "gloo")
+def _cpu_worker(
+    local_rank: int, num_processes: int, num_machines: int, machine_rank: int, dist_url: str, arguments: tuple
+) -> None:
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // num_processes))
+    rank, world_size = machine_rank * num_processes + local_rank, num_processes * num_machines
+    place = {"backend": "gloo", "init_method": dist_url, "world_size": world_size, "rank": rank}
+    _in_group(num_processes, _record_exit, arguments, **place)
+
+
+def _in_group(local_size: int, function: Callable[..., Any], args: tuple, **place: Any) -> Any:
+    """Call a function in a process group; ``place`` goes to ``init_process_group``."""
+    dist.init_process_group(**place)
     _form_local_groups(local_size)
     try:
         return function(*args)
-    finally:
-        dist.destroy_process_group()
-
-
-def _cpu_worker(
-    local_rank: int,
-    function: Callable[..., Any],
-    num_processes: int,
-    num_machines: int,
-    machine_rank: int,
-    dist_url: str,
-    args: tuple,
-) -> None:
-    dist.init_process_group(
-        "gloo",
-        init_method=dist_url,
-        world_size=num_processes * num_machines,
-        rank=machine_rank * num_processes + local_rank,
-    )
-    _form_local_groups(num_processes)
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // num_processes))
-    try:
-        function(*args)
     finally:
         dist.destroy_process_group()
 
@@ -128,9 +111,3 @@ def _form_local_groups(size: int) -> None:
         group = dist.new_group(list(range(first, first + size)))
         if first <= dist.get_rank() < first + size:
             comm._LOCAL_PROCESS_GROUP = group
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])

@@ -7,12 +7,13 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from detectron2.data import transforms as T
 from numpy.typing import NDArray
 from PIL import Image
 
 from .visualization.files import read_image, to_rgb
 
-__all__ = ["ChannelOrder", "Picture", "is_picture", "to_bgr"]
+__all__ = ["ChannelOrder", "Picture", "is_picture", "resize_shortest_edge", "to_bgr"]
 
 ChannelOrder = Literal["bgr", "rgb"]
 Picture = str | os.PathLike[str] | Image.Image | NDArray[np.uint8] | torch.Tensor
@@ -45,15 +46,27 @@ def to_bgr(picture: Any, channel_order: ChannelOrder = "bgr", name: str = "pictu
         return read_image(picture)
     if isinstance(picture, Image.Image):
         return np.ascontiguousarray(to_rgb(picture)[:, :, ::-1])
-    array = picture
-    if isinstance(picture, torch.Tensor):
-        array = picture.detach().cpu().numpy()
-        if array.ndim == 3 and array.shape[0] == 3:
-            array = array.transpose(1, 2, 0)
-    array = np.asarray(array)
+    array = np.asarray(picture.detach().cpu() if isinstance(picture, torch.Tensor) else picture)
+    if isinstance(picture, torch.Tensor) and array.ndim == 3 and array.shape[0] == 3:
+        array = array.transpose(1, 2, 0)
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not array.size:
         kinds = "a path, a PIL image, a uint8 array (H, W, 3) or a uint8 tensor (3, H, W)"
         raise ValueError(
             f"{name}: expected {kinds}, found {type(picture).__name__} {array.dtype} {array.shape}"
         )
     return array if channel_order == "bgr" else np.ascontiguousarray(array[:, :, ::-1])
+
+
+def resize_shortest_edge(image: NDArray[np.uint8], short_side: int, max_side: int) -> NDArray[np.uint8]:
+    """Resize (H, W, 3) as detectron2's loaders do; extreme aspect ratios keep a side of 1 pixel.
+
+    Args:
+        image: uint8.
+        short_side: in pixels; 0 keeps the size.
+        max_side: limit of the long side in pixels.
+    """
+    transform = T.ResizeShortestEdge([short_side] * 2, max_side).get_transform(image)
+    if isinstance(transform, T.ResizeTransform):
+        size = max(transform.new_h, 1), max(transform.new_w, 1)
+        transform = T.ResizeTransform(*image.shape[:2], *size, transform.interp)
+    return np.asarray(transform.apply_image(np.ascontiguousarray(image)))

@@ -13,14 +13,13 @@ import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
-from detectron2.data import transforms as T
 from detectron2.structures import Instances
 from numpy.typing import NDArray
 from torch import nn
 
-from .config import load_config
+from .config import ConfigError, load_config
 from .inference_model import build_inference_model, check_gives_objects
-from .pictures import ChannelOrder, Picture, is_picture, to_bgr
+from .pictures import ChannelOrder, Picture, is_picture, resize_shortest_edge, to_bgr
 from .pretrained import find_pretrained
 from .results import RankedImage, RankedObject
 
@@ -84,7 +83,6 @@ class SORPredictor:
             model.eval()
         self.model = model
         self._lock = threading.Lock()
-        self._resize = T.ResizeShortestEdge([cfg.INPUT.MIN_SIZE_TEST] * 2, cfg.INPUT.MAX_SIZE_TEST)
 
     @classmethod
     def from_pretrained(
@@ -99,38 +97,31 @@ class SORPredictor:
         """Return a predictor for a weight file or a named model.
 
         Args:
-            source: a checkpoint that was written by this package, which holds its configuration; any weight
-                file, with ``config``; the name of a model of the zoo; or "contrast", the ranker without
-                weights.
+            source: a checkpoint of this package, which holds its configuration; any weight file, with
+                ``config``; the name of a model of the zoo; or "contrast", the ranker without weights.
             config: YAML file, instead of the configuration in the checkpoint.
             options: ``KEY VALUE`` overrides of the configuration.
             batch_size, min_score: see the class.
 
         Raises:
-            FileNotFoundError: no such file, nor a model of this name.
-            ValueError: a file without a configuration and no ``config``; see also the class.
+            ZooError: no such file, nor a model of this name that was fetched.
+            ConfigError: a file without a configuration and no ``config``; see also the class.
         """
         cfg, names = find_pretrained(source, config, options)
         return cls(cfg, batch_size=batch_size, min_score=min_score, class_names=names)
 
     @classmethod
     def from_config_file(
-        cls,
-        path: str | os.PathLike[str],
-        opts: Sequence[str] = (),
-        *,
-        batch_size: int = 4,
-        min_score: float = 0.0,
+        cls, path: str | os.PathLike[str], opts: Sequence[str] = (), **options: Any
     ) -> SORPredictor:
-        """Return a predictor for a YAML file and ``KEY VALUE`` overrides.
+        """Return a predictor for a YAML file and ``KEY VALUE`` overrides; ``options`` are those of the class.
 
         If the config asks for a GPU and there is none, the model runs on the CPU, with a warning.
 
         Raises:
             ConfigError: no such config, or an override that cannot be applied; see also the class.
-            FileNotFoundError: the weights do not exist.
         """
-        return cls(load_config(path, opts), batch_size=batch_size, min_score=min_score)
+        return cls(load_config(path, opts), **options)
 
     @overload
     def __call__(  # type: ignore[overload-overlap]  # a path is an iterable of text, too
@@ -160,7 +151,7 @@ class SORPredictor:
             ValueError: something that is no picture.
         """
         if is_picture(pictures):
-            return next(self._run([(None, pictures)], channel_order))
+            return next(self._run([("picture", pictures)], channel_order))
         return list(self.stream(pictures, channel_order=channel_order))  # type: ignore[arg-type]
 
     def stream(
@@ -173,8 +164,8 @@ class SORPredictor:
         Args:
             pictures, channel_order: as for calling the predictor.
         """
-        numbered: Iterator[tuple[int | None, Any]] = enumerate(pictures)
-        while chunk := list(islice(numbered, _BATCHES_AHEAD * self.batch_size)):
+        named = ((f"pictures[{number}]", picture) for number, picture in enumerate(pictures))
+        while chunk := list(islice(named, _BATCHES_AHEAD * self.batch_size)):
             yield from self._run(chunk, channel_order)
 
     def salience_maps(
@@ -193,43 +184,33 @@ class SORPredictor:
         """
         maps: Any = getattr(self.model, "salience_maps", None)
         if maps is None:
-            raise ValueError(
-                f"MODEL.META_ARCHITECTURE: expected a model with salience maps (Salience-DETR), "
-                f"found {self.cfg.MODEL.META_ARCHITECTURE}"
-            )
+            expected, found = "a model with salience maps (Salience-DETR)", self.cfg.MODEL.META_ARCHITECTURE
+            raise ValueError(f"MODEL.META_ARCHITECTURE: expected {expected}, found {found}")
         item = self._input(to_bgr(picture, channel_order), resize=True)
         with self._lock:
             return [part.float().cpu().numpy() for part in maps(item["image"])]
 
-    def _run(
-        self, numbered: Sequence[tuple[int | None, Any]], channel_order: ChannelOrder
-    ) -> Iterator[RankedImage]:
-        pictures = []
-        for number, picture in numbered:
-            name = "picture" if number is None else f"pictures[{number}]"
-            pictures.append(to_bgr(picture, channel_order, name))
+    def _run(self, named: Sequence[tuple[str, Any]], channel_order: ChannelOrder) -> Iterator[RankedImage]:
+        """Yield the results of pictures; their names are for errors."""
+        pictures = [to_bgr(picture, channel_order, name) for name, picture in named]
         resize = not getattr(self.model, "resizes_images", False)
         inputs = [self._input(picture, resize) for picture in pictures]
         found: dict[int, Instances] = {}
         for rows in self._batches(inputs):
             found.update(zip(rows, self._predict([inputs[i] for i in rows]), strict=True))
-        for i, ((_, given), picture) in enumerate(zip(numbered, pictures, strict=True)):
-            file = os.fspath(given) if isinstance(given, (str, os.PathLike)) else None
+        for i, ((_, source), picture) in enumerate(zip(named, pictures, strict=True)):
+            file = os.fspath(source) if isinstance(source, (str, os.PathLike)) else None
             yield self._result(file, picture, found.pop(i))
 
     def _input(self, picture: NDArray[np.uint8], resize: bool) -> dict[str, Any]:
-        """Return detectron2's input dict: the picture, and the size of the result."""
-        height, width = picture.shape[:2]
+        """Return detectron2's input dict."""
         rgb = picture[:, :, ::-1]
         image = rgb if self.cfg.INPUT.FORMAT == "RGB" else picture
-        transform = self._resize.get_transform(image) if resize else T.NoOpTransform()
-        if isinstance(transform, T.ResizeTransform):
-            # Extreme aspect ratios would round the short side to 0.
-            new_height, new_width = max(transform.new_h, 1), max(transform.new_w, 1)
-            transform = T.ResizeTransform(height, width, new_height, new_width, transform.interp)
-        resized = transform.apply_image(np.ascontiguousarray(image))
-        tensor = torch.as_tensor(np.ascontiguousarray(resized.transpose(2, 0, 1), dtype=np.float32))
-        item = {"image": tensor, "height": height, "width": width}
+        if resize:
+            options = self.cfg.INPUT
+            image = resize_shortest_edge(image, options.MIN_SIZE_TEST, options.MAX_SIZE_TEST)
+        tensor = torch.as_tensor(np.ascontiguousarray(image.transpose(2, 0, 1), dtype=np.float32))
+        item = {"image": tensor, "height": picture.shape[0], "width": picture.shape[1]}
         if getattr(self.model, "needs_original", False):
             item["original"] = torch.from_numpy(np.ascontiguousarray(rgb.transpose(2, 0, 1)))
         return item
@@ -260,10 +241,9 @@ class SORPredictor:
         instances = instances[instances.scores >= self.min_score].to(torch.device("cpu"))
         if not instances.has("pred_masks"):  # a detector that does not segment
             instances.pred_masks = _box_masks(instances)
-        ranks = instances.pred_ranks.numpy()
-        rank_scores = instances.pred_rank_scores.numpy()
         # All unranked objects are equal; between equal ranks, the rank score decides.
-        order = np.lexsort((-instances.scores.numpy(), -rank_scores, -np.maximum(ranks, -1)))
+        keys = (instances.scores, instances.pred_rank_scores, instances.pred_ranks.clamp(min=-1))
+        order = np.lexsort([-key.numpy() for key in keys])
         return instances[torch.as_tensor(order)]
 
     def _result(self, file: str | None, picture: NDArray[np.uint8], instances: Instances) -> RankedImage:
@@ -272,55 +252,32 @@ class SORPredictor:
         if masks.shape[1:] != (height, width):
             raise ValueError(f"model: expected masks of {height} x {width} pixels, found shape {masks.shape}")
         ranked = int((instances.pred_ranks >= 0).sum())
-        zeros = torch.zeros(len(instances), dtype=torch.int64)
-        classes = (instances.pred_classes if instances.has("pred_classes") else zeros).tolist()
-        columns = zip(
-            instances.pred_rank_scores.tolist(),
-            instances.scores.tolist(),
-            instances.pred_boxes.tensor.tolist(),
-            masks,
-            classes,
-            strict=True,
-        )
+        ranks = [i + 1 if i < ranked else None for i in range(len(instances))]
+        classes = instances.pred_classes.tolist() if instances.has("pred_classes") else [0] * len(instances)
         names = dict(enumerate(self.class_names))
-        objects = tuple(
-            RankedObject(
-                i + 1 if i < ranked else None,
-                rank_score,
-                score,
-                tuple(box),
-                mask,
-                number,
-                names.get(number, str(number)),
-            )
-            for i, (rank_score, score, box, mask, number) in enumerate(columns)
-        )
+        labels = [names.get(number, str(number)) for number in classes]
+        scores = (instances.pred_rank_scores.tolist(), instances.scores.tolist())
+        boxes = map(tuple, instances.pred_boxes.tensor.tolist())
+        columns = zip(ranks, *scores, boxes, masks, classes, labels, strict=True)
+        objects = tuple(RankedObject(*fields) for fields in columns)
         return RankedImage(file, height, width, objects, instances, picture)
 
 
 def demo_predictor(
-    path: str | os.PathLike[str],
-    opts: Sequence[str],
-    *,
-    batch_size: int = 4,
-    threshold: float | None = None,
+    path: str | os.PathLike[str], opts: Sequence[str], *, batch_size: int = 4, threshold: float | None = None
 ) -> SORPredictor:
     """Return a predictor for a command line, where random weights must be asked for.
 
     Args:
-        path: YAML file.
-        opts: ``KEY VALUE`` overrides.
+        path, opts: see :meth:`SORPredictor.from_config_file`.
         batch_size: see :class:`SORPredictor`.
         threshold: detections of a lower confidence are neither ranked nor in the result; None: the
             thresholds of the config.
 
     Raises:
-        FileNotFoundError: the weights do not exist.
-        ValueError: no such config, an override that cannot be applied, or no weights given.
+        ValueError: no weights given; see also :class:`SORPredictor`.
     """
-    cfg = load_config(path, opts)
-    if not cfg.MODEL.WEIGHTS and "MODEL.WEIGHTS" not in opts[::2]:
-        raise ValueError(f'{path}: MODEL.WEIGHTS: expected a weight file ("" for random weights), found none')
+    cfg = load_with_weights(path, opts)
     if threshold is not None:
         for node, key in (
             (cfg.MODEL.FCOS, "INFERENCE_TH_TEST"),
@@ -331,6 +288,15 @@ def demo_predictor(
             # With several views the mean confidence decides, so single views keep lower ones.
             node[key] = min(node[key], threshold) if cfg.TEST.AUG.ENABLED else threshold
     return SORPredictor(cfg, batch_size=batch_size, min_score=threshold or 0.0)
+
+
+def load_with_weights(path: str | os.PathLike[str], opts: Sequence[str]) -> CfgNode:
+    """Return the configuration of a command; raise ConfigError if it says nothing about weights."""
+    cfg = load_config(path, opts)
+    if not cfg.MODEL.WEIGHTS and "MODEL.WEIGHTS" not in opts[::2]:
+        expected = 'a weight file ("" for random weights)'
+        raise ConfigError(f"{path}: MODEL.WEIGHTS: expected {expected}, found none")
+    return cfg
 
 
 def _class_names(cfg: CfgNode) -> tuple[str, ...]:

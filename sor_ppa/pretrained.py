@@ -11,6 +11,7 @@ from detectron2.config import CfgNode, get_cfg
 
 from . import checkpoint
 from .config import ConfigError, add_sor_config, get_config_file, load_config, settle_config
+from .zoo import resolve
 
 __all__ = ["find_pretrained"]
 
@@ -30,14 +31,14 @@ def find_pretrained(
         options: ``KEY VALUE`` overrides.
 
     Raises:
-        FileNotFoundError: no such file, nor a model of this name.
+        ZooError: no such file, nor a model of this name that was fetched.
         ConfigError: no configuration in the file and none given, or one that cannot be used.
         CheckpointError: the file cannot be read.
     """
     name = os.fspath(source)
     if name == CONTRAST:
         return load_config(config or get_config_file("contrast/contrast.yaml"), options), ()
-    path = Path(name) if os.path.isfile(name) else _from_zoo(name)
+    path = Path(name) if os.path.isfile(name) else resolve(name)
     read_info = getattr(checkpoint, "read_checkpoint_info", None)
     info = read_info(os.fspath(path)) if read_info is not None else None
     names = tuple(info.class_names) if info is not None else ()
@@ -49,16 +50,6 @@ def find_pretrained(
             f"{name}: expected a checkpoint with its configuration inside, found weights alone (give config=)"
         )
     return _parse_config(info.config, name, overrides), names
-
-
-def _from_zoo(name: str) -> Path:
-    try:
-        from .zoo import resolve  # type: ignore[import-not-found,unused-ignore]
-    except ImportError:
-        raise FileNotFoundError(
-            f"{name}: expected a weight file or {CONTRAST!r}, found no such file"
-        ) from None
-    return Path(resolve(name))
 
 
 def _parse_config(text: str, name: str, options: Sequence[str]) -> CfgNode:

@@ -48,8 +48,7 @@ class RankedObject:
         """Return what ``json.dump`` takes.
 
         Args:
-            masks: "rle" (COCO's compressed run lengths, exact) or "polygons" (COCO's, along the
-                edges of the pixels).
+            masks: "rle" (COCO's compressed run lengths) or "polygons" (COCO's, along the edges of pixels).
         """
         return {
             "rank": self.rank,
@@ -97,14 +96,11 @@ class RankedImage:
         return np.array([o.rank or 0 for o in self.objects], np.int64)
 
     def saliency_map(self, painter: str = "assr") -> NDArray[np.uint8]:
-        """Paint the ranked objects into a gray map.
+        """Paint the ranked objects into a gray map (H, W) uint8, 0 = background.
 
         Args:
             painter: a rule of ``visualization.rank_maps.PAINTERS``. "assr" paints the five most salient
                 objects with 255, 229, 204, 178 and 153.
-
-        Returns:
-            (H, W) uint8, 0 = background.
         """
         ranks = self.ranks
         ranked = ranks > 0
@@ -117,32 +113,21 @@ class RankedImage:
         scores: bool = False,
         style: RankStyle | None = None,
     ) -> NDArray[np.uint8]:
-        """Draw masks, outlines and rank badges on the image.
+        """Draw masks, outlines and rank badges on the image; return (H, W, 3) uint8 RGB.
 
         Args:
             image_bgr: (H, W, 3) uint8 to draw on instead of the image itself.
             scores: write the confidences below the badges.
             style: how to draw.
-
-        Returns:
-            (H, W, 3) uint8 RGB.
         """
         image = self.image_bgr if image_bgr is None else image_bgr
         notes = [o.score for o in self.objects] if scores else None
         return draw_ranked(image[:, :, ::-1], self.masks, self.ranks, scores=notes, style=style)
 
     def to_json(self, masks: Literal["rle", "polygons"] = "rle") -> dict[str, Any]:
-        """Return what ``json.dump`` takes: file, sizes, and the objects with rank 1 first.
-
-        Args:
-            masks: as for :meth:`RankedObject.to_json`.
-        """
-        return {
-            "file": self.file,
-            "height": self.height,
-            "width": self.width,
-            "objects": [o.to_json(masks) for o in self.objects],
-        }
+        """Return what ``json.dump`` takes, rank 1 first; ``masks`` as for :meth:`RankedObject.to_json`."""
+        objects = [o.to_json(masks) for o in self.objects]
+        return {"file": self.file, "height": self.height, "width": self.width, "objects": objects}
 
     def to_coco(self, image_id: int, category_id: int | Sequence[int] = 1) -> list[dict[str, Any]]:
         """Return COCO annotations of the ranked objects.
@@ -158,29 +143,24 @@ class RankedImage:
             One dict per ranked object, without ``id``, which must be unique in the file.
         """
         annotations = []
-        for found in self.objects:
-            if found.rank is None:
-                continue
+        for found in self.objects[: np.count_nonzero(self.ranks)]:  # ranked ones come first
             left, top, right, bottom = found.box
-            category = category_id if isinstance(category_id, int) else category_id[found.class_id]
+            written = found.to_json()
             annotations.append(
                 {
                     "image_id": image_id,
-                    "category_id": category,
-                    "segmentation": _rle(found.mask),
+                    "category_id": category_id
+                    if isinstance(category_id, int)
+                    else category_id[found.class_id],
                     "bbox": [round(v, 2) for v in (left, top, right - left, bottom - top)],
-                    "area": int(np.count_nonzero(found.mask)),
                     "iscrowd": 0,
-                    "score": _finite(found.score),
-                    "rank": found.rank,
+                    **{key: written[key] for key in ("segmentation", "area", "score", "rank")},
                 }
             )
         return annotations
 
     def to_supervision(self) -> Any:
-        """Return ``supervision.Detections``.
-
-        Its ``data`` holds ``rank`` (0 = not ranked), ``rank_score`` and ``class_name``.
+        """Return ``supervision.Detections`` with ``rank`` (0 = none), ``rank_score``, ``class_name`` as data.
 
         Raises:
             ImportError: the package supervision is not installed.
@@ -188,10 +168,8 @@ class RankedImage:
         try:
             import supervision
         except ImportError:
-            raise ImportError(
-                "RankedImage.to_supervision: expected the package supervision, found none "
-                "(pip install supervision)"
-            ) from None
+            expected = "expected the package supervision, found none (pip install supervision)"
+            raise ImportError(f"RankedImage.to_supervision: {expected}") from None
         return supervision.Detections(
             xyxy=self.instances.pred_boxes.tensor.numpy(),
             mask=self.masks,

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import logging
-import os
 from typing import Any
 
 import numpy as np
@@ -12,15 +10,13 @@ import torch
 from detectron2.config import CfgNode
 from numpy.typing import NDArray
 
-from .building import build_checked_model
-from .checkpoint import SORCheckpointer
+from .building import build_loaded_model
+from .config import ConfigError
 from .cpu_inference import tune_for_inference
 from .inspyrenet import InSPyReNet
 from .pictures import Picture, to_bgr
 
 __all__ = ["MODES", "SaliencyPredictor"]
-
-logger = logging.getLogger(__name__)
 
 MODES = ("quality", "speed")
 """Quality: as configured, in float32. Speed: one pass at BASE_SIZE, in bfloat16 if that is faster."""
@@ -35,7 +31,8 @@ class SaliencyPredictor:
         mode: of :data:`MODES`.
 
     Raises:
-        ValueError: another meta-architecture or mode.
+        ConfigError: another meta-architecture, or see :func:`build_loaded_model`.
+        ValueError: another mode.
         FileNotFoundError: the file of ``MODEL.WEIGHTS`` does not exist.
     """
 
@@ -43,9 +40,11 @@ class SaliencyPredictor:
         if mode not in MODES:
             raise ValueError(f"mode: expected one of {', '.join(MODES)}, found {mode!r}")
         if cfg.MODEL.META_ARCHITECTURE != "InSPyReNet":
-            raise ValueError(f"config: expected a saliency model, found {cfg.MODEL.META_ARCHITECTURE}")
-        self.model = _load(cfg) if model is None else copy.deepcopy(model)
-        tune_for_inference(self.model)
+            found = cfg.MODEL.META_ARCHITECTURE
+            raise ConfigError(f"MODEL.META_ARCHITECTURE: expected InSPyReNet, found {found}")
+        self.model: Any = (
+            build_loaded_model(cfg) if model is None else tune_for_inference(copy.deepcopy(model))
+        )
         if mode == "speed":
             self.model.dynamic, self.model.threshold = False, 0
         self._bgr = cfg.INPUT.FORMAT == "BGR"
@@ -72,18 +71,6 @@ class SaliencyPredictor:
         ):
             (result,) = self.model.inference([{"image": tensor}])
         return result["saliency"].float().cpu().numpy()
-
-
-def _load(cfg: CfgNode) -> Any:
-    weights = cfg.MODEL.WEIGHTS
-    if weights and "://" not in weights and not os.path.isfile(weights):
-        raise FileNotFoundError(f'MODEL.WEIGHTS: no such file: {weights} ("" gives random weights)')
-    model = build_checked_model(cfg)
-    if weights:
-        SORCheckpointer(model).load(weights)
-    else:
-        logger.warning("MODEL.WEIGHTS is empty: the weights are random, and so are the maps")
-    return model
 
 
 def _fast_bfloat16(device: torch.device) -> bool:

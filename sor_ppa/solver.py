@@ -8,11 +8,11 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.solver import build_lr_scheduler as build_detectron2_scheduler
 from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
-__all__ = ["WarmupPolynomialLR", "build_lr_scheduler", "build_optimizer"]
+__all__ = ["build_lr_scheduler", "build_optimizer"]
 
 _OPTIMIZERS = {"SGD": torch.optim.SGD, "Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}
 
@@ -61,48 +61,11 @@ def _with_clipping(cfg: CfgNode, kind: type[torch.optim.Optimizer]) -> Any:
     return FullModelClipping
 
 
-class WarmupPolynomialLR(LRScheduler):
-    """Polynomial decay to a minimum, limited by a linear warm-up from a tenth of the rate (InSPyReNet).
-
-    Args:
-        optimizer: the rates of its groups are the base rates.
-        max_iterations: end of the decay.
-        power: exponent of the decay.
-        minimum: learning rate at the end.
-        warmup_iterations: length of the warm-up.
-        last_epoch: iterations done, -1 at the start.
-    """
-
-    def __init__(
-        self,
-        optimizer: Optimizer,
-        max_iterations: int,
-        power: float = 0.9,
-        minimum: float = 1e-7,
-        warmup_iterations: int = 12000,
-        last_epoch: int = -1,
-    ) -> None:
-        self.max_iterations = max_iterations
-        self.power = power
-        self.minimum = minimum
-        self.warmup_iterations = warmup_iterations
-        super().__init__(optimizer, last_epoch)
-
-    def get_lr(self) -> list[float | Tensor]:
-        """Return the rate of each group at the current iteration."""
-        left = max(1 - self.last_epoch / self.max_iterations, 0.0) ** self.power
-        rates: list[float | Tensor] = []
-        for base in self.base_lrs:
-            rate = (base - self.minimum) * left + self.minimum
-            if self.last_epoch < self.warmup_iterations:
-                done = self.last_epoch / self.warmup_iterations
-                rate = min(rate, base * (0.1 * (1 - done) + done))
-            rates.append(rate)
-        return rates
-
-
 def build_lr_scheduler(cfg: CfgNode, optimizer: Optimizer) -> LRScheduler:
     """Return the schedule "WarmupPolynomialLR", or one of detectron2's.
+
+    The former is that of InSPyReNet: polynomial decay to ``MODEL.INSPYRENET.LR_MINIMUM``, limited by a linear
+    warm-up from a tenth of the rate.
 
     Args:
         cfg: reads ``SOLVER`` and, for the polynomial, ``MODEL.INSPYRENET.LR_POWER`` and ``LR_MINIMUM``.
@@ -110,10 +73,13 @@ def build_lr_scheduler(cfg: CfgNode, optimizer: Optimizer) -> LRScheduler:
     """
     if cfg.SOLVER.LR_SCHEDULER_NAME != "WarmupPolynomialLR":
         return build_detectron2_scheduler(cfg, optimizer)
-    return WarmupPolynomialLR(
-        optimizer,
-        cfg.SOLVER.MAX_ITER,
-        power=cfg.MODEL.INSPYRENET.LR_POWER,
-        minimum=cfg.MODEL.INSPYRENET.LR_MINIMUM,
-        warmup_iterations=cfg.SOLVER.WARMUP_ITERS,
-    )
+    power, minimum = cfg.MODEL.INSPYRENET.LR_POWER, cfg.MODEL.INSPYRENET.LR_MINIMUM
+
+    def factor(iteration: int, base: float) -> float:
+        left = max(1 - iteration / cfg.SOLVER.MAX_ITER, 0.0) ** power
+        decayed = left + (1 - left) * minimum / max(base, 1e-12)
+        warmup = cfg.SOLVER.WARMUP_ITERS
+        return min(decayed, 0.1 + 0.9 * iteration / warmup) if iteration < warmup else decayed
+
+    bases = [group.get("initial_lr", group["lr"]) for group in optimizer.param_groups]
+    return LambdaLR(optimizer, [lambda iteration, base=base: factor(iteration, base) for base in bases])

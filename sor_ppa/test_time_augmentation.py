@@ -16,15 +16,15 @@ from typing import Any
 import numpy as np
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import transforms as T
 from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import Boxes, Instances, pairwise_iou
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torchvision.ops import batched_nms
 
+from .building import DetectorWrapper
 from .config import ConfigError
-from .detector_wrapper import DetectorWrapper
+from .pictures import resize_shortest_edge
 from .ranking import decode_ranks
 
 __all__ = ["AugmentedRanker", "View", "fuse", "unresized", "views_from_config", "with_views"]
@@ -46,11 +46,7 @@ class View:
 
 
 def views_from_config(cfg: CfgNode) -> list[View]:
-    """Return the views of ``TEST.AUG``.
-
-    Their short sides are ``MIN_SIZES`` where given, else ``SCALES`` times ``INPUT.MIN_SIZE_TEST``; with
-    ``FLIP`` each also comes flipped.
-    """
+    """Return the views of ``TEST.AUG``; see the comments of these keys."""
     options = cfg.TEST.AUG
     if options.MIN_SIZES:
         pairs = [(size, options.MAX_SIZE) for size in options.MIN_SIZES]
@@ -58,7 +54,6 @@ def views_from_config(cfg: CfgNode) -> list[View]:
         base, limit = cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST
         pairs = [(round(base * scale), round(limit * scale)) for scale in options.SCALES]
     assert pairs
-    assert all(min(pair) > 0 for pair in pairs)
     return [View(*pair, flip) for pair in pairs for flip in ((False, True) if options.FLIP else (False,))]
 
 
@@ -133,12 +128,7 @@ class AugmentedRanker(DetectorWrapper):
     resizes_images = True
 
     def __init__(
-        self,
-        detector: nn.Module,
-        views: Sequence[View],
-        threshold: float,
-        limit: int,
-        min_score: float = 0.0,
+        self, detector: nn.Module, views: Sequence[View], threshold: float, limit: int, min_score: float = 0.0
     ) -> None:
         super().__init__(detector)
         self.views = list(views)
@@ -151,11 +141,8 @@ class AugmentedRanker(DetectorWrapper):
         """Rank the objects of images.
 
         Args:
-            batched_inputs: per image ``image`` (3, H, W) with values of uint8, not resized, and
-                optionally ``height`` and ``width`` of the result.
-
-        Returns:
-            Per image ``{"instances": Instances}`` at the size of the result.
+            batched_inputs: per image ``image`` (3, H, W) with values of uint8, not resized, and optionally
+                ``height`` and ``width`` of the result.
         """
         return [{"instances": self._one(item)} for item in batched_inputs]
 
@@ -164,8 +151,7 @@ class AugmentedRanker(DetectorWrapper):
         height = int(item.get("height") or picture.shape[0])
         width = int(item.get("width") or picture.shape[1])
         groups = _resized_views(picture, self.views)
-        count = sum(len(members) for _, members in groups)
-        if count == 1 and not groups[0][1][0]:
+        if [flips for _, flips in groups] == [[False]]:
             # Exactly the result without augmentation, not rounded by scaling boxes back and forth.
             alone = {"image": groups[0][0], "height": height, "width": width}
             return self.detector([alone])[0]["instances"]
@@ -175,9 +161,8 @@ class AugmentedRanker(DetectorWrapper):
         parts: list[tuple[Tensor, Tensor, Tensor]] = []
         for image, flips in groups:
             rows, columns = image.shape[-2:]
-            features, found = detector.detect(
-                [{"image": image.flip(-1) if flip else image} for flip in flips]
-            )
+            copies = [{"image": image.flip(-1) if flip else image} for flip in flips]
+            features, found = detector.detect(copies)
             seen.append((features, flips, (rows, columns)))
             for flip, instances in zip(flips, found, strict=True):
                 boxes = instances.pred_boxes.tensor
@@ -185,41 +170,30 @@ class AugmentedRanker(DetectorWrapper):
                 scale = boxes.new_tensor([width / columns, height / rows] * 2)
                 parts.append((boxes * scale, instances.scores, instances.pred_classes))
 
-        boxes, scores, classes = fuse(
-            torch.cat([part[0] for part in parts]),
-            torch.cat([part[1] for part in parts]),
-            torch.cat([part[2] for part in parts]),
-            torch.cat([torch.full_like(part[2], view) for view, part in enumerate(parts)]),
-            count,
-            self.threshold,
-            self.limit,
-        )
+        view = torch.cat([torch.full_like(part[2], number) for number, part in enumerate(parts)])
+        boxes, scores, classes = (torch.cat(columns) for columns in zip(*parts, strict=True))
+        boxes, scores, classes = fuse(boxes, scores, classes, view, len(parts), self.threshold, self.limit)
         kept = scores >= self.min_score
         boxes, scores, classes = boxes[kept], scores[kept], classes[kept]
 
-        masks, mask_scores, logits = [], [], []
+        every: list[Instances] = []
         for features, flips, (rows, columns) in seen:
             scaled = boxes * boxes.new_tensor([columns / width, rows / height] * 2)
             given = []
             for flip in flips:
-                instances = Instances((rows, columns))
-                instances.pred_boxes = Boxes(_mirrored(scaled, columns) if flip else scaled)
-                instances.scores, instances.pred_classes = scores, classes
-                given.append(instances)
-            for flip, instances in zip(
-                flips, detector.roi_heads.forward_with_given_boxes(features, given), strict=True
-            ):
-                masks.append(instances.pred_masks.flip(-1) if flip else instances.pred_masks)
-                mask_scores.append(instances.mask_scores)
-                if instances.has("pred_rank_logits"):
-                    logits.append(instances.pred_rank_logits)
+                own = Boxes(_mirrored(scaled, columns) if flip else scaled)
+                given.append(Instances((rows, columns), pred_boxes=own, scores=scores, pred_classes=classes))
+            answers = detector.roi_heads.forward_with_given_boxes(features, given)
+            for flip, instances in zip(flips, answers, strict=True):
+                if flip:
+                    instances.pred_masks = instances.pred_masks.flip(-1)
+                every.append(instances)
 
-        result = Instances((height, width))
-        result.pred_boxes, result.scores, result.pred_classes = Boxes(boxes), scores, classes
-        result.pred_masks = torch.stack(masks).mean(0)
-        result.mask_scores = torch.stack(mask_scores).mean(0)
-        if logits:
-            result.pred_rank_logits = torch.stack(logits).mean(0)
+        result = Instances((height, width), pred_boxes=Boxes(boxes), scores=scores, pred_classes=classes)
+        for field in ("pred_masks", "mask_scores", "pred_rank_logits"):
+            if every[0].has(field):
+                result.set(field, torch.stack([instances.get(field) for instances in every]).mean(0))
+        if result.has("pred_rank_logits"):
             options = detector.roi_heads.ranking
             result.pred_ranks, result.pred_rank_scores = decode_ranks(
                 result.pred_rank_logits, [len(boxes)], options.decoder, options.threshold
@@ -234,20 +208,12 @@ def _resized_views(picture: np.ndarray, views: Sequence[View]) -> list[tuple[Ten
         Per size (3, h, w) uint8, not flipped, and the ``flip`` values of its views. Equal views, such as two
         that ``max_side`` limits to one size, count once.
     """
-    sizes: dict[tuple[int, int], tuple[Any, set[bool]]] = {}
+    sizes: dict[tuple[int, ...], tuple[Tensor, set[bool]]] = {}
     for view in views:
-        transform = T.ResizeShortestEdge([view.short_side] * 2, view.max_side).get_transform(picture)
-        size = picture.shape[:2]
-        if isinstance(transform, T.ResizeTransform):
-            # Extreme aspect ratios would round the short side to 0.
-            size = max(transform.new_h, 1), max(transform.new_w, 1)
-            transform = T.ResizeTransform(*picture.shape[:2], *size, transform.interp)
-        sizes.setdefault(size, (transform, set()))[1].add(view.flip)
-    looks = []
-    for transform, flips in sizes.values():
-        image = np.array(transform.apply_image(picture).transpose(2, 0, 1), order="C")
-        looks.append((torch.from_numpy(image), sorted(flips)))
-    return looks
+        resized = resize_shortest_edge(picture, view.short_side, view.max_side)
+        image = torch.from_numpy(np.array(resized.transpose(2, 0, 1), order="C"))
+        sizes.setdefault(resized.shape, (image, set()))[1].add(view.flip)
+    return [(image, sorted(flips)) for image, flips in sizes.values()]
 
 
 def _mirrored(boxes: Tensor, width: int) -> Tensor:
@@ -272,10 +238,10 @@ def with_views(cfg: CfgNode, detector: nn.Module, min_score: float = 0.0) -> nn.
         return detector
     inner: Any = detector.module if isinstance(detector, DistributedDataParallel) else detector
     if not hasattr(inner, "detect") or not hasattr(getattr(inner, "roi_heads", None), "sor_head"):
+        kind, heads = cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.ROI_HEADS.NAME
         raise ConfigError(
-            f"TEST.AUG.ENABLED: expected False for MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE} "
-            f"with MODEL.ROI_HEADS.NAME {cfg.MODEL.ROI_HEADS.NAME}, which does not segment and rank given "
-            "boxes, found True"
+            f"TEST.AUG.ENABLED: expected False for MODEL.META_ARCHITECTURE {kind} with MODEL.ROI_HEADS.NAME "
+            f"{heads}, which does not segment and rank given boxes, found True"
         )
     return AugmentedRanker(
         inner, views_from_config(cfg), options.FUSION_IOU, cfg.TEST.DETECTIONS_PER_IMAGE, min_score

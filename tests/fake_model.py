@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from sor_ppa import add_sor_config
+from sor_ppa.predictor import SORPredictor
 
 
 def fake_config(**changes: Any) -> CfgNode:
@@ -30,27 +32,25 @@ def picture(height: int = 60, width: int = 80, seed: int = 0) -> NDArray[np.uint
 
 
 class FakeModel(nn.Module):
-    """Finds ``count`` boxes side by side; keeps the sizes of the batches that it is given.
+    """Finds ``count`` boxes side by side; keeps the images that it is given, a list for each batch.
 
     The scores depend on the mean of the padded batch, so that padding for a neighbour's sake
     would show. The last object has no rank; before it ranks fall from the right to the left.
+    ``change`` may change the instances.
     """
 
-    def __init__(self, count: int = 3, divisibility: int = 32) -> None:
+    def __init__(self, count: int = 3, change: Callable[[Instances], None] | None = None) -> None:
         super().__init__()
-        self.count = count
+        self.count, self.change = count, change
         self.backbone = nn.Module()
-        self.backbone.size_divisibility = divisibility
-        self.batches: list[list[tuple[int, int]]] = []
+        self.backbone.size_divisibility = 32
+        self.batches: list[list[torch.Tensor]] = []
 
     def forward(self, inputs: list[dict]) -> list[dict]:
         assert not self.training
         assert not torch.is_grad_enabled()
-        self.batches.append([tuple(item["image"].shape[-2:]) for item in inputs])
-        step = self.backbone.size_divisibility
-        height, width = (
-            -(-max(item["image"].shape[axis] for item in inputs) // step) * step for axis in (1, 2)
-        )
+        self.batches.append([item["image"] for item in inputs])
+        height, width = (-(-max(x.shape[axis] for x in self.batches[-1]) // 32) * 32 for axis in (1, 2))
         return [{"instances": self._found(item, height * width)} for item in inputs]
 
     def _found(self, item: dict, padded: int) -> Instances:
@@ -69,4 +69,11 @@ class FakeModel(nn.Module):
         if self.count:
             found.pred_ranks[-1] = -1
         found.pred_rank_scores = found.pred_ranks + found.scores
+        if self.change is not None:
+            self.change(found)
         return found
+
+
+def fake_predictor(model: Any = None, **options: Any) -> SORPredictor:
+    """A predictor with a fake model."""
+    return SORPredictor(fake_config(), model=model or FakeModel(), **options)

@@ -23,6 +23,16 @@ def randomize_statistics(model: nn.Module) -> None:
             buffer.copy_(torch.rand_like(buffer) + (0.5 if name.endswith("var") else -0.5))
 
 
+def tuned_pair(config: str, **options: Any) -> tuple[Any, Any]:
+    """Return a model with random statistics, and a tuned copy without norms."""
+    torch.manual_seed(0)
+    model: Any = build_model(make_cfg(f"configs/{config}.yaml", **options)).eval()
+    randomize_statistics(model)
+    tuned = tune_for_inference(copy.deepcopy(model))
+    assert not any(isinstance(module, NORMS) for module in tuned.modules())
+    return model, tuned
+
+
 def close(found: Tensor, expected: Tensor) -> None:
     scale = float(expected.abs().max())
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * max(scale, 1e-3))
@@ -32,19 +42,15 @@ def close(found: Tensor, expected: Tensor) -> None:
 @pytest.mark.parametrize(
     "config",
     [
-        "configs/sor/demo.yaml",
-        "configs/sor/exp/centermask-lite-mv2.yaml",
-        "configs/sor/exp/centermask-lite-v19-slim-dw.yaml",
-        "configs/sor/exp/maskrcnn-demo.yaml",
-        "configs/siamese_detr/synthetic/rank.yaml",
+        "sor/demo",
+        "sor/exp/centermask-lite-mv2",
+        "sor/exp/centermask-lite-v19-slim-dw",
+        "sor/exp/maskrcnn-demo",
+        "siamese_detr/synthetic/rank",
     ],
 )
 def test_features_of_detectors_stay_equal(config: str) -> None:
-    torch.manual_seed(0)
-    model: Any = build_model(make_cfg(config)).eval()
-    randomize_statistics(model)
-    tuned: Any = tune_for_inference(copy.deepcopy(model))
-    assert not any(isinstance(module, NORMS) for module in tuned.modules())
+    model, tuned = tuned_pair(config)
     x = torch.randn(1, 3, 96, 128)
     expected, found = model.backbone(x), tuned.backbone(x)
     for name in expected:
@@ -53,11 +59,7 @@ def test_features_of_detectors_stay_equal(config: str) -> None:
 
 @torch.no_grad()
 def test_salience_detr_stays_equal() -> None:
-    torch.manual_seed(0)
-    model: Any = build_model(make_cfg("configs/salience_detr/demo.yaml")).eval()
-    randomize_statistics(model)
-    tuned: Any = tune_for_inference(copy.deepcopy(model))
-    assert not any(isinstance(module, NORMS) for module in tuned.modules())
+    model, tuned = tuned_pair("salience_detr/demo")
     maps = [torch.randn(1, model.neck.convs[0][0].out_channels, side, side) for side in (24, 12, 6, 3)]
     maps = maps[: len(model.neck.convs)]
     for one, other in zip(model.transformer.neck(maps), tuned.transformer.neck(maps), strict=True):
@@ -70,15 +72,11 @@ def test_salience_detr_stays_equal() -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("backbone", ["res2net50", "swin_b"])
 def test_saliency_maps_stay_equal(backbone: str) -> None:
-    torch.manual_seed(0)
     options = {"MODEL__INSPYRENET__BACKBONE": backbone, "MODEL__INSPYRENET__BASE_SIZE": 64}
-    model = build_model(make_cfg("configs/inspyrenet/base.yaml", **options)).eval()
-    randomize_statistics(model)
-    tuned = tune_for_inference(copy.deepcopy(model))
+    model, tuned = tuned_pair("inspyrenet/base", **options)
     inputs = [{"image": torch.rand(3, 64, 96) * 255}]
-    torch.testing.assert_close(
-        tuned(inputs)[0]["saliency"], model(inputs)[0]["saliency"], rtol=1e-3, atol=1e-3
-    )
+    found, expected = (m(inputs)[0]["saliency"] for m in (tuned, model))
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
 
 
 @torch.no_grad()

@@ -68,21 +68,18 @@ def test_train_resume_and_evaluate(datasets: Path, tmp_path: Path) -> None:
     assert last["iteration"] == 3
     assert "Starting training from iteration 2" in (tmp_path / "log.txt").read_text()
 
-    weights = str(tmp_path / "model_final.pth")
-    again = train(datasets, tmp_path / "eval", "MODEL.WEIGHTS", weights, flags=("--eval-only",))
+    weights = ("MODEL.WEIGHTS", str(tmp_path / "model_final.pth"))
+    again = train(datasets, tmp_path / "eval", *weights, flags=("--eval-only",))
     assert again["sor"] == pytest.approx(resumed["sor"], nan_ok=True)
     assert again["segm"] == pytest.approx(resumed["segm"], nan_ok=True)
-    batched = train(
-        datasets, tmp_path / "b", "MODEL.WEIGHTS", weights, "TEST.IMS_PER_BATCH", "1", flags=("--eval-only",)
-    )
+    single = ("TEST.IMS_PER_BATCH", "1")
+    batched = train(datasets, tmp_path / "b", *weights, *single, flags=("--eval-only",))
     assert batched["sor"] == pytest.approx(again["sor"], nan_ok=True, abs=1e-6)
 
 
 def test_mixed_precision_trains(datasets: Path, tmp_path: Path) -> None:
-    results = train(
-        datasets, tmp_path, "SOLVER.MAX_ITER", "1", "SOLVER.AMP.ENABLED", "True", "TEST.AMP", "True"
-    )
-    assert "sor" in results
+    options = ("SOLVER.AMP.ENABLED", "True", "TEST.AMP", "True")
+    assert "sor" in train(datasets, tmp_path, "SOLVER.MAX_ITER", "1", *options)
 
 
 def test_views_of_a_picture_are_evaluated(datasets: Path, tmp_path: Path) -> None:
@@ -102,15 +99,7 @@ def test_a_detector_without_ranks_gets_average_precision(datasets: Path, tmp_pat
     assert isinstance(Trainer.build_evaluator(cfg, "synthetic_sor_test"), SOREvaluator)
     cfg.MODEL.ROI_HEADS.NAME = "StandardROIHeads"
     assert isinstance(Trainer.build_evaluator(cfg, "synthetic_sor_test"), DatasetEvaluators)
-    assert summary({"bbox": {"AP": 12.5, "AP50": 25.0}}).split() == [
-        "box",
-        "AP",
-        "/",
-        "AP50",
-        "12.50",
-        "/",
-        "25.00",
-    ]
+    assert " ".join(summary({"bbox": {"AP": 12.5, "AP50": 25.0}}).split()) == "box AP / AP50 12.50 / 25.00"
 
 
 def test_half_a_model_is_not_evaluated(datasets: Path, tmp_path: Path) -> None:
@@ -136,10 +125,8 @@ def test_two_processes_evaluate_like_one(
     datasets: Path, tmp_path: Path, runner: tuple[str, ...], flags: tuple[str, ...]
 ) -> None:
     common = ["DATASETS.ROOT", str(datasets), *TINY]
-    trained = script(
-        *arguments(*flags, "OUTPUT_DIR", str(tmp_path / "two"), *common, "SOLVER.MAX_ITER", "2"),
-        runner=runner,
-    )
+    options = ("OUTPUT_DIR", str(tmp_path / "two"), *common, "SOLVER.MAX_ITER", "2")
+    trained = script(*arguments(*flags, *options), runner=runner)
     assert trained.returncode == 0, trained.stderr[-2000:]
     weights = ["MODEL.WEIGHTS", str(tmp_path / "two/model_final.pth")]
     alone = script(*arguments("--eval-only", "OUTPUT_DIR", str(tmp_path / "one"), *common, *weights))
@@ -158,17 +145,12 @@ def test_two_processes_evaluate_like_one(
     [
         (["--config-file", "nowhere.yaml"], "nowhere.yaml: expected a config file"),
         (
-            arguments("MODEL.NO_SUCH_KEY", "1"),
-            "command line: MODEL.NO_SUCH_KEY: expected a configuration key",
+            arguments("DATASETS.TEST", "('nothing',)"),
+            "DATASETS: expected names of registered datasets, found 'nothing'",
         ),
-        (arguments("DATASETS.TEST", "('nothing',)"), "'nothing', which is not a registered dataset"),
         (arguments("--eval-only", "DATASETS.ROOT", "/nonexistent"), "no such folder"),
         (arguments("--eval-only", "MODEL.WEIGHTS", "nowhere.pth"), "nowhere.pth"),
-        (arguments("DATASETS.TRAIN", "()"), "DATASETS.TRAIN: expected at least one dataset"),
-        (
-            arguments("--eval-only", "DATASETS.TEST", "()"),
-            "DATASETS.TEST: expected at least one dataset",
-        ),
+        (arguments("--eval-only", "DATASETS.TEST", "()"), "DATASETS.TEST: expected at least one dataset"),
         (arguments("--num-gpus", "2", "DATASETS.ROOT", "/nonexistent"), "no such folder"),
     ],
 )

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-import sor_ppa.inference_model
+import sor_ppa.building
 from sor_ppa.inference_model import build_inference_model, gives_ranks
 from sor_ppa.saliency_refinement import SaliencyRefinement
 from sor_ppa.test_time_augmentation import AugmentedRanker
@@ -24,7 +24,7 @@ class _Layers(FakeModel):
 
 @pytest.fixture
 def _fake(monkeypatch):
-    monkeypatch.setattr(sor_ppa.inference_model, "build_checked_model", lambda cfg: _Layers())
+    monkeypatch.setattr(sor_ppa.building, "build_checked_model", lambda cfg: _Layers())
 
 
 @pytest.mark.usefixtures("_fake")

@@ -1,15 +1,16 @@
 """Naming a model: a file, a zoo entry, or the ranker without weights."""
 
-import sys
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 import sor_ppa.checkpoint
+import sor_ppa.pretrained
 from sor_ppa.config import ConfigError
 from sor_ppa.predictor import SORPredictor
 from sor_ppa.pretrained import find_pretrained
+from sor_ppa.zoo import ZooError
 from tests.models import REPO, make_cfg
 
 DEMO = str(REPO / "configs/sor/demo.yaml")
@@ -44,11 +45,10 @@ def test_a_file_without_configuration_needs_one(weights, monkeypatch):
 
 
 def test_zoo_names_are_resolved(weights, monkeypatch):
-    monkeypatch.setitem(sys.modules, "sor_ppa.zoo", SimpleNamespace(resolve={"ppa-v39": weights}.__getitem__))
+    monkeypatch.setattr(sor_ppa.pretrained, "resolve", {"ppa-v39": weights}.__getitem__)
     assert weights == find_pretrained("ppa-v39", DEMO)[0].MODEL.WEIGHTS
 
 
-def test_unknown_names_are_one_line(monkeypatch):
-    monkeypatch.setitem(sys.modules, "sor_ppa.zoo", None)
-    with pytest.raises(FileNotFoundError, match=r"^nowhere: expected a weight file or 'contrast', found"):
+def test_unknown_names_are_one_line():
+    with pytest.raises(ZooError, match=r"^nowhere: expected "):
         SORPredictor.from_pretrained("nowhere")

@@ -9,17 +9,12 @@ import numpy as np
 import pytest
 from pycocotools import mask as mask_util
 
-from sor_ppa.data.masks import polygons_to_mask
-from sor_ppa.predictor import SORPredictor
-from tests.fake_model import FakeModel, fake_config, picture
-
-
-def _predictor(model=None, **options):
-    return SORPredictor(fake_config(), model=model or FakeModel(), **options)
+from sor_ppa.data.masks import segmentation_mask
+from tests.fake_model import FakeModel, fake_predictor, picture
 
 
 def test_pictures_without_objects():
-    (result,) = _predictor(FakeModel(count=0))([picture()])
+    (result,) = fake_predictor(FakeModel(count=0))([picture()])
     assert result.objects == ()
     assert result.masks.shape == (0, 60, 80)
     assert result.to_json()["objects"] == []
@@ -28,7 +23,7 @@ def test_pictures_without_objects():
 
 
 def test_json_holds_the_ranks_and_exact_masks():
-    (result,) = _predictor()([picture()])
+    (result,) = fake_predictor()([picture()])
     content = json.loads(json.dumps(result.to_json(), allow_nan=False))
     assert (content["height"], content["width"]) == (60, 80)
     assert [o["rank"] for o in content["objects"]] == [1, 2, None]
@@ -38,37 +33,33 @@ def test_json_holds_the_ranks_and_exact_masks():
 
 
 def test_json_with_polygons():
-    (result,) = _predictor()([picture()])
+    (result,) = fake_predictor()([picture()])
     for written, found in zip(result.to_json(masks="polygons")["objects"], result.objects, strict=True):
-        np.testing.assert_array_equal(polygons_to_mask(written["segmentation"], 60, 80), found.mask)
+        np.testing.assert_array_equal(segmentation_mask(written["segmentation"], 60, 80), found.mask)
 
 
 def test_json_has_no_nan():
-    class Strange(FakeModel):
-        def forward(self, inputs):
-            outputs = super().forward(inputs)
-            outputs[0]["instances"].pred_rank_scores[0] = float("nan")
-            return outputs
+    def spoil(found):
+        found.pred_rank_scores[0] = float("nan")
 
-    (result,) = _predictor(Strange())([picture()])
-    json.dumps(result.to_json(), allow_nan=False)
+    json.dumps(fake_predictor(FakeModel(change=spoil))(picture()).to_json(), allow_nan=False)
 
 
 def test_the_saliency_map_paints_ranked_objects_only():
-    (result,) = _predictor()([picture()])
-    grey = result.saliency_map()
-    assert [int(grey[o.mask].max()) for o in result.objects] == [255, 229, 0]
+    (result,) = fake_predictor()([picture()])
+    gray = result.saliency_map()
+    assert [int(gray[o.mask].max()) for o in result.objects] == [255, 229, 0]
 
 
 def test_results_cannot_be_changed():
-    (result,) = _predictor()([picture()])
+    (result,) = fake_predictor()([picture()])
     with pytest.raises(dataclasses.FrozenInstanceError):
         result.height = 3
 
 
 def test_drawing_needs_no_picture_again():
     image = picture()
-    result = _predictor()(image)
+    result = fake_predictor()(image)
     drawn = result.draw()
     assert drawn.shape == image.shape
     np.testing.assert_array_equal(drawn, result.draw(image))
@@ -76,19 +67,19 @@ def test_drawing_needs_no_picture_again():
 
 
 def test_objects_carry_their_class():
-    names = _predictor(class_names=("person",))(picture()).objects
+    names = fake_predictor(class_names=("person",))(picture()).objects
     assert {(o.class_id, o.class_name) for o in names} == {(0, "person")}
     assert names[0].to_json()["class"] == "person"
 
 
 def test_representations_are_short():
-    result = _predictor(class_names=("person",))(picture())
+    result = fake_predictor(class_names=("person",))(picture())
     assert repr(result) == "RankedImage(array, 60 x 80, 3 objects, 2 ranked)"
     assert repr(result.objects[0]).startswith("RankedObject(rank=1, person, score=0.")
 
 
 def test_coco_annotations_of_ranked_objects():
-    result = _predictor()(picture())
+    result = fake_predictor()(picture())
     annotations = result.to_coco(7, category_id=3)
     json.dumps(annotations, allow_nan=False)
     assert [(a["image_id"], a["category_id"], a["rank"]) for a in annotations] == [(7, 3, 1), (7, 3, 2)]
@@ -100,7 +91,7 @@ def test_coco_annotations_of_ranked_objects():
 
 def test_supervision_gets_ranks_as_data(monkeypatch):
     monkeypatch.setitem(sys.modules, "supervision", SimpleNamespace(Detections=SimpleNamespace))
-    found = _predictor()(picture()).to_supervision()
+    found = fake_predictor()(picture()).to_supervision()
     assert found.data["rank"].tolist() == [1, 2, 0]
     assert found.xyxy.shape == (3, 4)
     assert found.mask.shape == (3, 60, 80)
@@ -109,4 +100,4 @@ def test_supervision_gets_ranks_as_data(monkeypatch):
 def test_supervision_that_is_not_installed_is_one_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "supervision", None)
     with pytest.raises(ImportError, match=r"pip install supervision"):
-        _predictor()(picture()).to_supervision()
+        fake_predictor()(picture()).to_supervision()

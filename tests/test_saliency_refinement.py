@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,9 @@ from detectron2.structures import Boxes, Instances
 from torch import nn
 
 from sor_ppa.config import ConfigError
-from sor_ppa.inspyrenet.refine import ColorRefiner
-from sor_ppa.saliency_refinement import (
-    SaliencyRefinement,
-    mean_saliency,
-    rank_by_saliency,
-    with_saliency,
-)
+from sor_ppa.inspyrenet.refine import ColorRefiner, refine_masks
+from sor_ppa.saliency_predictor import SaliencyPredictor
+from sor_ppa.saliency_refinement import SaliencyRefinement, rank_by_saliency, with_saliency
 from tests.inspyrenet.test_meta_arch import config, model  # noqa: F401  (a fixture)
 from tests.inspyrenet.test_refine import scene
 
@@ -43,22 +40,14 @@ class Detector(nn.Module):
         return [{"instances": self.instances} for _ in batched_inputs]
 
 
-def test_mean_saliency_under_masks() -> None:
-    masks = torch.zeros(3, 4, 4, dtype=torch.bool)
-    masks[0, :2] = True
-    masks[1, 2:] = True
-    saliency = torch.zeros(4, 4)
-    saliency[:2] = 0.5
-    saliency[0] = 1.0
-    torch.testing.assert_close(mean_saliency(masks, saliency), torch.tensor([0.75, 0.0, 0.0]))
-
-
-def test_more_salient_objects_rank_higher() -> None:
+def test_objects_of_higher_mean_saliency_rank_higher() -> None:
     masks = np.zeros((3, 4, 4), bool)
-    masks[0, :1], masks[1, 1:2], masks[2, 2:3] = True, True, True
+    masks[0, :1], masks[1, 1:3], masks[2, 2:3] = True, True, True
     saliency = torch.tensor([0.2, 0.9, 0.5, 0.0])[:, None].expand(4, 4)
     ranked = rank_by_saliency(found(masks), saliency)
     assert ranked.pred_ranks.tolist() == [0, 2, 1]
+    torch.testing.assert_close(ranked.pred_rank_scores, torch.tensor([0.2, 0.7, 0.5]))
+    assert rank_by_saliency(found(masks & False), saliency).pred_rank_scores.tolist() == [0, 0, 0]
     assert rank_by_saliency(found(masks), saliency, 0.6).pred_ranks.tolist() == [0, 1, -1]
     assert rank_by_saliency(found(masks[:0]), saliency).pred_ranks.shape == (0,)
 
@@ -66,7 +55,8 @@ def test_more_salient_objects_rank_higher() -> None:
 def test_only_ranked_objects_are_sharpened_and_boxes_hold_their_masks() -> None:
     image, _, coarse = scene()
     instances = found(np.stack([coarse, coarse]))
-    stage = SaliencyRefinement(Detector(instances), refiner=ColorRefiner(), band=0.12).eval()
+    sharpen = partial(refine_masks, refiner=ColorRefiner(), band=0.12)
+    stage = SaliencyRefinement(Detector(instances), sharpen=sharpen).eval()
     pixels = torch.from_numpy(image.transpose(2, 0, 1).copy())
     (result,) = stage([{"image": pixels.float(), "original": pixels}])
     masks = result["instances"].pred_masks
@@ -83,7 +73,8 @@ def test_only_ranked_objects_are_sharpened_and_boxes_hold_their_masks() -> None:
 
 def test_a_saliency_model_ranks_behind_a_detector(model: Any) -> None:  # noqa: F811
     image, truth, _ = scene()
-    stage = SaliencyRefinement(Detector(found(np.stack([truth, ~truth]))), saliency=model).eval()
+    predictor = SaliencyPredictor(config(), model=model)
+    stage = SaliencyRefinement(Detector(found(np.stack([truth, ~truth]))), saliency=predictor).eval()
     (result,) = stage([{"image": torch.from_numpy(image[:, :, ::-1].transpose(2, 0, 1).copy())}])
     assert sorted(result["instances"].pred_ranks.tolist()) == [0, 1]
     assert result["instances"].pred_rank_scores.dtype == torch.float32
@@ -94,7 +85,8 @@ def test_nothing_asked_for_leaves_the_detector_alone() -> None:
     assert with_saliency(config(), detector) is detector
     stage = with_saliency(config("base", "MODEL.SOR.REFINE", True), detector)
     assert isinstance(stage, SaliencyRefinement)
-    assert isinstance(stage.refiner, ColorRefiner)
+    assert stage.sharpen is not None
+    assert stage.saliency is None
 
 
 @pytest.mark.parametrize("options", [["MODEL.SOR.RANK_BY", "saliency"], ["MODEL.SOR.REFINE", True]])

@@ -19,6 +19,7 @@ from tests.centermask.test_batches import lively_model, same
 from tests.models import make_cfg
 
 DEMO = "configs/sor/demo.yaml"
+MASK_RCNN = {"MODEL__ROI_HEADS__SCORE_THRESH_TEST": 0.0, "MODEL__RPN__POST_NMS_TOPK_TEST": 20}
 
 
 def picture(height: int = 96, width: int = 128, seed: int = 1) -> Tensor:
@@ -47,12 +48,6 @@ def test_a_single_view_is_exactly_the_plain_answer() -> None:
     for field in ("scores", "mask_scores", "pred_masks", "pred_ranks", "pred_rank_scores"):
         assert torch.equal(one.get(field), plain.get(field)), field
     assert torch.equal(one.pred_boxes.tensor, plain.pred_boxes.tensor)
-
-
-def test_views_that_come_out_alike_are_one() -> None:
-    model, image = lively_model(), picture()
-    limited = augmented(model, View(96, 128, False), View(200, 128, False))
-    same(answer(limited, image), answer(model, image.float()))
 
 
 def test_a_picture_in_a_batch_is_answered_as_alone() -> None:
@@ -92,16 +87,6 @@ def test_the_answer_for_a_mirrored_picture_is_mirrored() -> None:
     assert (other.pred_masks.flip(-1) != one.pred_masks).float().mean() < 2e-2
 
 
-def test_scales_answer_in_pixels_of_the_picture() -> None:
-    model, image = lively_model(), picture()
-    views = [View(64, 4000, False), View(96, 4000, True), View(128, 4000, False)]
-    found = answer(augmented(model, *views, threshold=0.3), image, height=192, width=256)
-    assert found.image_size == (192, 256)
-    assert found.pred_masks.shape[1:] == (192, 256)
-    assert len(found) > 0
-    assert found.pred_boxes.tensor[:, 2].max() > 128
-
-
 def test_nothing_in_any_view() -> None:
     model: Any = lively_model()
     with torch.no_grad():
@@ -122,14 +107,8 @@ def test_fusion_averages_what_views_agree_on() -> None:
     torch.testing.assert_close(confidence, torch.tensor([0.6, 0.4]))
     torch.testing.assert_close(fused[1], boxes[2])
     assert classes.tolist() == [0, 0]
-
-
-def test_fusion_drops_what_few_views_see() -> None:
-    boxes = torch.tensor([[0.0, 0, 10, 10], [50, 50, 60, 60], [50, 50, 60, 60]])
-    scores, view = torch.tensor([0.9, 0.5, 0.5]), torch.tensor([0, 1, 2])
-    fused, confidence, _ = fuse(boxes, scores, torch.zeros(3, dtype=torch.int64), view, 4, 0.5, 0)
-    torch.testing.assert_close(fused, boxes[1:2])
-    torch.testing.assert_close(confidence, torch.tensor([0.25]))
+    # of three views, one is too few
+    assert len(fuse(boxes, scores, torch.zeros(3, dtype=torch.int64), view, 3, 0.5, 0)[0]) == 1
 
 
 def test_fusion_keeps_classes_apart_and_honours_the_limit() -> None:
@@ -156,10 +135,7 @@ def test_a_model_that_cannot_rank_boxes_is_refused() -> None:
     ("config", "options"),
     [
         (DEMO, {"MODEL__FCOS__INFERENCE_TH_TEST": 0.001}),
-        (
-            "configs/sor/exp/maskrcnn.yaml",
-            {"MODEL__ROI_HEADS__SCORE_THRESH_TEST": 0.0, "MODEL__RPN__POST_NMS_TOPK_TEST": 20},
-        ),
+        ("configs/sor/exp/maskrcnn.yaml", MASK_RCNN),
         ("configs/salience_detr/demo.yaml", {"MODEL__SALIENCE_DETR__TEST_SCORE_THRESH": 0.0}),
         ("configs/siamese_detr/synthetic/rank.yaml", {"MODEL__SIAMESE_DETR__SCORE_THRESH": 0.0}),
     ],

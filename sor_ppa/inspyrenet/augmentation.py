@@ -7,43 +7,16 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
-__all__ = ["Pair", "augment", "enhance", "flip", "resize_pair", "rotate", "scale_and_crop"]
+__all__ = ["Pair", "augment"]
 
 Pair = tuple[Image.Image, Image.Image]
 
 
-def resize_pair(pair: Pair, size: int) -> Pair:
-    """Resize to ``size`` squared: the image bilinear with antialiasing, the mask by nearest neighbor."""
-    image, mask = pair
-    return (
-        image.resize((size, size), Image.Resampling.BILINEAR),
-        mask.resize((size, size), Image.Resampling.NEAREST),
-    )
-
-
-def scale_and_crop(pair: Pair, scale: float) -> Pair:
-    """Scale both (bicubic, which softens the mask), then crop the center or add a black border."""
-    width, height = pair[0].size
-    size = (round(width * scale), round(height * scale))
-    return _centered([image.resize(size, Image.Resampling.BICUBIC) for image in pair], width, height)
-
-
-def _centered(pair: Sequence[Image.Image], width: int, height: int) -> Pair:
-    """Crop the center of both images; a black border fills what is missing."""
-    left, top = (pair[0].width - width) // 2, (pair[0].height - height) // 2
-    right, bottom = (pair[0].width + width) // 2, (pair[0].height + height) // 2
-    image, mask = (image.crop((left, top, right, bottom)) for image in pair)
-    return image, mask
-
-
-def flip(pair: Pair) -> Pair:
-    """Mirror left and right."""
-    return ImageOps.mirror(pair[0]), ImageOps.mirror(pair[1])
-
-
-def rotate(pair: Pair, degrees: int) -> Pair:
-    """Rotate both about the center by nearest neighbor, keep the size, fill with black."""
-    return _centered([image.rotate(degrees % 360, expand=True) for image in pair], *pair[0].size)
+def _centered(images: Sequence[Image.Image], side: int) -> Pair:
+    """Crop the center of both images to ``side`` squared; a black border fills what is missing."""
+    width, height = images[0].size
+    box = (width - side) // 2, (height - side) // 2, (width + side) // 2, (height + side) // 2
+    return images[0].crop(box), images[1].crop(box)
 
 
 def enhance(image: Image.Image, generator: np.random.RandomState) -> Image.Image:
@@ -65,23 +38,25 @@ def augment(
 ) -> Pair:
     """Resize, then scale, flip and rotate, each with probability 0.5, then enhance the image.
 
+    The image is resized bilinearly with antialiasing, the mask by nearest neighbor; scaling is bicubic.
+
     Args:
         pair: image (RGB) and mask (gray) of one size.
         size: side of the result in pixels.
         generator: source of random numbers.
         scale_range: smallest and largest scale.
         rotation_range: in whole degrees, the end excluded.
-
-    Returns:
-        Image and mask, ``size`` squared.
     """
-    pair = resize_pair(pair, size)
+    image, mask = pair
+    square = (size, size)
+    pair = image.resize(square, Image.Resampling.BILINEAR), mask.resize(square, Image.Resampling.NEAREST)
     scale = scale_range[0] + generator.random_sample() * (scale_range[1] - scale_range[0])
     if generator.random_sample() < 0.5:
-        pair = scale_and_crop(pair, scale)
+        scaled = (round(size * scale), round(size * scale))
+        pair = _centered([one.resize(scaled, Image.Resampling.BICUBIC) for one in pair], size)
     if generator.random_sample() < 0.5:
-        pair = flip(pair)
+        pair = ImageOps.mirror(pair[0]), ImageOps.mirror(pair[1])
     degrees = int(generator.randint(*rotation_range))
     if generator.random_sample() < 0.5:
-        pair = rotate(pair, degrees)
+        pair = _centered([one.rotate(degrees % 360, expand=True) for one in pair], size)
     return enhance(pair[0], generator), pair[1]

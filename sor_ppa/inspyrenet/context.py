@@ -15,8 +15,7 @@ class AxialBranch(nn.Module):
     """One receptive field: separable convolution, attention along both axes, dilated convolution.
 
     Args:
-        in_channels: input channels.
-        channels: output channels.
+        in_channels, channels: of input and output.
         reach: side of the separable kernel and dilation of the last one.
     """
 
@@ -39,8 +38,7 @@ class ContextEncoder(nn.Module):
     """PAA-e: a 1x1 branch and three axial branches of reach 3, 5 and 7, merged, with a residual.
 
     Args:
-        in_channels: input channels.
-        channels: output channels.
+        in_channels, channels: of input and output.
     """
 
     def __init__(self, in_channels: int, channels: int) -> None:

@@ -46,16 +46,14 @@ def estimate_foreground(image: Tensor, alpha: Tensor) -> Tensor:
 
 
 def _neighbors(x: Tensor) -> list[Tensor]:
-    """Return the four neighbors of each pixel, borders repeated; (..., H, W) each."""
-    left, right = torch.cat([x[..., :1], x[..., :-1]], -1), torch.cat([x[..., 1:], x[..., -1:]], -1)
-    up = torch.cat([x[..., :1, :], x[..., :-1, :]], -2)
-    down = torch.cat([x[..., 1:, :], x[..., -1:, :]], -2)
-    return [left, right, up, down]
+    """Return the four neighbors of each pixel of (B, C, H, W), borders repeated."""
+    x = F.pad(x, (1, 1, 1, 1), mode="replicate")
+    return [x[..., 1:-1, :-2], x[..., 1:-1, 2:], x[..., :-2, 1:-1], x[..., 2:, 1:-1]]
 
 
 def _sweep(layers: Tensor, image: Tensor, alpha: Tensor, sweeps: int) -> Tensor:
     """Solve the 2x2 system of each pixel with its neighbors fixed, ``sweeps`` times."""
-    weights = [REGULARIZATION + (alpha - other).abs() for other in _neighbors(alpha)]
+    weights = [REGULARIZATION + (alpha - other[0, 0]).abs() for other in _neighbors(alpha[None, None])]
     total = weights[0] + weights[1] + weights[2] + weights[3]
     shares = torch.stack([alpha, 1 - alpha])  # (2, H, W)
     diagonal = shares.square() + total

@@ -26,8 +26,7 @@ class ConvBlock(nn.Module):
     """Convolution without bias that keeps the size, BatchNorm, ReLU.
 
     Args:
-        in_channels: input channels.
-        out_channels: output channels.
+        in_channels, out_channels: of input and output.
         kernel_size: odd side, or (height, width).
         dilation: of the kernel.
         norm: add BatchNorm.

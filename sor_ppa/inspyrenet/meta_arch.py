@@ -10,11 +10,13 @@ from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY
 from torch import Tensor, nn
 
+from ..checkpoint import CheckpointError, read_weights
+from ..checkpoint.inspyrenet import backbone_weights
 from ..layers.batching import same_size_groups
 from .layers import resize
 from .losses import pyramid_losses
 from .network import InSPyReNetNetwork, build_encoder, predict_blended
-from .preprocess import dynamic_size, resize_image
+from .preprocess import dynamic_size, resize_antialiased
 
 __all__ = ["InSPyReNet"]
 
@@ -25,9 +27,8 @@ class InSPyReNet(nn.Module):
 
     Inputs are detectron2's list of dicts. Training: ``image`` (3, H, W), 0 ... 255 in ``INPUT.FORMAT`` order,
     and ``saliency`` (1, H, W) in [0, 1], all of one size. Inference: ``image`` of any size, and optionally
-    the ``height`` and ``width`` of the result. The model resizes an image as configured; a mapper that has
-    done so already also gives ``image_lr``, the image at ``BASE_SIZE`` squared. Each result is
-    ``{"saliency": (height, width) float32 in [0, 1]}``; results do not depend on other images of the batch.
+    the ``height`` and ``width`` of the result. Each result is ``{"saliency": (height, width) float32 in
+    [0, 1]}``; results do not depend on other images of the batch.
     """
 
     checkpoint_system = "inspyrenet"
@@ -50,8 +51,7 @@ class InSPyReNet(nn.Module):
         """
         Args:
             network: the network.
-            pixel_mean: of each channel, 0 ... 255.
-            pixel_std: of each channel.
+            pixel_mean, pixel_std: of each channel, 0 ... 255.
             base_size: side in pixels of static and low-resolution inputs, a multiple of 32.
             dynamic: resize by :func:`dynamic_size`; False: to ``base_size`` squared.
             max_short_side: limit of the dynamic rule in pixels.
@@ -163,17 +163,15 @@ class InSPyReNet(nn.Module):
     def _passes(self, item: dict[str, Any]) -> tuple[Tensor, Tensor | None]:
         """Return the image of the main pass and, for a blend, that of the low-resolution pass."""
         image = item["image"]
-        assert image.ndim == 3
-        assert image.shape[0] == 3
         base = (self.base_size, self.base_size)
         size = base
         if self.dynamic:
             height, width = item.get("height", image.shape[-2]), item.get("width", image.shape[-1])
             size = dynamic_size(int(height), int(width), self.max_short_side)
         if not self.threshold:
-            return resize_image(image, size), None
-        low = item["image_lr"] if "image_lr" in item else resize_image(image, base)
-        return (low, None) if min(size) <= self.threshold else (resize_image(image, size), low)
+            return resize_antialiased(image, size), None
+        low = resize_antialiased(image, base)
+        return (low, None) if min(size) <= self.threshold else (resize_antialiased(image, size), low)
 
     def _stack(self, images: Sequence[Tensor]) -> Tensor:
         return torch.stack([self.normalized(image) for image in images])
@@ -189,9 +187,6 @@ def load_backbone(network: nn.Module, path: str) -> None:
     Raises:
         CheckpointError: the file does not hold this encoder.
     """
-    from ..checkpoint import CheckpointError, read_weights
-    from ..checkpoint.inspyrenet import backbone_weights
-
     backbone = network.get_submodule("backbone")
     try:
         outcome = backbone.load_state_dict(backbone_weights(read_weights(path)), strict=False)
@@ -199,9 +194,6 @@ def load_backbone(network: nn.Module, path: str) -> None:
         raise CheckpointError(f"not the weights of this encoder: {error}", path) from None
     # The norms of the side outputs are not part of a classifier.
     missing = [name for name in outcome.missing_keys if not name.startswith("norm")]
-    if missing or outcome.unexpected_keys:
-        raise CheckpointError(
-            f"not the weights of this encoder: {len(missing)} parameters missing, "
-            f"{len(outcome.unexpected_keys)} unknown (first: {(missing + outcome.unexpected_keys)[0]})",
-            path,
-        )
+    if wrong := missing + outcome.unexpected_keys:
+        reason = f"{len(wrong)} parameters missing or unknown, such as {wrong[0]}"
+        raise CheckpointError(f"not the weights of this encoder: {reason}", path)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from .foreground import estimate_foreground
 
-__all__ = ["KINDS", "compose", "cut_out", "is_color", "parse_color"]
+__all__ = ["KINDS", "compose", "cut_out", "parse_color"]
 
 KINDS = ("map", "rgba", "green", "white", "blur", "overlay")
 """Names of outputs; a color "r,g,b" or a background picture are outputs, too."""
@@ -22,12 +22,6 @@ GREEN = (120, 255, 155)
 BLUR_SIGMA = 15
 
 Image = NDArray[np.uint8]
-_COLOR = re.compile(r"\s*\[?\s*(\d{1,3})\s*,\s*(\d{1,3})\s*,\s*(\d{1,3})\s*\]?\s*")
-
-
-def is_color(text: str) -> bool:
-    """Return whether a text looks like a color, such as "255,0,0" or "[255, 0, 0]"."""
-    return bool(_COLOR.fullmatch(text))
 
 
 def parse_color(text: str) -> tuple[int, int, int]:
@@ -36,19 +30,18 @@ def parse_color(text: str) -> tuple[int, int, int]:
     Raises:
         ValueError: it is not a color, or a value exceeds 255.
     """
-    match = _COLOR.fullmatch(text)
-    values = tuple(int(value) for value in match.groups()) if match else ()
+    match = re.fullmatch(r"\s*\[?\s*(\d{1,3})\s*,\s*(\d{1,3})\s*,\s*(\d{1,3})\s*\]?\s*", text)
+    values = tuple(map(int, match.groups())) if match else ()
     if len(values) != 3 or max(values) > 255:
-        raise ValueError(f"color: expected three numbers 0 to 255 such as 255,0,0, found {text!r}")
+        expected = f"one of {', '.join(KINDS)}, a color such as 255,0,0 or a background picture"
+        raise ValueError(f"type: expected {expected}, found {text!r}")
     return values[0], values[1], values[2]
 
 
-def _over(
-    image: NDArray[Any], alpha: NDArray[np.floating], background: NDArray[Any] | Sequence[int]
-) -> Image:
+def _over(image: NDArray[Any], alpha: NDArray[np.floating], back: NDArray[Any] | Sequence[int]) -> Image:
     """Draw the foreground of a picture (H, W, 3) over another picture or one color."""
-    if not isinstance(background, np.ndarray):
-        background = np.array(background, np.float64)  # double precision, as published
+    # colors in double precision, as published
+    background = back if isinstance(back, np.ndarray) else np.array(back, np.float64)
     share = alpha[..., None]
     return (image * share + background * (1 - share)).astype(np.uint8)
 
@@ -103,17 +96,14 @@ def compose(
         return np.repeat((alpha * 255).astype(np.uint8)[..., None], 3, axis=2)
     if kind == "rgba":
         return cut_out(image, alpha, clean=threshold is None)
-    if kind == "green":
-        return _over(image, alpha, GREEN)
-    if kind == "white":
-        return _over(image, alpha, (255, 255, 255))
-    if kind == "blur":
-        return _over(image, alpha, cv2.GaussianBlur(image, (0, 0), BLUR_SIGMA))
     if kind == "overlay":
         mixed = _over((np.array(GREEN, np.float64) + image) // 2, alpha, image)
         edges = cv2.Canny((alpha > 0.5).astype(np.uint8) * np.uint8(255), 50, 100)
         mixed[edges != 0] = GREEN
         return mixed
+    if kind == "blur":
+        return _over(image, alpha, cv2.GaussianBlur(image, (0, 0), BLUR_SIGMA))
     if kind == "background" and background is not None:
         return _over(image, alpha, cv2.resize(background, (image.shape[1], image.shape[0])))
-    return _over(image, alpha, parse_color(kind))
+    colors = {"green": GREEN, "white": (255, 255, 255)}
+    return _over(image, alpha, colors.get(kind) or parse_color(kind))

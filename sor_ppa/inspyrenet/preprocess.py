@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.functional import resize as antialiased_resize
 
-__all__ = ["dynamic_size", "resize_image"]
+__all__ = ["dynamic_size", "resize_antialiased"]
 
 MULTIPLE = 32
 
@@ -20,8 +20,7 @@ def dynamic_size(height: int, width: int, limit: int = 1280) -> tuple[int, int]:
     least 32 (the published rule gives an empty image for a side of 16 pixels or less).
 
     Args:
-        height: of the image in pixels.
-        width: of the image in pixels.
+        height, width: of the image in pixels.
         limit: of the shorter side in pixels; L in the published configuration files.
 
     Returns:
@@ -35,7 +34,7 @@ def dynamic_size(height: int, width: int, limit: int = 1280) -> tuple[int, int]:
     return rounded[0], rounded[1]
 
 
-def resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:
+def resize_antialiased(image: Tensor, size: tuple[int, int]) -> Tensor:
     """Resize bilinearly with antialiasing.
 
     uint8 images on the CPU are resized by Pillow, bit for bit as in the published code; others by torch on

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .layers import resize
 
-__all__ = ["deconstruct", "expand", "reconstruct", "reduce", "transition_mask"]
+__all__ = ["expand", "reconstruct", "reduce", "transition_mask"]
 
 # The smoothing kernel is the outer product of these weights with themselves.
 TAPS = cv2.getGaussianKernel(7, 1.0)[:, 0].tolist()
@@ -38,20 +38,6 @@ def expand(x: Tensor) -> Tensor:
     zeros = x.new_zeros(*x.shape[:2], 2 * x.shape[2], 2 * x.shape[3])
     zeros[:, :, ::2, ::2] = x
     return _blur(zeros, gain=2.0)
-
-
-def deconstruct(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Compute one level of a Laplacian pyramid.
-
-    Args:
-        x: (B, C, H, W).
-
-    Returns:
-        The reduced map (B, C, ceil(H/2), ceil(W/2)) and the Laplacian (B, C, H, W).
-    """
-    low = reduce(x)
-    up = expand(low)
-    return low, x - (up if up.shape == x.shape else F.interpolate(up, x.shape[-2:]))
 
 
 def reconstruct(low: Tensor, laplacian: Tensor) -> Tensor:

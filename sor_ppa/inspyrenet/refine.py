@@ -10,20 +10,19 @@ decide.
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from collections.abc import Callable
 
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
 
 from ..data.masks import mask_box
 from .layers import resize
 from .meta_arch import InSPyReNet
 from .network import predict_blended
-from .preprocess import dynamic_size, resize_image
+from .preprocess import dynamic_size, resize_antialiased
 
 __all__ = ["ColorRefiner", "MaskRefiner", "NetworkRefiner", "refine_masks"]
 
@@ -34,19 +33,9 @@ Mask = NDArray[np.bool_]
 MIN_VARIANCE = 1e-3
 
 
-class MaskRefiner(Protocol):
-    """A function that refines the edge of one mask."""
-
-    def __call__(self, image: Image, mask: Mask, band: float) -> Mask:
-        """
-        Args:
-            image: (h, w, 3) uint8 RGB crop.
-            mask: (h, w), not empty.
-            band: half width of the band that may change, in pixels.
-
-        Returns:
-            (h, w), equal to ``mask`` outside the band.
-        """
+#: From an RGB crop (h, w, 3), its mask (h, w), not empty, and the half width in pixels of the band around the
+#: mask's edge that may change, to a mask (h, w).
+MaskRefiner = Callable[[Image, Mask, float], Mask]
 
 
 def refine_masks(
@@ -116,7 +105,7 @@ class ColorRefiner:
         self.smoothing = smoothing
 
     def __call__(self, image: Image, mask: Mask, band: float) -> Mask:
-        """See :class:`MaskRefiner`."""
+        """See :data:`MaskRefiner`."""
         distance = signed_distance(mask)
         unsure = np.abs(distance) < band
         if not unsure.any():
@@ -178,7 +167,7 @@ class NetworkRefiner:
 
     @torch.no_grad()
     def __call__(self, image: Image, mask: Mask, band: float) -> Mask:
-        """See :class:`MaskRefiner`."""
+        """See :data:`MaskRefiner`."""
         height, width = mask.shape
         scale = min(self.largest / max(height, width), 1.0)
         size = dynamic_size(round(height * scale), round(width * scale), self.largest)
@@ -187,11 +176,7 @@ class NetworkRefiner:
         ramp = torch.from_numpy(np.clip(distance / (self.softness * band), -1, 1))[None, None] * 5
         low = F.interpolate(ramp, size, mode="bilinear", antialias=True).to(self.model.device)
         pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
-        crop = self.model.normalized(resize_image(pixels, size))[None]
+        crop = self.model.normalized(resize_antialiased(pixels, size))[None]
         odds = predict_blended(self.model.network, low, crop).saliency[-1]
-        decided = _to_numpy(resize(odds, (height, width), align_corners=True))
+        decided = resize(odds, (height, width), align_corners=True)[0, 0].float().cpu().numpy()
         return np.where(np.abs(distance) < band, decided > 0, mask)
-
-
-def _to_numpy(x: Tensor) -> NDArray[np.float32]:
-    return x[0, 0].float().cpu().numpy()

@@ -7,10 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ..visualization.files import (
     IMAGE_SUFFIXES,
@@ -22,7 +25,7 @@ from ..visualization.files import (
     result_names,
     write_image,
 )
-from .outputs import KINDS, compose, is_color, parse_color
+from .outputs import KINDS, compose, parse_color
 
 __all__ = ["SaliencyOutput", "SaliencySummary", "find_media", "run_saliency"]
 
@@ -65,20 +68,17 @@ class SaliencyOutput:
         if self.threshold is not None and not 0 <= self.threshold <= 1:
             raise ValueError(f"threshold: expected 0 to 1, found {self.threshold}")
         for kind in self.kinds:
-            if is_color(kind):
-                parse_color(kind)
-            elif kind not in KINDS and Path(kind).suffix:
+            if Path(kind).suffix:
                 self._backgrounds[kind] = np.ascontiguousarray(read_image(kind)[:, :, ::-1])
             elif kind not in KINDS:
-                expected = f"one of {', '.join(KINDS)}, a color such as 255,0,0 or a background picture"
-                raise ValueError(f"type: expected {expected}, found {kind!r}")
+                parse_color(kind)
 
     def path(self, name: str, kind: str, *, video: bool = False) -> Path:
         """Return the path of the result of one kind for the picture or video ``name``."""
         extension = "mp4" if video else "png" if kind in ("rgba", "map") else self.extension
         if kind in self._backgrounds:
             kind = Path(kind).stem
-        elif is_color(kind):
+        elif kind not in KINDS:
             kind = "-".join(map(str, parse_color(kind)))
         return self.folder / f"{name}_{kind}{'_reverse' if self.reverse else ''}.{extension}"
 
@@ -86,8 +86,8 @@ class SaliencyOutput:
         """Return one output of a picture (H, W, 3) RGB."""
         background = self._backgrounds.get(kind)
         kind = kind if background is None else "background"
-        options = {"threshold": self.threshold, "reverse": self.reverse}
-        return compose(image, saliency, kind, background=background, **options)  # type: ignore[arg-type]
+        options: dict[str, Any] = {"threshold": self.threshold, "reverse": self.reverse}
+        return compose(image, saliency, kind, background=background, **options)
 
 
 @dataclass
@@ -101,9 +101,8 @@ class SaliencySummary:
 
     def __str__(self) -> str:
         videos = f", {self.videos} videos ({self.frames} frames)" if self.videos else ""
-        return f"{self.images} images{videos}" + (
-            f", {self.unreadable} unreadable" if self.unreadable else ""
-        )
+        bad = f", {self.unreadable} unreadable" if self.unreadable else ""
+        return f"{self.images} images{videos}{bad}"
 
 
 def find_media(inputs: Sequence[str]) -> tuple[list[Path], list[Path], list[BadInput]]:
@@ -135,12 +134,9 @@ def run_saliency(
         progress: show progress bars.
 
     Raises:
-        ValueError: a cut-out of a video (video has no transparency), or a result that would overwrite an
-        input. OSError: results cannot be written.
+        ValueError: a cut-out of a video, which has no transparency, or an input would be overwritten.
+        OSError: results cannot be written.
     """
-    from tqdm import tqdm
-    from tqdm.contrib.logging import logging_redirect_tqdm
-
     if videos and "rgba" in output.kinds:
         raise ValueError(f"type rgba: video has no transparency: {videos[0]} (use green, or a color)")
     files = [*pictures, *videos]
@@ -184,8 +180,6 @@ def _video(
     predictor: Predictor, file: Path, paths: dict[str, Path], output: SaliencyOutput, progress: bool
 ) -> int:
     """Write the outputs of a video; return the number of its frames."""
-    from tqdm import tqdm
-
     frames = 0
     capture = cv2.VideoCapture(str(file))
     with ExitStack() as stack:
@@ -195,9 +189,9 @@ def _video(
             raise ImageReadError(f"{file}: cannot be read as a video")
         rate = float(capture.get(cv2.CAP_PROP_FPS)) or 25.0
         count = max(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
+        size = (frame.shape[1], frame.shape[0])
         writers = {}
         for kind, path in paths.items():
-            size = (frame.shape[1], frame.shape[0])
             writers[kind] = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
             stack.callback(writers[kind].release)
             if not writers[kind].isOpened():

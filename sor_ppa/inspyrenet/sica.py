@@ -14,8 +14,7 @@ are skipped.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
-from typing import NamedTuple
+from itertools import chain, product
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +22,7 @@ from torch import Tensor, nn
 
 from .layers import ConvBlock, resize
 
-__all__ = ["ContextAttention", "Tile", "tiles"]
+__all__ = ["ContextAttention", "tiles"]
 
 # Convolutions of radius 1 between the input and the Laplacian map.
 MARGIN = 5
@@ -31,64 +30,43 @@ MARGIN = 5
 CHUNK = 16
 
 
-class Tile(NamedTuple):
-    """Rows ``top:bottom`` and columns ``left:right`` of an image."""
+def tiles(height: int, width: int, side: int) -> Iterator[tuple[slice, slice]]:
+    """Cut an image into tiles (rows, columns) of nearly equal size, at most ``side`` x ``side`` pixels."""
 
-    top: int
-    bottom: int
-    left: int
-    right: int
+    def spans(length: int) -> list[slice]:
+        count = -(-length // side)
+        return [slice(i * length // count, (i + 1) * length // count) for i in range(count)]
 
-    def grow(self, margin: int, height: int, width: int) -> Tile:
-        """Return the tile with ``margin`` pixels around it, cut at the border of the image."""
-        return Tile(
-            max(self.top - margin, 0),
-            min(self.bottom + margin, height),
-            max(self.left - margin, 0),
-            min(self.right + margin, width),
-        )
-
-    def within(self, outer: Tile) -> tuple[slice, slice]:
-        """Return the rows and columns of this tile in ``outer``."""
-        return (
-            slice(self.top - outer.top, self.bottom - outer.top),
-            slice(self.left - outer.left, self.right - outer.left),
-        )
+    return product(spans(height), spans(width))
 
 
-def tiles(height: int, width: int, side: int) -> Iterator[Tile]:
-    """Cut an image into tiles of nearly equal size, at most ``side`` x ``side`` pixels."""
-    rows, columns = -(-height // side), -(-width // side)
-    for row in range(rows):
-        for column in range(columns):
-            yield Tile(
-                row * height // rows,
-                (row + 1) * height // rows,
-                column * width // columns,
-                (column + 1) * width // columns,
-            )
+def _grow(span: slice, margin: int, length: int) -> slice:
+    """Return the span with ``margin`` pixels on both sides, cut at the border of the image."""
+    return slice(max(span.start - margin, 0), min(span.stop + margin, length))
 
 
-def crop_resized(feature: Tensor, size: tuple[int, int], tile: Tile) -> Tensor:
-    """Compute ``resize(feature, size)`` inside ``tile`` only.
+def _moved(span: slice, start: int) -> slice:
+    """Return the span, counted from ``start``."""
+    return slice(span.start - start, span.stop - start)
+
+
+def crop_resized(feature: Tensor, size: tuple[int, int], rows: slice, columns: slice) -> Tensor:
+    """Return ``resize(feature, size)[:, :, rows, columns]``, computed in this part only.
 
     Args:
         feature: (B, C, h, w) where size is (h, w) or (2h, 2w).
         size: (H, W) of the whole.
-        tile: the part.
-
-    Returns:
-        (B, C, rows, columns) of the tile.
+        rows, columns: the part.
     """
     if tuple(feature.shape[-2:]) == size:
-        return feature[:, :, tile.top : tile.bottom, tile.left : tile.right]
-    height, width = feature.shape[-2:]
-    low = Tile(tile.top // 2, (tile.bottom + 1) // 2, tile.left // 2, (tile.right + 1) // 2)
-    low = low.grow(1, height, width)
-    part = feature[:, :, low.top : low.bottom, low.left : low.right]
+        return feature[:, :, rows, columns]
+    low = [
+        _grow(slice(span.start // 2, (span.stop + 1) // 2), 1, length)
+        for span, length in zip((rows, columns), feature.shape[-2:], strict=True)
+    ]
+    part = feature[:, :, low[0], low[1]]
     up = F.interpolate(part, scale_factor=2, mode="bilinear", align_corners=False)
-    rows, columns = tile.within(Tile(*(2 * side for side in low)))
-    return up[:, :, rows, columns]
+    return up[:, :, _moved(rows, 2 * low[0].start), _moved(columns, 2 * low[1].start)]
 
 
 class ContextAttention(nn.Module):
@@ -165,20 +143,18 @@ class ContextAttention(nn.Module):
         out = features[0].new_zeros(batch, 1, height, width)
         whole: Tensor | None = None
         if keep_features:
-            shape = (batch, self.conv_out3.conv.out_channels, height, width)
-            whole = torch.zeros(shape, dtype=out.dtype, device=out.device)
+            whole = out.new_zeros(batch, self.conv_out3.conv.out_channels, height, width)
             whole = whole.contiguous(memory_format=torch.channels_last)
-        for part in tiles(height, width, tile):
-            rows, columns = slice(part.top, part.bottom), slice(part.left, part.right)
+        for rows, columns in tiles(height, width, tile):
             if wanted is not None and not wanted[:, :, rows, columns].any():
                 continue
-            outer = part.grow(MARGIN, height, width)
-            x = torch.cat([crop_resized(feature, size, outer) for feature in features], 1)
+            outer = _grow(rows, MARGIN, height), _grow(columns, MARGIN, width)
+            inner = _moved(rows, outer[0].start), _moved(columns, outer[1].start)
+            x = torch.cat([crop_resized(feature, size, *outer) for feature in features], 1)
             feature, laplace = self._refine(x, key, value)
-            inner_rows, inner_columns = part.within(outer)
-            out[:, :, rows, columns] = laplace[:, :, inner_rows, inner_columns]
+            out[:, :, rows, columns] = laplace[:, :, inner[0], inner[1]]
             if whole is not None:
-                whole[:, :, rows, columns] = feature[:, :, inner_rows, inner_columns]
+                whole[:, :, rows, columns] = feature[:, :, inner[0], inner[1]]
         return whole, out
 
     def _regions(self, size: tuple[int, int], saliency: Tensor, laplacian: Tensor | None) -> Tensor:

@@ -23,8 +23,7 @@ def shift_mask(height: int, width: int, window: int, shift: int, device: torch.d
     """Return what is added to the attention logits of shifted windows: 0 in a region, -100 across regions.
 
     Args:
-        height: of the padded map in pixels, a multiple of ``window``.
-        width: of the padded map in pixels, a multiple of ``window``.
+        height, width: of the padded map, multiples of ``window``.
         window: side of a window.
         shift: of the cyclic shift.
         device: of the result.

@@ -59,9 +59,6 @@ class PyramidROIPooler(nn.Module):
         sampling_ratio: samples per bin and side (0: adaptive).
         pooler_type: "ROIAlignV2" (aligned by half a pixel), "ROIAlign" or "ROIPool".
         criterion: "ratio" (CenterMask) or "area" (FPN).
-
-    Raises:
-        ValueError: if an argument is not one of those above.
     """
 
     def __init__(
@@ -69,24 +66,18 @@ class PyramidROIPooler(nn.Module):
     ) -> None:
         super().__init__()
         levels = [round(math.log2(s)) for s in strides]
-        if [2**level for level in levels] != list(strides) or levels != list(
-            range(levels[0], levels[-1] + 1)
-        ):
-            raise ValueError(f"ROI pooling: strides {list(strides)} are not consecutive powers of two")
-        if criterion not in ("ratio", "area"):
-            raise ValueError(f"criterion: expected 'ratio' or 'area', found {criterion!r}")
+        expected = [2**level for level in range(levels[0], levels[-1] + 1)]
+        assert list(strides) == expected, f"expected consecutive powers of two as strides, found {strides}"
+        assert criterion in ("ratio", "area")
+        assert pooler_type in ("ROIAlign", "ROIAlignV2", "ROIPool")
         self.resolution = resolution
         self.criterion = criterion
         self.min_level, self.max_level = levels[0], levels[-1]
-        if pooler_type in ("ROIAlign", "ROIAlignV2"):
-            aligned = pooler_type == "ROIAlignV2"
-            poolers = [ROIAlign(resolution, 1.0 / s, sampling_ratio, aligned=aligned) for s in strides]
-        elif pooler_type == "ROIPool":
+        if pooler_type == "ROIPool":
             poolers = [RoIPool(resolution, spatial_scale=1.0 / s) for s in strides]
         else:
-            raise ValueError(
-                f"pooler_type: expected 'ROIAlignV2', 'ROIAlign' or 'ROIPool', found {pooler_type!r}"
-            )
+            aligned = pooler_type == "ROIAlignV2"
+            poolers = [ROIAlign(resolution, 1.0 / s, sampling_ratio, aligned=aligned) for s in strides]
         self.level_poolers = nn.ModuleList(poolers)
 
     def assign(self, boxes: Tensor, image_areas: Tensor) -> Tensor:

@@ -22,8 +22,7 @@ STD = torch.tensor([0.229, 0.224, 0.225])
 @lru_cache(maxsize=1)
 def manifest() -> dict[str, Any]:
     """The description of every case."""
-    with open(parity_dir(NAME) / "manifest.json") as file:
-        return json.load(file)["cases"]
+    return json.loads((parity_dir(NAME) / "manifest.json").read_text())["cases"]
 
 
 def arrays(case: str) -> Any:
@@ -33,8 +32,7 @@ def arrays(case: str) -> Any:
 
 def published_shapes(model: str) -> dict[str, list[int]]:
     """Name and shape of every published parameter and buffer."""
-    with open(parity_dir(NAME) / f"{model}_state_dict.json") as file:
-        return json.load(file)
+    return json.loads((parity_dir(NAME) / f"{model}_state_dict.json").read_text())
 
 
 def fill(module: nn.Module, rules: list[dict[str, Any]], gain: float = 1.0) -> nn.Module:

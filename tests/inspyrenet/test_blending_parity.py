@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from sor_ppa.inspyrenet.network import InSPyReNetNetwork, SaliencyPyramid, predict_blended
-from sor_ppa.inspyrenet.preprocess import resize_image
+from sor_ppa.inspyrenet.preprocess import resize_antialiased
 from sor_ppa.inspyrenet.pyramid import transition_mask
 
 from .fixtures import arrays, assert_close, case_image, filled_network, normalized
 
 CASE = "r50_hr_768x1024"
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +24,7 @@ def passes() -> tuple[InSPyReNetNetwork, Tensor, SaliencyPyramid, SaliencyPyrami
     """The network, the high-resolution input, and the pyramids of both passes and of their blend."""
     network = filled_network(CASE, tile=128)
     image = torch.from_numpy(case_image(CASE)).permute(2, 0, 1)
-    small = resize_image(image, (384, 384)).permute(1, 2, 0).numpy()
+    small = resize_antialiased(image, (384, 384)).permute(1, 2, 0).numpy()
     high = normalized(case_image(CASE))
     with torch.no_grad():
         low = network(normalized(small))
@@ -38,16 +39,14 @@ def agreeing(found: Tensor, data: Any, name: str, tolerance: float) -> float:
     return float((error < tolerance * np.abs(data[name]).max()).mean())
 
 
-@pytest.mark.slow
 def test_the_image_is_resized_as_published() -> None:
     data = arrays(CASE)
     image = torch.from_numpy(case_image(CASE)).permute(2, 0, 1)
-    small = resize_image(image, (384, 384)).permute(1, 2, 0)
+    small = resize_antialiased(image, (384, 384)).permute(1, 2, 0)
     index = torch.linspace(0, small.numel() - 1, 64).round().long()
     assert np.array_equal(small.flatten()[index].numpy(), data["image_resized/sample"])
 
 
-@pytest.mark.slow
 def test_both_passes_agree(passes) -> None:
     _, _, low, high, _ = passes
     data = arrays(CASE)
@@ -58,7 +57,6 @@ def test_both_passes_agree(passes) -> None:
             assert_close(laplacian, data, f"{prefix}/p{level}", 1e-4)
 
 
-@pytest.mark.slow
 def test_the_blend_agrees(passes) -> None:
     blended, data = passes[-1], arrays(CASE)
     for level, saliency in zip((3, 2, 1, 0), blended.saliency, strict=True):
@@ -70,7 +68,6 @@ def test_the_blend_agrees(passes) -> None:
     assert agreeing((probability - probability.min()) / span, data, "pred", 1e-3) > 0.998
 
 
-@pytest.mark.slow
 def test_the_transition_bands_agree(passes) -> None:
     blended, data = passes[-1], arrays(CASE)
     for level, size, saliency in zip((2, 1, 0), (5, 9, 17), blended.saliency, strict=False):
@@ -80,7 +77,6 @@ def test_the_transition_bands_agree(passes) -> None:
         assert (band != expected).sum() <= allowed, level
 
 
-@pytest.mark.slow
 def test_skipped_tiles_do_not_change_the_blend(passes) -> None:
     network, images, low, _, blended = passes
     network.tile = 0

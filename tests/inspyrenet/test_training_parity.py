@@ -13,24 +13,22 @@ from tests.parity import deterministic
 
 from .fixtures import arrays, assert_close, filled_network, manifest, normalized
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def trained() -> tuple[InSPyReNetNetwork, SaliencyPyramid, dict[str, Tensor], Tensor]:
     entry, data = manifest()["r50_train"], arrays("r50_train")
     network = filled_network("r50_train").train()
-    images = torch.cat(
-        [normalized(deterministic().image(i["key"], i["height"], i["width"])) for i in entry["images"]]
-    )
-    shape = data["gt/shape"]
-    bits = np.unpackbits(data["gt/bits"])[: shape.prod()].reshape(shape)
+    images = [deterministic().image(i["key"], i["height"], i["width"]) for i in entry["images"]]
+    bits = np.unpackbits(data["gt/bits"])[: data["gt/shape"].prod()]
     mask = torch.from_numpy(bits.astype(np.float32)).reshape(2, 1, 384, 384)
-    pyramid = network(images)
+    pyramid = network(torch.cat([normalized(image) for image in images]))
     losses = pyramid_losses(pyramid, mask)
     sum(losses.values()).backward()  # type: ignore[union-attr]
     return network, pyramid, losses, mask
 
 
-@pytest.mark.slow
 def test_maps_agree(trained) -> None:
     _, pyramid, _, _ = trained
     data = arrays("r50_train")
@@ -38,7 +36,6 @@ def test_maps_agree(trained) -> None:
         assert_close(saliency, data, f"saliency/d{level}", 3e-3)
 
 
-@pytest.mark.slow
 def test_losses_agree(trained) -> None:
     _, _, losses, _ = trained
     terms = manifest()["r50_train"]["terms"]
@@ -51,7 +48,6 @@ def test_losses_agree(trained) -> None:
     assert sum(losses.values()).item() == pytest.approx(terms["total"], rel=1e-4)
 
 
-@pytest.mark.slow
 def test_gradient_of_every_parameter_agrees(trained) -> None:
     network = trained[0]
     recorded = manifest()["r50_train"]["grad_norms"]

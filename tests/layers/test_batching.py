@@ -21,8 +21,5 @@ def test_a_cpu_takes_few_pixels_at_once() -> None:
     assert same_size_groups([(480, 640)] * 3, torch.device("cuda")) == [[0, 1, 2]]
     groups = same_size_groups([(160, 224)] * 30, torch.device("cpu"))
     assert [len(group) for group in groups] == [CPU_PIXELS // (160 * 224)] * 2 + [8]
-
-
-def test_an_image_without_pixels_and_no_image() -> None:
     assert same_size_groups([(0, 5)], torch.device("cpu")) == [[0]]
     assert same_size_groups([], torch.device("cpu")) == []

@@ -15,7 +15,4 @@ def _mean() -> float:
 
 def test_every_process_gets_the_mean() -> None:
     assert run_processes(2, _mean) == [1.5, 1.5]
-
-
-def test_one_process_keeps_its_value() -> None:
     assert mean_over_processes(torch.tensor(3.0)).item() == 3.0

@@ -51,12 +51,3 @@ def test_boxes_return_in_their_order_with_their_image() -> None:
     pooler = PyramidROIPooler(2, (8, 16, 32), 0, "ROIAlignV2", "ratio")
     pooled = pooler([levels], boxes, [(64, 64), (64, 64)])[0].amax((1, 2, 3))
     assert pooled.tolist() == [32, 8, 800, 3200, 800]
-
-
-def test_settings_are_checked() -> None:
-    with pytest.raises(ValueError, match="criterion: expected 'ratio' or 'area', found 'size'"):
-        PyramidROIPooler(14, (8, 16), 0, "ROIAlignV2", "size")
-    with pytest.raises(ValueError, match="not consecutive powers of two"):
-        PyramidROIPooler(14, (8, 24), 0, "ROIAlignV2", "ratio")
-    with pytest.raises(ValueError, match="pooler_type: expected .*, found 'Crop'"):
-        PyramidROIPooler(14, (8, 16), 0, "Crop", "ratio")

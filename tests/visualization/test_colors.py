@@ -43,11 +43,5 @@ def test_neighboring_ranks_differ_for_color_blind_eyes(kind):
 
 def test_a_rank_has_one_color_whatever_else_is_shown():
     np.testing.assert_array_equal(rank_colors([3])[0], rank_colors([1, 2, 3, 90])[2])
-
-
-def test_no_rank_is_gray():
     np.testing.assert_array_equal(rank_colors([0, 1])[0], UNRANKED)
-
-
-def test_no_ranks_give_no_colors():
     assert rank_colors([]).shape == (0, 3)

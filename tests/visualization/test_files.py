@@ -6,13 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sor_ppa.visualization.files import (
-    ImageReadError,
-    expand_inputs,
-    read_image,
-    result_names,
-    write_image,
-)
+from sor_ppa.visualization.files import ImageReadError, expand_inputs, read_image, result_names, write_image
 
 
 def _touch(*paths):
@@ -26,24 +20,13 @@ def _gradient(mode):
     return Image.fromarray(values).convert(mode)
 
 
-@pytest.mark.parametrize(
-    ("mode", "name"),
-    [
-        ("L", "a.png"),
-        ("RGB", "a.bmp"),
-        ("RGBA", "a.png"),
-        ("LA", "a.png"),
-        ("P", "a.gif"),
-        ("P", "a.png"),
-        ("CMYK", "a.tif"),
-        ("RGB", "a.webp"),
-        ("1", "a.png"),
-    ],
-)
-def test_every_mode_is_read_as_bgr(tmp_path, mode, name):
-    picture = _gradient(mode)
-    options = {"lossless": True} if name.endswith("webp") else {}
-    picture.save(tmp_path / name, **options)
+FILES = ["L.png", "RGB.bmp", "RGBA.png", "LA.png", "P.gif", "P.png", "CMYK.tif", "RGB.webp", "1.png"]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_mode_is_read_as_bgr(tmp_path, name):
+    picture = _gradient(name.partition(".")[0])
+    picture.save(tmp_path / name, **({"lossless": True} if name.endswith("webp") else {}))
     image = read_image(tmp_path / name)
     assert image.shape == (8, 25, 3)
     assert image.dtype == np.uint8
@@ -51,46 +34,20 @@ def test_every_mode_is_read_as_bgr(tmp_path, mode, name):
     np.testing.assert_allclose(image.astype(int), expected, atol=1)
 
 
-@pytest.mark.parametrize(
-    ("picture", "name", "bgr"),
-    [
-        (Image.new("RGB", (3, 2), (250, 100, 5)), "a.png", [5, 100, 250]),
-        (Image.new("RGBA", (3, 2), (0, 0, 0, 0)), "a.png", [255, 255, 255]),
-        (Image.fromarray(np.full((4, 4), 0.5, np.float32)), "a.tif", [128, 128, 128]),
-    ],
-)
-def test_colors_transparency_and_floats(tmp_path, picture, name, bgr):
-    picture.save(tmp_path / name)
-    assert (read_image(tmp_path / name) == bgr).all()
-
-
-def test_cmyk_jpeg(tmp_path):
-    _gradient("CMYK").save(tmp_path / "a.jpg", quality=100)
-    image = read_image(tmp_path / "a.jpg")
-    assert image[0, 0].max() < 20
-    assert image[0, -1].min() > 220
-
-
-def test_transparent_palette_entries_show_white(tmp_path):
-    picture = Image.new("P", (3, 2), 0)
-    picture.putpalette([10, 20, 30, 40, 50, 60])
-    picture.putpixel((1, 1), 1)
-    picture.save(tmp_path / "a.png", transparency=0)
-    image = read_image(tmp_path / "a.png")
-    assert image[0, 0].tolist() == [255, 255, 255]
-    assert image[1, 1].tolist() == [60, 50, 40]
+def test_colors_transparency_and_floats(tmp_path):
+    for picture, bgr in (
+        (Image.new("RGB", (3, 2), (250, 100, 5)), [5, 100, 250]),
+        (Image.new("RGBA", (3, 2), (0, 0, 0, 0)), [255, 255, 255]),
+        (Image.fromarray(np.full((4, 4), 0.5, np.float32)), [128, 128, 128]),
+    ):
+        picture.save(tmp_path / "a.tif")
+        assert (read_image(tmp_path / "a.tif") == bgr).all()
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.tif"])
 def test_16_bit_grays_keep_their_upper_bits(tmp_path, name):
-    values = (np.arange(256, dtype=np.uint16) * 257).reshape(16, 16)
-    cv2.imwrite(str(tmp_path / name), values)
-    np.testing.assert_array_equal(read_image(tmp_path / name)[:, :, 0].ravel(), np.arange(256))
-
-
-def test_16_bit_colors(tmp_path):
-    cv2.imwrite(str(tmp_path / "a.png"), np.full((4, 4, 3), (1000, 30000, 60000), np.uint16))
-    np.testing.assert_allclose(read_image(tmp_path / "a.png")[0, 0], [3, 117, 234], atol=1)
+    cv2.imwrite(str(tmp_path / name), np.arange(256, dtype=np.uint16)[None] * 257)
+    np.testing.assert_array_equal(read_image(tmp_path / name)[0, :, 0], np.arange(256))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -101,27 +58,15 @@ def test_exif_rotation_is_applied(tmp_path, orientation):
     assert read_image(tmp_path / "a.jpg").shape[:2] == ((25, 8) if orientation > 4 else (8, 25))
 
 
-def test_the_first_frame_counts(tmp_path):
-    frames = [Image.new("RGB", (4, 4), c) for c in ("red", "blue")]
-    frames[0].save(tmp_path / "a.tif", save_all=True, append_images=frames[1:])
-    assert read_image(tmp_path / "a.tif")[0, 0].tolist() == [0, 0, 255]
-
-
-@pytest.mark.parametrize("content", [b"", b"text", b"\x89PNG\r\n\x1a\nrubbish", b"\xff\xd8\xff\xe0rubbish"])
-def test_a_file_that_is_not_a_picture_is_named_in_one_line(tmp_path, content):
-    (tmp_path / "a.png").write_bytes(content)
-    with pytest.raises(ImageReadError, match=r"a\.png: ") as caught:
-        read_image(tmp_path / "a.png")
-    assert "\n" not in str(caught.value)
-
-
-def test_cut_off_pictures_are_refused(tmp_path):
-    rng = np.random.default_rng(0)
-    Image.fromarray(rng.integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(tmp_path / "a.jpg")
-    whole = (tmp_path / "a.jpg").read_bytes()
-    (tmp_path / "a.jpg").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ImageReadError, match="truncated"):
-        read_image(tmp_path / "a.jpg")
+@pytest.mark.parametrize(
+    "content", [b"", b"text", b"\x89PNG\r\n\x1a\nrubbish", b"\xff\xd8\xff\xe0rubbish", None]
+)
+def test_a_file_that_is_not_a_whole_picture_is_named_in_one_line(tmp_path, content):
+    file = tmp_path / "a.png"
+    Image.effect_noise((64, 64), 50).save(file)
+    file.write_bytes(file.read_bytes()[:2000] if content is None else content)
+    with pytest.raises(ImageReadError, match=r"a\.png: [^\n]*$"):
+        read_image(file)
 
 
 def test_pipes_and_dead_links_are_refused(tmp_path):
@@ -137,11 +82,9 @@ def test_pipes_and_dead_links_are_refused(tmp_path):
         assert sorted(Path(fault.name).name for fault in faults) == ["link.png", "pipe.png"]
 
 
-@pytest.mark.parametrize("channels", [None, 3, 4])
-def test_written_pictures_are_read_back(tmp_path, channels):
-    image = np.arange(5 * 7 * (channels or 1), dtype=np.uint8).reshape(
-        (5, 7, channels) if channels else (5, 7)
-    )
+@pytest.mark.parametrize("shape", [(5, 7), (5, 7, 3), (5, 7, 4)])
+def test_written_pictures_are_read_back(tmp_path, shape):
+    image = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape)
     write_image(tmp_path / "a.png", image)
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "a.png")), image)
 
@@ -151,9 +94,8 @@ def test_files_folders_globs_and_lists_mix(tmp_path, monkeypatch):
     _touch(*(tmp_path / n for n in ("one.jpg", "dir/b.png", "dir/a.JPG", "dir/sub/c.png", "more/d1.png")))
     (tmp_path / "dir" / "notes.md").write_text("no picture")
     (tmp_path / "lists").mkdir()
-    (tmp_path / "lists" / "all.txt").write_text(
-        "\ufeff../more/d1.png\r\n\n# comment\ndir/sub/c.png\n", encoding="utf-8"
-    )
+    lines = "\ufeff../more/d1.png\r\n\n# comment\ndir/sub/c.png\n"
+    (tmp_path / "lists" / "all.txt").write_text(lines, encoding="utf-8")
     files, faults = expand_inputs(["one.jpg", "dir", "mor*/*.png", "lists/all.txt"])
     assert [f.name for f in files] == ["one.jpg", "a.JPG", "b.png", "d1.png", "c.png"]
     assert faults == []
@@ -221,5 +163,4 @@ def test_faults_in_a_list_name_the_list(tmp_path):
     ],
 )
 def test_results_never_share_a_name(files, names):
-    found = result_names([Path("/root") / f for f in files])
-    assert found == names
+    assert result_names([Path("/root") / file for file in files]) == names

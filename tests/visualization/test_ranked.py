@@ -20,13 +20,11 @@ def _distance(pixel, color):
     return np.abs(np.asarray(pixel, int) - np.asarray(color, int)).sum()
 
 
-def test_the_input_is_left_as_it_is():
+def test_the_picture_itself_is_not_changed():
     image, masks = _image(), _boxes(120, 160, (20, 20, 100, 90))
     before = image.copy()
-    out = draw_ranked(image, masks, [1])
+    assert (draw_ranked(image, masks, [1]) != before).any()
     np.testing.assert_array_equal(image, before)
-    assert out.dtype == np.uint8
-    assert out.shape == image.shape
 
 
 def test_without_objects_the_picture_comes_back_unchanged():
@@ -62,21 +60,13 @@ def test_the_more_salient_object_lies_on_top():
         assert _distance(out[150, 100], gold) < 6
 
 
-def test_objects_without_rank_get_a_gray_outline_if_wanted():
-    image = np.full((480, 640, 3), 60, np.uint8)
-    masks = _boxes(480, 640, (100, 100, 300, 300), (400, 100, 600, 300))
-    out = draw_ranked(image, masks, [0, 1], style=RankStyle(unranked=True))
-    np.testing.assert_array_equal(out[200, 200], out[450, 50])
-    assert min(_distance(p, UNRANKED) for p in out[200, 97:104]) < 120
-
-
 def test_objects_without_rank_are_drawn_by_default_only_if_none_has_a_rank():
     masks = _boxes(120, 160, (10, 10, 60, 60), (80, 10, 150, 100))
     np.testing.assert_array_equal(draw_ranked(_image(), masks, [0, 1]), draw_ranked(_image(), masks[1:], [1]))
     default = draw_ranked(_image(), masks, [0, 0])
-    np.testing.assert_array_equal(
-        draw_ranked(_image(), masks, [0, 0], style=RankStyle(unranked=True)), default
-    )
+    gray = draw_ranked(_image(), masks, [0, 0], style=RankStyle(unranked=True))
+    np.testing.assert_array_equal(gray, default)
+    assert min(_distance(p, UNRANKED) for p in gray[35, 7:14]) < 120
     assert (draw_ranked(_image(), masks, [0, 0], style=RankStyle(unranked=False)) != default).any()
 
 
@@ -89,10 +79,8 @@ def test_duplicates_of_a_more_salient_object_are_left_out():
 
 
 def test_the_legend_shows_every_rank():
-    image, masks = (
-        np.full((480, 640, 3), 128, np.uint8),
-        _boxes(480, 640, *[(i, 0, i + 20, 20) for i in range(0, 600, 30)]),
-    )
+    image = np.full((480, 640, 3), 128, np.uint8)
+    masks = _boxes(480, 640, *[(i, 0, i + 20, 20) for i in range(0, 600, 30)])
     out = draw_ranked(image, masks, np.arange(1, 21), style=RankStyle(legend=True))[440:]
     for color in rank_colors(np.arange(1, 21)):
         assert (out == color).all(2).any()
@@ -117,22 +105,12 @@ def test_every_size(size):
     assert out.shape == image.shape
 
 
-def test_a_picture_of_6000_pixels_has_lines_to_match():
-    image = np.full((4000, 6000, 3), 128, np.uint8)
-    out = draw_ranked(image, _boxes(4000, 6000, (1000, 1000, 5000, 3000)), [1])
-    gold = rank_colors([1])[0]
-    gold_pixels = sum(_distance(p, gold) < 10 for p in out[2500, 950:1050])
-    assert 15 < gold_pixels < 40
-
-
 def test_specks_do_not_cover_the_object():
-    image = np.full((480, 640, 3), 128, np.uint8)
     masks = _boxes(480, 640, (100, 100, 540, 380))
     masks[0, 104:376:4, 104:536:4] = False  # pinholes
-    out = draw_ranked(image, masks, [1])
-    gold = rank_colors([1])[0]
-    gold_pixels = np.abs(out[150:200, 150:250].astype(int) - gold).sum(2) < 30
-    assert gold_pixels.mean() < 0.05
+    out = draw_ranked(np.full((480, 640, 3), 128, np.uint8), masks, [1])
+    inside = out[150:200, 150:250].astype(int)
+    assert (np.abs(inside - rank_colors([1])).sum(2) < 30).mean() < 0.05
 
 
 def test_grayscale_pictures():
@@ -141,22 +119,6 @@ def test_grayscale_pictures():
     expected = draw_ranked(np.repeat(gray[..., None], 3, axis=2), masks, [1])
     np.testing.assert_array_equal(draw_ranked(gray, masks, [1]), expected)
     np.testing.assert_array_equal(draw_ranked(gray[..., None], masks, [1]), expected)
-
-
-def test_hundreds_of_objects():
-    rng = np.random.default_rng(0)
-    corners = rng.integers(0, 100, (300, 2))
-    masks = _boxes(120, 160, *[(x, y, x + 20, y + 15) for x, y in corners])
-    ranks = np.arange(1, 301)
-    assert draw_ranked(_image(), masks, ranks).shape == (120, 160, 3)
-
-
-def test_arrays_that_are_not_contiguous():
-    image = _image()
-    masks = np.moveaxis(np.ascontiguousarray(np.moveaxis(_boxes(120, 160, (20, 20, 99, 90)), 0, 2)), 2, 0)
-    np.testing.assert_array_equal(
-        draw_ranked(image[:, ::-1], masks, [1]), draw_ranked(image[:, ::-1].copy(), masks.copy(), [1])
-    )
 
 
 @pytest.mark.parametrize(
