@@ -11,6 +11,7 @@ check_requirements()
 from . import (  # noqa: E402
     backbone,
     centermask,
+    contrast,
     data,
     inspyrenet,
     mask_rcnn,
@@ -26,6 +27,7 @@ __all__ = [
     "add_sor_config",
     "backbone",
     "centermask",
+    "contrast",
     "data",
     "inspyrenet",
     "mask_rcnn",

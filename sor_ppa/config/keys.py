@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from detectron2.config import CfgNode
 
+from .contrast import add_contrast_config
 from .inspyrenet import add_inspyrenet_config
 from .salience_detr import add_salience_detr_config
 from .siamese_detr import add_siamese_detr_config
@@ -31,6 +32,7 @@ def add_sor_config(cfg: CfgNode) -> None:
     add_salience_detr_config(cfg)
     add_inspyrenet_config(cfg)
     add_siamese_detr_config(cfg)
+    add_contrast_config(cfg)
 
 
 def _add_backbone(cfg: CfgNode) -> None:

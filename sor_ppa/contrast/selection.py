@@ -1,0 +1,109 @@
+"""From scored candidates to objects that do not overlap."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["box_iou", "mask_box", "select", "separate", "vote"]
+
+_INSIDE = 0.7  # share of the smaller of two regions in the larger one, from which they are nested
+_CUT = 0.75  # box IoU of a region and what a nested one leaves of it, from which the nested one is a part
+
+
+def box_iou(boxes: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the (N, M) IoU of boxes (N, 4) and (M, 4), left, top, right, bottom."""
+    low = np.maximum(boxes[:, None, :2], others[:, :2])
+    high = np.minimum(boxes[:, None, 2:], others[:, 2:])
+    common = np.maximum(high - low, 0).prod(2)
+    area, other = ((b[:, 2:] - b[:, :2]).prod(1) for b in (boxes, others))
+    return common / (area[:, None] + other - common)
+
+
+def vote(
+    boxes: NDArray[np.float32], scores: NDArray[np.float64], iou: float, share: float
+) -> NDArray[np.float64]:
+    """Mix the score of each candidate with the mean score of all that overlap it.
+
+    Candidates of all segmentations vote together; a score that one lucky outline owes to chance shrinks.
+
+    Args:
+        boxes: (N, 4).
+        scores: (N,).
+        iou: box overlap from which candidates count as the same object.
+        share: of the mean, in [0, 1].
+    """
+    same = (box_iou(boxes, boxes) > iou).astype(np.float32)
+    return share * (same @ scores) / same.sum(1) + (1 - share) * scores
+
+
+def select(
+    boxes: NDArray[np.float32],
+    order: Sequence[int],
+    mask: Callable[[int], NDArray[np.bool_]],
+    iou: float,
+    count: int,
+) -> tuple[list[int], list[NDArray[np.bool_]]]:
+    """Choose candidates greedily; return their indices and masks.
+
+    Args:
+        boxes: (N, 4).
+        order: indices of candidates, best first.
+        mask: returns the (H, W) bool mask of a candidate.
+        iou: box IoU above which the lower of two candidates is dropped.
+        count: most candidates to choose.
+    """
+    chosen: list[int] = []
+    masks: list[NDArray[np.bool_]] = []
+    for index in order:
+        if len(chosen) == count:
+            break
+        if chosen and box_iou(boxes[[index]], boxes[chosen]).max() > iou:
+            continue
+        new = mask(index)
+        if not any(_is_part(new, other) for other in masks):
+            chosen.append(index)
+            masks.append(new)
+    return chosen, masks
+
+
+def _is_part(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> bool:
+    """Whether one of two regions lies in the other so that the other's box hardly changes without it."""
+    small, large = (a, b) if np.count_nonzero(a) < np.count_nonzero(b) else (b, a)
+    if np.count_nonzero(small & large) < _INSIDE * np.count_nonzero(small):
+        return False
+    rest = _largest(large & ~small)
+    boxes = np.float32([mask_box(large), mask_box(rest)])
+    return bool(box_iou(boxes[:1], boxes[1:])[0, 0] > _CUT)
+
+
+def mask_box(mask: NDArray[np.bool_]) -> list[float]:
+    """Return left, top, right, bottom of a mask in pixels; zeros for an empty one."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not len(rows):
+        return [0.0] * 4
+    return [float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)]
+
+
+def separate(masks: Sequence[NDArray[np.bool_]]) -> list[NDArray[np.bool_]]:
+    """Give contested pixels to the smaller region, and keep the largest piece of each.
+
+    Two touching objects that were found as one and, in part, as another are thereby split.
+    """
+    order = np.argsort([mask.sum() for mask in masks], kind="stable")
+    taken = np.zeros_like(masks[0])
+    result = list(masks)
+    for index in order:
+        result[index] = _largest(masks[index] & ~taken)
+        taken |= masks[index]
+    return result
+
+
+def _largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4)
+    if count < 2:
+        return mask
+    return labels == 1 + stats[1:, cv2.CC_STAT_AREA].argmax()
