@@ -18,7 +18,7 @@ def add_contrast_config(cfg: CfgNode) -> None:
     # [new] Long side in pixels at which a picture is analyzed.
     node.SIDE = 400
     # [new] Superpixels per segmentation.
-    node.SUPERPIXELS = 400
+    node.SUPERPIXELS = 500
     # [new] Independent segmentations of a picture (every second one of its mirror image) that vote together.
     node.SEGMENTATIONS = 2
     # [new] Color words (k-means clusters) by which regions are compared.
@@ -65,5 +65,5 @@ def add_contrast_config(cfg: CfgNode) -> None:
     # saliency, box area, distance from the center (against); each in [0, 1].
     node.ORDER = CfgNode()
     node.ORDER.SALIENCY = 1.0
-    node.ORDER.SIZE = 1.0
-    node.ORDER.CENTER = 1.0
+    node.ORDER.SIZE = 0.0
+    node.ORDER.CENTER = 0.0

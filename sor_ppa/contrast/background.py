@@ -37,7 +37,9 @@ def background_probability(pixels: Superpixels) -> NDArray[np.float64]:
     first, second = np.concatenate([edges[:, 0], i]), np.concatenate([edges[:, 1], j])
     keys, index = np.unique(first * count + second, return_index=True)
     graph = sparse.csr_matrix((weight[index], (keys // count, keys % count)), (count, count))
-    near = np.exp(-np.square(dijkstra(graph, directed=False)) / (2 * _SIGMA_GEODESIC**2))
+    # beyond four standard deviations nothing is left to add
+    distance = dijkstra(graph, directed=False, limit=4 * _SIGMA_GEODESIC)
+    near = np.exp(-np.square(distance) / (2 * _SIGMA_GEODESIC**2))
     connectivity = near[:, border].sum(1) / np.sqrt(near.sum(1))  # eq. 5: boundary length / sqrt(area)
     return 1 - np.exp(-np.square(connectivity) / (2 * _SIGMA_BOUNDARY**2))
 

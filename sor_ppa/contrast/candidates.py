@@ -36,7 +36,7 @@ def candidate_regions(
     area = pixels.area.astype(np.float64)[:, None]
     cues = np.column_stack([np.ones(len(pixels)), pixels.color, saliency, 1 - background])
     sums = np.hstack([cues * area, pixels.words])
-    regions = [_merge(pixels, sums, distance) for distance in (_by_similarity, _by_saliency)]
+    regions = [_merge(pixels, sums, distance) for distance in (_by_similarity, _by_color, _by_saliency)]
     regions += [_components(pixels, values) for values in (saliency, 1 - background)]
     found = _of_usual_size(pixels, np.concatenate(regions))
     found = _of_usual_size(pixels, _fill_holes(pixels, found))
@@ -56,8 +56,14 @@ def _by_similarity(a: Sums, b: Sums, strength: Sums) -> Sums:
     return (size_a + size_b)[:, 0] - 2 * common
 
 
+def _by_color(a: Sums, b: Sums, strength: Sums) -> Sums:
+    """Mean color and edge; the factor is Ward's, it joins small regions first."""
+    color = np.sqrt(np.square(a[:, _COLOR] / a[:, :1] - b[:, _COLOR] / b[:, :1]).sum(1))
+    return (color + strength) * np.sqrt(np.minimum(a[:, 0], b[:, 0]))
+
+
 def _by_saliency(a: Sums, b: Sums, strength: Sums) -> Sums:
-    """Saliency, background probability, color and edge; the factor is Ward's, it joins small regions first."""
+    """Saliency, background probability, color and edge, with Ward's factor."""
     size_a, size_b = a[:, :1], b[:, :1]
     mean = np.abs(a[:, :_WORDS] / size_a - b[:, :_WORDS] / size_b)
     color = np.sqrt(np.square(mean[:, _COLOR]).sum(1))

@@ -6,10 +6,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from .selection import same_box
+
 __all__ = ["resize_mask", "tighten"]
 
 _SIDE = 160  # long side in pixels of what GrabCut sees
 _MARGIN = 0.15  # around the box, as a fraction of its sides
+_SAME_BOX = 0.85  # box IoU below which GrabCut has lost or gained a part, and is not trusted
 _LEAST = 64  # pixels of object and of surround that GrabCut needs
 
 
@@ -44,13 +47,9 @@ def tighten(bgr: NDArray[np.uint8], mask: NDArray[np.bool_], band: float) -> NDA
         return mask
     cv2.setRNGSeed(0)
     cv2.grabCut(image, trimap, None, np.zeros((1, 65)), np.zeros((1, 65)), 1, cv2.GC_INIT_WITH_MASK)
-    found = np.isin(trimap, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8)
-    found = cv2.morphologyEx(found, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
-    if not found.any():
-        return mask
     result = np.zeros_like(mask)
-    result[crop] = resize_mask(found > 0, height, width)
-    return result
+    result[crop] = resize_mask((trimap == cv2.GC_FGD) | (trimap == cv2.GC_PR_FGD), height, width)
+    return result if same_box(result, mask, _SAME_BOX) else mask
 
 
 def resize_mask(mask: NDArray[np.bool_], height: int, width: int) -> NDArray[np.bool_]:

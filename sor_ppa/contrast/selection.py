@@ -1,4 +1,4 @@
-"""From scored candidates to objects that do not overlap."""
+"""From scored candidates to objects."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["box_iou", "mask_box", "select", "separate", "vote"]
+__all__ = ["box_iou", "mask_box", "same_box", "select", "separate", "vote"]
 
+_VOTED = 400  # candidates with the best scores of their own
 _INSIDE = 0.7  # share of the smaller of two regions in the larger one, from which they are nested
-_CUT = 0.75  # box IoU of a region and what a nested one leaves of it, from which the nested one is a part
+_SAME_BOX = 0.75  # box IoU of a region before and after it loses pixels, from which its extent is the same
 
 
 def box_iou(boxes: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -35,9 +36,15 @@ def vote(
         scores: (N,).
         iou: box overlap from which candidates count as the same object.
         share: of the mean, in [0, 1].
+
+    Returns:
+        (N,) scores; minus infinity for candidates far from the best, which nobody chooses.
     """
-    same = (box_iou(boxes, boxes) > iou).astype(np.float32)
-    return share * (same @ scores) / same.sum(1) + (1 - share) * scores
+    result = np.full(len(scores), -np.inf)
+    best = np.argsort(-scores, kind="stable")[:_VOTED]
+    same = box_iou(boxes[best], boxes) > iou
+    result[best] = share * (same @ scores) / same.sum(1) + (1 - share) * scores[best]
+    return result
 
 
 def select(
@@ -58,26 +65,27 @@ def select(
     """
     chosen: list[int] = []
     masks: list[NDArray[np.bool_]] = []
+    dropped = np.zeros(len(boxes), bool)
     for index in order:
         if len(chosen) == count:
             break
-        if chosen and box_iou(boxes[[index]], boxes[chosen]).max() > iou:
+        if dropped[index]:
             continue
         new = mask(index)
-        if not any(_is_part(new, other) for other in masks):
+        # half the resolution is enough to tell parts
+        if not any(_is_part(new[::2, ::2], other[::2, ::2]) for other in masks):
             chosen.append(index)
             masks.append(new)
+            dropped |= box_iou(boxes[[index]], boxes)[0] > iou
     return chosen, masks
 
 
 def _is_part(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> bool:
-    """Whether one of two regions lies in the other so that the other's box hardly changes without it."""
+    """Return whether one of two regions is a part: it lies in the other, whose box hardly changes without it."""
     small, large = (a, b) if np.count_nonzero(a) < np.count_nonzero(b) else (b, a)
     if np.count_nonzero(small & large) < _INSIDE * np.count_nonzero(small):
         return False
-    rest = _largest(large & ~small)
-    boxes = np.float32([mask_box(large), mask_box(rest)])
-    return bool(box_iou(boxes[:1], boxes[1:])[0, 0] > _CUT)
+    return same_box(large, _largest(large & ~small))
 
 
 def mask_box(mask: NDArray[np.bool_]) -> list[float]:
@@ -89,17 +97,26 @@ def mask_box(mask: NDArray[np.bool_]) -> list[float]:
 
 
 def separate(masks: Sequence[NDArray[np.bool_]]) -> list[NDArray[np.bool_]]:
-    """Give contested pixels to the smaller region, and keep the largest piece of each.
+    """Give contested pixels to the better of two objects, where the other keeps its extent without them.
 
-    Two touching objects that were found as one and, in part, as another are thereby split.
+    Args:
+        masks: (H, W) bool each, best first.
     """
-    order = np.argsort([mask.sum() for mask in masks], kind="stable")
-    taken = np.zeros_like(masks[0])
     result = list(masks)
-    for index in order:
-        result[index] = _largest(masks[index] & ~taken)
-        taken |= masks[index]
+    for i, better in enumerate(masks):
+        for k in range(i + 1, len(masks)):
+            if not (better & result[k]).any():
+                continue
+            rest = _largest(result[k] & ~better)
+            if same_box(result[k], rest):
+                result[k] = rest
     return result
+
+
+def same_box(a: NDArray[np.bool_], b: NDArray[np.bool_], iou: float = _SAME_BOX) -> bool:
+    """Return whether the boxes of two masks overlap by more than an IoU."""
+    boxes = np.array([mask_box(a), mask_box(b)], np.float32)
+    return bool(box_iou(boxes[:1], boxes[1:])[0, 0] > iou)
 
 
 def _largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
