@@ -18,7 +18,7 @@ from torch import nn
 from .checks import check_least, check_registered
 from .config import ConfigError
 
-__all__ = ["build_checked_model", "check_model_config"]
+__all__ = ["build_checked_model", "check_model_config", "needs_weights"]
 
 _log = logging.getLogger(__name__)
 _TWO_STAGE = ("GeneralizedRCNN", "SalientObjectRanker")
@@ -60,6 +60,12 @@ def build_checked_model(cfg: CfgNode) -> nn.Module:
         raise ConfigError(
             f"MODEL: found {found!r}, expected what the parts of {cfg.MODEL.META_ARCHITECTURE} know"
         ) from error
+
+
+def needs_weights(cfg: CfgNode) -> bool:
+    """Return whether the meta-architecture has weights to learn or load; most do."""
+    name = cfg.MODEL.META_ARCHITECTURE
+    return name not in META_ARCH_REGISTRY or getattr(META_ARCH_REGISTRY.get(name), "needs_weights", True)
 
 
 def check_model_config(cfg: CfgNode) -> None:

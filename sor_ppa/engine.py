@@ -36,7 +36,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from .augmented import unresized, with_views
-from .building import build_checked_model
+from .building import build_checked_model, needs_weights
 from .checkpoint import SORCheckpointer
 from .config import ConfigError, load_config
 from .data.builtin import DatasetSource, register_from_config
@@ -375,10 +375,16 @@ def evaluate(cfg: CfgNode, resume: bool = False) -> OrderedDict[str, Any]:
         CheckpointError: the file leaves a part of the model at its random initialisation.
     """
     model = Trainer.build_model(cfg)
+    if not needs_weights(cfg):
+        return _evaluated(cfg, model)
     checkpointer = SORCheckpointer(model, save_dir=cfg.OUTPUT_DIR)
     checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume, complete=cfg.MODEL.SOR.RANK_BY == "head")
     if not cfg.MODEL.WEIGHTS and checkpointer.fit is None:
         _log.warning("MODEL.WEIGHTS is empty: the model keeps its random weights, its scores mean nothing")
+    return _evaluated(cfg, model)
+
+
+def _evaluated(cfg: CfgNode, model: nn.Module) -> OrderedDict[str, Any]:
     results = Trainer.test(cfg, model)
     if comm.is_main_process():
         verify_results(cfg, results)
@@ -399,6 +405,11 @@ def run(args: argparse.Namespace) -> OrderedDict[str, Any] | None:
         DatasetError: a dataset for training or evaluation is missing or broken.
     """
     cfg = setup(args)
+    if not args.eval_only and not needs_weights(cfg):
+        found = cfg.MODEL.META_ARCHITECTURE
+        raise ConfigError(
+            f"MODEL.META_ARCHITECTURE: expected a model with weights to train, found {found} (use --eval-only)"
+        )
     key = "TEST" if args.eval_only else "TRAIN"
     if not cfg.DATASETS[key]:
         raise ConfigError(f"DATASETS.{key}: found (), expected at least one dataset")

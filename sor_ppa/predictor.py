@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from .augmented import AugmentedRanker, with_views
-from .building import build_checked_model
+from .building import build_checked_model, needs_weights
 from .config import load_config
 from .inspyrenet.stage import SaliencyStage, with_saliency
 from .visualization import RankStyle, draw_ranked
@@ -171,9 +171,11 @@ class SORPredictor:
         self.min_score = min_score
         self._whole = False  # whether the model resizes by itself
         if model is None:
-            _check_weights(self.cfg.MODEL.WEIGHTS)
+            if needs_weights(self.cfg):
+                _check_weights(self.cfg.MODEL.WEIGHTS)
             model = build_checked_model(self.cfg)
-            _load_weights(cast(nn.Module, model), self.cfg.MODEL.WEIGHTS)
+            if needs_weights(self.cfg):
+                _load_weights(cast(nn.Module, model), self.cfg.MODEL.WEIGHTS)
             model = with_saliency(self.cfg, with_views(self.cfg, cast(nn.Module, model), min_score))
             self._whole = bool(self.cfg.TEST.AUG.ENABLED)
         self.model = model
@@ -257,7 +259,7 @@ class SORPredictor:
             model = model.detector
         give: Any = getattr(model, "salience_maps", None)
         if give is None:
-            raise ValueError(f"{type(model).__name__} has no salience maps (Salience-DETR has)")
+            raise ValueError(f"{type(model).__name__} has no salience maps (Salience-DETR and ContrastRanker have)")
         item = self._input(_picture(0, image))
         return [part.float().cpu().numpy() for part in give(item["image"])]
 
@@ -318,7 +320,7 @@ def demo_predictor(
         ValueError: an override that cannot be applied, or no weights named.
     """
     cfg = load_config(path, opts)
-    if not cfg.MODEL.WEIGHTS and "MODEL.WEIGHTS" not in opts[::2]:
+    if needs_weights(cfg) and not cfg.MODEL.WEIGHTS and "MODEL.WEIGHTS" not in opts[::2]:
         raise ValueError(f'{path}: MODEL.WEIGHTS names no weights (MODEL.WEIGHTS "" asks for random ones)')
     if threshold is not None:
         for node, key in (

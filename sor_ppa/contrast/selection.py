@@ -12,6 +12,7 @@ __all__ = ["box_iou", "mask_box", "same_box", "select", "separate", "vote"]
 
 _VOTED = 400  # candidates with the best scores of their own
 _INSIDE = 0.7  # share of the smaller of two regions in the larger one, from which they are nested
+_PART = 0.2  # area of a nested region, as a fraction of the other, below which it is a part
 _SAME_BOX = 0.75  # box IoU of a region before and after it loses pixels, from which its extent is the same
 
 
@@ -81,10 +82,13 @@ def select(
 
 
 def _is_part(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> bool:
-    """Return whether one of two regions is a part: it lies in the other, whose box hardly changes without it."""
+    """Return whether one of two regions is a part: it lies in the other, and is small or does
+    not change the other's box."""
     small, large = (a, b) if np.count_nonzero(a) < np.count_nonzero(b) else (b, a)
     if np.count_nonzero(small & large) < _INSIDE * np.count_nonzero(small):
         return False
+    if np.count_nonzero(small) < _PART * np.count_nonzero(large):
+        return True
     return same_box(large, _largest(large & ~small))
 
 
