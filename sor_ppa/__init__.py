@@ -16,6 +16,7 @@ check_torch(torch.__version__)
 from . import (  # noqa: E402
     backbone,
     centermask,
+    contrast,
     data,
     inspyrenet,
     mask_rcnn,
@@ -35,6 +36,7 @@ __all__ = [
     "add_sor_config",
     "backbone",
     "centermask",
+    "contrast",
     "data",
     "get_config_file",
     "inspyrenet",

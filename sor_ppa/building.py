@@ -7,14 +7,14 @@ import os
 from typing import Any
 
 from detectron2.config import CfgNode
-from detectron2.modeling import build_model
+from detectron2.modeling import META_ARCH_REGISTRY, build_model
 from torch import nn
 
 from .checkpoint import SORCheckpointer
 from .config import ConfigError, check_config
 from .cpu_inference import tune_for_inference
 
-__all__ = ["DetectorWrapper", "build_checked_model", "build_loaded_model"]
+__all__ = ["DetectorWrapper", "build_checked_model", "build_loaded_model", "needs_weights"]
 
 _log = logging.getLogger(__name__)
 
@@ -37,6 +37,12 @@ def build_checked_model(cfg: CfgNode) -> nn.Module:
         if type(error) in (ValueError, KeyError, AssertionError):  # others, as of weight files, name a file
             reason = f"MODEL: expected settings that fit together, found {type(error).__name__}: {reason}"
         raise ConfigError(reason) from error
+
+
+def needs_weights(cfg: CfgNode) -> bool:
+    """Return whether the meta-architecture has weights to learn or load; most do."""
+    name = cfg.MODEL.META_ARCHITECTURE
+    return name not in META_ARCH_REGISTRY or getattr(META_ARCH_REGISTRY.get(name), "needs_weights", True)
 
 
 def build_loaded_model(cfg: CfgNode) -> nn.Module:
@@ -63,7 +69,7 @@ def build_loaded_model(cfg: CfgNode) -> nn.Module:
                 "%s lacks %d parameters of this model (%s ...): they stay random, so results may be, too",
                 *(weights, len(missing), ", ".join(missing[:2])),
             )
-    elif getattr(model, "needs_weights", True):
+    elif needs_weights(cfg):
         _log.warning("MODEL.WEIGHTS is empty: the model keeps its random weights, its results mean nothing")
     return tune_for_inference(model)
 

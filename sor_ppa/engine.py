@@ -34,7 +34,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from . import checkpoint
-from .building import build_checked_model
+from .building import build_checked_model, needs_weights
 from .checkpoint import SORCheckpointer
 from .config import ConfigError, load_config
 from .cpu_inference import tune_for_inference
@@ -289,10 +289,14 @@ def evaluate(cfg: CfgNode, resume: bool = False) -> OrderedDict[str, Any]:
         CheckpointError: the file leaves a part of the model at its random initialisation.
     """
     model = Trainer.build_model(cfg)
-    checkpointer = SORCheckpointer(model, save_dir=cfg.OUTPUT_DIR)
-    checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume, complete=cfg.MODEL.SOR.RANK_BY == "head")
-    if checkpointer.fit is None and getattr(model, "needs_weights", True):
-        _log.warning("MODEL.WEIGHTS is empty: the model keeps its random weights, its scores mean nothing")
+    if needs_weights(cfg):
+        checkpointer = SORCheckpointer(model, save_dir=cfg.OUTPUT_DIR)
+        complete = cfg.MODEL.SOR.RANK_BY == "head"
+        checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume, complete=complete)
+        if checkpointer.fit is None:
+            _log.warning(
+                "MODEL.WEIGHTS is empty: the model keeps its random weights, its scores mean nothing"
+            )
     results = Trainer.test(cfg, tune_for_inference(model))
     if comm.is_main_process():
         verify_results(cfg, results)
@@ -313,6 +317,11 @@ def run(args: argparse.Namespace) -> OrderedDict[str, Any] | None:
         DatasetError: a dataset for training or evaluation is missing or broken.
     """
     cfg = setup(args)
+    if not args.eval_only and not needs_weights(cfg):
+        found = cfg.MODEL.META_ARCHITECTURE
+        raise ConfigError(
+            f"MODEL.META_ARCHITECTURE: expected a model with weights to train, found {found} (use --eval-only)"
+        )
     key = "TEST" if args.eval_only else "TRAIN"
     if not cfg.DATASETS[key]:
         raise ConfigError(f"DATASETS.{key}: expected at least one dataset, found ()")

@@ -6,7 +6,7 @@ from detectron2.config import CfgNode
 from detectron2.modeling import META_ARCH_REGISTRY, ROI_HEADS_REGISTRY
 from torch import nn
 
-from .building import build_loaded_model
+from .building import build_loaded_model, needs_weights
 from .config import ConfigError
 from .saliency_refinement import with_saliency
 from .test_time_augmentation import with_views
@@ -44,6 +44,8 @@ def gives_ranks(cfg: CfgNode) -> bool:
     if cfg.MODEL.SOR.RANK_BY != "head":
         return True
     architecture = cfg.MODEL.META_ARCHITECTURE
+    if not needs_weights(cfg):
+        return True
     two_stage = architecture in ("GeneralizedRCNN", "SalientObjectRanker")
     if two_stage and ROI_HEADS_REGISTRY.get(cfg.MODEL.ROI_HEADS.NAME).__module__.startswith("detectron2."):
         return False

@@ -17,6 +17,7 @@ from detectron2.structures import Instances
 from numpy.typing import NDArray
 from torch import nn
 
+from .building import needs_weights
 from .config import ConfigError, load_config
 from .inference_model import build_inference_model, check_gives_objects
 from .pictures import ChannelOrder, Picture, is_picture, resize_shortest_edge, to_bgr
@@ -184,7 +185,10 @@ class SORPredictor:
         """
         maps: Any = getattr(self.model, "salience_maps", None)
         if maps is None:
-            expected, found = "a model with salience maps (Salience-DETR)", self.cfg.MODEL.META_ARCHITECTURE
+            expected, found = (
+                "a model with salience maps (Salience-DETR, contrast)",
+                self.cfg.MODEL.META_ARCHITECTURE,
+            )
             raise ValueError(f"MODEL.META_ARCHITECTURE: expected {expected}, found {found}")
         item = self._input(to_bgr(picture, channel_order), resize=True)
         with self._lock:
@@ -293,7 +297,7 @@ def demo_predictor(
 def load_with_weights(path: str | os.PathLike[str], opts: Sequence[str]) -> CfgNode:
     """Return the configuration of a command; raise ConfigError if it says nothing about weights."""
     cfg = load_config(path, opts)
-    if not cfg.MODEL.WEIGHTS and "MODEL.WEIGHTS" not in opts[::2]:
+    if needs_weights(cfg) and not cfg.MODEL.WEIGHTS and "MODEL.WEIGHTS" not in opts[::2]:
         expected = 'a weight file ("" for random weights)'
         raise ConfigError(f"{path}: MODEL.WEIGHTS: expected {expected}, found none")
     return cfg

@@ -10,7 +10,7 @@ import copy
 
 from detectron2.config import CfgNode
 
-from . import inspyrenet, salience_detr, siamese_detr
+from . import contrast, inspyrenet, salience_detr, siamese_detr
 from . import rules as r
 from .registries import SOR_HEAD_REGISTRY
 from .thresholds import DEFAULT_SCORE_THRESH
@@ -222,6 +222,7 @@ KEYS: r.Keys = {
     # "full_model": the norm over all parameters. SOLVER.LR_SCHEDULER_NAME may also be
     # "WarmupPolynomialLR" (MODEL.INSPYRENET.LR_POWER, LR_MINIMUM).
     "SOLVER.OPTIMIZER": ("SGD", r.one_of("SGD", "Adam", "AdamW")),
+    **contrast.KEYS,
     **salience_detr.KEYS,
     **inspyrenet.KEYS,
     **siamese_detr.KEYS,
