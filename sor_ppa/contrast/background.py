@@ -1,4 +1,4 @@
-"""Robust background detection (Zhu et al., Saliency Optimization from Robust Background Detection, CVPR 2014)."""
+"""Saliency Optimization from Robust Background Detection (Zhu et al., CVPR 2014)."""
 
 from __future__ import annotations
 

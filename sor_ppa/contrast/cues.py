@@ -85,7 +85,7 @@ def measure(pixels: Superpixels, members: NDArray[np.bool_], background: NDArray
     cues = {
         "COLOR": np.log1p(contrast),
         "OUTLINE": weak,
-        # One minus the overlap of the appearance in- and outside (Tang et al., Grabcut in One Cut, ICCV 2013).
+        # One minus the overlap of appearance in- and outside (Tang et al., Grabcut in One Cut, ICCV 2013).
         "UNIQUE": 1 - common / np.minimum(area, pixels.area.sum() - area),
         "SURROUND": np.where(beyond.any(1), behind, 0.5),
         "BACKGROUND": ring @ (background * pixels.area) / ring_area,
