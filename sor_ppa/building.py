@@ -69,7 +69,7 @@ def build_loaded_model(cfg: CfgNode) -> nn.Module:
                 "%s lacks %d parameters of this model (%s ...): they stay random, so results may be, too",
                 *(weights, len(missing), ", ".join(missing[:2])),
             )
-    elif needs_weights(cfg):
+    elif getattr(model, "needs_weights", True):
         _log.warning("MODEL.WEIGHTS is empty: the model keeps its random weights, its results mean nothing")
     return tune_for_inference(model)
 

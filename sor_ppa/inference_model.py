@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from detectron2.config import CfgNode
-from detectron2.modeling import META_ARCH_REGISTRY, ROI_HEADS_REGISTRY
+from detectron2.modeling import ROI_HEADS_REGISTRY
 from torch import nn
 
 from .building import build_loaded_model, needs_weights
@@ -13,7 +13,6 @@ from .test_time_augmentation import with_views
 
 __all__ = ["build_inference_model", "check_gives_objects", "gives_ranks", "wrap_for_inference"]
 
-_WITH_ROI_HEADS = ("GeneralizedRCNN", "SalientObjectRanker", "RankingSalienceDETR", "RankingDETR")
 _NO_OBJECTS = {
     "InSPyReNet": "a saliency model gives maps, no objects (see sor_ppa.saliency_predictor)",
     "SiameseDETR": "the pre-training model gives no objects",
@@ -53,9 +52,7 @@ def gives_ranks(cfg: CfgNode) -> bool:
 
 
 def check_gives_objects(cfg: CfgNode) -> None:
-    """Check that a model detects objects and, if it has ROI heads, ranks them.
-
-    Plain transformer detectors are fine; their objects have no rank.
+    """Check that a model detects objects. Those of a plain detector have no rank.
 
     Raises:
         ConfigError: it does not.
@@ -63,8 +60,3 @@ def check_gives_objects(cfg: CfgNode) -> None:
     architecture = cfg.MODEL.META_ARCHITECTURE
     if reason := _NO_OBJECTS.get(architecture):
         raise ConfigError(f"MODEL.META_ARCHITECTURE: expected a detector, found {architecture!r}: {reason}")
-    if architecture in _WITH_ROI_HEADS and architecture in META_ARCH_REGISTRY and not gives_ranks(cfg):
-        raise ConfigError(
-            f"MODEL.SOR.NAME: expected a ranking head with ROI heads that use it, found "
-            f"{cfg.MODEL.SOR.NAME!r} with MODEL.ROI_HEADS.NAME {cfg.MODEL.ROI_HEADS.NAME!r}"
-        )

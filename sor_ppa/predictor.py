@@ -238,9 +238,12 @@ class SORPredictor:
 
     def _sorted(self, instances: Instances) -> Instances:
         """Return the confident instances on the CPU, ranked ones first, most salient first."""
-        required = ("pred_boxes", "scores", "pred_ranks", "pred_rank_scores")
-        if missing := [name for name in required if not instances.has(name)]:
-            raise ValueError(f"model: expected instances with {', '.join(required)}, found no {missing[0]}")
+        for name in ("pred_boxes", "scores"):
+            if not instances.has(name):
+                raise ValueError(f"model: expected instances with {name}, found none")
+        if not instances.has("pred_ranks"):  # a plain detector
+            instances.pred_ranks = torch.full_like(instances.scores, -1, dtype=torch.int64)
+            instances.pred_rank_scores = instances.scores
         # Large masks stay on the device unless they are needed.
         instances = instances[instances.scores >= self.min_score].to(torch.device("cpu"))
         if not instances.has("pred_masks"):  # a detector that does not segment

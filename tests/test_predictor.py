@@ -148,23 +148,27 @@ def test_a_picture_that_is_none_is_named_by_its_place():
         fake_predictor()([picture(), np.zeros((5, 5), np.uint8)])
 
 
-def test_instances_without_ranks_are_refused():
-    with pytest.raises(ValueError, match="found no pred_ranks"):
-        fake_predictor(FakeModel(change=lambda found: found.remove("pred_ranks")))(picture())
+def test_objects_of_a_plain_detector_have_no_rank_and_come_by_confidence():
+    def plain(found):
+        found.remove("pred_ranks")
+        found.remove("pred_rank_scores")
+
+    result = fake_predictor(FakeModel(change=plain))(picture())
+    assert not result.ranks.any()
+    scores = [item.score for item in result.objects]
+    assert scores == sorted(scores, reverse=True)
 
 
 @pytest.mark.parametrize(
-    ("config", "options", "message"),
+    ("config", "message"),
     [
-        ("inspyrenet/inspyrenet_res2net50.yaml", {}, "expected a detector, .*maps"),
-        ("siamese_detr/synthetic/pretrain.yaml", {}, "expected a detector, .*pre-training"),
-        ("sor/demo.yaml", {"MODEL__SOR__NAME": ""}, "SOR.NAME: expected a ranking head"),
-        ("sor/exp/maskrcnn.yaml", {"MODEL__ROI_HEADS__NAME": "StandardROIHeads"}, "SOR.NAME: expected"),
+        ("inspyrenet/inspyrenet_res2net50.yaml", "expected a detector, .*maps"),
+        ("siamese_detr/synthetic/pretrain.yaml", "expected a detector, .*pre-training"),
     ],
 )
-def test_a_wrong_kind_of_model_is_refused_when_the_predictor_is_built(config, options, message):
+def test_a_wrong_kind_of_model_is_refused_when_the_predictor_is_built(config, message):
     with pytest.raises(ConfigError, match=message):
-        SORPredictor(make_cfg(f"configs/{config}", **options))
+        SORPredictor(make_cfg(f"configs/{config}"))
 
 
 def test_a_plain_transformer_detector_gives_objects_without_ranks():
