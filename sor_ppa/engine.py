@@ -33,9 +33,8 @@ from detectron2.utils.logger import setup_logger
 from torch import nn
 from torch.utils.data import DataLoader
 
-from . import checkpoint
 from .building import build_checked_model, needs_weights
-from .checkpoint import SORCheckpointer
+from .checkpoint import CheckpointInfo, SORCheckpointer
 from .config import ConfigError, load_config
 from .cpu_inference import tune_for_inference
 from .data.builtin import DatasetSource, register_from_config
@@ -139,7 +138,7 @@ class Trainer(DefaultTrainer):
         self._trainer = kind(model, data_loader, optimizer)
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.checkpointer = SORCheckpointer(
-            model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self), **_checkpoint_info(cfg)
+            model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self), info=_checkpoint_info(cfg)
         )
         self.start_iter, self.max_iter = 0, cfg.SOLVER.MAX_ITER
         self.cfg = cfg
@@ -241,13 +240,10 @@ def _mapper(cfg: CfgNode, *, is_train: bool) -> Any:
     return RankingDatasetMapper(cfg if is_train else unresized(cfg), is_train=is_train)
 
 
-def _checkpoint_info(cfg: CfgNode) -> dict[str, Any]:
-    """Return the checkpointer's argument ``info``: what its files say about configuration and classes."""
-    info: Any = getattr(checkpoint, "CheckpointInfo", None)
-    if info is None:
-        return {}
+def _checkpoint_info(cfg: CfgNode) -> CheckpointInfo:
+    """Return what checkpoints say about the training: configuration and classes."""
     name = next(iter(cfg.DATASETS.TRAIN), "")
-    return {"info": info(cfg.dump(), tuple(MetadataCatalog.get(name).get("thing_classes", ())))}
+    return CheckpointInfo(cfg.dump(), tuple(MetadataCatalog.get(name).get("thing_classes", ())))
 
 
 def _half_precision(device_type: str) -> torch.dtype:

@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 from detectron2.config import CfgNode, get_cfg
 
-from . import checkpoint
+from .checkpoint import read_checkpoint_info
 from .config import ConfigError, add_sor_config, get_config_file, load_config, settle_config
 from .zoo import resolve
 
@@ -39,9 +39,8 @@ def find_pretrained(
     if name == CONTRAST:
         return load_config(config or get_config_file("contrast/contrast.yaml"), options), ()
     path = Path(name) if os.path.isfile(name) else resolve(name)
-    read_info = getattr(checkpoint, "read_checkpoint_info", None)
-    info = read_info(os.fspath(path)) if read_info is not None else None
-    names = tuple(info.class_names) if info is not None else ()
+    info = read_checkpoint_info(path)
+    names = info.class_names if info is not None else ()
     overrides = ["MODEL.WEIGHTS", os.fspath(path), *options]
     if config is not None:
         return load_config(config, overrides), names

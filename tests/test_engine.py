@@ -7,12 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from detectron2.engine import default_argument_parser
 from detectron2.evaluation import DatasetEvaluators
 from detectron2.modeling import build_model
 from safetensors.torch import save_file
 
+from sor_ppa import SORPredictor
 from sor_ppa.checkpoint import CheckpointError
 from sor_ppa.config import ConfigError
 from sor_ppa.data import DatasetError
@@ -68,7 +70,13 @@ def test_train_resume_and_evaluate(datasets: Path, tmp_path: Path) -> None:
     assert last["iteration"] == 3
     assert "Starting training from iteration 2" in (tmp_path / "log.txt").read_text()
 
-    weights = ("MODEL.WEIGHTS", str(tmp_path / "model_final.pth"))
+    file = str(tmp_path / "model_final.pth")
+    predictor = SORPredictor.from_pretrained(file)  # configuration and class names are in the file
+    assert predictor.class_names == ("salient_obj",)
+    assert predictor.cfg.MODEL.SOR.DECODE == "all"
+    assert predictor(np.zeros((96, 128, 3), np.uint8)).height == 96
+
+    weights = ("MODEL.WEIGHTS", file)
     again = train(datasets, tmp_path / "eval", *weights, flags=("--eval-only",))
     assert again["sor"] == pytest.approx(resumed["sor"], nan_ok=True)
     assert again["segm"] == pytest.approx(resumed["segm"], nan_ok=True)

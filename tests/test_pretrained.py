@@ -5,7 +5,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-import sor_ppa.checkpoint
 import sor_ppa.pretrained
 from sor_ppa.config import ConfigError
 from sor_ppa.predictor import SORPredictor
@@ -25,7 +24,7 @@ def weights(tmp_path):
 
 def test_the_configuration_in_a_checkpoint_is_used(weights, monkeypatch):
     info = SimpleNamespace(config=make_cfg(DEMO).dump(), class_names=("thing",), version="0")
-    monkeypatch.setattr(sor_ppa.checkpoint, "read_checkpoint_info", lambda path: info, raising=False)
+    monkeypatch.setattr(sor_ppa.pretrained, "read_checkpoint_info", lambda path: info)
     cfg, names = find_pretrained(weights, options=["TEST.IMS_PER_BATCH", "3"])
     assert names == ("thing",)
     assert weights == cfg.MODEL.WEIGHTS
@@ -37,7 +36,7 @@ def test_the_configuration_in_a_checkpoint_is_used(weights, monkeypatch):
 
 
 def test_a_file_without_configuration_needs_one(weights, monkeypatch):
-    monkeypatch.setattr(sor_ppa.checkpoint, "read_checkpoint_info", lambda path: None, raising=False)
+    monkeypatch.setattr(sor_ppa.pretrained, "read_checkpoint_info", lambda path: None)
     with pytest.raises(ConfigError, match=r"model_final\.pth: .* found weights alone \(give config=\)"):
         SORPredictor.from_pretrained(weights)
     cfg, _ = find_pretrained(weights, DEMO)

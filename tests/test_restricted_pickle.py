@@ -5,8 +5,7 @@ from __future__ import annotations
 import collections
 import os
 import pickle
-import subprocess
-import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +55,14 @@ def test_text_of_python_2_is_latin_1() -> None:
     assert load_pickle(b"\x80\x02U\x02\xe4x.") == "äx"
 
 
+@pytest.mark.parametrize("index", [b"\x00\x00\x00\x04", b"\xff\xff\xff\xff"])
+def test_a_large_memo_index_takes_no_memory(index: bytes) -> None:
+    tracemalloc.start()
+    assert load_pickle(b"\x80\x02]r" + index + b".") == []
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()
+
+
 class Command:
     """Runs a command when an ordinary unpickler loads it."""
 
@@ -68,9 +75,7 @@ class Command:
 
 @pytest.mark.parametrize("protocol", range(6))
 def test_calls_are_refused_and_not_made(tmp_path: Path, protocol: int) -> None:
-    with pytest.raises(
-        pickle.UnpicklingError, match=r"\.system, expected plain values \(nothing was executed\)"
-    ):
+    with pytest.raises(pickle.UnpicklingError, match=r"\.system, expected .* \(nothing was executed\)"):
         load_pickle(pickle.dumps([{"file_name": Command(tmp_path / "ran")}], protocol))
     assert not (tmp_path / "ran").exists()
 
@@ -127,16 +132,3 @@ def test_every_truncation_is_refused() -> None:
     for end in range(len(content)):
         with pytest.raises(pickle.UnpicklingError):
             load_pickle(content[:end])
-
-
-def test_a_large_memo_index_takes_no_memory() -> None:
-    module = Path(__file__).parents[1] / "sor_ppa" / "restricted_pickle.py"
-    program = f"""
-import resource, runpy
-load_pickle = runpy.run_path({str(module)!r})["load_pickle"]
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-assert load_pickle(bytes.fromhex("80025d72000000042e")) == []
-assert load_pickle(bytes.fromhex("80025d72ffffffff2e")) == []
-assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # kB
-"""
-    subprocess.run([sys.executable, "-c", program], check=True)

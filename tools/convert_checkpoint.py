@@ -26,7 +26,7 @@ from sor_ppa.checkpoint import (
     read_checkpoint,
     save_safetensors,
 )
-from sor_ppa.checkpoint.match import count_parts, renamings
+from sor_ppa.checkpoint.match import count_table, part_of, renamings
 
 SUFFIX = ".safetensors"
 
@@ -73,7 +73,8 @@ def convert(args: argparse.Namespace) -> str:
     else:
         info = checkpoint.info
         origin, tensors = list(renamings(checkpoint, args.system).items())[-1]
-        table = _table(tensors, checkpoint)
+        renamed = sum(name not in checkpoint.tensors for name in tensors)
+        table = f"{_counts(tensors)}\n{renamed} of {len(tensors)} renamed"
     if args.part:
         tensors = _below(tensors, args.part, args.input)
         table = _counts(tensors)
@@ -116,16 +117,7 @@ def _below(tensors: dict[str, torch.Tensor], part: str, path: str) -> dict[str, 
 
 
 def _counts(tensors: dict[str, torch.Tensor]) -> str:
-    parts = count_parts(tensors)
-    width = max(len("part"), *(len(part) for part, _ in parts))
-    return "\n".join(
-        [f"{'part':<{width}}  tensors", *(f"{part:<{width}}  {count:>7}" for part, count in parts)]
-    )
-
-
-def _table(tensors: dict[str, torch.Tensor], checkpoint: Checkpoint) -> str:
-    renamed = sum(name not in checkpoint.tensors for name in tensors)
-    return f"{_counts(tensors)}\n{renamed} of {len(tensors)} renamed"
+    return count_table((part_of(name), "") for name in tensors)
 
 
 if __name__ == "__main__":

@@ -11,37 +11,36 @@ from collections.abc import Callable, Mapping
 import torch
 
 from .errors import CheckpointError
-from .rename import Rule, apply_rules, rename_keys, resnet_name
+from .rename import apply_rules, rename_keys, resnet_name, rules
 
 __all__ = ["foreign_backbones", "from_caffe2"]
 
 Tensors = Mapping[str, torch.Tensor]
 
-
 # timm's ese_vovnet*: stages counted from 0.
-_TIMM_VOVNET: tuple[Rule, ...] = (
-    (re.compile(r"^stages\.(\d)\.blocks\."), lambda m: f"stage{int(m[1]) + 2}.blocks."),
-    (re.compile(r"\.conv_mid\."), ".layers."),
-    (re.compile(r"\.conv_concat\."), ".concat."),
-    (re.compile(r"\.conv_reduction\."), ".reduction."),
-    (re.compile(r"\.attn\.fc\."), ".ese.fc."),
-    (re.compile(r"\.conv_dw\."), ".depthwise."),
-    (re.compile(r"\.conv_pw\."), ".pointwise."),
-    (re.compile(r"\.bn\."), ".norm."),
+_TIMM_VOVNET = rules(
+    {
+        r"^stages\.(\d)\.blocks\.": lambda m: f"stage{int(m[1]) + 2}.blocks.",
+        r"\.conv_mid\.": ".layers.",
+        r"\.conv_(concat|reduction)\.": r".\1.",
+        r"\.attn\.fc\.": ".ese.fc.",
+        r"\.conv_dw\.": ".depthwise.",
+        r"\.conv_pw\.": ".pointwise.",
+        r"\.bn\.": ".norm.",
+    }
 )
+_MOBILENET = re.compile(r"(features\.(\d+)\.conv)\.(\d+)\.(?:([01])\.)?(\w+)")
 
 
 def _mobilenet_name(name: str) -> str:
     """torchvision's nested ``features.N.conv.I.J`` -> ``features.N.conv.I`` of the published code."""
-    match = re.fullmatch(r"(features\.\d+\.conv)\.(\d+)\.([01])\.(\w+)", name)
-    if match:
-        return f"{match[1]}.{3 * int(match[2]) + int(match[3])}.{match[4]}"
-    match = re.fullmatch(r"(features\.(\d+)\.conv)\.(\d+)\.(\w+)", name)
-    if match:
-        # The projection follows one block in the first layer (no expansion), two in all others.
-        blocks = 1 if match[2] == "1" else 2
-        return f"{match[1]}.{3 * blocks + int(match[3]) - blocks}.{match[4]}"
-    return name
+    if not (match := _MOBILENET.fullmatch(name)):
+        return name
+    path, layer, block, part, rest = match.groups()
+    if part is not None:
+        return f"{path}.{3 * int(block) + int(part)}.{rest}"
+    # The projection follows one block in the first layer (no expansion), two in all others.
+    return f"{path}.{int(block) + (2 if layer == '1' else 4)}.{rest}"
 
 
 def _from_timm_vovnet(tensors: Tensors) -> dict[str, torch.Tensor]:
@@ -61,23 +60,14 @@ def _from_timm_vovnet(tensors: Tensors) -> dict[str, torch.Tensor]:
 
 # What it is -> (a name that tells it, its conversion).
 _FOREIGN: Mapping[str, tuple[str, Callable[[Tensors], dict[str, torch.Tensor]]]] = {
-    "torchvision or timm ResNet": (
-        "layer1.0.conv1.weight",
-        lambda tensors: rename_keys(tensors, resnet_name),
-    ),
+    "torchvision or timm ResNet": ("layer1.0.conv1.weight", lambda t: rename_keys(t, resnet_name)),
     "timm VoVNet": ("stages.0.blocks.0.attn.fc.weight", _from_timm_vovnet),
-    "torchvision MobileNetV2": (
-        "features.1.conv.0.0.weight",
-        lambda tensors: rename_keys(tensors, _mobilenet_name),
-    ),
+    "torchvision MobileNetV2": ("features.1.conv.0.0.weight", lambda t: rename_keys(t, _mobilenet_name)),
 }
 
 
 def foreign_backbones(tensors: Tensors) -> dict[str, dict[str, torch.Tensor]]:
     """Convert a file to every kind of backbone that its names may belong to.
-
-    Args:
-        tensors: name -> tensor, as in the file.
 
     Returns:
         What the file may be -> our names, without prefix, -> tensors. Usually empty or of one entry.
@@ -90,9 +80,6 @@ def from_caffe2(tensors: Tensors) -> dict[str, torch.Tensor]:
 
     Args:
         tensors: blob name -> tensor; momentum blobs are left out.
-
-    Returns:
-        detectron2's names -> tensors, the background class moved or removed as there.
 
     Raises:
         CheckpointError: if two blobs map to one name.

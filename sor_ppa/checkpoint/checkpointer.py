@@ -32,8 +32,7 @@ _LONGEST_TAG = 4096
 class SORCheckpointer(DetectionCheckpointer):
     """detectron2's checkpointer that reads files safely and maps published names.
 
-    ``load`` takes the published SOR and CenterMask2 checkpoints, detectron2's model zoo, bare backbones of
-    torchvision and timm, and files of our own; see ``docs/checkpoints.md``.
+    ``docs/checkpoints.md`` lists the files that ``load`` takes.
 
     Attributes:
         fit: what the last ``load`` put where; None before.
@@ -107,13 +106,7 @@ class SORCheckpointer(DetectionCheckpointer):
     def resume_or_load(self, path: str, *, resume: bool = True, complete: bool = False) -> dict[str, Any]:
         """Resume from the last checkpoint of ``save_dir`` if there is one, else load the weights at ``path``.
 
-        Args:
-            path: weights to start from, without optimizer and iteration.
-            resume: look for a last checkpoint at all.
-            complete: as for ``load``.
-
-        Returns:
-            As ``load``.
+        Args and returned value are those of ``load``; with ``path``, the checkpointables are left alone.
 
         Raises:
             CheckpointError: as ``load``; a resumed file must hold every parameter and checkpointable.
@@ -143,16 +136,14 @@ class SORCheckpointer(DetectionCheckpointer):
             with self.path_manager.open(tag, "rb") as file:
                 name = file.read(_LONGEST_TAG).decode("utf-8", "replace").strip()
         except OSError as error:
-            raise CheckpointError(
-                f"cannot be read ({error.strerror or error}), expected a file name", tag
-            ) from None
+            reason = error.strerror or error
+            raise CheckpointError(f"cannot be read ({reason}), expected a file name", tag) from None
         path = os.path.join(self.save_dir, name)
         if not name or "\0" in name or not self.path_manager.isfile(path):
             others = sorted(name for name in self.path_manager.ls(self.save_dir) if name.endswith(".pth"))
             found = f"{shown(name)}, which is not there" if name else "nothing"
-            raise CheckpointError(
-                f"names {found}, expected one of {', '.join(others[-4:]) or 'no files'}", tag
-            )
+            expected = ", ".join(others[-4:]) or "no files"
+            raise CheckpointError(f"names {found}, expected one of {expected}", tag)
         return path
 
     def save(self, name: str, **kwargs: Any) -> None:
@@ -196,9 +187,9 @@ class SORCheckpointer(DetectionCheckpointer):
         try:
             self.checkpointables[key].load_state_dict(state)
         except Exception as error:  # an optimizer or a hook may raise anything for the state of another one
+            reason = f"{type(error).__name__}: {error}"
             raise CheckpointError(
-                f"its {key} cannot be resumed ({type(error).__name__}: {error}), expected one of this model",
-                path,
+                f"its {key} cannot be resumed ({reason}), expected one of this model", path
             ) from error
 
     def _load_file(self, filename: str) -> dict[str, Any]:
@@ -213,16 +204,14 @@ class SORCheckpointer(DetectionCheckpointer):
             checkpoint.extras[_HEURISTICS] = True
         try:
             fit = fit_to_model(checkpoint, self.model.state_dict(), self.system)
+            if complete and fit.incomplete:
+                names = ", ".join(repr(name) for name in fit.incomplete[:2])
+                count = f"{len(fit.incomplete)} parameters of this model ({names} ...)"
+                raise CheckpointError(f"lacks {count}, expected all of them")
+            if complete and fit.surplus:
+                raise CheckpointError(fit.surplus_line())
         except CheckpointError as error:
             raise error.at(path) from None
-        if complete and fit.incomplete:
-            names = ", ".join(repr(name) for name in fit.incomplete[:2])
-            raise CheckpointError(
-                f"lacks {len(fit.incomplete)} parameters of this model ({names} ...), expected all of them",
-                path,
-            )
-        if complete and fit.surplus:
-            raise CheckpointError(fit.surplus_line(), path)
         return checkpoint, fit
 
     def _local(self, path: str) -> str:
@@ -253,16 +242,15 @@ class SORCheckpointer(DetectionCheckpointer):
 
 def _on_all_processes(action: Callable[[], T]) -> T:
     """Do something on every process; raise on all of them if one cannot."""
-    result: list[T] = []
-    error = ""
+    result, error = None, ""
     try:
-        result.append(action())
+        result = action()
     except CheckpointError as caught:
         error = str(caught)
-    errors = [e for e in comm.all_gather(error) if e]
-    if not result or errors:
-        raise CheckpointError(error or errors[0])
-    return result[0]
+    errors = [e for e in (error, *comm.all_gather(error)) if e]
+    if result is None or errors:
+        raise CheckpointError(errors[0])
+    return result
 
 
 def _split_query(path: str) -> tuple[str, bool]:
@@ -277,23 +265,22 @@ def _split_query(path: str) -> tuple[str, bool]:
 
 def _plain(value: Any, where: str) -> Any:
     """Copy a training state as containers, tensors, arrays and scalars; leave out the rest with a warning."""
+    if isinstance(value, dict):
+        items = {k: _plain(v, f"{where}.{k}") for k, v in value.items() if isinstance(k, (str, int, float))}
+        kept = {k: v for k, v in items.items() if v is not None or value[k] is None}
+        return Counter(kept) if isinstance(value, Counter) else kept
+    if isinstance(value, (list, tuple)):
+        values = [_plain(v, f"{where}[{i}]") for i, v in enumerate(value)]
+        return tuple(values) if isinstance(value, tuple) else values
+    if isinstance(value, (set, frozenset)):
+        return {v for v in value if isinstance(v, (str, int, float))}
     if isinstance(value, torch.Tensor):
         return value.detach()
     if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in "biuf":
         return np.array(value) if value.ndim else value.item()
-    if isinstance(value, Counter):
-        return Counter(dict(value))
-    if isinstance(value, dict):
-        items = {k: _plain(v, f"{where}.{k}") for k, v in value.items() if isinstance(k, (str, int, float))}
-        return {k: v for k, v in items.items() if v is not None or value[k] is None}
-    if isinstance(value, (list, tuple)):
-        items_ = [_plain(v, f"{where}[{i}]") for i, v in enumerate(value)]
-        return tuple(items_) if isinstance(value, tuple) else items_
-    if isinstance(value, (set, frozenset)):
-        return {v for v in value if isinstance(v, (str, int, float))}
     if isinstance(value, torch.device):
         return str(value)
-    if value is None or type(value) in (bool, int, float, str, bytes, torch.dtype):
-        return value
-    _log.warning("%s is a %s and is not saved: weight files hold numbers only", where, type(value).__name__)
-    return None
+    if value is not None and type(value) not in (bool, int, float, str, bytes, torch.dtype):
+        _log.warning("%s is a %s and is not saved: only plain values are", where, type(value).__name__)
+        return None
+    return value

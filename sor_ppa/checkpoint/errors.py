@@ -12,11 +12,10 @@ _MAX_MESSAGE = 1000
 def shown(value: object, limit: int = 80) -> str:
     """Return a value from a file in at most about ``limit`` characters; containers by their type alone."""
     if isinstance(value, (str, bytes)):
-        text = repr(value[: limit + 1])
-    elif value is None or isinstance(value, (bool, int, float)):
-        text = repr(value)
-    else:
-        text = f"a {type(value).__name__}"
+        value = value[: limit + 1]
+    elif value is not None and not isinstance(value, (bool, int, float)):
+        return f"a {type(value).__name__}"
+    text = repr(value)
     return text if len(text) <= limit + 2 else text[:limit] + "..."
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from importlib import import_module
 from typing import Any
 
 from .errors import CheckpointError, shown
@@ -11,12 +12,6 @@ __all__ = ["INFO_KEY", "CheckpointInfo"]
 
 # Where it is kept: beside ``model`` in .pth files; as JSON text in the metadata of safetensors.
 INFO_KEY = "sor_ppa"
-
-
-def _version() -> str:
-    from .. import __version__
-
-    return __version__
 
 
 @dataclass(frozen=True)
@@ -31,7 +26,7 @@ class CheckpointInfo:
 
     config: str
     class_names: tuple[str, ...] = ()
-    version: str = field(default_factory=_version)
+    version: str = field(default_factory=lambda: str(import_module("sor_ppa").__version__))
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain data: ``{"config", "class_names", "version"}``."""
@@ -46,8 +41,6 @@ class CheckpointInfo:
         """
         keys = ("config", "class_names", "version")
         config, names, version = (values.get(k) if isinstance(values, dict) else None for k in keys)
-        if not isinstance(names, (list, tuple)) or not all(
-            isinstance(v, str) for v in (config, version, *names)
-        ):
-            raise CheckpointError(f"{INFO_KEY}: found {shown(values)}, expected text under {', '.join(keys)}")
-        return cls(str(config), tuple(names), str(version))
+        if isinstance(names, (list, tuple)) and all(isinstance(v, str) for v in (config, version, *names)):
+            return cls(str(config), tuple(names), str(version))
+        raise CheckpointError(f"{INFO_KEY}: found {shown(values)}, expected text under {', '.join(keys)}")

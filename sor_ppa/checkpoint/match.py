@@ -14,7 +14,7 @@ from .convert import convert_published
 from .errors import CheckpointError, shown
 from .read import Checkpoint
 
-__all__ = ["CLASS_LAYERS", "Fit", "count_parts", "fit_to_model", "renamings"]
+__all__ = ["CLASS_LAYERS", "Fit", "count_table", "fit_to_model", "part_of", "renamings"]
 
 Shape = tuple[int, ...]
 Tensors = Mapping[str, torch.Tensor]
@@ -64,7 +64,7 @@ class Fit:
         return (*(name for name in self.missing if not self._is_folded(name)), *self.resized)
 
     def _is_folded(self, name: str) -> bool:
-        return _STATISTICS.search(name) is not None and f"{name.rpartition('.')[0]}.weight" in self.loaded
+        return _is_statistic(name) and f"{name.rpartition('.')[0]}.weight" in self.loaded
 
     def resized_line(self) -> str:
         """Return one line on the class layers left out; empty if there are none."""
@@ -72,9 +72,7 @@ class Fit:
         return layers and f"Class layers of another size left out, they stay at initialization: {layers}"
 
     def surplus_line(self) -> str:
-        """Return one line on the layers that the model lacks; empty if there are none."""
-        if not self.surplus:
-            return ""
+        """Return one line on the layers that the model lacks, where there are any."""
         return (
             f"of a network with more layers: {len(self.surplus)} parameters between loaded ones, such as "
             f"{shown(self.surplus[0])}, have no place in the model, whose results will be wrong"
@@ -86,44 +84,35 @@ class Fit:
 
     def table(self) -> str:
         """Return what was loaded, what was not, and why; a line for each part of the model."""
-        folded = [name for name in self.missing if self._is_folded(name)]
-        learned = [name for name in self.unused if not _STATISTICS.search(name)]
-        rows = [(*row, "loaded") for row in count_parts(self.loaded)]
-        fresh = [name for name in self.missing if name not in folded]
-        rows += [(*row, "not in the file, stays at initialization") for row in count_parts(fresh)]
-        rows += [(*row, "not in the file, folded into weight and bias") for row in count_parts(folded)]
-        layers: dict[str, list[str]] = {}
+        rows = [(part_of(name), "loaded") for name in self.loaded]
+        for name in self.missing:
+            folded = self._is_folded(name)
+            fate = "folded into weight and bias" if folded else "stays at initialization"
+            rows.append((part_of(name), f"not in the file, {fate}"))
         for name, (shape, expected) in self.resized.items():
             state = f"left out: {shape[0]} rows in the file, {expected[0]} in the model"
-            layers.setdefault(name.rpartition(".")[0], []).append(state)
-        rows += [(layer, len(states), states[0]) for layer, states in layers.items()]
-        rows += [(*row, "in the file, not used by the model") for row in count_parts(learned)]
-        if statistics := len(self.unused) - len(learned):
-            rows.append(("statistics of norms", statistics, "in the file, not needed"))
-        width = max(len(part) for part, _, _ in [("part", 0, ""), *rows])
-        lines = [f"{part:<{width}}  {count:>7}  {state}" for part, count, state in rows]
-        return "\n".join([f"{'part':<{width}}  tensors  state", *lines])
+            rows.append((name.rpartition(".")[0], state))
+        rows += [
+            (part_of(n), "in the file, not used by the model") for n in self.unused if not _is_statistic(n)
+        ]
+        rows += [("statistics of norms", "in the file, not needed") for n in self.unused if _is_statistic(n)]
+        return count_table(rows, "state")
 
 
-def count_parts(names: Iterable[str]) -> list[tuple[str, int]]:
-    """Count parameters by the first two components of their names; numbers at the end become ``*``.
+def part_of(name: str) -> str:
+    """Return the first two components of a parameter's name, such as ``backbone.fpn_lateral*``."""
+    return re.sub(r"\d+$", "*", ".".join(name.split(".")[:-1][:2]) or name)
 
-    Args:
-        names: parameter names.
 
-    Returns:
-        (part, such as ``backbone.fpn_lateral*``; number of parameters), in the order of the names.
-    """
-    counts = Counter(re.sub(r"\d+$", "*", ".".join(name.split(".")[:-1][:2]) or name) for name in names)
-    return list(counts.items())
+def count_table(rows: Iterable[tuple[str, str]], head: str = "") -> str:
+    """Return a table with a line for each different row (part, state) and how often it occurs."""
+    counts = [("part", "tensors", head), *((part, n, state) for (part, state), n in Counter(rows).items())]
+    width = max(len(part) for part, _, _ in counts)
+    return "\n".join(f"{part:<{width}}  {count:>7}  {state}".rstrip() for part, count, state in counts)
 
 
 def renamings(checkpoint: Checkpoint, system: str = "sor") -> dict[str, dict[str, torch.Tensor]]:
     """Rename the tensors of a file in every way that its names allow.
-
-    Args:
-        checkpoint: the file.
-        system: see ``convert_published``.
 
     Returns:
         What the names are taken for -> our names -> tensors. First the published names of ``system``; then,
@@ -154,7 +143,13 @@ def fit_to_model(checkpoint: Checkpoint, model: Tensors, system: str = "sor") ->
         CheckpointError: if another layer's shape differs, or less than half of the file and of the model fit.
     """
     checkpoint = replace(checkpoint, tensors=_without_holder(checkpoint.tensors, model))
-    fit = _best_fit(checkpoint, model, system)
+    by_suffix = checkpoint.extras.get("matching_heuristics") is True or checkpoint.location == "model_state"
+    fits = []
+    for origin, renamed in renamings(checkpoint, system).items():
+        fits.append(_fit(origin, renamed, _with_prefix(renamed, model), model))
+        if by_suffix or origin == "Caffe2 blobs":
+            fits.append(_fit(origin, renamed, _by_suffix(renamed, model), model))
+    fit = max(fits, key=lambda fit: len(fit.loaded) + len(fit.resized))
     found = len(fit.loaded) + len(fit.resized)
     if not fit.loaded or found < _RELATED * min(len(checkpoint.tensors), len(model)):
         sample = ", ".join(shown(name, 60) for name in (fit.unused or tuple(checkpoint.tensors))[:2])
@@ -163,17 +158,9 @@ def fit_to_model(checkpoint: Checkpoint, model: Tensors, system: str = "sor") ->
             f"other weights: {found} of {len(checkpoint.tensors)} tensors fit one of {len(model)}, "
             f"found {sample} ..., expected {wanted} ..."
         )
-    clashes = [
-        name
-        for name, (shape, expected) in fit.resized.items()
-        if not CLASS_LAYERS.search(name) or shape[1:] != expected[1:] or not 0 < len(shape) == len(expected)
-    ]
-    if clashes:
-        shape, expected = fit.resized[clashes[0]]
-        more = f" and {len(clashes) - 1} more" if len(clashes) > 1 else ""
-        raise CheckpointError(
-            f"parameter {shown(clashes[0])}{more}: shape {shape} in the file, expected {expected}"
-        )
+    for name, (shape, expected) in fit.resized.items():
+        if not CLASS_LAYERS.search(name) or shape[1:] != expected[1:] or not 0 < len(shape) == len(expected):
+            raise CheckpointError(f"parameter {shown(name)}: shape {shape} in the file, expected {expected}")
     for name, tensor in fit.loaded.items():
         _check_type(name, tensor, model[name].dtype)
     return fit
@@ -188,65 +175,42 @@ def _without_holder(tensors: Tensors, model: Tensors) -> dict[str, torch.Tensor]
     return result
 
 
-def _best_fit(checkpoint: Checkpoint, model: Tensors, system: str) -> Fit:
-    by_suffix = checkpoint.extras.get("matching_heuristics") is True or checkpoint.location == "model_state"
-    fits = []
-    for origin, renamed in renamings(checkpoint, system).items():
-        fits.append(_fit(origin, renamed, _with_prefix(renamed, model), model))
-        if by_suffix or origin == "Caffe2 blobs":
-            fits.append(_fit(origin, renamed, _by_suffix(renamed, model), model))
-    return max(fits, key=lambda fit: len(fit.loaded) + len(fit.resized))
-
-
 def _check_type(name: str, tensor: torch.Tensor, wanted: torch.dtype) -> None:
     """Refuse numbers whose values the model's type cannot hold."""
     if not wanted.is_floating_point:
         return
     if tensor.is_complex() or (tensor.ndim and not tensor.is_floating_point()):
         raise CheckpointError(f"parameter {shown(name)}: {tensor.dtype} in the file, expected {wanted}")
-    if tensor.element_size() > wanted.itemsize:
-        lost = torch.isfinite(tensor) & ~torch.isfinite(tensor.to(wanted))
-        if lost.any():
-            value = tensor[lost][0].item()
-            raise CheckpointError(
-                f"parameter {shown(name)}: {value:.3g} in the file, more than {wanted} holds"
-            )
+    if tensor.element_size() <= wanted.itemsize:
+        return
+    lost = tensor[torch.isfinite(tensor) & ~torch.isfinite(tensor.to(wanted))]
+    if len(lost):
+        raise CheckpointError(f"parameter {shown(name)}: {lost[0]:.3g} in the file, more than {wanted} holds")
 
 
 def _fit(origin: str, renamed: Tensors, placed: dict[str, str], model: Tensors) -> Fit:
-    """Compare tensors with a model.
-
-    Args:
-        origin: see ``Fit``.
-        renamed: name -> tensor.
-        placed: name in ``renamed`` -> name in the model.
-        model: the model's state dict.
-    """
+    """Compare tensors with a model; ``placed`` maps their names to the model's."""
     if len(set(placed.values())) != len(placed):
         raise CheckpointError("two parameters of the file have one name in the model, expected one each")
-    tensors = {
-        placed[name]: tensor for name, tensor in renamed.items() if not _CONSTANTS.search(placed[name])
-    }
+    tensors = {new: renamed[old] for old, new in placed.items() if not _CONSTANTS.search(new)}
     common = {name: tensor for name, tensor in tensors.items() if name in model}
-    loaded = {name: tensor for name, tensor in common.items() if tensor.shape == model[name].shape}
-    resized = {
-        name: (tuple(tensor.shape), tuple(model[name].shape))
-        for name, tensor in common.items()
-        if name not in loaded
-    }
-    surplus = _surplus(list(renamed), {old for old, new in placed.items() if new in common})
+    surplus = _surplus(list(placed), {old for old, new in placed.items() if new in common})
     return Fit(
         origin,
-        loaded,
+        {name: tensor for name, tensor in common.items() if tensor.shape == model[name].shape},
         tuple(name for name in model if name not in common and not _CONSTANTS.search(name)),
         tuple(name for name in tensors if name not in model),
-        resized,
-        tuple(placed[name] for name in renamed if name in surplus and placed[name] in tensors),
+        {
+            name: (tuple(tensor.shape), tuple(model[name].shape))
+            for name, tensor in common.items()
+            if tensor.shape != model[name].shape
+        },
+        tuple(placed[name] for name in surplus if placed[name] in tensors),
     )
 
 
-def _surplus(names: list[str], used: set[str]) -> set[str]:
-    """Find learned parameters without a use whose numbered siblings are used, such as blocks of a stage.
+def _surplus(names: list[str], used: set[str]) -> list[str]:
+    """Return learned parameters without a use whose numbered siblings are used, such as blocks of a stage.
 
     Layers behind everything that is used, such as those before a classifier, do not count.
 
@@ -256,18 +220,23 @@ def _surplus(names: list[str], used: set[str]) -> set[str]:
     """
     last = {prefix: i for i, name in enumerate(names) if name in used for prefix, _ in _splits(name)}
     rows = {name[: m.start()] for name in used for m in _NUMBER.finditer(name)}
-    found = set()
-    for i, name in enumerate(names):
-        if name in used or _STATISTICS.search(name):
-            continue
+
+    def is_between(i: int, name: str) -> bool:
         if _OFFSETS.search(name) and last.get("", -1) > i:
-            found.add(name)
+            return True
         for m in _NUMBER.finditer(name):
             row = name[: m.start()]
             around = "".join(f"{part}." for part in row.split(".")[:-3])
             if row in rows and name[: m.end()] not in last and last.get(around, -1) > i:
-                found.add(name)
-    return found
+                return True
+        return False
+
+    unused = ((i, name) for i, name in enumerate(names) if name not in used and not _is_statistic(name))
+    return [name for i, name in unused if is_between(i, name)]
+
+
+def _is_statistic(name: str) -> bool:
+    return _STATISTICS.search(name) is not None
 
 
 def _with_prefix(renamed: Tensors, model: Tensors) -> dict[str, str]:

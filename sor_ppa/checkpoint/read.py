@@ -6,12 +6,13 @@ import json
 import os
 import pickle
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import safe_open
 
@@ -19,16 +20,36 @@ from ..restricted_pickle import load_pickle
 from .errors import CheckpointError, shown
 from .info import INFO_KEY, CheckpointInfo
 from .torch_file import PLAIN_NAMES, load_torch_file
-from .unwrap import find_state_dict, strip_prefixes
 from .write import check_sha256
 
 __all__ = ["Checkpoint", "read_checkpoint", "read_checkpoint_info", "read_weights"]
 
 _EXPECTED = "expected safetensors, a torch .pth or a detectron2 .pkl"
-_LEGACY_TORCH = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
-_PICKLE = re.compile(rb"\x80[\x01-\x05]|\(dp|\(lp|[}\]]q|c[\w.]+\n[\w.]+\n")
+# How files begin: both formats of torch, text behind the length of the header, all protocols of pickle.
+_FORMATS = {
+    "torch": re.compile(rb"PK\x03\x04|\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19\."),
+    "safetensors": re.compile(rb".{8}\{", re.DOTALL),
+    "pickle": re.compile(rb"\x80[\x01-\x05]|\(dp|\(lp|[}\]]q|c[\w.]+\n[\w.]+\n"),
+}
+_OTHERS = {
+    "a web page, probably the error page of a download": re.compile(rb"(?i)\s*<(!doctype html|html|\?xml)"),
+    "a git-lfs pointer (run `git lfs pull`)": re.compile(rb"\s*version https://git-lfs"),
+}
 # Tensors may share memory (tied weights), so that together they are larger than the file, but not by much.
 _SHARING = 16
+
+# Keys under which training programs put the state dict; of several, the first of this list is taken.
+_WRAPPERS = (
+    *("model", "state_dict", "model_state_dict", "model_state", "blobs", "net", "network", "params"),
+    *("weights", "checkpoint", "teacher", "model_ema", "state_dict_ema", "ema_state_dict", "ema"),
+    *("student", "module"),
+)
+# Wrappers of torch around a whole model: DistributedDataParallel and torch.compile.
+_MODULE_PREFIXES = ("module.", "_orig_mod.")
+# A counter that torch.optim.swa_utils.AveragedModel puts beside ``module.``
+_AVERAGED = "n_averaged"
+_LEVELS = 4
+_LONGEST_NAME = 512
 
 
 @dataclass(frozen=True)
@@ -90,9 +111,7 @@ def read_checkpoint_info(path: str | os.PathLike[str]) -> CheckpointInfo | None:
         if kind == "safetensors":
             with safe_open(path, "pt") as file:
                 return _info_in(file.metadata())
-        if kind == "pickle":
-            return None
-        return _info_in(load_torch_file(path, check_crc=False, lazy=True))
+        return None if kind == "pickle" else _info_in(load_torch_file(path, check_crc=False, lazy=True))
 
 
 @contextmanager
@@ -123,25 +142,16 @@ def _detect_format(path: str | os.PathLike[str]) -> str:
         head = file.read(512)
     if not head:
         raise CheckpointError(f"is empty, {_EXPECTED}")
-    if head.startswith((b"PK\x03\x04", _LEGACY_TORCH)):
-        return "torch"
-    if head[8:9] == b"{":  # behind the length of the header
-        return "safetensors"
-    if _PICKLE.match(head):
-        return "pickle"
-    text = head.lstrip().lower()
-    if text.startswith((b"<!doctype html", b"<html", b"<?xml")):
-        found = "a web page, probably the error page of a download"
-    elif text.startswith(b"version https://git-lfs"):
-        found = "a git-lfs pointer (run `git lfs pull`)"
-    else:
-        found = f"a file that begins {shown(head[:16])}"
+    for kind, pattern in _FORMATS.items():
+        if pattern.match(head):
+            return kind
+    found = next((text for text, pattern in _OTHERS.items() if pattern.match(head)), "")
+    found = found or f"a file that begins {shown(head[:16])}"
     raise CheckpointError(f"found {found}, {_EXPECTED}")
 
 
 def _read(path: str | os.PathLike[str], verified: bool) -> Checkpoint:
     kind = _detect_format(path)
-    info: CheckpointInfo | None = None
     if kind == "safetensors":
         with safe_open(path, "pt") as file:
             info = _info_in(file.metadata())
@@ -151,10 +161,62 @@ def _read(path: str | os.PathLike[str], verified: bool) -> Checkpoint:
         loaded = load_torch_file(path, check_crc=not verified)
         info = _info_in(loaded)
     else:
-        loaded = load_pickle(Path(path).read_bytes(), PLAIN_NAMES)
-    tensors, extras, location = find_state_dict(loaded)
+        loaded, info = load_pickle(Path(path).read_bytes(), PLAIN_NAMES), None
+    tensors, extras, location = _find_state_dict(loaded)
     extras.pop(INFO_KEY, None)
-    return Checkpoint(strip_prefixes(tensors), kind, location, extras, info)
+    return Checkpoint(_without_module(tensors), kind, location, extras, info)
+
+
+def _find_state_dict(loaded: Any) -> tuple[dict[str, torch.Tensor], dict[str, Any], str]:
+    """Return the state dict in what a training program saved, the rest of the top level, and its location."""
+    extras: dict[str, Any] = {}
+    keys: list[str] = []
+    while isinstance(loaded, dict) and len(keys) < _LEVELS and not _mostly_tensors(loaded):
+        wrapper = next((key for key in _WRAPPERS if isinstance(loaded.get(key), dict)), None)
+        if wrapper is None:
+            break
+        if not keys:
+            extras = {str(key): value for key, value in loaded.items() if key != wrapper}
+        keys.append(wrapper)
+        loaded = loaded[wrapper]
+    if not isinstance(loaded, dict):
+        raise CheckpointError(f"found {shown(loaded)}, expected a state dict of tensors")
+    tensors = {}
+    for name, value in loaded.items():
+        tensor = _as_tensor(value, numbers=bool(keys))
+        if tensor is None and keys:
+            raise CheckpointError(f"parameter {shown(name)}: found {shown(value)}, expected a tensor")
+        if tensor is None:
+            extras[str(name)] = value
+        elif isinstance(name, str) and 0 < len(name) <= _LONGEST_NAME and name.isprintable():
+            tensors[name] = tensor
+        else:
+            raise CheckpointError(f"found a parameter named {shown(name)}, expected a printable name")
+    if not tensors:
+        names = ", ".join(shown(key, 30) for key in list(loaded)[:8]) or "nothing"
+        where = ".".join(keys) or "the top level"
+        raise CheckpointError(f"found no tensors under {where} (but {names}), expected a state dict")
+    return tensors, extras, ".".join(keys)
+
+
+def _without_module(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Remove ``module.`` and ``_orig_mod.`` where every name begins with it."""
+    result = {name: tensor for name, tensor in tensors.items() if name != _AVERAGED or len(tensors) == 1}
+    while prefix := next((p for p in _MODULE_PREFIXES if all(name.startswith(p) for name in result)), None):
+        result = {name.removeprefix(prefix): tensor for name, tensor in result.items()}
+    return result
+
+
+def _mostly_tensors(values: Mapping[Any, Any]) -> bool:
+    return 2 * sum(isinstance(v, (torch.Tensor, np.ndarray)) for v in values.values()) > len(values)
+
+
+def _as_tensor(value: Any, numbers: bool) -> torch.Tensor | None:
+    if isinstance(value, torch.Tensor):
+        return value.detach()
+    if isinstance(value, np.ndarray):
+        return torch.from_numpy(np.array(value, value.dtype.newbyteorder("=")))
+    return torch.tensor(value) if numbers and isinstance(value, (bool, int, float)) else None
 
 
 def _info_in(values: Any) -> CheckpointInfo | None:
@@ -177,10 +239,9 @@ def _check_tensors(tensors: dict[str, torch.Tensor], size: int, allow_non_finite
     for name, tensor in tensors.items():
         if allow_non_finite or not (tensor.is_floating_point() or tensor.is_complex()):
             continue
-        values = tensor.float() if tensor.element_size() == 1 else tensor
-        # a sum is quicker; it may overflow, but with a NaN or an infinity in it it is never finite
-        if not torch.isfinite(values.sum()) and (count := int((~torch.isfinite(values)).sum())):
+        finite = torch.isfinite(tensor.float() if tensor.element_size() == 1 else tensor)
+        if not finite.all():
+            count = f"{int((~finite).sum())} of {tensor.numel()} values"
             raise CheckpointError(
-                f"parameter {shown(name)} has {count} of {tensor.numel()} values NaN or infinite, "
-                "expected finite numbers"
+                f"parameter {shown(name)} has {count} NaN or infinite, expected finite numbers"
             )

@@ -1,33 +1,41 @@
-"""Renaming the entries of a state dict without losing any; the one table that several systems share."""
+"""Renaming the entries of a state dict by rules; the table that several systems share."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from .errors import CheckpointError
 
-__all__ = ["Rule", "apply_rules", "rename_keys", "resnet_name"]
+__all__ = ["Rule", "apply_rules", "rename_keys", "resnet_name", "rules"]
 
 T = TypeVar("T")
 
 # A pattern and what replaces its first match.
 Rule = tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]
 
+
+def rules(table: Mapping[str, str | Callable[[re.Match[str]], str]]) -> tuple[Rule, ...]:
+    """Return the rules of a table of patterns and replacements, in its order."""
+    return tuple((re.compile(pattern), replacement) for pattern, replacement in table.items())
+
+
 # torchvision's and timm's ResNet, ResNeXt -> detectron2's.
-_RESNET: tuple[Rule, ...] = (
-    (re.compile(r"^layer(\d)\."), lambda m: f"res{int(m[1]) + 1}."),
-    (re.compile(r"\.downsample\.0\."), ".shortcut."),
-    (re.compile(r"\.downsample\.1\."), ".shortcut.norm."),
-    (re.compile(r"(?<![^.])bn(\d)\."), r"conv\1.norm."),
-    (re.compile(r"^conv1\."), "stem.conv1."),
+_RESNET = rules(
+    {
+        r"^layer(\d)\.": lambda m: f"res{int(m[1]) + 1}.",
+        r"\.downsample\.0\.": ".shortcut.",
+        r"\.downsample\.1\.": ".shortcut.norm.",
+        r"(?<![^.])bn(\d)\.": r"conv\1.norm.",
+        r"^conv1\.": "stem.conv1.",
+    }
 )
 
 
-def apply_rules(name: str, rules: Sequence[Rule]) -> str:
+def apply_rules(name: str, table: tuple[Rule, ...]) -> str:
     """Apply each rule once, in order, to one parameter name."""
-    for pattern, replacement in rules:
+    for pattern, replacement in table:
         name = pattern.sub(replacement, name, count=1)
     return name
 
@@ -44,21 +52,16 @@ def resnet_name(name: str) -> str:
 def rename_keys(state_dict: Mapping[str, T], rename: Callable[[str], str]) -> dict[str, T]:
     """Rename every key; values and order stay.
 
-    Args:
-        state_dict: parameter name -> tensor.
-        rename: old name -> new name.
-
     Raises:
         CheckpointError: if two names become one.
     """
     renamed: dict[str, T] = {}
-    origin: dict[str, str] = {}
     for name, value in state_dict.items():
         new = rename(name)
         if new in renamed:
+            first = next(other for other in state_dict if rename(other) == new)
             raise CheckpointError(
-                f"parameters {origin[new]!r} and {name!r} both map to {new!r}, expected one name each"
+                f"parameters {first!r} and {name!r} both map to {new!r}, expected one name each"
             )
         renamed[new] = value
-        origin[new] = name
     return renamed

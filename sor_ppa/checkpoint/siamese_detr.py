@@ -1,14 +1,14 @@
-"""Names of published Siamese DETR and Conditional DETR parameters in this package.
+"""Names of published Siamese DETR and Conditional DETR parameters -> ours.
 
-Only the ResNet differs: published files use torchvision's names below ``backbone.``
-(pre-training) or ``backbone.0.body.`` (detectors); here it is detectron2's ResNet.
+Only the ResNet differs: published files use torchvision's names below ``backbone.`` (pre-training) or
+``backbone.0.body.`` (detectors); here it is detectron2's ResNet.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 from .rename import resnet_name
 
@@ -22,9 +22,11 @@ __all__ = [
     "to_detector",
 ]
 
-T = TypeVar("T")
-
 COCO_CATEGORY_IDS = [i for i in range(1, 91) if i not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)]
+
+_BACKBONE = re.compile(r"backbone\.(?:0\.body\.)?")
+_BOX_HEAD = "pred_head.bbox_embed."
+_DECODER_LAYER = re.compile(r"transformer\.decoder\.layers\.\d+\.norm1\.weight")
 
 
 def published_to_ours(name: str) -> str | None:
@@ -33,37 +35,21 @@ def published_to_ours(name: str) -> str | None:
     Dropped are the batch counters of the frozen norms and the classifier of the backbone.
     """
     name = name.removeprefix("module.")
-    for prefix in ("backbone.0.body.", "backbone."):
-        if name.startswith(prefix):
-            name = name.removeprefix(prefix)
-            if name.endswith("num_batches_tracked") or name.startswith("fc."):
-                return None
-            return "backbone." + resnet_name(name)
-    return name
+    if not (prefix := _BACKBONE.match(name)):
+        return name
+    name = name[prefix.end() :]
+    dropped = name.endswith("num_batches_tracked") or name.startswith("fc.")
+    return None if dropped else "backbone." + resnet_name(name)
 
 
-def convert(state_dict: Mapping[str, T]) -> dict[str, T]:
-    """Map a published state dict, of the pre-training or of a detector, to our names.
-
-    Args:
-        state_dict: published name -> value (tensors, or anything else).
-
-    Returns:
-        our name -> the same value.
-    """
+def convert(state_dict: Mapping[str, Any]) -> dict[str, Any]:
+    """Map a published state dict, of the pre-training or of a detector, to our names."""
     renamed = {published_to_ours(name): value for name, value in state_dict.items()}
     return {name: value for name, value in renamed.items() if name is not None}
 
 
 def convert_detector(state_dict: Mapping[str, Any]) -> dict[str, Any]:
-    """Map a published detector to our names; a pre-training gives a detector's initial weights.
-
-    Args:
-        state_dict: published name, or ours -> value.
-
-    Returns:
-        name in ``DETRDetector`` -> the same value; see ``to_detector`` for a pre-training.
-    """
+    """Map a published detector to our names; a pre-training gives a detector's initial weights."""
     ours = convert(state_dict)
     return to_detector(ours) if any(name.startswith("pred_head.") for name in ours) else ours
 
@@ -71,9 +57,9 @@ def convert_detector(state_dict: Mapping[str, Any]) -> dict[str, Any]:
 def to_detector(state_dict: Mapping[str, Any]) -> dict[str, Any]:
     """Make initial weights of a detector from a pre-training checkpoint in our names.
 
-    Transformer, queries, input projection, backbone and box head carry over; the classifier,
-    the feature head and the global head do not (the detector has other classes). For the
-    deformable transformer the shared box head is copied to every decoder layer.
+    Transformer, queries, input projection, backbone and box head carry over; the classifier, the feature head
+    and the global head do not (the detector has other classes). For the deformable transformer the shared box
+    head is copied to every decoder layer.
 
     Args:
         state_dict: of ``SiameseDETR``, in our names.
@@ -90,17 +76,13 @@ def to_detector(state_dict: Mapping[str, Any]) -> dict[str, Any]:
         )
     kept = ("backbone.", "transformer.", "query_embed.", "input_proj")
     detector = {name: value for name, value in state_dict.items() if name.startswith(kept)}
-    layers = sum(
-        bool(re.fullmatch(r"transformer\.decoder\.layers\.\d+\.norm1\.weight", name)) for name in state_dict
-    )
-    deformable = "transformer.tgt_embed.weight" in state_dict
+    heads = ["bbox_embed."]
+    if "transformer.tgt_embed.weight" in state_dict:  # deformable
+        layers = sum(_DECODER_LAYER.fullmatch(name) is not None for name in state_dict)
+        heads = [f"bbox_embed.{i}." for i in range(layers)]
     for name, value in state_dict.items():
-        if name.startswith("pred_head.bbox_embed."):
-            rest = name.removeprefix("pred_head.bbox_embed.")
-            names = (
-                [f"bbox_embed.{i}.{rest}" for i in range(layers)] if deformable else [f"bbox_embed.{rest}"]
-            )
-            detector.update(dict.fromkeys(names, value))
+        if name.startswith(_BOX_HEAD):
+            detector |= {head + name.removeprefix(_BOX_HEAD): value for head in heads}
     return detector
 
 

@@ -19,16 +19,17 @@ from .errors import CheckpointError, shown
 __all__ = ["PLAIN_NAMES", "load_torch_file"]
 
 
-class _Attributes(dict[str, Any]):
-    """Takes the place of ``argparse.Namespace``."""
-
+class _Attributes(dict[str, Any]):  # in place of argparse.Namespace
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.update(state)
 
 
-class _Anything(dict[Any, Any]):
-    """Takes every place while the structure of a pickle is checked."""
+class _Text(str):
+    def __new__(cls, text: str) -> _Text:
+        return super().__new__(cls, text + "")  # nothing but text: that of nested lists can be endless
 
+
+class _Anything(dict[Any, Any]):  # in place of torch's classes while a pickle is checked
     def __init__(self, *_: object) -> None:
         super().__init__()
 
@@ -36,39 +37,22 @@ class _Anything(dict[Any, Any]):
         pass
 
 
-def _path(*parts: str) -> str:
-    return str(PurePosixPath(*parts))
-
-
-def _dict(_factory: object = None) -> OrderedDict[Any, Any]:
-    return OrderedDict()
-
-
+_CONFIGS = (
+    *("yacs.config.CfgNode", "fvcore.common.config.CfgNode", "detectron2.config.config.CfgNode"),
+    *(f"{module}.utilities.parsing.AttributeDict" for module in ("pytorch_lightning", "lightning.pytorch")),
+    *(f"{module}.utilities.data.AttributeDict" for module in ("lightning_fabric", "lightning.fabric")),
+    *("easydict.EasyDict", "addict.addict.Dict"),
+)
+_PATHS = [f"pathlib{module}.{system}Path" for module in ("", "._local") for system in ("Posix", "Windows")]
+_FACTORIES = [f"{m}.{name}" for m in ("builtins", "__builtin__") for name in ("dict", "list", "int", "float")]
 # What training programs save beside the weights, and the plain values that take its place.
 PLAIN_NAMES: dict[str, Callable[..., Any]] = {
     **NAMES,
     "argparse.Namespace": _Attributes,
-    "collections.defaultdict": _dict,
-    "torch.torch_version.TorchVersion": str,
-    **dict.fromkeys(
-        (
-            "yacs.config.CfgNode",
-            "fvcore.common.config.CfgNode",
-            "detectron2.config.config.CfgNode",
-            "pytorch_lightning.utilities.parsing.AttributeDict",
-            "lightning.pytorch.utilities.parsing.AttributeDict",
-            "lightning_fabric.utilities.data.AttributeDict",
-            "lightning.fabric.utilities.data.AttributeDict",
-            "easydict.EasyDict",
-            "addict.addict.Dict",
-        ),
-        OrderedDict,
-    ),
-    **{f"pathlib{m}.{kind}Path": _path for m in ("", "._local") for kind in ("Posix", "Windows")},
-    # factories of a defaultdict
-    **{
-        f"{m}.{kind}": _dict for m in ("builtins", "__builtin__") for kind in ("dict", "list", "int", "float")
-    },
+    "torch.torch_version.TorchVersion": _Text,
+    **dict.fromkeys(_CONFIGS, OrderedDict),
+    **dict.fromkeys(_PATHS, lambda *parts: str(PurePosixPath(*parts))),
+    **dict.fromkeys(["collections.defaultdict", *_FACTORIES], lambda _factory=None: OrderedDict()),
 }
 # ``torch.serialization.safe_globals`` changes a list of the whole process.
 _SAFE_GLOBALS = threading.Lock()
@@ -127,7 +111,7 @@ def _check_archive(file: IO[bytes], check_crc: bool) -> None:
 
 
 def _check_pickle(file: IO[bytes], size: int) -> None:
-    """Walk through a pickle without making its objects: torch does not bound time and memory, this does."""
+    """Read a pickle without its tensors: torch does not bound time and memory, this does."""
     unpickler: Any = _Walker(file, size)
     unpickler.load()
     if unpickler.proto > 2:
@@ -138,7 +122,12 @@ def _check_pickle(file: IO[bytes], size: int) -> None:
 
 class _Walker(RestrictedUnpickler):
     def find_class(self, module: str, name: str) -> Any:
-        return _Anything
+        if name == "_rebuild_from_type_v2":  # calls a function of the file
+            return lambda function, _type, arguments, _state: function(*arguments)
+        return PLAIN_NAMES.get(f"{module}.{name}") or _Anything
 
-    def persistent_load(self, _key: object) -> Any:
+    def persistent_load(self, reference: Any) -> Any:
+        """Check that the key of a storage, and of a part of another storage, can be hashed at once."""
+        part = reference[-1]
+        hash((reference[2], part[0] if isinstance(part, tuple) else None))
         return _Anything

@@ -19,15 +19,9 @@ from .info import INFO_KEY, CheckpointInfo
 
 __all__ = ["check_sha256", "save_safetensors", "save_torch", "write_file"]
 
-_PIECE = 2**20
-
 
 def save_torch(path: str | os.PathLike[str], data: Mapping[str, Any]) -> None:
-    """Write a file with ``torch.save``, and ``<path>.sha256`` beside it.
-
-    Raises:
-        CheckpointError: if it cannot be written; the former file is then still there.
-    """
+    """Write a file with ``torch.save``; otherwise as ``save_safetensors``."""
     _write(path, lambda file: torch.save(dict(data), file))
 
 
@@ -57,16 +51,11 @@ def save_safetensors(
 
 
 def _write(path: str | os.PathLike[str], write: Callable[[Path], object]) -> None:
-    """Write a file and its checksum.
-
-    The former checksum is removed before the file is replaced: at every moment there is none or the right
-    one, so that a crash between two steps leaves a file that can be read.
-    """
     checksum = _checksum_file(path)
     with write_file(path) as file:
         write(file)
         digest = _sha256(file)
-        checksum.unlink(missing_ok=True)
+        checksum.unlink(missing_ok=True)  # of the former file: a crash may leave none, but no wrong one
     with write_file(checksum) as file:
         file.write_text(f"{digest}  {os.path.basename(path)}\n")
 
@@ -84,13 +73,7 @@ def write_file(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def check_sha256(path: str | os.PathLike[str]) -> bool:
-    """Compare a file with ``<path>.sha256``, a line as of the command ``sha256sum``.
-
-    Args:
-        path: a local file.
-
-    Returns:
-        False if there is no checksum to compare with.
+    """Compare a local file with ``<path>.sha256``; return False if there is none.
 
     Raises:
         CheckpointError: if they disagree.
@@ -117,6 +100,6 @@ def _checksum_file(path: str | os.PathLike[str]) -> Path:
 def _sha256(path: str | os.PathLike[str]) -> str:
     digest = hashlib.sha256()
     with open(path, "rb") as file:
-        while piece := file.read(_PIECE):
+        while piece := file.read(2**20):
             digest.update(piece)
     return digest.hexdigest()

@@ -1,14 +1,13 @@
-"""Weight files for tests: whole ones of each format, and hostile or damaged parts of them."""
+"""Weight files for tests: whole ones of each format, and hostile parts of them."""
 
 from __future__ import annotations
 
 import io
-import json
 import pickle
-import struct
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +15,6 @@ import pytest
 import torch
 
 from sor_ppa.checkpoint import CheckpointError, read_checkpoint, save_safetensors
-
-__all__ = [
-    "FORMATS",
-    "WRITERS",
-    "example",
-    "raw_pickle",
-    "refusal",
-    "safetensors_bytes",
-    "tensor_pickle",
-    "torch_zip",
-    "write",
-]
 
 
 def example() -> dict[str, torch.Tensor]:
@@ -42,23 +29,16 @@ def example() -> dict[str, torch.Tensor]:
     }
 
 
-def _legacy(state: dict[str, torch.Tensor], path: Path) -> None:
-    torch.save(state, path, _use_new_zipfile_serialization=False)
-
-
-def _pickle(protocol: int) -> Callable[[dict[str, torch.Tensor], Path], None]:
-    def writer(state: dict[str, torch.Tensor], path: Path) -> None:
-        arrays = {name: tensor.numpy() for name, tensor in state.items()}
-        path.write_bytes(pickle.dumps({"model": arrays, "__author__": "a model zoo"}, protocol))
-
-    return writer
+def _pickle(protocol: int, state: dict[str, torch.Tensor], path: Path) -> None:
+    arrays = {name: tensor.numpy() for name, tensor in state.items()}
+    path.write_bytes(pickle.dumps({"model": arrays, "__author__": "a model zoo"}, protocol))
 
 
 WRITERS: dict[str, Callable[[dict[str, torch.Tensor], Path], None]] = {
     "zip": torch.save,
-    "legacy": _legacy,
+    "legacy": partial(torch.save, _use_new_zipfile_serialization=False),
     "safetensors": lambda state, path: save_safetensors(path, state),
-    **{f"pickle{n}": _pickle(n) for n in range(6)},
+    **{f"pickle{n}": partial(_pickle, n) for n in range(6)},
 }
 # One for each way of reading.
 FORMATS = ("zip", "legacy", "safetensors", "pickle0", "pickle2", "pickle4")
@@ -81,55 +61,18 @@ class _Calls:
         return self.reduced
 
 
-def raw_pickle(function: Callable[..., Any], *arguments: Any, protocol: int = 2) -> bytes:
+def raw_pickle(function: Callable[..., Any], *arguments: Any) -> bytes:
     """A state dict whose only value is the call of a function."""
-    return pickle.dumps(OrderedDict(weight=_Calls(function, *arguments)), protocol)
+    return pickle.dumps(OrderedDict(weight=_Calls(function, *arguments)), 2)
 
 
-def torch_zip(structure: bytes, members: dict[str, bytes] | None = None, folder: str = "archive") -> bytes:
-    """A torch archive around a given pickle.
-
-    Args:
-        structure: content of ``data.pkl``.
-        members: further members, by their name below the folder.
-        folder: name of the archive's folder.
-    """
+def torch_zip(structure: bytes, name: str = "archive/data.pkl") -> bytes:
+    """A torch archive around a given pickle."""
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        archive.writestr(f"{folder}/data.pkl", structure)
-        archive.writestr(f"{folder}/version", "3\n")
-        for name, content in (members or {}).items():
-            archive.writestr(f"{folder}/{name}", content)
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(name, structure)
+        archive.writestr("archive/version", "3\n")
     return buffer.getvalue()
-
-
-def tensor_pickle(
-    count: Any = 4, size: Any = (4,), stride: Any = (1,), offset: Any = 0, key: str = "0"
-) -> bytes:
-    """The pickle of ``{"weight": tensor}`` with a float storage, in the words of ``torch.save``."""
-
-    class Storage:
-        pass
-
-    storage = Storage()
-
-    class Tensor:
-        def __reduce__(self) -> tuple[Any, ...]:
-            return torch._utils._rebuild_tensor_v2, (storage, offset, size, stride, False, OrderedDict())
-
-    class Pickler(pickle.Pickler):
-        def persistent_id(self, item: Any) -> Any:
-            return ("storage", torch.FloatStorage, key, "cpu", count) if item is storage else None
-
-    buffer = io.BytesIO()
-    Pickler(buffer, 2).dump({"weight": Tensor()})
-    return buffer.getvalue()
-
-
-def safetensors_bytes(header: Any, content: bytes = b"", length: int | None = None) -> bytes:
-    """A safetensors file with any header; ``length`` overrides the true header length."""
-    text = header if isinstance(header, bytes) else json.dumps(header).encode()
-    return struct.pack("<Q", len(text) if length is None else length) + text + content
 
 
 def refusal(path: Path) -> str:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+import timm
 import torch
-from detectron2.config import get_cfg
+import torchvision
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_backbone
 from torch import nn
 
-from sor_ppa import add_sor_config
 from sor_ppa.checkpoint import SORCheckpointer
+from tests.models import make_cfg
+
+STAGES = ["stage2", "stage3", "stage4", "stage5"]
+LEVELS = ["res2", "res3", "res4", "res5"]
 
 
 class Detector(nn.Module):
@@ -24,27 +29,28 @@ class Detector(nn.Module):
         self.backbone.bottom_up = bottom_up
 
 
-def random_statistics(model: nn.Module) -> nn.Module:
-    """Give every batch norm statistics that matter."""
-    generator = torch.Generator().manual_seed(1)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.copy_(torch.randn(module.num_features, generator=generator) * 0.1)
-            module.running_var.copy_(torch.rand(module.num_features, generator=generator) + 0.5)
-    return model.eval()
-
-
 def backbone(name: str, *options: object) -> nn.Module:
-    cfg = get_cfg()
-    add_sor_config(cfg)
+    cfg = make_cfg()
     cfg.merge_from_list(["MODEL.BACKBONE.NAME", name, "MODEL.BACKBONE.FREEZE_AT", 0, *options])
     return build_backbone(cfg, ShapeSpec(channels=3)).eval()
 
 
+def outputs(x: torch.Tensor, modules: Iterable[nn.Module]) -> list[torch.Tensor]:
+    found = []
+    for module in modules:
+        x = module(x)
+        found.append(x)
+    return found
+
+
 def assert_same_features(ours: nn.Module, theirs: nn.Module, names: list[str], folder: Path, get) -> None:
-    torch.save(random_statistics(theirs).state_dict(), folder / "w.pth")
-    checkpointer = SORCheckpointer(Detector(ours))
-    checkpointer.load(str(folder / "w.pth"), complete=True)
+    generator = torch.Generator().manual_seed(1)
+    for module in theirs.eval().modules():  # statistics that matter
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.copy_(torch.randn(module.num_features, generator=generator) * 0.1)
+            module.running_var.copy_(torch.rand(module.num_features, generator=generator) + 0.5)
+    torch.save(theirs.state_dict(), folder / "w.pth")
+    SORCheckpointer(Detector(ours)).load(str(folder / "w.pth"), complete=True)
     image = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(2)).double()
     with torch.no_grad():  # in doubles: random weights make features of thousands, whose rounding shows
         found, expected = ours.double()(image), get(theirs.double(), image)
@@ -63,73 +69,37 @@ def assert_same_features(ours: nn.Module, theirs: nn.Module, names: list[str], f
     ],
 )
 def test_timm_vovnet(theirs: str, body: str, tmp_path: Path) -> None:
-    import timm
-
-    stages = ["stage2", "stage3", "stage4", "stage5"]
+    options = ("MODEL.VOVNET.CONV_BODY", body, "MODEL.VOVNET.OUT_FEATURES", STAGES)
+    ours = backbone("build_vovnet_backbone", *options)
     model = timm.create_model(theirs)
-
-    def features(model: nn.Module, image: torch.Tensor) -> list[torch.Tensor]:
-        x, found = model.stem(image), []
-        for stage in model.stages:
-            x = stage(x)
-            found.append(x)
-        return found
-
-    ours = backbone(
-        "build_vovnet_backbone", "MODEL.VOVNET.CONV_BODY", body, "MODEL.VOVNET.OUT_FEATURES", stages
-    )
-    assert_same_features(ours, model, stages, tmp_path, features)
+    assert_same_features(ours, model, STAGES, tmp_path, lambda m, image: outputs(m.stem(image), m.stages))
 
 
-def resnet_features(model: nn.Module, image: torch.Tensor) -> list[torch.Tensor]:
-    x = model.maxpool(torch.relu(model.bn1(model.conv1(image))))
-    found = []
-    for layer in (model.layer1, model.layer2, model.layer3, model.layer4):
-        x = layer(x)
-        found.append(x)
-    return found
+def resnet(stride_in_1x1: bool) -> nn.Module:
+    options = ("MODEL.RESNETS.STRIDE_IN_1X1", stride_in_1x1, "MODEL.RESNETS.OUT_FEATURES", LEVELS)
+    return backbone("build_resnet_backbone", *options)
 
 
 @pytest.mark.parametrize("source", ["torchvision", "timm"])
 def test_resnet(source: str, tmp_path: Path) -> None:
-    import timm
-    import torchvision
+    def features(model: nn.Module, image: torch.Tensor) -> list[torch.Tensor]:
+        stem = model.maxpool(torch.relu(model.bn1(model.conv1(image))))
+        return outputs(stem, (model.layer1, model.layer2, model.layer3, model.layer4))
 
     theirs = timm.create_model("resnet50") if source == "timm" else torchvision.models.resnet50()
-    ours = backbone(
-        "build_resnet_backbone",
-        *(
-            "MODEL.RESNETS.STRIDE_IN_1X1",
-            False,
-            "MODEL.RESNETS.OUT_FEATURES",
-            ["res2", "res3", "res4", "res5"],
-        ),
-    )
-    assert_same_features(ours, theirs, ["res2", "res3", "res4", "res5"], tmp_path, resnet_features)
+    assert_same_features(resnet(stride_in_1x1=False), theirs, LEVELS, tmp_path, features)
 
 
 def test_strides_in_the_wrong_place_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    import torchvision
-
     torch.save(torchvision.models.resnet50().state_dict(), tmp_path / "w.pth")
-    ours = backbone(
-        "build_resnet_backbone", "MODEL.RESNETS.STRIDE_IN_1X1", True, "MODEL.RESNETS.OUT_FEATURES", ["res5"]
-    )
-    SORCheckpointer(Detector(ours)).load(str(tmp_path / "w.pth"))
+    SORCheckpointer(Detector(resnet(stride_in_1x1=True))).load(str(tmp_path / "w.pth"))
     assert [r for r in caplog.records if "STRIDE_IN_1X1" in r.message]
 
 
 def test_torchvision_mobilenet(tmp_path: Path) -> None:
-    import torchvision
-
     def features(model: nn.Module, image: torch.Tensor) -> list[torch.Tensor]:
-        x, found = image, []
-        for i, layer in enumerate(model.features[:18]):
-            x = layer(x)
-            if i in (3, 6, 13, 17):
-                found.append(x)
-        return found
+        found = outputs(image, model.features[:18])
+        return [found[i] for i in (3, 6, 13, 17)]
 
-    ours = backbone("build_mnv2_backbone", "MODEL.RESNETS.OUT_FEATURES", ["res2", "res3", "res4", "res5"])
-    names = ["res2", "res3", "res4", "res5"]
-    assert_same_features(ours, torchvision.models.mobilenet_v2(), names, tmp_path, features)
+    ours = backbone("build_mnv2_backbone", "MODEL.RESNETS.OUT_FEATURES", LEVELS)
+    assert_same_features(ours, torchvision.models.mobilenet_v2(), LEVELS, tmp_path, features)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import pickle
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,6 @@ from sor_ppa.checkpoint import (
     SORCheckpointer,
     read_checkpoint,
     read_checkpoint_info,
-    read_weights,
 )
 
 from . import files
@@ -74,43 +72,14 @@ def test_every_format_loads(kind: str, tmp_path: Path) -> None:
     assert equal(target, source)
 
 
-def test_nothing_is_loaded_without_a_path() -> None:
-    model = net()
-    assert SORCheckpointer(model).load("") == {}
-    assert equal(model, net())
-
-
-def test_half_precision_files_load_into_full_precision_models(tmp_path: Path) -> None:
-    torch.save(changed(net()).half().state_dict(), tmp_path / "w.pth")
-    model = net()
-    SORCheckpointer(model).load(str(tmp_path / "w.pth"))
-    assert {p.dtype for p in model.parameters()} == {torch.float32}
-    assert equal(model, changed(net()).half().float())
-
-
 def test_a_refused_file_leaves_the_model_as_it_was(tmp_path: Path) -> None:
     state = changed(net()).state_dict()
     state["roi_heads.sor_head.weight"] = torch.zeros(7, 4)
     torch.save(state, tmp_path / "w.pth")
     model = net()
-    with pytest.raises(
-        CheckpointError, match=r"w\.pth: parameter 'roi_heads.sor_head.weight': shape \(7, 4\)"
-    ):
+    with pytest.raises(CheckpointError, match=r"w\.pth: parameter 'roi_heads.sor_head.weight': shape \(7"):
         SORCheckpointer(model).load(str(tmp_path / "w.pth"))
     assert equal(model, net())
-
-
-def test_class_layers_are_dropped_with_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    source = net(classes=80)
-    torch.save(source.state_dict(), tmp_path / "w.pth")
-    model = net()
-    SORCheckpointer(model).load(str(tmp_path / "w.pth"))
-    lines = [r.message for r in caplog.records if r.levelno == logging.WARNING]
-    assert lines == [
-        "Class layers of another size left out, they stay at initialization: roi_heads.mask_head.predictor"
-    ]
-    assert torch.equal(model.roi_heads.mask_head.predictor.weight, net().roi_heads.mask_head.predictor.weight)
-    assert torch.equal(model.roi_heads.sor_head.weight, source.roi_heads.sor_head.weight)
 
 
 def test_incomplete_file_is_refused_where_all_is_needed(tmp_path: Path) -> None:
@@ -128,9 +97,7 @@ def test_address_that_cannot_be_fetched_is_one_error(monkeypatch: pytest.MonkeyP
         raise OSError("no route to host")
 
     monkeypatch.setattr(checkpointer.path_manager, "get_local_path", offline)
-    with pytest.raises(
-        CheckpointError, match=r"https://host/w\.pth\?dl=1: cannot be fetched \(OSError: no route"
-    ):
+    with pytest.raises(CheckpointError, match=r"https://host/w\.pth\?dl=1: cannot be fetched \(OSError: no"):
         checkpointer.load("https://host/w.pth?dl=1")
 
 
@@ -139,14 +106,6 @@ def test_query_of_detectron2_asks_for_suffixes(tmp_path: Path) -> None:
     torch.save({n.removeprefix("roi_heads."): t for n, t in source.state_dict().items()}, tmp_path / "w.pth")
     model = net()
     SORCheckpointer(model).load(f"{tmp_path}/w.pth?matching_heuristics=True", complete=True)
-    assert equal(model, source)
-
-
-def test_wrapped_model_is_loaded(tmp_path: Path) -> None:
-    source = changed(net())
-    torch.save({f"module.{n}": t for n, t in source.state_dict().items()}, tmp_path / "w.pth")
-    model = net()
-    SORCheckpointer(nn.DataParallel(model)).load(str(tmp_path / "w.pth"), complete=True)
     assert equal(model, source)
 
 
@@ -167,7 +126,16 @@ def test_every_process_raises_what_one_found(tmp_path: Path, monkeypatch: pytest
     assert equal(model, changed(net()))
 
 
-# -- saving and resuming
+def test_detectron2_hook_reads_safely(tmp_path: Path) -> None:
+    (tmp_path / "w.pkl").write_bytes(files.raw_pickle(print, "x"))
+    with pytest.raises(CheckpointError, match=r"builtins?__?\.print"):
+        SORCheckpointer(net())._load_file(str(tmp_path / "w.pkl"))
+
+
+def test_a_last_checkpoint_that_cannot_be_read_is_no_new_start(tmp_path: Path) -> None:
+    (tmp_path / "last_checkpoint").mkdir()
+    with pytest.raises(CheckpointError, match="last_checkpoint: cannot be read"):
+        SORCheckpointer(net(), str(tmp_path)).resume_or_load("", resume=True)
 
 
 def test_training_resumes_where_it_stopped(tmp_path: Path) -> None:
@@ -192,30 +160,16 @@ def test_training_resumes_where_it_stopped(tmp_path: Path) -> None:
         assert torch.equal(old["momentum_buffer"], new["momentum_buffer"])
 
 
-def test_resume_without_a_checkpoint_loads_the_weights(tmp_path: Path) -> None:
-    torch.save(changed(net()).state_dict(), tmp_path / "w.pth")
-    model = net()
-    SORCheckpointer(model, str(tmp_path / "new")).resume_or_load(str(tmp_path / "w.pth"), resume=True)
+def test_resume_without_a_checkpoint_loads_the_weights_alone(tmp_path: Path) -> None:
+    SORCheckpointer(changed(net()), str(tmp_path), part=Part({"a": 1})).save("w")
+    model, part = net(), Part({"a": 0})
+    checkpointer = SORCheckpointer(model, str(tmp_path / "new"), part=part)
+    assert checkpointer.resume_or_load(str(tmp_path / "w.pth"), resume=True) == {"part": {"a": 1}}
     assert equal(model, changed(net()))
-
-
-def test_resume_refuses_a_checkpoint_of_another_model(tmp_path: Path) -> None:
-    source = net()
-    del source.roi_heads.sor_head
-    SORCheckpointer(source, str(tmp_path)).save("model")
-    with pytest.raises(CheckpointError, match=r"model\.pth: lacks 2 parameters"):
-        SORCheckpointer(net(), str(tmp_path)).resume_or_load("", resume=True)
-
-
-def test_weights_without_resume_leave_the_trainer_alone(tmp_path: Path) -> None:
-    SORCheckpointer(changed(net()), str(tmp_path), part=Part({"a": 1})).save("model")
-    part = Part({"a": 0})
-    rest = SORCheckpointer(net(), part=part).resume_or_load(str(tmp_path / "model.pth"), resume=False)
     assert part.state == {"a": 0}
-    assert rest == {"part": {"a": 1}}
 
 
-def test_saved_files_hold_plain_values_only(tmp_path: Path) -> None:
+def test_saved_files_hold_plain_values_only(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     state = {
         "best": np.float32(0.5),
         "history": np.arange(3),
@@ -223,12 +177,11 @@ def test_saved_files_hold_plain_values_only(tmp_path: Path) -> None:
         "order": OrderedDict(a=(1, [2.0, None, True, "x", b"y"])),
         "size": torch.Size([1, 2]),
         "seen": {1, 2},
+        "log": logging.Logger("x"),
     }
     SORCheckpointer(net(), str(tmp_path), part=Part(state)).save("model", iteration=3)
     found = read_checkpoint(tmp_path / "model.pth").extras
-    assert found["iteration"] == 3
-    history = found["part"].pop("history")
-    assert history.tolist() == [0, 1, 2]
+    assert found["part"].pop("history").tolist() == [0, 1, 2]
     assert found["part"] == {
         "best": 0.5,
         "device": "cpu",
@@ -236,15 +189,8 @@ def test_saved_files_hold_plain_values_only(tmp_path: Path) -> None:
         "size": (1, 2),
         "seen": {1, 2},
     }
+    assert "part.log is a Logger and is not saved" in caplog.text
     assert set(torch.load(tmp_path / "model.pth", weights_only=False)) == {"model", "part", "iteration"}
-
-
-def test_what_cannot_be_read_back_is_left_out_with_a_warning(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    SORCheckpointer(net(), str(tmp_path), part=Part({"a": 1, "f": logging.Logger("x")})).save("model")
-    assert read_checkpoint(tmp_path / "model.pth").extras["part"] == {"a": 1}
-    assert "part.f is a Logger and is not saved" in caplog.text
 
 
 def test_checkpoints_carry_what_they_were_trained_with(tmp_path: Path) -> None:
@@ -255,14 +201,6 @@ def test_checkpoints_carry_what_they_were_trained_with(tmp_path: Path) -> None:
     checkpointer = SORCheckpointer(net(), str(tmp_path))
     assert checkpointer.resume_or_load("", resume=True) == {}
     assert checkpointer.loaded_info == info
-
-
-def test_checkpoints_carry_a_checksum(tmp_path: Path) -> None:
-    SORCheckpointer(net(), str(tmp_path)).save("model")
-    with (tmp_path / "model.pth").open("ab") as file:
-        file.write(b"more")
-    with pytest.raises(CheckpointError, match=r"model\.pth: found SHA-256 .* the file is damaged"):
-        SORCheckpointer(net(), str(tmp_path)).resume_or_load("", resume=True)
 
 
 def test_a_failed_save_keeps_the_former_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -281,69 +219,35 @@ def test_a_failed_save_keeps_the_former_one(tmp_path: Path, monkeypatch: pytest.
     assert checkpointer.resume_or_load("", resume=True) == {}
 
 
-def test_safetensors_are_written_on_request(tmp_path: Path) -> None:
-    model = changed(net())
-    SORCheckpointer(model, str(tmp_path), save_safetensors=True).save("model")
-    found = read_weights(tmp_path / "model.safetensors")
-    assert {n: t.tolist() for n, t in found.items()} == {n: t.tolist() for n, t in model.state_dict().items()}
-    fresh = net()
-    SORCheckpointer(fresh).load(str(tmp_path / "model.safetensors"), complete=True)
-    assert equal(fresh, model)
+TAGS = {
+    "missing": (b"model_7.pth", "'model_7.pth', which is not there"),
+    "empty": (b"", "nothing"),
+    "damaged": (b"\xff\xfe\0", "which is not there"),
+    "folder": (b".", "which is not there"),
+}
 
 
-def test_only_the_main_process_writes(tmp_path: Path) -> None:
-    SORCheckpointer(net(), str(tmp_path), save_to_disk=False).save("model")
-    assert not list(tmp_path.iterdir())
-
-
-def test_detectron2_hook_reads_safely(tmp_path: Path) -> None:
-    path = tmp_path / "w.pkl"
-    path.write_bytes(pickle.dumps({"model": {"a": np.ones(2)}, "__author__": "x"}))
-    assert SORCheckpointer(net())._load_file(str(path))["model"]["a"].tolist() == [1, 1]
-    path.write_bytes(files.raw_pickle(print, "x"))
-    with pytest.raises(CheckpointError, match=r"builtins?__?\.print"):
-        SORCheckpointer(net())._load_file(str(path))
-
-
-def saved(folder: Path) -> SORCheckpointer:
-    checkpointer = SORCheckpointer(changed(net()), str(folder), part=Part({"a": 1}))
+@pytest.mark.parametrize("tag", TAGS)
+def test_a_last_checkpoint_that_names_nothing_is_one_error(tag: str, tmp_path: Path) -> None:
+    content, found = TAGS[tag]
+    checkpointer = SORCheckpointer(net(), str(tmp_path))
     checkpointer.save("model_1")
     checkpointer.save("model_2")
-    return checkpointer
-
-
-@pytest.mark.parametrize(
-    ("content", "found"),
-    [
-        (b"model_7.pth", "names 'model_7.pth', which is not there"),
-        (b"", "names nothing"),
-        (b"\xff\xfe\0", "which is not there"),
-        (b".", "which is not there"),
-    ],
-)
-def test_a_last_checkpoint_that_names_nothing_is_one_error(
-    content: bytes, found: str, tmp_path: Path
-) -> None:
-    checkpointer = saved(tmp_path)
     (tmp_path / "last_checkpoint").write_bytes(content)
-    with pytest.raises(CheckpointError) as caught:
+    message = rf"^{tmp_path}/last_checkpoint: names .*{found}, expected one of model_1\.pth, model_2\.pth$"
+    with pytest.raises(CheckpointError, match=message):
         checkpointer.resume_or_load("", resume=True)
-    assert str(caught.value).startswith(f"{tmp_path}/last_checkpoint: names ")
-    assert found in str(caught.value)
-    assert str(caught.value).endswith("expected one of model_1.pth, model_2.pth")
 
 
-def test_a_last_checkpoint_that_cannot_be_read_is_no_new_start(tmp_path: Path) -> None:
-    (tmp_path / "last_checkpoint").mkdir()
-    with pytest.raises(CheckpointError, match="last_checkpoint: cannot be read"):
-        SORCheckpointer(net(), str(tmp_path)).resume_or_load("", resume=True)
-
-
-def test_weights_alone_are_not_resumed(tmp_path: Path) -> None:
-    torch.save({"model": net().state_dict(), "iteration": 9}, tmp_path / "model.pth")
-    (tmp_path / "last_checkpoint").write_text("model.pth")
+def test_weights_alone_and_those_of_another_model_are_not_resumed(tmp_path: Path) -> None:
+    model = net()
+    SORCheckpointer(model, str(tmp_path)).save("model")
     with pytest.raises(CheckpointError, match=r"model\.pth: holds no 'part', expected a training state"):
         SORCheckpointer(net(), str(tmp_path), part=Part({})).resume_or_load("", resume=True)
+    del model.roi_heads.sor_head
+    SORCheckpointer(model, str(tmp_path)).save("model")
+    with pytest.raises(CheckpointError, match=r"model\.pth: lacks 2 parameters"):
+        SORCheckpointer(net(), str(tmp_path)).resume_or_load("", resume=True)
 
 
 @pytest.mark.parametrize("state", [None, {"state": {}, "param_groups": []}, {"state": 3}, [1]])
@@ -363,9 +267,7 @@ def test_another_networks_weights_are_told_and_not_evaluated(
     )
     torch.save(deeper.state_dict(), tmp_path / "w.pth")
     SORCheckpointer(model).load(str(tmp_path / "w.pth"))
-    assert (
-        "w.pth: of a network with more layers: 2 parameters between loaded ones, such as '0.3.weight'"
-        in caplog.text
-    )
+    message = "w.pth: of a network with more layers: 2 parameters between loaded ones, such as '0.3.weight'"
+    assert message in caplog.text
     with pytest.raises(CheckpointError, match=r"w\.pth: of a network with more layers"):
         SORCheckpointer(model).load(str(tmp_path / "w.pth"), complete=True)

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import builtins
-import io
 import os
 import pickle
-import resource
 import subprocess
 import sys
-import tarfile
 import tempfile
 import zipfile
 from collections.abc import Callable
@@ -22,17 +19,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sor_ppa.checkpoint import CheckpointError, read_checkpoint, read_weights
+from sor_ppa.checkpoint import CheckpointError, read_checkpoint
 
 from . import files
 from .files import refusal
 
-HUGE = 2**50
+WRAPPINGS = ("pickle", "zip", "legacy")
 MAGIC = (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True})
-
-
-# -- files that want to run code
-
 ATTACKS: dict[str, Callable[[str], tuple[Any, ...]]] = {
     "os.system": lambda s: (os.system, f"touch {s}"),
     "subprocess": lambda s: (subprocess.check_call, ["touch", s]),
@@ -55,7 +48,7 @@ def wrapped(structure: bytes, wrapping: str) -> bytes:
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-@pytest.mark.parametrize("wrapping", ["pickle", "zip", "legacy"])
+@pytest.mark.parametrize("wrapping", WRAPPINGS)
 def test_calls_are_refused_and_not_made(attack: str, wrapping: str, tmp_path: Path) -> None:
     function, *arguments = ATTACKS[attack](str(tmp_path / "ran"))
     (tmp_path / "w.pth").write_bytes(wrapped(files.raw_pickle(function, *arguments), wrapping))
@@ -66,32 +59,30 @@ def test_calls_are_refused_and_not_made(attack: str, wrapping: str, tmp_path: Pa
 
 
 def test_saved_models_and_programs_are_refused(tmp_path: Path) -> None:
-    for legacy in (False, True):
-        torch.save(torch.nn.Linear(2, 2), tmp_path / "w", _use_new_zipfile_serialization=not legacy)
+    for kind in ("zip", "legacy"):
+        files.WRITERS[kind](torch.nn.Linear(2, 2), tmp_path / "w")
         assert "torch.nn.modules.linear.Linear" in refusal(tmp_path / "w")
     torch.jit.script(torch.nn.Linear(2, 2)).save(str(tmp_path / "w.pt"))
     assert "TorchScript archive, which is a program" in refusal(tmp_path / "w.pt")
 
 
-def test_pickles_beside_the_structure_of_a_zip_are_not_read(tmp_path: Path) -> None:
-    nested = files.raw_pickle(os.system, f"touch {tmp_path}/ran")
-    members = {"data/0": np.zeros(4, "<f4").tobytes(), "extra.pkl": nested, ".data/x": nested}
-    (tmp_path / "w").write_bytes(files.torch_zip(files.tensor_pickle(), members))
-    assert read_weights(tmp_path / "w")["weight"].tolist() == [0, 0, 0, 0]
-    assert os.listdir(tmp_path) == ["w"]
-
-
-# -- small files that claim much
-
 # sixty tuples, each of twice the one before; its hash would take 2**60 steps
 NEST = b"\x80\x02)q\x00" + b"".join(b"h%ch%c\x86q%c" % (i, i, i + 1) for i in range(60)) + b"0"
+REBUILD = b"ctorch._tensor\n_rebuild_from_type_v2\n(ccollections\nOrderedDict\nN(](](h\x3cNeetNtR."
 BOMBS = {
     "key of nested tuples": NEST + b"}h\x3cNs.",
     "call with nested tuples": NEST + b"ccollections\nOrderedDict\n](](h\x3cNee\x85R.",
+    "call by torch with nested tuples": NEST + REBUILD,
+    "call of nested tuples": NEST + b"h\x3c)R.",
+    "storage named by nested tuples": NEST
+    + b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nh\x3ch\x00K\x01NtQ.",
     "state with nested tuples": NEST + b"cargparse\nNamespace\n)\x81](](h\x3cNeeb.",
     "state of a dict with nested tuples": NEST + b"ccollections\nOrderedDict\n)R](](h\x3cNeeb.",
+    "text of nested lists": b"\x80\x02]q\x00" + b"".join(b"](h%ch%ceq%c" % (i, i, i + 1) for i in range(60))
+    + b"0ctorch.torch_version\nTorchVersion\nh\x3c\x85\x81.",
     "copies of a string": b"\x80\x02](X\x00\x10\x00\x00" + b"a" * 4096 + b"q\x00c_codecs\nencode\nq\x01"
     + b"h\x00\x85R" + b"h\x01h\x00\x85R" * 1000 + b"e.",
+    "large memo index": b"\x80\x02]r\x00\x00\x00\x7f.",
     "long string": b"\x80\x02X\xff\xff\xff\xff",
     "integer of another length": b"\x80\x02\x8b\xff\xff\xff\x7f",
     "deep nest": b"\x80\x02" + b"(" * 100_000 + b"t" * 100_000 + b".",
@@ -99,24 +90,10 @@ BOMBS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("bomb", BOMBS)
-@pytest.mark.parametrize("wrapping", ["pickle", "zip", "legacy"])
-def test_bombs_are_refused_at_once(bomb: str, wrapping: str, tmp_path: Path) -> None:
-    (tmp_path / "w").write_bytes(wrapped(BOMBS[bomb], wrapping))
-    refusal(tmp_path / "w")
-
-
-@pytest.mark.parametrize("wrapping", ["pickle", "zip", "legacy"])
-def test_a_large_memo_index_takes_no_memory(wrapping: str, tmp_path: Path) -> None:
-    (tmp_path / "w").write_bytes(wrapped(b"\x80\x02]r\x00\x00\x00\x7f.", wrapping))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    refusal(tmp_path / "w")
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kB
-
-
-def test_hostile_files_within_a_memory_limit(tmp_path: Path) -> None:
-    for i, (bomb, wrapping) in enumerate((b, w) for b in BOMBS for w in ("pickle", "zip", "legacy")):
-        (tmp_path / str(i)).write_bytes(wrapped(BOMBS[bomb], wrapping))
+def test_bombs_are_refused_within_limits_of_time_and_memory(tmp_path: Path) -> None:
+    for bomb, content in BOMBS.items():
+        for wrapping in WRAPPINGS:
+            (tmp_path / f"{bomb} {wrapping}").write_bytes(wrapped(content, wrapping))
     program = f"""
 import os, resource
 from sor_ppa.checkpoint import CheckpointError, read_checkpoint
@@ -129,49 +106,35 @@ for name in sorted(os.listdir({str(tmp_path)!r})):
         continue
     raise SystemExit(name)
 """
-    subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[2])
+    repository = Path(__file__).parents[2]
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=repository, timeout=120)
 
 
-TENSORS = {
-    "huge storage": {"count": HUGE, "size": (HUGE,)},
-    "huge shape": {"size": (HUGE,)},
-    "huge shape of stride 0": {"size": (HUGE,), "stride": (0,)},
-    "negative shape": {"size": (-4,)},
-    "negative stride": {"stride": (-1,)},
-    "offset behind the end": {"offset": 1},
-    "stride behind the end": {"size": (2,), "stride": (4,)},
-    "strides of other rank": {"stride": (1, 1)},
-    "text as shape": {"size": "4"},
-    "storage of another size": {"count": 3, "size": (4,)},
-    "missing storage": {"key": "7"},
-    "storage outside the folder": {"key": "../data.pkl"},
-}
-
-
-@pytest.mark.parametrize("case", TENSORS)
-def test_impossible_tensors_are_refused(case: str, tmp_path: Path) -> None:
-    structure = files.tensor_pickle(**TENSORS[case])
-    (tmp_path / "w").write_bytes(files.torch_zip(structure, {"data/0": bytes(16)}))
-    refusal(tmp_path / "w")
-
-
-def test_many_views_of_one_storage_are_refused(tmp_path: Path) -> None:
-    base = torch.zeros(1000)
-    torch.save({f"w{i}": base[:] for i in range(200)}, tmp_path / "w")
-    assert "found tensors of 800000 bytes" in refusal(tmp_path / "w")
+@pytest.mark.parametrize(
+    "tensors",
+    [{f"w{i}": torch.zeros(1000)[:] for i in range(2)}, {"huge": torch.zeros(1).expand(2**50)}],
+    ids=["views", "stride 0"],
+)
+def test_tensors_larger_than_the_file_are_refused(tensors: dict[str, torch.Tensor], tmp_path: Path) -> None:
+    base = next(iter(tensors.values()))
+    torch.save({**tensors, **{f"v{i}": base[:] for i in range(200)}}, tmp_path / "w")
+    assert "found tensors of" in refusal(tmp_path / "w")
 
 
 def test_compressed_members_are_refused(tmp_path: Path) -> None:
-    with zipfile.ZipFile(tmp_path / "w", "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("archive/data.pkl", files.tensor_pickle(count=2**20, size=(2**20,)))
-        archive.writestr("archive/data/0", bytes(2**22))
+    torch.save({"a": torch.zeros(2**20)}, tmp_path / "whole")
+    with (
+        zipfile.ZipFile(tmp_path / "whole") as whole,
+        zipfile.ZipFile(tmp_path / "w", "w", zipfile.ZIP_DEFLATED) as archive,
+    ):
+        for name in whole.namelist():
+            archive.writestr(name, whole.read(name))
     assert "compressed" in refusal(tmp_path / "w")
 
 
 def test_tensors_of_other_kinds_are_refused(tmp_path: Path) -> None:
-    sparse, empty = torch.eye(2).to_sparse(), torch.empty(2, device="meta")
     quantized = torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8)
-    for tensor in (sparse, empty, quantized):
+    for tensor in (torch.eye(2).to_sparse(), torch.empty(2, device="meta"), quantized):
         torch.save({"a": tensor}, tmp_path / "w")
         refusal(tmp_path / "w")
 
@@ -179,9 +142,6 @@ def test_tensors_of_other_kinds_are_refused(tmp_path: Path) -> None:
 def test_other_pickle_protocols_are_refused_with_advice(tmp_path: Path) -> None:
     torch.save(files.example(), tmp_path / "w", pickle_protocol=4)
     assert "pickle protocol 4, expected 2 (save it again" in refusal(tmp_path / "w")
-
-
-# -- damage
 
 
 @pytest.mark.parametrize("kind", files.FORMATS)
@@ -222,52 +182,13 @@ def test_random_damage_is_survived(kind: str, data: st.DataObject) -> None:
         assert all(isinstance(tensor, torch.Tensor) for tensor in tensors.values())
 
 
-@pytest.mark.parametrize("kind", files.FORMATS)
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "complex64", "float8_e5m2"])
 @pytest.mark.parametrize("value", [float("nan"), float("-inf")])
-def test_non_finite_weights_are_refused(kind: str, value: float, tmp_path: Path) -> None:
-    state = files.example()
-    state["conv.weight"][1, 2, 0, 0] = value
-    message = refusal(files.write(kind, tmp_path / "w", state))
-    assert message == "parameter 'conv.weight' has 1 of 108 values NaN or infinite, expected finite numbers"
-
-
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "complex64", "float8_e5m2"])
-def test_non_finite_weights_of_other_types_are_refused(dtype: str, tmp_path: Path) -> None:
-    torch.save({"a": torch.tensor([float("nan")]).to(getattr(torch, dtype))}, tmp_path / "w")
-    assert "NaN or infinite" in refusal(tmp_path / "w")
-
-
-def header(**tensors: Any) -> dict[str, Any]:
-    return {n: {"dtype": "F32", "shape": s, "data_offsets": list(o)} for n, (s, o) in tensors.items()}
-
-
-SAFETENSORS = {
-    "overlap": (header(a=([2], (0, 8)), b=([2], (4, 12))), 12),
-    "numbers missing": (header(a=([4], (0, 16))), 8),
-    "huge shape": (header(a=([HUGE, HUGE], (0, 4))), 4),
-    "no tensors": ({}, 0),
-    "empty name": (header(**{"": ([1], (0, 4))}), 4),
-    "control characters in a name": (header(**{"a\x1b[2J\n": ([1], (0, 4))}), 4),
-    "no JSON": (b'{"a": [', 0),
-    "deep nest": (b'{"a":' + b"[" * 100_000, 0),
-}
-
-
-@pytest.mark.parametrize("case", SAFETENSORS)
-def test_damaged_safetensors_are_refused(case: str, tmp_path: Path) -> None:
-    head, size = SAFETENSORS[case]
-    (tmp_path / "w").write_bytes(files.safetensors_bytes(head, bytes(size)))
-    refusal(tmp_path / "w")
-
-
-@pytest.mark.parametrize("length", [0, 1, 2**20, 2**39])
-def test_safetensors_with_a_wrong_header_length_are_refused(length: int, tmp_path: Path) -> None:
-    data = files.safetensors_bytes(header(a=([1], (0, 4))), bytes(4), length)
-    (tmp_path / "w").write_bytes(data)
-    refusal(tmp_path / "w")
-
-
-# -- files that are something else
+def test_non_finite_weights_are_refused_unless_allowed(dtype: str, value: float, tmp_path: Path) -> None:
+    torch.save({"a": torch.tensor([1.0, value]).to(getattr(torch, dtype))}, tmp_path / "w")
+    message = refusal(tmp_path / "w")
+    assert message == "parameter 'a' has 1 of 2 values NaN or infinite, expected finite numbers"
+    assert len(read_checkpoint(tmp_path / "w", allow_non_finite=True).tensors["a"]) == 2
 
 
 def test_missing_files_and_folders_are_refused(tmp_path: Path) -> None:
@@ -279,28 +200,20 @@ def test_missing_files_and_folders_are_refused(tmp_path: Path) -> None:
         read_checkpoint(f"{tmp_path}/a\0b")
 
 
-def archive_of(name: str) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        archive.addfile(tarfile.TarInfo(name))
-    return buffer.getvalue()
-
-
 FOREIGN = {
     "empty": (b"", "is empty"),
     "web page": (b"\n<!DOCTYPE html><html><body>Not Found</body></html>", "a web page"),
     "git-lfs pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
     "text": (b"404: Not Found", "begins b'404: Not Found'"),
     "image": (b"\x89PNG\r\n\x1a\n" + bytes(20), r"begins b'\x89PNG"),
-    "zeros": (bytes(1000), r"begins b'\x00\x00"),
-    "tar": (archive_of("model.json"), "begins b'model.json"),
-    "arrays": (files.torch_zip(b"", folder="a").replace(b"data.pkl", b"data.npy"), "0 data.pkl"),
+    "arrays": (files.torch_zip(b"", "a/data.npy"), "0 data.pkl"),
     "list": (pickle.dumps([1, 2]), "expected a state dict"),
     "dict without tensors": (pickle.dumps({"model": {}}), "no tensors under model"),
     "text in a state dict": (pickle.dumps({"model": {"a": np.ones(2), "b": "x"}}), "'b': found 'x'"),
-    "shared lists": (b"\x80\x02](" + b"]q\x00" + b"".join(b"](h%ch%ceq%c" % (i, i, i + 1) for i in range(60))
-                     + b"e.", "expected a state dict"),
-}  # fmt: skip
+    "control characters": (pickle.dumps({"a\x1b[2J\n": np.ones(2)}), "expected a printable name"),
+    "safetensors without tensors": (b"\x02" + bytes(7) + b"{}", "no tensors"),
+    "safetensors without JSON": (b"\x02" + bytes(7) + b"{[", "damaged"),
+}
 
 
 @pytest.mark.parametrize("case", FOREIGN)

@@ -5,16 +5,13 @@ from __future__ import annotations
 import json
 import pickle
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from detectron2.config import get_cfg
 from detectron2.modeling import build_model
 from torch import nn
 
-from sor_ppa import add_sor_config
 from sor_ppa.checkpoint import Checkpoint, Fit, SORCheckpointer, convert_published, fit_to_model
 from sor_ppa.checkpoint.match import CLASS_LAYERS
 from tests.models import make_cfg
@@ -89,50 +86,15 @@ def test_vovnet_of_centermask_loads_into_the_backbone(
     assert not found.unused
 
 
-@pytest.mark.parametrize(
-    "head",
-    [
-        "SelfAttentionPredictor",
-        "SelfAttentionWithOtherPos",
-        "SelfAttentionWithOtherPosQuant",
-        "SelfAttentionWithPosCat",
-        "SelfAttentionWithPosConvCat",
-        "SinglePredictor",
-        "SinglePredictorWithPos",
-    ],
-)
-def test_names_of_every_ranking_head_are_kept(head: str) -> None:
-    names = json.loads((parity_dir("ppa") / f"state_head_{head}_ppa.json").read_text())["tensors"]
-    published = {f"roi_heads.sor_head.{name}": shape for name, shape in names}
-    assert convert_published(published) == published
-
-
 def mask_rcnn(classes: int) -> nn.Module:
     """detectron2's Mask R-CNN with FPN, with narrow fully connected layers."""
-    cfg = get_cfg()
-    add_sor_config(cfg)
-    levels = ["p2", "p3", "p4", "p5"]
-    stages = ["res2", "res3", "res4", "res5"]
-    options: dict[str, Any] = {
-        "DEVICE": "cpu",
-        "META_ARCHITECTURE": "GeneralizedRCNN",
-        "BACKBONE.NAME": "build_resnet_fpn_backbone",
-        "RESNETS.OUT_FEATURES": stages,
-        "FPN.IN_FEATURES": stages,
-        "ANCHOR_GENERATOR.SIZES": [[32], [64], [128], [256], [512]],
-        "RPN.IN_FEATURES": [*levels, "p6"],
-        "ROI_HEADS.NAME": "StandardROIHeads",
-        "ROI_HEADS.IN_FEATURES": levels,
-        "ROI_HEADS.NUM_CLASSES": classes,
-        "ROI_BOX_HEAD.NAME": "FastRCNNConvFCHead",
-        "ROI_BOX_HEAD.NUM_FC": 2,
-        "ROI_BOX_HEAD.FC_DIM": 8,
-        "ROI_BOX_HEAD.POOLER_RESOLUTION": 7,
-        "MASK_ON": True,
-        "ROI_MASK_HEAD.NAME": "MaskRCNNConvUpsampleHead",
-        "ROI_MASK_HEAD.NUM_CONV": 4,
-    }
-    cfg.merge_from_list([item for key, value in options.items() for item in (f"MODEL.{key}", value)])
+    cfg = make_cfg(
+        "configs/sor/exp/maskrcnn.yaml",
+        MODEL__META_ARCHITECTURE="GeneralizedRCNN",
+        MODEL__ROI_HEADS__NAME="StandardROIHeads",
+        MODEL__ROI_HEADS__NUM_CLASSES=classes,
+        MODEL__ROI_BOX_HEAD__FC_DIM=8,
+    )
     return build_model(cfg)
 
 
@@ -165,8 +127,9 @@ def caffe2_name(name: str) -> str:
         **{f".conv{n}": f"_branch2{c}" for n, c in zip("123", "abc", strict=True)},
     }.items():
         name = name.replace(ours, blob)
-    name = name.replace("_bn.weight", "_bn_s").replace("_bn.bias", "_bn_b").replace(".weight", "_w")
-    return name.replace(".", "_")
+    for ours, blob in {"_bn.weight": "_bn_s", "_bn.bias": "_bn_b", ".weight": "_w", ".": "_"}.items():
+        name = name.replace(ours, blob)
+    return name
 
 
 @pytest.mark.parametrize("wrapped", [False, True])
@@ -176,9 +139,7 @@ def test_caffe2_resnet_of_the_model_zoo_loads(wrapped: bool, tmp_path: Path) -> 
     bare = {n.removeprefix(prefix): t for n, t in model.state_dict().items() if n.startswith(prefix)}
     blobs = {caffe2_name(n): np.full(t.shape, 0.5, "f4") for n, t in bare.items() if "running" not in n}
     blobs |= {"fc1000_w": np.zeros((1000, 2048), "f4"), "conv1_w_momentum": np.zeros(1, "f4")}
-    saved = (
-        {"model": blobs, "__author__": "Caffe2", "matching_heuristics": True} if wrapped else {"blobs": blobs}
-    )
+    saved = {"model": blobs, "matching_heuristics": True} if wrapped else {"blobs": blobs}
     (tmp_path / "R-50.pkl").write_bytes(pickle.dumps(saved, 2))
     checkpointer = SORCheckpointer(model)
     checkpointer.load(str(tmp_path / "R-50.pkl"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -53,12 +54,6 @@ def test_the_checksum_is_that_of_sha256sum(tmp_path: Path) -> None:
     assert f"found SHA-256 {digest[:12]}..., expected '000000000000'" in files.refusal(path)
 
 
-def test_a_file_without_a_checksum_is_read(tmp_path: Path) -> None:
-    path = write_both(tmp_path, 1.0)
-    (tmp_path / "w.pth.sha256").unlink()
-    assert read_checkpoint(path).tensors["a"].sum() == 9
-
-
 @pytest.mark.parametrize("kind", ["pth", "safetensors"])
 @pytest.mark.parametrize("step", range(4))
 def test_a_crash_at_any_step_leaves_a_file_that_can_be_read(
@@ -76,9 +71,8 @@ def test_a_crash_at_any_step_leaves_a_file_that_can_be_read(
 
         return call
 
-    for name in ("os.replace", "os.fsync"):  # of the file, then of the checksum
-        module, _, attribute = name.partition(".")
-        monkeypatch.setattr(name, crashing(getattr(__import__(module), attribute)))
+    for function in (os.replace, os.fsync):  # of the file, then of the checksum
+        monkeypatch.setattr(os, function.__name__, crashing(function))
     with pytest.raises(KeyboardInterrupt):
         write_both(tmp_path, 2.0, kind)
     monkeypatch.undo()
@@ -87,19 +81,13 @@ def test_a_crash_at_any_step_leaves_a_file_that_can_be_read(
     assert read_checkpoint(write_both(tmp_path, 3.0, kind)).tensors["a"].tolist() == [3.0] * 9
 
 
-def test_a_full_disk_is_one_line_and_keeps_the_former_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = write_both(tmp_path, 1.0)
-
+def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    with monkeypatch.context() as patch:
-        patch.setattr(torch, "save", full)
-        with pytest.raises(CheckpointError, match=rf"^disk full: {path}$"):
-            write_both(tmp_path, 2.0)
-    assert read_checkpoint(path).tensors["a"].tolist() == [1.0] * 9
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(CheckpointError, match=rf"^disk full: {tmp_path}/w\.pth$"):
+        write_both(tmp_path, 2.0)
 
 
 def test_a_missing_folder_is_one_line(tmp_path: Path) -> None:
@@ -142,11 +130,4 @@ def test_damaged_info_is_one_line(values: Any, tmp_path: Path) -> None:
     save_file(files.example(), tmp_path / "w.safetensors", {"sor_ppa": json.dumps(values)})
     for name in ("w.pth", "w.safetensors"):
         with pytest.raises(CheckpointError, match=rf"{name}: sor_ppa: found .*, expected text under config"):
-            read_checkpoint_info(tmp_path / name)
-
-
-def test_the_info_of_a_damaged_file_is_one_line(tmp_path: Path) -> None:
-    for name, content in {"a": b"", "b": b"PK\x03\x04", "c": bytes(8) + b"{"}.items():
-        (tmp_path / name).write_bytes(content)
-        with pytest.raises(CheckpointError, match=rf"/{name}: "):
             read_checkpoint_info(tmp_path / name)
