@@ -205,14 +205,6 @@ def test_given_boxes_are_segmented_and_ranked() -> None:
         torch.testing.assert_close(one.pred_rank_scores, other.pred_rank_scores, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.slow
-@torch.no_grad()
-def test_a_large_photograph_fits() -> None:
-    model = lively_model()
-    result = model(images([(3000, 4000)]))[0]["instances"]
-    assert result.pred_masks.shape[1:] == (3000, 4000)
-
-
 @torch.no_grad()
 def test_ranking_and_scoring_stay_in_single_precision() -> None:
     """A large activation overflows float16, and rounding would exchange objects that differ by little."""

@@ -17,7 +17,6 @@ from sor_ppa.layers.iou_loss import LOC_LOSSES
 from sor_ppa.ranking.decode import DECODERS
 from sor_ppa.salience_detr.backbones import ARCHITECTURES
 from tests.models import REPO, make_cfg
-from tests.siamese_detr.tiny import tiny_cfg
 
 PPA, MASK_RCNN = "configs/sor/ppa.yaml", "configs/sor/exp/maskrcnn.yaml"
 SALIENCE = "configs/salience_detr/ppa_salience_detr_R_50.yaml"
@@ -59,11 +58,6 @@ def test_names_are_those_that_the_code_knows(key: str, names: Any) -> None:
 @pytest.mark.parametrize("config", CONFIGS)
 def test_every_config_passes(config: str) -> None:
     check_config(make_cfg(config))
-
-
-@pytest.mark.parametrize("transformer", ["vanilla", "conditional", "deformable"])
-def test_models_of_tests_pass(transformer: str) -> None:
-    check_config(tiny_cfg("DETRDetector", transformer))
 
 
 @pytest.mark.parametrize(
