@@ -6,9 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from detectron2.config import CfgNode, get_cfg
 from detectron2.modeling import build_model
+from detectron2.structures import BitMasks, Boxes, Instances, PolygonMasks
 from torch import nn
 
 from sor_ppa import add_sor_config
@@ -57,6 +59,37 @@ def ppa_model(case: dict, cfg: CfgNode | None = None) -> nn.Module:
     assert not missing.unexpected_keys
     assert set(missing.missing_keys) <= {"pixel_mean", "pixel_std"}
     return model
+
+
+def ppa_cases() -> dict[str, Any]:
+    """The cases of the manifest of PPA, by name."""
+    return json.loads((parity_dir("ppa") / "manifest.json").read_text())["cases"]
+
+
+def polygon_targets(case: dict) -> Instances:
+    """The ground truth of a training case of a manifest."""
+    objects = case["targets"]
+    return Instances(
+        (case["image"]["height"], case["image"]["width"]),
+        gt_boxes=Boxes(torch.tensor([o["box"] for o in objects])),
+        gt_classes=torch.zeros(len(objects), dtype=torch.int64),
+        gt_masks=PolygonMasks([[np.array(p) for p in o["polys"]] for o in objects]),
+        gt_ranks=torch.tensor([o["rank"] for o in objects]),
+    )
+
+
+def bitmask_targets(size: tuple[int, int], boxes: list[list[int]], ranks: list[int]) -> Instances:
+    """Objects of class 0 that fill their boxes."""
+    masks = torch.zeros((len(boxes), *size), dtype=torch.bool)
+    for mask, (x1, y1, x2, y2) in zip(masks, boxes, strict=True):
+        mask[y1:y2, x1:x2] = True
+    return Instances(
+        size,
+        gt_boxes=Boxes(torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)),
+        gt_classes=torch.zeros(len(boxes), dtype=torch.int64),
+        gt_masks=BitMasks(masks),
+        gt_ranks=torch.tensor(ranks, dtype=torch.int64),
+    )
 
 
 def as_input(image: dict, **extra: Any) -> dict:

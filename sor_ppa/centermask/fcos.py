@@ -163,11 +163,6 @@ class FCOS(nn.Module):
             deformable=options.USE_DEFORMABLE,
         )
 
-        losses = {
-            "alpha": options.LOSS_ALPHA,
-            "gamma": options.LOSS_GAMMA,
-            "loc_loss": options.LOC_LOSS_TYPE,
-        }
         nms = (options.NMS_TH, options.THRESH_WITH_CTR)
         train = (options.INFERENCE_TH_TRAIN, options.PRE_NMS_TOPK_TRAIN, options.POST_NMS_TOPK_TRAIN)
         threshold = score_threshold(cfg, options.INFERENCE_TH_TEST)
@@ -179,7 +174,11 @@ class FCOS(nn.Module):
             "num_classes": options.NUM_CLASSES,
             "size_limits": options.SIZES_OF_INTEREST,
             "radius": options.POS_RADIUS if options.CENTER_SAMPLE else None,
-            "loss_options": losses,
+            "loss_options": {
+                "alpha": options.LOSS_ALPHA,
+                "gamma": options.LOSS_GAMMA,
+                "loc_loss": options.LOC_LOSS_TYPE,
+            },
             "train_options": ProposalOptions(*train, *nms),
             "test_options": ProposalOptions(*test, *nms),
         }
@@ -208,11 +207,9 @@ class FCOS(nn.Module):
         class_rows, side_rows = _as_rows(logits), _as_rows(distances)
         center_rows = [x.squeeze(2) for x in _as_rows(centerness)]
 
-        def select(options: ProposalOptions) -> list[Detections]:
-            return select_proposals(locations, class_rows, side_rows, center_rows, self.strides, options)
-
+        options = self.train_options if self.training else self.test_options
+        found = select_proposals(locations, class_rows, side_rows, center_rows, self.strides, options)
         if not self.training:
-            found = select(self.test_options)
             return [_as_predictions(d, size) for d, size in zip(found, images.image_sizes, strict=True)], {}
 
         assert gt_instances is not None, "training needs ground-truth instances"
@@ -227,7 +224,6 @@ class FCOS(nn.Module):
         )
         predicted = (torch.cat(rows, dim=1) for rows in (class_rows, side_rows, center_rows))
         losses = fcos_losses(*predicted, targets, **self.loss_options)
-        found = select(self.train_options)
         return [_as_proposals(d, size) for d, size in zip(found, images.image_sizes, strict=True)], losses
 
 

@@ -78,11 +78,8 @@ def mask_iou_loss(pred: Tensor, classes: Tensor, target: Tensor, weight: float) 
     Args:
         pred: (N, classes) predicted IoUs.
         classes: (N,) int64 class of each mask.
-        target: (N,) true IoUs, float64.
+        target: (N,) true IoUs; the result has their precision.
         weight: factor.
-
-    Returns:
-        Scalar in the precision of ``target``.
     """
     chosen = pred.gather(1, classes[:, None]).squeeze(1)
     counted = target > 0

@@ -8,11 +8,10 @@ from detectron2.modeling.proposal_generator.rpn import RPN_HEAD_REGISTRY
 
 from . import rules as r
 
-__all__ = ["CROPS", "DETECTRON2"]
+__all__ = ["DETECTRON2"]
 
 _IMAGE_SIZE = r.whole(0, r.MANY)
 _BOX_LOSS = r.one_of("smooth_l1", "giou", "diou", "ciou")
-_IOU_LABELS = r.each(r.one_of(-1, 0, 1))
 _POOLERS = ("ROIAlignV2", "ROIAlign", "ROIPool", "ROIAlignRotated")
 _SAMPLERS = ("TrainingSampler", "RepeatFactorTrainingSampler", "RandomSubsetTrainingSampler")
 _SCHEDULES = ["WarmupMultiStepLR", "WarmupCosineLR", "WarmupPolynomialLR"]
@@ -39,7 +38,7 @@ _MODEL = {
     "RPN.HEAD_NAME": r.registered(RPN_HEAD_REGISTRY),
     "RPN.IN_FEATURES ROI_HEADS.IN_FEATURES": r.NAMES,
     "RPN.IOU_THRESHOLDS ROI_HEADS.IOU_THRESHOLDS": r.rising(r.each(r.SHARE)),
-    "RPN.IOU_LABELS ROI_HEADS.IOU_LABELS": _IOU_LABELS,
+    "RPN.IOU_LABELS ROI_HEADS.IOU_LABELS": r.each(r.one_of(-1, 0, 1)),
     "RPN.BATCH_SIZE_PER_IMAGE ROI_HEADS.BATCH_SIZE_PER_IMAGE": r.COUNT,
     "RPN.PRE_NMS_TOPK_TRAIN RPN.PRE_NMS_TOPK_TEST": r.COUNT,
     "RPN.POST_NMS_TOPK_TRAIN RPN.POST_NMS_TOPK_TEST": r.COUNT,
@@ -59,30 +58,31 @@ _MODEL = {
     "ROI_BOX_HEAD.BBOX_REG_LOSS_WEIGHT ROI_BOX_HEAD.SMOOTH_L1_BETA": r.NOT_NEGATIVE,
 }
 
-CROPS = ("relative", "relative_range", "absolute", "absolute_range")
-
 _INPUT = {
     "MIN_SIZE_TRAIN": r.each(_IMAGE_SIZE),
     "MIN_SIZE_TRAIN_SAMPLING": r.one_of("choice", "range"),
     "MIN_SIZE_TEST": _IMAGE_SIZE,
     "MAX_SIZE_TRAIN MAX_SIZE_TEST": r.whole(1, 2**63 - 1),
     "RANDOM_FLIP": r.one_of("none", "horizontal", "vertical"),
-    "CROP.TYPE": r.one_of(*CROPS),
+    "CROP.TYPE": r.one_of("relative", "relative_range", "absolute", "absolute_range"),
     "CROP.SIZE": r.each(r.POSITIVE, length=2),
     "FORMAT": r.one_of("BGR", "RGB", "L", "YUV-BT.601"),
     "MASK_FORMAT": r.one_of("polygon", "bitmask"),
 }
 
-_DATASETS = {
-    "TRAIN TEST PROPOSAL_FILES_TRAIN PROPOSAL_FILES_TEST": r.each(r.TEXT, least=0),
-    "PRECOMPUTED_PROPOSAL_TOPK_TRAIN PRECOMPUTED_PROPOSAL_TOPK_TEST": r.COUNT,
-}
-
-_DATALOADER = {
-    "NUM_WORKERS": r.whole(0, 1024),
-    "SAMPLER_TRAIN": r.one_of(*_SAMPLERS),
-    "REPEAT_THRESHOLD": r.SHARE,
-    "RANDOM_SUBSET_RATIO": r.ABOVE_ZERO_SHARE,
+_DATA = {
+    "DATASETS.TRAIN DATASETS.TEST": r.each(r.TEXT, least=0),
+    "DATASETS.PROPOSAL_FILES_TRAIN DATASETS.PROPOSAL_FILES_TEST": r.each(r.TEXT, least=0),
+    "DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TRAIN DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TEST": r.COUNT,
+    "DATALOADER.NUM_WORKERS": r.whole(0, 1024),
+    "DATALOADER.SAMPLER_TRAIN": r.one_of(*_SAMPLERS),
+    "DATALOADER.REPEAT_THRESHOLD": r.SHARE,
+    "DATALOADER.RANDOM_SUBSET_RATIO": r.ABOVE_ZERO_SHARE,
+    "TEST.EVAL_PERIOD VIS_PERIOD": r.COUNT_OR_ZERO,
+    "TEST.DETECTIONS_PER_IMAGE": r.whole(1, 1_000_000),
+    "TEST.AUG.MAX_SIZE": r.SIDE,
+    "TEST.PRECISE_BN.NUM_ITER": r.COUNT,
+    "SEED": r.whole(-1, 4_000_000_000),
 }
 
 _SOLVER = {
@@ -102,20 +102,9 @@ _SOLVER = {
     "CLIP_GRADIENTS.NORM_TYPE": r.number("(0, inf]"),
 }
 
-_TEST = {
-    "EVAL_PERIOD": r.COUNT_OR_ZERO,
-    "DETECTIONS_PER_IMAGE": r.whole(1, 1_000_000),
-    "AUG.MAX_SIZE": r.SIDE,
-    "PRECISE_BN.NUM_ITER": r.COUNT,
-}
-
 DETECTRON2: dict[str, r.Rule] = {
     **r.below("MODEL", _MODEL),
     **r.below("INPUT", _INPUT),
-    **r.below("DATASETS", _DATASETS),
-    **r.below("DATALOADER", _DATALOADER),
     **r.below("SOLVER", _SOLVER),
-    **r.below("TEST", _TEST),
-    "SEED": r.whole(-1, 4_000_000_000),
-    "VIS_PERIOD": r.COUNT_OR_ZERO,
+    **r.below("", _DATA),
 }

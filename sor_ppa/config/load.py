@@ -90,9 +90,6 @@ def settle_config(cfg: CfgNode) -> None:
     ``GeneralizedRCNN``; with the ROI heads of this package it becomes ``SalientObjectRanker``, the same
     network with batch-independent inference. They name no score thresholds; see :func:`score_threshold`.
 
-    Args:
-        cfg: a complete configuration.
-
     Raises:
         ConfigError: for a device that PyTorch does not know.
     """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -39,7 +38,7 @@ _Row = TypeVar("_Row")
 
 def below(node: str, rows: dict[str, _Row]) -> dict[str, _Row]:
     """Return rows by their full key: a node in front, and one row for each of several names in a key."""
-    return {f"{node}.{name}": row for names, row in rows.items() for name in names.split()}
+    return {f"{node}.{name}".lstrip("."): row for names, row in rows.items() for name in names.split()}
 
 
 def value_of(cfg: CfgNode, key: str) -> Any:
@@ -81,24 +80,19 @@ def number(interval: str = "(-inf, inf)") -> Rule:
     low, high = (float(end) for end in interval[1:-1].split(","))
     above = operator.gt if interval[0] == "(" else operator.ge
     under = operator.lt if interval[-1] == ")" else operator.le
-    finite = (low, high) == (-math.inf, math.inf)
-    return plain(
-        "a finite number" if finite else f"a number in {interval}",
-        lambda value: _is_number(value) and above(value, low) and under(value, high),
-    )
+    words = f"a number in {interval}" if interval != "(-inf, inf)" else "a finite number"
+    return plain(words, lambda value: _is_number(value) and above(value, low) and under(value, high))
 
 
 def each(rule: Rule, length: int | None = None, least: int = 1) -> Rule:
     """Allow lists of ``length`` values (None: at least ``least``) that each meet a rule."""
-    count = "a list" if least == 0 else f"at least {least} value(s)"
+    count = f"{length} values" if length is not None else f"at least {least} value(s)" if least else "a list"
 
     def holds(value: Any, cfg: CfgNode) -> bool:
         fits = _is_list(value) and (len(value) >= least if length is None else len(value) == length)
         return fits and all(rule.holds(item, cfg) for item in value)
 
-    return Rule(
-        lambda cfg: f"{count if length is None else f'{length} values'}, each {rule.expected(cfg)}", holds
-    )
+    return Rule(lambda cfg: f"{count}, each {rule.expected(cfg)}", holds)
 
 
 def rising(rule: Rule, equal: bool = True) -> Rule:

@@ -76,11 +76,8 @@ class RankedBatch:
 
     def fields(self) -> dict[str, Tensor]:
         """Return the predictions by the names that ``Instances`` have for them."""
-        return {
-            "pred_ranks": self.ranks,
-            "pred_rank_scores": self.scores,
-            "pred_rank_logits": self.logits,
-        }
+        names = ("pred_ranks", "pred_rank_scores", "pred_rank_logits")
+        return dict(zip(names, (self.ranks, self.scores, self.logits), strict=True))
 
 
 def set_fields(instances: Sequence[Instances], fields: dict[str, Tensor]) -> None:

@@ -71,15 +71,9 @@ def rank_greedily(logits: Tensor, counts: Sequence[int], threshold: float) -> Te
     table = torch.full(valid.shape, -1, dtype=torch.int64, device=logits.device)
     for rank in range(logits.shape[1] - 1, -1, -1):
         free = probability[..., rank].masked_fill(taken, -torch.inf)
-        best, index = free.max(dim=1)
-        # the first of equal maxima, whatever the device
-        index = torch.where(
-            free == best[:, None], torch.arange(free.shape[1], device=free.device), free.shape[1]
-        )
-        index = index.amin(dim=1, keepdim=True).clamp(max=free.shape[1] - 1)
-        given = (best > threshold)[:, None]
-        current = table.gather(1, index)
-        table.scatter_(1, index, torch.where(given, rank, current))
+        best, index = free.max(dim=1, keepdim=True)  # the first of equal maxima
+        given = best > threshold
+        table.scatter_(1, index, torch.where(given, rank, table.gather(1, index)))
         taken = taken.scatter(1, index, taken.gather(1, index) | given)
     return table[valid]
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 from detectron2.layers import FrozenBatchNorm2d
 from detectron2.modeling import build_model
-from detectron2.structures import BitMasks, Boxes, Instances
+from detectron2.structures import Instances
 from detectron2.utils.events import EventStorage
 
 from sor_ppa.ranking import SOR_HEAD_REGISTRY
-from tests.models import make_cfg
+from tests.models import bitmask_targets, make_cfg
 
 SIZES = [(160, 208), (208, 160), (64, 64), (150, 200), (96, 320), (160, 208), (33, 47), (201, 121)]
 FEW_OBJECTS = {"MODEL__FCOS__INFERENCE_TH_TEST": 0.3, "MODEL__FCOS__POST_NMS_TOPK_TEST": 12}
@@ -153,15 +153,8 @@ def test_every_head_trains_on_every_detector(name: str, head: str) -> None:
     model = detector(name, **heads)
     batch = images([(64, 96), (96, 64)])
     for item in batch:
-        height, width = item["image"].shape[-2:]
-        target = Instances((height, width))
-        boxes = torch.tensor([[4.0, 4, 40, 40], [30, 30, 60, 60]])
-        masks = torch.zeros(2, height, width, dtype=torch.bool)
-        for mask, (x1, y1, x2, y2) in zip(masks, boxes.int().tolist(), strict=True):
-            mask[y1:y2, x1:x2] = True
-        target.gt_boxes, target.gt_classes = Boxes(boxes), torch.zeros(2, dtype=torch.int64)
-        target.gt_masks, target.gt_ranks = BitMasks(masks), torch.tensor([4, 3])
-        item["instances"] = target
+        size = (item["height"], item["width"])
+        item["instances"] = bitmask_targets(size, [[4, 4, 40, 40], [30, 30, 60, 60]], [4, 3])
     model.train()
     with EventStorage():
         losses = model(batch)
@@ -210,14 +203,6 @@ def test_given_boxes_are_segmented_and_ranked() -> None:
     again = model.inference(batch, given, do_postprocess=False)
     for one, other in zip(found, again, strict=True):
         torch.testing.assert_close(one.pred_rank_scores, other.pred_rank_scores, atol=1e-5, rtol=1e-5)
-
-
-@pytest.mark.slow
-@torch.no_grad()
-def test_a_large_photograph_fits() -> None:
-    model = lively_model()
-    result = model(images([(3000, 4000)]))[0]["instances"]
-    assert result.pred_masks.shape[1:] == (3000, 4000)
 
 
 @torch.no_grad()

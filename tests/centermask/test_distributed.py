@@ -6,26 +6,17 @@ import pytest
 import torch
 import torch.distributed as dist
 from detectron2.modeling import build_model
-from detectron2.structures import BitMasks, Boxes, Instances
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from tests.distributed import run_processes
-from tests.models import make_cfg
+from tests.models import bitmask_targets, make_cfg
 
 
 def _example(seed: int, objects: int) -> dict:
     generator = torch.Generator().manual_seed(seed)
-    masks = torch.zeros((objects, 96, 128), dtype=torch.bool)
-    for k in range(objects):
-        masks[k, 10 + 20 * k : 34 + 20 * k, 30 * k : 30 * k + 30] = True
-    instances = Instances(
-        (96, 128),
-        gt_boxes=BitMasks(masks).get_bounding_boxes() if objects else Boxes(torch.zeros(0, 4)),
-        gt_classes=torch.zeros(objects, dtype=torch.int64),
-        gt_masks=BitMasks(masks),
-        gt_ranks=torch.arange(objects) + 1,
-    )
+    boxes = [[30 * k, 10 + 20 * k, 30 * k + 30, 34 + 20 * k] for k in range(objects)]
+    instances = bitmask_targets((96, 128), boxes, list(range(1, objects + 1)))
     return {"image": torch.rand((3, 96, 128), generator=generator) * 255, "instances": instances}
 
 

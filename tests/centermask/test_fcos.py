@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 
 import numpy as np
@@ -17,6 +16,7 @@ from sor_ppa.centermask.fcos_targets import (
     fcos_losses,
     level_locations,
 )
+from tests.models import ppa_cases
 from tests.parity import deterministic, parity_dir
 
 STRIDES = (8, 16, 32, 64, 128)
@@ -26,7 +26,7 @@ CASES = ("one", "two", "edge", "two_nocenter", "with_empty", "only_empty")
 
 @pytest.fixture(scope="module")
 def manifest() -> dict:
-    return json.loads((parity_dir("ppa") / "manifest.json").read_text())["cases"]["fcos_targets"]
+    return ppa_cases()["fcos_targets"]
 
 
 @pytest.fixture(scope="module")

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from tests.models import as_input, ppa_model
+from tests.models import as_input, ppa_cases, ppa_model
 from tests.parity import deterministic, parity_dir
-
-
-@pytest.fixture(scope="module")
-def manifest() -> dict:
-    return json.loads((parity_dir("ppa") / "manifest.json").read_text())["cases"]
 
 
 def _record(module: nn.Module, into: dict, name: str) -> None:
@@ -27,8 +20,8 @@ def _close(actual: torch.Tensor, expected: np.ndarray, atol: float = 1e-4, rtol:
 
 
 @pytest.mark.parametrize("name", ["ppa_eval_plain", "ppa_eval_rich", "ppa_eval_rich_470x630"])
-def test_evaluation_agrees(manifest: dict, name: str) -> None:
-    case = manifest[name]
+def test_evaluation_agrees(name: str) -> None:
+    case = ppa_cases()[name]
     expected = np.load(parity_dir("ppa") / case["file"])
     sample = deterministic().sample
     model = ppa_model(case)
@@ -78,8 +71,8 @@ def test_evaluation_agrees(manifest: dict, name: str) -> None:
     assert agree.mean() > 0.999
 
 
-def test_image_without_detections_has_every_field(manifest: dict) -> None:
-    case = manifest["ppa_eval_empty"]
+def test_image_without_detections_has_every_field() -> None:
+    case = ppa_cases()["ppa_eval_empty"]
     with torch.no_grad():
         result = ppa_model(case)([as_input(case["image"])])[0]["instances"]
     assert len(result) == 0

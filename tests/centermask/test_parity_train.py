@@ -4,32 +4,14 @@ from __future__ import annotations
 
 import json
 
-import numpy as np
 import pytest
 import torch
-from detectron2.structures import BitMasks, Boxes, Instances, PolygonMasks
+from detectron2.structures import BitMasks
 from torch import nn
 
 from sor_ppa.checkpoint import convert_published
-from tests.models import as_input, make_cfg, ppa_model, published_tensors
+from tests.models import as_input, make_cfg, polygon_targets, ppa_cases, ppa_model, published_tensors
 from tests.parity import parity_dir
-
-
-@pytest.fixture(scope="module")
-def manifest() -> dict:
-    return json.loads((parity_dir("ppa") / "manifest.json").read_text())["cases"]
-
-
-def targets(case: dict) -> Instances:
-    objects = case["targets"]
-    size = (case["image"]["height"], case["image"]["width"])
-    return Instances(
-        size,
-        gt_boxes=Boxes(torch.tensor([o["box"] for o in objects])),
-        gt_classes=torch.zeros(len(objects), dtype=torch.int64),
-        gt_masks=PolygonMasks([[np.array(p) for p in o["polys"]] for o in objects]),
-        gt_ranks=torch.tensor([o["rank"] for o in objects]),
-    )
 
 
 def training_model(case: dict, **overrides: object) -> nn.Module:
@@ -37,10 +19,10 @@ def training_model(case: dict, **overrides: object) -> nn.Module:
 
 
 @pytest.mark.parametrize("name", ["ppa_train_T1", "ppa_train_T4"])
-def test_losses_and_gradients_agree(manifest: dict, name: str) -> None:
-    case = manifest[name]
+def test_losses_and_gradients_agree(name: str) -> None:
+    case = ppa_cases()[name]
     model = training_model(case)
-    losses = model([as_input(case["image"], instances=targets(case))])
+    losses = model([as_input(case["image"], instances=polygon_targets(case))])
     assert set(losses) == set(case["losses"])
     for key, value in case["losses"].items():
         assert losses[key].item() == pytest.approx(value, rel=1e-4), key
@@ -63,10 +45,10 @@ def test_losses_and_gradients_agree(manifest: dict, name: str) -> None:
         assert grads[key].norm().item() == pytest.approx(norm.item(), rel=1e-3, abs=1e-6), key
 
 
-def test_bitmask_targets_give_almost_the_same_losses(manifest: dict) -> None:
-    case = manifest["ppa_train_T1"]
+def test_bitmask_targets_give_almost_the_same_losses() -> None:
+    case = ppa_cases()["ppa_train_T1"]
     model = training_model(case)
-    instances = targets(case)
+    instances = polygon_targets(case)
     with torch.no_grad():
         polygons = model([as_input(case["image"], instances=instances)])
         instances.gt_masks = BitMasks.from_polygon_masks(instances.gt_masks.polygons, 480, 640)
@@ -75,11 +57,11 @@ def test_bitmask_targets_give_almost_the_same_losses(manifest: dict) -> None:
         assert bitmasks[key].item() == pytest.approx(polygons[key].item(), rel=0.02), key
 
 
-def test_images_without_objects_or_ranks_train(manifest: dict) -> None:
-    case = manifest["ppa_train_T1"]
+def test_images_without_objects_or_ranks_train() -> None:
+    case = ppa_cases()["ppa_train_T1"]
     model = training_model(case)
-    full = targets(case)
-    unranked = targets(case)
+    full = polygon_targets(case)
+    unranked = polygon_targets(case)
     unranked.gt_ranks = torch.full_like(unranked.gt_ranks, -1)
     batch = [as_input(case["image"], instances=x) for x in (full, unranked, full[:0])]
     losses = model(batch)

@@ -17,7 +17,6 @@ from sor_ppa.layers.iou_loss import LOC_LOSSES
 from sor_ppa.ranking.decode import DECODERS
 from sor_ppa.salience_detr.backbones import ARCHITECTURES
 from tests.models import REPO, make_cfg
-from tests.siamese_detr.tiny import tiny_cfg
 
 PPA, MASK_RCNN = "configs/sor/ppa.yaml", "configs/sor/exp/maskrcnn.yaml"
 SALIENCE = "configs/salience_detr/ppa_salience_detr_R_50.yaml"
@@ -61,18 +60,11 @@ def test_every_config_passes(config: str) -> None:
     check_config(make_cfg(config))
 
 
-@pytest.mark.parametrize("transformer", ["vanilla", "conditional", "deformable"])
-def test_models_of_tests_pass(transformer: str) -> None:
-    check_config(tiny_cfg("DETRDetector", transformer))
-
-
 @pytest.mark.parametrize(
     ("config", "key", "value"),
     [
         (PPA, "MODEL.META_ARCHITECTURE", "Nope"),
         (PPA, "MODEL.PROPOSAL_GENERATOR.NAME", "Nope"),
-        (PPA, "MODEL.ROI_HEADS.NAME", "Nope"),
-        (PPA, "MODEL.ROI_MASK_HEAD.NAME", "Nope"),
         (PPA, "MODEL.ROI_MASKIOU_HEAD.NAME", "Nope"),
         (MASK_RCNN, "MODEL.ROI_BOX_HEAD.NAME", "Nope"),
         (MASK_RCNN, "MODEL.RPN.IN_FEATURES", ["p9"]),
@@ -87,14 +79,12 @@ def test_models_of_tests_pass(transformer: str) -> None:
         (PPA, "MODEL.FPN.IN_FEATURES", ["stage2"]),
         (PPA, "MODEL.FPN.OUT_CHANNELS", 20),
         (PPA, "MODEL.FCOS.FPN_STRIDES", [8, 16, 32, 64, 100]),
-        (PPA, "MODEL.FCOS.SIZES_OF_INTEREST", [64]),
         (PPA, "MODEL.FCOS.SIZES_OF_INTEREST", [64, 32, 256, 512]),
         (PPA, "MODEL.FCOS.PRIOR_PROB", float("nan")),
         (PPA, "MODEL.FCOS.NUM_CLASSES", True),
         (PPA, "MODEL.ROI_HEADS.IN_FEATURES", ["p9"]),
         (PPA, "MODEL.ROI_HEADS.NUM_CLASSES", 3),
         (PPA, "MODEL.ROI_HEADS.IOU_LABELS", [0, -1, 1]),
-        (PPA, "MODEL.ROI_MASK_HEAD.POOLER_TYPE", "Crop"),
         (PPA, "MODEL.SOR.NUM_RANKS", "five"),
         (PPA, "MODEL.SOR.TRANSFORMER.D_MODEL", 512),
         (PPA, "MODEL.SOR.TRANSFORMER.N_HEAD", 3),
@@ -112,12 +102,10 @@ def test_models_of_tests_pass(transformer: str) -> None:
         (INSPYRENET, "MODEL.INSPYRENET.BASE_SIZE", 100),
         (INSPYRENET, "MODEL.INSPYRENET.ROTATION_RANGE", [10, 10]),
         (INSPYRENET, "INPUT.FORMAT", "L"),
-        (PPA, "INPUT.MIN_SIZE_TRAIN", ()),
         (PPA, "INPUT.LSJ.MAX_SCALE", 0.01),
         (PPA, "INPUT.CROP.SIZE", [2.0, 0.5]),
         (PPA, "DATASETS.SOD", ["name="]),
         (PPA, "SOLVER.STEPS", (20, 10)),
-        (PPA, "SEED", 2**40),
         (PPA, "OUTPUT_DIR", 5),
     ],
 )
@@ -136,16 +124,8 @@ def test_a_wrong_value_is_one_line_with_its_key(config: str, key: str, value: An
     [
         ({"MODEL__SOR__DECODE": "best"}, "MODEL.SOR.DECODE: expected 'greedy' or 'all', found 'best'"),
         (
-            {"MODEL__SOR__NUM_RANKS": 0},
-            "MODEL.SOR.NUM_RANKS: expected a whole number from 1 to 1000, found 0",
-        ),
-        (
             {"MODEL__FCOS__NUM_CLASSES": 5},
             "MODEL.ROI_HEADS.NUM_CLASSES: expected 5 (classes of MODEL.FCOS), found 1",
-        ),
-        (
-            {"MODEL__SOR__NAME": "SelfAttentionWithOtherPos"},
-            "MODEL.SOR.TRANSFORMER.D_MODEL: expected 1028 (MODEL.SOR.OBJ_DIM and position), found 1024",
         ),
         (
             {"MODEL__SOR__RANK_BY": "saliency"},

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
+from detectron2.modeling import build_model
 
-from sor_ppa.config import ConfigError, load_config
-from tests.models import REPO
+from sor_ppa.config import ConfigError, load_config, settle_config
+from tests.models import REPO, make_cfg
 
 DEMO = REPO / "configs/sor/demo.yaml"
+FCOS, BOX = "MODEL.FCOS.INFERENCE_TH_TEST", "MODEL.ROI_HEADS.SCORE_THRESH_TEST"
 
 
 @pytest.mark.parametrize(
@@ -21,13 +24,9 @@ DEMO = REPO / "configs/sor/demo.yaml"
         ("MODEL: {SOR: 5}\nVERSION: 2", "MODEL.SOR: expected keys and values, found int"),
         ("_BASE_: nowhere.yaml", ".*nowhere.yaml"),
         ("_BASE_: own.yaml", "expected _BASE_ files that end, found a file that is its own base"),
-        ("_BASE_: 5", "expected a YAML mapping of keys to values"),
         ("- MODEL", "expected a YAML mapping of keys to values"),
         ("", "expected a YAML mapping of keys to values"),
-        (
-            "a: &a 1\nb: [" + 17 * "*a, " + "]",
-            "expected at most 16 YAML aliases, found more",
-        ),
+        ("a: &a 1\nb: [" + 17 * "*a, " + "]", "expected at most 16 YAML aliases, found more"),
         ("MODEL: [", ".*expected the node content"),
         ("\x00", ".*not allowed"),
     ],
@@ -90,3 +89,28 @@ def test_the_published_architecture_becomes_batch_independent(tmp_path: Path) ->
     published = tmp_path / "published.yaml"
     published.write_text(f"_BASE_: {DEMO}\nMODEL: {{META_ARCHITECTURE: GeneralizedRCNN}}")
     assert load_config(published).MODEL.META_ARCHITECTURE == "SalientObjectRanker"
+
+
+@pytest.mark.parametrize(
+    ("options", "fcos", "box"),
+    [
+        ([], 0.3, 0.3),
+        ([FCOS, 0.05], 0.05, 0.3),
+        ([FCOS, 0.0, BOX, 0.5], 0.0, 0.5),
+        (["MODEL.SOR.NAME", ""], 0.05, 0.05),
+        (["MODEL.ROI_HEADS.NAME", "StandardROIHeads"], 0.05, 0.05),
+    ],
+)
+def test_a_score_threshold_that_a_file_names_wins(options: list[Any], fcos: float, box: float) -> None:
+    cfg = make_cfg(None, MODEL__ROI_HEADS__NAME="CenterROIHeads")
+    cfg.merge_from_list(options)
+    settle_config(cfg)
+    assert (fcos, box) == (cfg.MODEL.FCOS.INFERENCE_TH_TEST, cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST)
+
+
+@pytest.mark.parametrize(("heads", "threshold"), [("MaskRCNNHeads", 0.3), ("StandardROIHeads", 0.05)])
+def test_score_thresholds_of_models_built_by_detectron2_alone(heads: str, threshold: float) -> None:
+    cfg = make_cfg("configs/sor/exp/maskrcnn-demo.yaml", MODEL__ROI_HEADS__NAME=heads)
+    cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = make_cfg(None).MODEL.ROI_HEADS.SCORE_THRESH_TEST
+    predictor = build_model(cfg).roi_heads.box_predictor
+    assert predictor.test_score_thresh == pytest.approx(threshold, abs=1e-12)

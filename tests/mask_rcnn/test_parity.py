@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 import torch
 from detectron2.modeling import build_model
-from detectron2.structures import Boxes, Instances, PolygonMasks
 from detectron2.utils.events import EventStorage
 
 from sor_ppa.checkpoint import convert_published
 from tests.deterministic import fill_state_dict
-from tests.models import as_input, make_cfg
+from tests.models import as_input, make_cfg, polygon_targets
 
 DATA = Path(__file__).resolve().parents[1] / "fixtures" / "mask_rcnn"
 CASE: dict[str, Any] = json.loads((DATA / "manifest.json").read_text())
@@ -56,16 +55,8 @@ def test_detections_masks_and_ranks_agree() -> None:
 
 def test_losses_and_gradients_agree() -> None:
     ours = model(MODEL__SOR__RANK_ON_LOGITS=True).train()  # as published in training
-    objects = CASE["targets"]
-    instances = Instances(
-        (CASE["image"]["height"], CASE["image"]["width"]),
-        gt_boxes=Boxes(torch.tensor([o["box"] for o in objects])),
-        gt_classes=torch.zeros(len(objects), dtype=torch.int64),
-        gt_masks=PolygonMasks([[np.array(p) for p in o["polys"]] for o in objects]),
-        gt_ranks=torch.tensor([o["rank"] for o in objects]),
-    )
     with EventStorage():
-        losses = ours([as_input(CASE["image"], instances=instances)])
+        losses = ours([as_input(CASE["image"], instances=polygon_targets(CASE))])
     assert {name: value.item() for name, value in losses.items()} == pytest.approx(CASE["losses"], rel=1e-4)
     sum(losses.values()).backward()
     found = {name: p.grad.norm().item() for name, p in ours.named_parameters() if p.grad is not None}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -12,14 +10,14 @@ from hypothesis import strategies as st
 
 from sor_ppa.ranking import decode_ranks
 from sor_ppa.ranking.decode import rank_all, rank_greedily, rank_scores
+from tests.models import ppa_cases
 from tests.parity import parity_dir
 
 
 @pytest.mark.parametrize(("field", "threshold"), [("ranks_center", 0.1), ("ranks_maskrcnn", 0.0)])
 def test_greedy_rule_agrees(field: str, threshold: float) -> None:
-    folder = parity_dir("ppa")
-    cases = json.loads((folder / "manifest.json").read_text())["cases"]["rank_decode"]["cases"]
-    arrays = np.load(folder / "rank_decode.npz")
+    cases = ppa_cases()["rank_decode"]["cases"]
+    arrays = np.load(parity_dir("ppa") / "rank_decode.npz")
     logits = [torch.from_numpy(arrays[f"logits_{c['i']:02d}"]).float() for c in cases]
     expected = [arrays[f"{field}_{c['i']:02d}"].astype(int).tolist() for c in cases]
     for values, ranks in zip(logits, expected, strict=True):

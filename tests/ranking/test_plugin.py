@@ -13,7 +13,7 @@ from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, ROI_HEADS_REGISTRY
 from detectron2.modeling.backbone import Backbone
-from detectron2.structures import BitMasks, Boxes, ImageList, Instances
+from detectron2.structures import ImageList, Instances
 from torch import Tensor, nn
 
 from sor_ppa.building import build_checked_model
@@ -28,21 +28,15 @@ from sor_ppa.ranking import (
     predict_ranks,
     pyramid_maps,
     ranking_losses,
+    set_fields,
 )
 from tests.centermask.test_batches import images, same
-from tests.models import REPO
+from tests.models import REPO, bitmask_targets
 
 
 def BoxesAlone(cfg: CfgNode, input_shape: ShapeSpec) -> RankingHead:
     """The variant of the documentation."""
     return RankingHead(cfg, input_shape, position="box", interaction=False)
-
-
-class WiderHead(RankingHead):
-    """A subclass that describes objects in its own way."""
-
-    def describe(self, *args: Any) -> Tensor:
-        return super().describe(*args).tanh()
 
 
 class OddBackbone(Backbone):
@@ -84,10 +78,8 @@ class BoxRanker(nn.Module):
         targets: list[Instances] | None = None,
     ) -> tuple[list[Instances], dict[str, Tensor]]:
         levels = [features[name] for name in self.names]
-        if targets is not None:
-            boxes, sizes = [t.gt_boxes.tensor for t in targets], [t.image_size for t in targets]
-        else:
-            boxes, sizes = [p.pred_boxes.tensor for p in proposals], [p.image_size for p in proposals]
+        sizes = [p.image_size for p in proposals]
+        boxes = [x.pred_boxes.tensor if targets is None else x.gt_boxes.tensor for x in targets or proposals]
         maps = pyramid_maps(levels, self.strides, sizes, self.options)
         pooled, positions = self.pooler([levels, maps], boxes, sizes)
         masks = pooled.new_ones(len(pooled), 1, 28, 28)
@@ -96,17 +88,14 @@ class BoxRanker(nn.Module):
             ranks = torch.cat([t.gt_ranks for t in targets])
             return proposals, ranking_losses(*arguments, ranks, self.options)
         ranked = predict_ranks(*arguments, self.options)
-        counts = [len(b) for b in boxes]
-        parts = zip(proposals, ranked.ranks.split(counts), ranked.scores.split(counts), strict=True)
-        for item, item_ranks, scores in parts:
-            item.pred_ranks, item.pred_rank_scores = item_ranks, scores
+        set_fields(proposals, ranked.fields())
         return proposals, {}
 
 
 @pytest.fixture(autouse=True)
 def _registered() -> Iterator[None]:
-    entries = [(SOR_HEAD_REGISTRY, BoxesAlone), (SOR_HEAD_REGISTRY, WiderHead)]
-    entries += [(BACKBONE_REGISTRY, OddBackbone), (ROI_HEADS_REGISTRY, BoxRanker)]
+    entries = [(SOR_HEAD_REGISTRY, BoxesAlone), (BACKBONE_REGISTRY, OddBackbone)]
+    entries.append((ROI_HEADS_REGISTRY, BoxRanker))
     for registry, entry in entries:
         registry.register(entry)
     yield
@@ -114,26 +103,13 @@ def _registered() -> Iterator[None]:
         del registry._obj_map[entry.__name__]
 
 
-def config(tmp_path: Path, model: str) -> CfgNode:
-    """A YAML file of one's own on top of the demonstration."""
-    file = tmp_path / "own.yaml"
-    base = REPO / "configs/sor/demo.yaml"
-    file.write_text(f"_BASE_: {base}\nMODEL:\n  DEVICE: cpu\n  WEIGHTS: ''\n{model}")
-    return load_config(file, ["MODEL.FCOS.INFERENCE_TH_TEST", "0.005"])
-
-
 def example() -> dict[str, Any]:
-    instances = Instances((96, 128))
-    instances.gt_boxes = Boxes(torch.tensor([[4.0, 8, 60, 70], [50, 20, 120, 90]]))
-    instances.gt_classes = torch.zeros(2, dtype=torch.int64)
-    instances.gt_masks = BitMasks(torch.ones(2, 96, 128, dtype=torch.bool))
-    instances.gt_ranks = torch.tensor([4, 3])
+    instances = bitmask_targets((96, 128), [[4, 8, 60, 70], [50, 20, 120, 90]], [4, 3])
     return {**images([(96, 128)])[0], "instances": instances}
 
 
 OWN = {
     "head": "  SOR: {NAME: BoxesAlone}\n",
-    "subclass": "  SOR: {NAME: WiderHead}\n",
     "backbone": "  BACKBONE: {NAME: OddBackbone}\n",
     "detector": "  ROI_HEADS: {NAME: BoxRanker}\n  MASK_ON: False\n",
 }
@@ -142,7 +118,10 @@ OWN = {
 @pytest.mark.parametrize("own", OWN)
 def test_what_a_yaml_names_trains_and_answers_alike_in_a_batch(own: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    cfg = config(tmp_path, OWN[own])
+    file = tmp_path / "own.yaml"
+    base = REPO / "configs/sor/demo.yaml"
+    file.write_text(f"_BASE_: {base}\nMODEL:\n  DEVICE: cpu\n  WEIGHTS: ''\n{OWN[own]}")
+    cfg = load_config(file, ["MODEL.FCOS.INFERENCE_TH_TEST", "0.005"])
     model: Any = build_checked_model(cfg)
     losses = model.train()([example(), example()])
     losses["sor_loss"].backward()
