@@ -20,10 +20,7 @@ _log = logging.getLogger(__name__)
 
 
 def build_checked_model(cfg: CfgNode) -> nn.Module:
-    """Check a configuration and build its model on ``MODEL.DEVICE``.
-
-    Args:
-        cfg: a complete configuration.
+    """Check a complete configuration and build its model on ``MODEL.DEVICE``.
 
     Raises:
         ConfigError: in one line, for a value that is not allowed or settings that do not fit together.
@@ -47,9 +44,6 @@ def needs_weights(cfg: CfgNode) -> bool:
 
 def build_loaded_model(cfg: CfgNode) -> nn.Module:
     """Build a model with ``MODEL.WEIGHTS``, tuned by :func:`tune_for_inference`; warn of random parameters.
-
-    Args:
-        cfg: a complete configuration.
 
     Raises:
         ConfigError: see :func:`build_checked_model`.

@@ -122,11 +122,8 @@ class SaliencyRefinement(DetectorWrapper):
         elif "file_name" in item and os.path.isfile(item["file_name"]):
             image = read_image(item["file_name"])[:, :, ::-1]
         else:
-            image = (
-                resize_antialiased(item["image"], size).clamp(0, 255).byte().cpu().numpy().transpose(1, 2, 0)
-            )
-            if self.image_format == "BGR":
-                image = image[:, :, ::-1]
+            resized = resize_antialiased(item["image"], size).clamp(0, 255).byte().cpu().numpy()
+            image = resized[:: -1 if self.image_format == "BGR" else 1].transpose(1, 2, 0)
         if image.shape[:2] != tuple(size):
             name = item.get("file_name", "image")
             raise ValueError(f"{name}: expected the size of the result, {size}, found {image.shape[:2]}")
@@ -138,10 +135,6 @@ def with_saliency(cfg: CfgNode, detector: nn.Module) -> nn.Module:
 
     For inference only; load the weights of the detector before.
 
-    Args:
-        cfg: the detector's config.
-        detector: with its weights.
-
     Raises:
         ConfigError: the saliency model of ``MODEL.SOR.REFINER`` is missing or of the wrong kind.
     """
@@ -152,11 +145,10 @@ def with_saliency(cfg: CfgNode, detector: nn.Module) -> nn.Module:
     by_network = refine and node.METHOD == "network"
     saliency = _saliency_predictor(cfg) if by_saliency or by_network else None
     refiner = NetworkRefiner(saliency.model) if saliency is not None and by_network else ColorRefiner()
+    sharpen = partial(refine_masks, refiner=refiner, margin=node.MARGIN, band=node.BAND)
     return SaliencyRefinement(
         detector,
-        sharpen=partial(refine_masks, refiner=refiner, margin=node.MARGIN, band=node.BAND)
-        if refine
-        else None,
+        sharpen=sharpen if refine else None,
         saliency=saliency if by_saliency else None,
         image_format=cfg.INPUT.FORMAT,
     ).eval()

@@ -21,10 +21,6 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> Optimizer:
     """Return the optimizer ``SOLVER.OPTIMIZER``, with gradient clipping as configured.
 
     Its parameter groups are those of the model's method ``parameter_groups(cfg)``, else detectron2's.
-
-    Args:
-        cfg: reads ``SOLVER``.
-        model: to train.
     """
     groups: Any = getattr(model, "parameter_groups", None)
     if groups is not None:
@@ -64,12 +60,8 @@ def _with_clipping(cfg: CfgNode, kind: type[torch.optim.Optimizer]) -> Any:
 def build_lr_scheduler(cfg: CfgNode, optimizer: Optimizer) -> LRScheduler:
     """Return the schedule "WarmupPolynomialLR", or one of detectron2's.
 
-    The former is that of InSPyReNet: polynomial decay to ``MODEL.INSPYRENET.LR_MINIMUM``, limited by a linear
-    warm-up from a tenth of the rate.
-
-    Args:
-        cfg: reads ``SOLVER`` and, for the polynomial, ``MODEL.INSPYRENET.LR_POWER`` and ``LR_MINIMUM``.
-        optimizer: to schedule.
+    The former is that of InSPyReNet: polynomial decay with ``MODEL.INSPYRENET.LR_POWER`` to ``LR_MINIMUM``,
+    limited by a linear warm-up from a tenth of the rate.
     """
     if cfg.SOLVER.LR_SCHEDULER_NAME != "WarmupPolynomialLR":
         return build_detectron2_scheduler(cfg, optimizer)

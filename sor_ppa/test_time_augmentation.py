@@ -32,17 +32,11 @@ __all__ = ["AugmentedRanker", "View", "fuse", "unresized", "views_from_config", 
 
 @dataclass(frozen=True)
 class View:
-    """A resized and possibly flipped copy of an image.
+    """A resized and possibly flipped copy of an image."""
 
-    Attributes:
-        short_side: of the copy, in pixels; 0 keeps the size of the image.
-        max_side: limit of the long side, in pixels.
-        flip: flip horizontally.
-    """
-
-    short_side: int
-    max_side: int
-    flip: bool
+    short_side: int  # in pixels; 0 keeps the size of the image
+    max_side: int  # limit of the long side in pixels
+    flip: bool  # horizontally
 
 
 def views_from_config(cfg: CfgNode) -> list[View]:
