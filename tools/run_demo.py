@@ -122,13 +122,13 @@ def make_sheet(output: Path, datasets: Path, rows: int) -> Path:
 
 def rank_photos(folder: Path, log: Path) -> None:
     """Rank photos that scikit-image and scikit-learn carry, and put the drawings on one sheet."""
-    import skimage
     import sklearn.datasets
+    from skimage.data import data_dir
 
     from sor_ppa.visualization import contact_sheet
     from sor_ppa.visualization.files import read_image, write_image
 
-    carried = [Path(skimage.data_dir) / f"{name}" for name in PHOTOS]
+    carried = [Path(data_dir) / f"{name}" for name in PHOTOS]
     carried.append(Path(sklearn.datasets.__file__).parent / "images" / "flower.jpg")
     files = [str(path) for path in carried if path.is_file()]
     run(["-m", "sor_ppa", "rank", *files, "--model", "contrast", "--output", str(folder)], log)
