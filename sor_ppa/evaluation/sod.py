@@ -45,7 +45,7 @@ def sod_measures(saliency_map: ArrayLike, gt_mask: ArrayLike) -> dict[str, float
 
 
 class SODScorer:
-    """Averages ``states``, one ``sod_state`` an image; curves are averaged before mean and maximum are taken."""
+    """Averages ``states``, one ``sod_state`` an image; curves are averaged before mean and maximum."""
 
     def __init__(self) -> None:
         self.states: list[State] = []
