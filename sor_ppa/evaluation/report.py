@@ -47,7 +47,6 @@ def write_per_image(path: str | Path, rows: Rows) -> None:
     """Write one CSV line an image.
 
     Args:
-        path: the file.
         rows: with ``image_id``, ``name``, ``n_gt``, ``n_pred`` (None for maps), ``scores``
             {metric: {variant: Score}} and optionally ``sod``, numbers by name.
     """
@@ -62,7 +61,7 @@ def write_per_image(path: str | Path, rows: Rows) -> None:
                     line[f"{metric}:{name}"] = "" if score.value is None else repr(score.value)
                     line[f"{metric}:{name} status"] = score.status + why
             sod = row.get("sod") or {}
-            line |= {name: value for name, value in sod.items() if isinstance(value, float)}
+            line |= {name: value for name, value in sod.items() if not isinstance(value, list)}  # curves
             if place == 0:
                 writer.writerow(line)
             writer.writerow(line.values())

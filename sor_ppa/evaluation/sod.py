@@ -45,11 +45,7 @@ def sod_measures(saliency_map: ArrayLike, gt_mask: ArrayLike) -> dict[str, float
 
 
 class SODScorer:
-    """Averages the measures over images; curves are averaged before mean and maximum are taken.
-
-    Attributes:
-        states: what each image adds, as ``sod_state`` returns it.
-    """
+    """Averages ``states``, one ``sod_state`` an image; curves are averaged before mean and maximum."""
 
     def __init__(self) -> None:
         self.states: list[State] = []
@@ -57,6 +53,11 @@ class SODScorer:
     def add(self, saliency_map: ArrayLike, gt_mask: ArrayLike) -> None:
         """Add one image; arguments as in ``sod_measures``."""
         self.states.append(sod_state(saliency_map, gt_mask))
+
+    def merge(self, other: SODScorer) -> SODScorer:
+        """Add the images of another scorer and return this one."""
+        self.states += other.states
+        return self
 
     def result(self) -> dict[str, float]:
         """Return the measures; empty without images."""
