@@ -69,8 +69,7 @@ def test_views_have_the_wanted_overlap():
 
 
 def test_an_image_that_no_rectangle_fits_gives_its_center():
-    rng = np.random.default_rng(0)
-    found = outer_rectangle(400, 10, (0.99, 1.0), (0.75, 4 / 3), rng)
+    found = outer_rectangle(400, 10, (0.99, 1.0), (0.75, 4 / 3), np.random.default_rng(0))
     assert found == ((400 - 13) // 2, 0, (400 - 13) // 2 + 13, 10)
 
 
