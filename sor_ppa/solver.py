@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -74,4 +75,4 @@ def build_lr_scheduler(cfg: CfgNode, optimizer: Optimizer) -> LRScheduler:
         return min(decayed, 0.1 + 0.9 * iteration / warmup) if iteration < warmup else decayed
 
     bases = [group.get("initial_lr", group["lr"]) for group in optimizer.param_groups]
-    return LambdaLR(optimizer, [lambda iteration, base=base: factor(iteration, base) for base in bases])
+    return LambdaLR(optimizer, [partial(factor, base=base) for base in bases])
