@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import cast
 
 import numpy as np
 import torch
@@ -42,9 +42,8 @@ class SaliencyPredictor:
         if cfg.MODEL.META_ARCHITECTURE != "InSPyReNet":
             found = cfg.MODEL.META_ARCHITECTURE
             raise ConfigError(f"MODEL.META_ARCHITECTURE: expected InSPyReNet, found {found}")
-        self.model: Any = (
-            build_loaded_model(cfg) if model is None else tune_for_inference(copy.deepcopy(model))
-        )
+        own = build_loaded_model(cfg) if model is None else tune_for_inference(copy.deepcopy(model))
+        self.model = cast(InSPyReNet, own)
         if mode == "speed":
             self.model.dynamic, self.model.threshold = False, 0
         self._bgr = cfg.INPUT.FORMAT == "BGR"

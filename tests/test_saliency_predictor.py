@@ -35,8 +35,3 @@ def test_invalid_pictures_and_modes_are_refused(model) -> None:  # noqa: F811
         SaliencyPredictor(config(), model=model, mode="fast")
     with pytest.raises(ValueError, match=r"picture: expected a path"):
         SaliencyPredictor(config(), model=model)(np.zeros((3, 3)))
-
-
-def test_missing_weights_are_named() -> None:
-    with pytest.raises(FileNotFoundError, match=r"MODEL\.WEIGHTS: no such file: nowhere\.pth"):
-        SaliencyPredictor(config("base", "MODEL.WEIGHTS", "nowhere.pth"))
