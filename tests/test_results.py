@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as mask_util
 
-from sor_ppa.data.masks import polygons_to_mask
+from sor_ppa.data.masks import segmentation_mask
 from sor_ppa.predictor import SORPredictor
 from tests.fake_model import FakeModel, fake_config, picture
 
@@ -40,7 +40,7 @@ def test_json_holds_the_ranks_and_exact_masks():
 def test_json_with_polygons():
     (result,) = _predictor()([picture()])
     for written, found in zip(result.to_json(masks="polygons")["objects"], result.objects, strict=True):
-        np.testing.assert_array_equal(polygons_to_mask(written["segmentation"], 60, 80), found.mask)
+        np.testing.assert_array_equal(segmentation_mask(written["segmentation"], 60, 80), found.mask)
 
 
 def test_json_has_no_nan():

@@ -14,7 +14,7 @@ from sor_ppa.config import ConfigError, check_config
 from sor_ppa.config.allowed import ALLOWED, flat
 from sor_ppa.config.ranges import RANGES
 from sor_ppa.data.augment import PASTE_RANKS
-from sor_ppa.data.ranks import RANK_OVERFLOWS, RANK_RULES
+from sor_ppa.data.record import RANK_OVERFLOWS, RANK_RULES
 from sor_ppa.layers.iou_loss import LOC_LOSSES
 from sor_ppa.ranking.decode import DECODERS
 from sor_ppa.salience_detr.backbones import ARCHITECTURES

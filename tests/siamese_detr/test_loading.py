@@ -136,8 +136,8 @@ def test_a_cache_of_other_settings_or_images_is_refused(folder, tmp_path):
 def test_a_damaged_cache_is_named(folder, tmp_path):
     files = list_images(folder)
     build_proposal_cache(files, tmp_path / "cache", propose, {}, workers=1)
-    (tmp_path / "cache" / "proposals.sqlite").write_bytes(b"no database" * 100)
-    with pytest.raises(ValueError, match=r"proposals\.sqlite: .* found a damaged file .*; remove it"):
+    (tmp_path / "cache" / "000000000.npz").write_bytes(b"no archive" * 100)
+    with pytest.raises(ValueError, match=r"000000000\.npz: .* found a damaged file .*; remove it"):
         build_proposal_cache(files, tmp_path / "cache", propose, {}, workers=1)
 
 
