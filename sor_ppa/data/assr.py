@@ -1,15 +1,13 @@
 """Reader of the ASSR dataset (Attention Shift Ranks, CVPR 2020) as published.
 
-Layout of the folder::
+::
 
     images/{split}/NAME.jpg           photographs (640 x 480 in the published set, any size here)
-    gt/{split}/NAME.png               painted rank maps (not read)
     rank_order/{split}/NAME.json      {"rank_order": [value of each object]}
     obj_seg_data_{split}.json         [{"img": NAME, "object_data": [{"bbox", "segmentation"}, ...]}, ...]
-    {split}_images.txt                one name per line (not needed)
 
-An object is salient if its value exceeds 0.5. From the most salient object down, the values are 1.0,
-0.9, 0.8, 0.7, 0.6. Order and image ids are those of the object file.
+An object is salient if its value exceeds 0.5. From the most salient object down, the values are 1.0, 0.9,
+0.8, 0.7, 0.6. Order and image ids are those of the object file; other files are not read.
 """
 
 from __future__ import annotations
@@ -28,25 +26,8 @@ SALIENT_ABOVE = 0.5
 _TOLERANCE = 1e-5  # values that have been float32 differ a little from tenths
 
 
-def assr_file(root: Path, split: str) -> Path:
-    """Return the object file of a split."""
-    return root / f"obj_seg_data_{split}.json"
-
-
-def assr_rank_files(root: Path, split: str) -> Path:
-    """Return the folder of the rank files of a split."""
-    return root / "rank_order" / split
-
-
 def assr_label(value: float) -> int | None:
-    """Return the published training label of a rank value: trunc(10 value - 6) above 0.5.
-
-    Args:
-        value: rank value, at most 1.
-
-    Returns:
-        4 for 1.0, 3 for 0.9, ... 0 for (0.5, 0.7); None for objects that are not salient.
-    """
+    """Return the published training label of a rank value: trunc(10 value - 6); None up to 0.5."""
     return int(value * 10 - 6 + _TOLERANCE) if value > SALIENT_ABOVE else None
 
 
@@ -74,17 +55,9 @@ def _rank_values(content: dict[str, Any] | DatasetError, count: int, place: Plac
     return values
 
 
-def _raw_object(item: Any, index: int, value: float) -> RawObject:
-    """Return an object whose rank counts tenths below 1, so that values that were float32 can tie."""
-    label = assr_label(value)
-    rank = None if label is None else round(10 * value - 10, 4)
-    return RawObject(item, f"object_data[{index}]", rank, label=label)
-
-
-def _entries(root: Path, split: str, log: IssueLog) -> Iterator[RawImage]:
-    file, folder = assr_file(root, split), assr_rank_files(root, split)
+def _entries(root: Path, file: Path, split: str, log: IssueLog) -> Iterator[RawImage]:
     entries = list(named_entries(json_file(file), file, "img", log))
-    rank_files = [folder / f"{name}.json" for _, name, _, _ in entries]
+    rank_files = [root / "rank_order" / split / f"{name}.json" for _, name, _, _ in entries]
     find = image_finder(root / "images" / split)
     ranks = in_threads(_rank_file, rank_files)
     for (index, name, place, entry), path, content in zip(entries, rank_files, ranks, strict=True):
@@ -92,14 +65,20 @@ def _entries(root: Path, split: str, log: IssueLog) -> Iterator[RawImage]:
         if data is None:
             continue
         values = _rank_values(content, len(data), log.at(path, place.record))
-        if values is not None:
-            objects = [_raw_object(*item) for item in zip(data, range(len(data)), values, strict=True)]
-            yield RawImage(find(name), place, index, objects, rank_sign=-1)
+        if values is None:
+            continue
+        objects = []
+        for number, (item, value) in enumerate(zip(data, values, strict=True)):
+            label = assr_label(value)  # ranks count tenths below 1, so that values that were float32 tie
+            rank = None if label is None else round(10 * value - 10, 4)
+            objects.append(RawObject(item, f"object_data[{number}]", rank, label=label))
+        yield RawImage(find(name), place, index, objects, rank_sign=-1)
 
 
 ASSR = Format(
     _entries,
-    lambda root, split: [assr_file(root, split), assr_rank_files(root, split), root / "images" / split],
+    "obj_seg_data_{split}.json",
+    ("rank_order/{split}", "images/{split}"),
     image_field="img",
     rank_field="rank_order (tenths below 1)",
     xywh=False,

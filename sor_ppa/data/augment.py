@@ -13,9 +13,13 @@ from detectron2.config import CfgNode
 from detectron2.data import transforms as T
 from detectron2.data.detection_utils import build_augmentation
 from detectron2.structures import BitMasks, Instances, PolygonMasks
+from torchvision.transforms import ColorJitter
 
 from .masks import mask_box
 from .record import UNRANKED, dense_ranks
+
+PASTE_RANKS = ("interleave", "below", "none")
+"""How the ranks of pasted objects are merged into those of the image; see ``merged_ranks``."""
 
 
 class RankedCrop(T.Augmentation):
@@ -49,11 +53,11 @@ class RankedCrop(T.Augmentation):
 
 
 class RandomColor(T.Augmentation):
-    """Change brightness, contrast, saturation and hue.
+    """Change brightness, contrast, saturation and hue in random order.
 
     Args:
         brightness, contrast, saturation: largest relative change of each, in [0, 1).
-        hue: largest change of the hue in degrees.
+        hue: largest change of the hue in degrees, at most 180.
         image_format: "BGR" or "RGB".
     """
 
@@ -61,30 +65,16 @@ class RandomColor(T.Augmentation):
         self, brightness: float, contrast: float, saturation: float, hue: float, image_format: str
     ) -> None:
         super().__init__()
-        self.reach = (brightness, contrast, saturation)
-        assert all(0 <= reach < 1 for reach in self.reach), self.reach
         assert image_format in ("BGR", "RGB"), image_format
-        self.hue = hue
-        bgr = image_format == "BGR"
-        self.weights = np.array([0.114, 0.587, 0.299], np.float32)[:: 1 if bgr else -1]
-        self.to_hsv = cv2.COLOR_BGR2HSV if bgr else cv2.COLOR_RGB2HSV
-        self.from_hsv = cv2.COLOR_HSV2BGR if bgr else cv2.COLOR_HSV2RGB
+        self.order = -1 if image_format == "BGR" else 1
+        self.jitter = ColorJitter(brightness, contrast, saturation, min(hue / 360, 0.5))
 
     def get_transform(self, image: np.ndarray) -> T.Transform:
-        """Return a change of colors for one image (H, W, 3)."""
-        brightness, contrast, saturation = (1 + np.random.uniform(-1, 1) * reach for reach in self.reach)
-        turn = np.random.uniform(-1, 1) * self.hue
+        """Return a change of colors for one image (H, W, 3), uint8."""
 
         def change(pixels: np.ndarray) -> np.ndarray:
-            values: np.ndarray = pixels.astype(np.float32)
-            if turn:
-                hsv = cv2.cvtColor(values / 255, self.to_hsv)
-                hsv[..., 0] = (hsv[..., 0] + turn) % 360
-                values = cv2.cvtColor(hsv, self.from_hsv) * 255
-            gray = (values @ self.weights)[..., None]
-            values = gray + saturation * (values - gray)
-            changed = (brightness * (gray.mean() + contrast * (values - gray.mean()))).clip(0, 255)
-            return changed.round().astype(np.uint8) if pixels.dtype == np.uint8 else changed
+            planes = torch.from_numpy(np.ascontiguousarray(pixels[..., :: self.order].transpose(2, 0, 1)))
+            return np.ascontiguousarray(self.jitter(planes).numpy().transpose(1, 2, 0)[..., :: self.order])
 
         return T.ColorTransform(change)
 
@@ -98,10 +88,8 @@ def large_scale_jitter(min_scale: float, max_scale: float, size: int | Sequence[
     """
     assert 0 < min_scale <= max_scale, (min_scale, max_scale)
     height, width = (size, size) if isinstance(size, int) else size
-    return [
-        T.ResizeScale(min_scale, max_scale, height, width),
-        T.FixedSizeCrop(crop_size=(height, width), pad=True),
-    ]
+    crop = T.FixedSizeCrop(crop_size=(height, width), pad=True)
+    return [T.ResizeScale(min_scale, max_scale, height, width), crop]
 
 
 def detr_augmentation(cfg: CfgNode) -> list[T.Augmentation]:
@@ -111,12 +99,10 @@ def detr_augmentation(cfg: CfgNode) -> list[T.Augmentation]:
     window with sides of 384 to 600; resize the short side to one of ``INPUT.MIN_SIZE_TRAIN``, the long
     side to at most ``INPUT.MAX_SIZE_TRAIN``.
     """
-    crop = [
-        T.ResizeShortestEdge((400, 500, 600), sample_style="choice"),
-        T.RandomCrop("absolute_range", (384, 600)),
-    ]
+    larger = T.ResizeShortestEdge((400, 500, 600), sample_style="choice")
+    crop = T.AugmentationList([larger, T.RandomCrop("absolute_range", (384, 600))])
     resize = T.ResizeShortestEdge(cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MAX_SIZE_TRAIN, "choice")
-    return [T.RandomFlip(), T.RandomApply(T.AugmentationList(crop), prob=0.5), resize]
+    return [T.RandomFlip(), T.RandomApply(crop, prob=0.5), resize]
 
 
 def training_augmentations(cfg: CfgNode) -> list[T.Augmentation]:
@@ -132,10 +118,8 @@ def training_augmentations(cfg: CfgNode) -> list[T.Augmentation]:
     if node.CROP.ENABLED:
         augmentations.insert(0, T.RandomCrop(node.CROP.TYPE, node.CROP.SIZE))
     if node.COLOR.ENABLED:
-        color = node.COLOR
-        augmentations.append(
-            RandomColor(color.BRIGHTNESS, color.CONTRAST, color.SATURATION, color.HUE, node.FORMAT)
-        )
+        reach = (node.COLOR.BRIGHTNESS, node.COLOR.CONTRAST, node.COLOR.SATURATION, node.COLOR.HUE)
+        augmentations.append(RandomColor(*reach, node.FORMAT))
     return augmentations
 
 
@@ -182,7 +166,7 @@ class CopyPaste:
     def __init__(
         self, probability: float, max_objects: int, rule: str, min_visible: float, memory: int
     ) -> None:
-        assert rule in ("interleave", "below", "none"), rule
+        assert rule in PASTE_RANKS, rule
         self.probability = probability
         self.max_objects = max_objects
         self.rule = rule
@@ -192,16 +176,13 @@ class CopyPaste:
     def __call__(
         self, image: np.ndarray, instances: Instances, sample: dict[str, Any], load: Load
     ) -> tuple[np.ndarray, Instances]:
-        """Paste objects of one earlier image, or none.
+        """Paste objects of one earlier image, or none; the masks are bit masks if anything was pasted.
 
         Args:
             image: (H, W, C), augmented.
             instances: its targets, with the dataset's own ranks.
             sample: the dataset dict of the image; kept for later images.
             load: from a dataset dict to an augmented image and its targets.
-
-        Returns:
-            image and targets; the masks are bit masks if anything was pasted.
         """
         donors = list(self.recent)
         if any(item.get("gt_rank", UNRANKED) >= 0 for item in sample.get("annotations", ())):
@@ -243,13 +224,9 @@ class CopyPaste:
     def _combined(
         self, instances: Instances, pasted: Instances, planes: np.ndarray, ranks: list[int]
     ) -> Instances:
-        """Return the targets after pasting; later planes cover earlier ones and the image's objects.
+        """Return the targets after pasting; later planes (P, H, W) cover earlier ones and other objects.
 
-        Args:
-            instances: of the image.
-            pasted: targets of the P pasted objects.
-            planes: (P, H, W) bool, where they were pasted.
-            ranks: of all objects of the image that they come from.
+        ``ranks`` are those of all objects of the image that the pasted ones come from.
         """
         masks = np.concatenate([bit_masks(instances), planes])
         before = masks.sum(axis=(1, 2))

@@ -14,7 +14,7 @@ import gc
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,12 +23,19 @@ from typing import Any
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from .assr import SPLITS
-from .formats import FORMATS
+from .assr import ASSR, SPLITS
+from .coco import COCO, IRSR, SEQRANK, SIFR
 from .issues import DatasetError, IssueLog
+from .painted import PAINTED
+from .reader import Format
 from .record import ImageRecord, to_detectron2
 
 logger = logging.getLogger(__name__)
+
+FORMATS: dict[str, Format] = {
+    "assr": ASSR, "irsr": IRSR, "sifr": SIFR, "seqrank": SEQRANK, "coco": COCO, "painted": PAINTED,
+}  # fmt: skip
+"""The formats that can be read, by name."""
 
 _FAMILIES = (
     ("assr", "ASSR", "assr", SPLITS),
@@ -73,25 +80,28 @@ def _paused_garbage_collector() -> Iterator[None]:
             gc.enable()
 
 
+def register_source(name: str, source: Callable[[], list[dict[str, Any]]], evaluator_type: str) -> bool:
+    """Register a dataset in place of one of the same type; return False if the name is another type's."""
+    current = DatasetCatalog.data.get(name)
+    if not isinstance(current, (type(source), type(None))):
+        return False
+    if current is not None:
+        DatasetCatalog.remove(name)
+    DatasetCatalog.register(name, source)
+    MetadataCatalog.get(name).set(thing_classes=["salient_obj"], evaluator_type=evaluator_type)
+    return True
+
+
 @dataclass(frozen=True)
 class DatasetSource:
-    """A registered ranking dataset; calling it reads the dataset in detectron2's format.
-
-    Attributes:
-        name: registered name.
-        folder: folder under the root.
-        kind: a key of ``FORMATS``.
-        split: split in that folder.
-        root: folder of the datasets ("" = by environment, when used).
-        keep_rankless: whether objects without a rank are kept.
-    """
+    """A registered ranking dataset; calling it reads the dataset in detectron2's format."""
 
     name: str
-    folder: str
-    kind: str
-    split: str
-    root: str = ""
-    keep_rankless: bool = False
+    folder: str  # under the root
+    kind: str  # key of ``FORMATS``
+    split: str  # in that folder
+    root: str = ""  # see ``datasets_root``
+    keep_rankless: bool = False  # whether objects without a rank are kept
 
     @property
     def path(self) -> Path:
@@ -101,18 +111,10 @@ class DatasetSource:
     @property
     def missing(self) -> list[Path]:
         """Files and folders that a complete split has and this one lacks."""
-        return [path for path in FORMATS[self.kind].needs(self.path, self.split) if not path.exists()]
+        return FORMATS[self.kind].missing(self.path, self.split)
 
     def read(self, issues: IssueLog | None = None, keep_rankless: bool | None = None) -> list[ImageRecord]:
-        """Read the dataset.
-
-        Args:
-            issues: collects issues; by default the first fault raises.
-            keep_rankless: overrides the attribute.
-
-        Raises:
-            DatasetError: it is missing or broken.
-        """
+        """Read the dataset as ``Format.read`` does; ``keep_rankless`` overrides the attribute."""
         if not self.path.is_dir():
             raise missing_folder(self.name, datasets_root(self.root), self.folder)
         keep = self.keep_rankless if keep_rankless is None else keep_rankless
@@ -127,8 +129,7 @@ class DatasetSource:
 def _own_datasets(root: Path) -> dict[str, tuple[str, str, str]]:
     """Return the COCO files with ranks below the root: name -> (folder, format, split).
 
-    The name of a published dataset is only taken if that dataset is absent. Of two folders with one name
-    the first is registered.
+    The name of a published dataset is only taken if that dataset is absent; of equal names the first is.
     """
     found: dict[str, tuple[str, str, str]] = {}
     for file in sorted(root.glob("*/annotations/rank_*.json")):
@@ -137,7 +138,7 @@ def _own_datasets(root: Path) -> dict[str, tuple[str, str, str]]:
         taken = found.get(name)
         if taken is None and name in BUILTIN:
             builtin_folder, kind, builtin_split = BUILTIN[name]
-            if FORMATS[kind].needs(root / builtin_folder, builtin_split)[0].exists():
+            if FORMATS[kind].path(root / builtin_folder, builtin_split).exists():
                 taken = BUILTIN[name]
         if taken is None:
             found[name] = (folder, "coco", split)
@@ -147,12 +148,10 @@ def _own_datasets(root: Path) -> dict[str, tuple[str, str, str]]:
 
 
 def register_all(root: str | os.PathLike[str] | None = None, *, keep_rankless: bool = False) -> None:
-    """Register every ranking dataset; safe to call again, also with another root.
-
-    Names that other code has registered are not touched.
+    """Register every ranking dataset, except names of other code; safe to call again with another root.
 
     Args:
-        root: folder of the datasets; None or "": by environment, when used.
+        root: see ``datasets_root``.
         keep_rankless: keep objects without a rank (``gt_rank`` -1).
     """
     own = _own_datasets(datasets_root(root))
@@ -160,15 +159,9 @@ def register_all(root: str | os.PathLike[str] | None = None, *, keep_rankless: b
         if isinstance(current, DatasetSource) and name not in BUILTIN and name not in own:
             DatasetCatalog.remove(name)
     for name, (folder, kind, split) in {**BUILTIN, **own}.items():
-        current = DatasetCatalog.data.get(name)
-        if current is not None and not isinstance(current, DatasetSource):
-            logger.debug("dataset %s is registered elsewhere and not touched", name)
-            continue
-        if current is not None:
-            DatasetCatalog.remove(name)
         source = DatasetSource(name, folder, kind, split, os.fspath(root or ""), keep_rankless)
-        DatasetCatalog.register(name, source)
-        MetadataCatalog.get(name).set(thing_classes=["salient_obj"], evaluator_type="sor")
+        if not register_source(name, source, "sor"):
+            logger.debug("dataset %s is registered elsewhere and not touched", name)
 
 
 def register_from_config(cfg: CfgNode) -> None:
@@ -177,11 +170,7 @@ def register_from_config(cfg: CfgNode) -> None:
 
 
 def source_of(name: str) -> DatasetSource:
-    """Return a registered ranking dataset, unread.
-
-    Raises:
-        DatasetError: the name is unknown.
-    """
+    """Return a registered ranking dataset, unread; raise ``DatasetError`` if the name is unknown."""
     source = DatasetCatalog.data.get(name)
     if not isinstance(source, DatasetSource):
         known = sorted(key for key, item in DatasetCatalog.data.items() if isinstance(item, DatasetSource))
@@ -190,11 +179,7 @@ def source_of(name: str) -> DatasetSource:
 
 
 def load_records(name: str) -> list[ImageRecord]:
-    """Return the records of a registered ranking dataset.
-
-    Raises:
-        DatasetError: the name is unknown, or the dataset is missing or broken.
-    """
+    """Return the records of a registered ranking dataset; ``DatasetError`` if it cannot be used."""
     return source_of(name).read()
 
 

@@ -10,13 +10,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from detectron2.data.detection_utils import read_image
 from pycocotools import mask as mask_util
 
 from .assr import SPLITS
-from .builtin import DatasetSource
-from .formats import FORMATS
-from .images import in_threads
+from .builtin import FORMATS, DatasetSource
+from .images import decoded_image, in_threads
 from .issues import DatasetError, Issue, IssueLog
 from .masks import segmentation_box
 from .record import ImageRecord, ObjectRecord
@@ -54,10 +52,8 @@ def _record_issues(records: Sequence[ImageRecord]) -> Iterator[Issue]:
     for record in records:
         name = record.file_name
         if record.image_id in ids:
-            detail = (
-                f"expected different ids, found {record.image_id}, which {ids[record.image_id]} has as well"
-            )
-            yield Issue("duplicate-id", name, "", "image_id", detail)
+            found = f"{record.image_id}, which {ids[record.image_id]} has as well"
+            yield Issue("duplicate-id", name, "", "image_id", f"expected different ids, found {found}")
         ids.setdefault(record.image_id, name)
         if name in files:
             yield Issue("duplicate-image", name, detail="expected different images, found this one twice")
@@ -71,7 +67,7 @@ def _record_issues(records: Sequence[ImageRecord]) -> Iterator[Issue]:
 def _object_issues(record: ImageRecord, item: ObjectRecord, place: str) -> Iterator[Issue]:
     """Yield issues of the geometry of an object."""
     x1, y1, x2, y2 = item.box
-    found = "found [" + ", ".join(f"{value:g}" for value in item.box) + "]"
+    found = f"found {_shown(item.box)}"
     if x2 <= x1 or y2 <= y1:
         yield Issue("empty-box", record.file_name, place, "bbox", f"expected x1 < x2 and y1 < y2, {found}")
         return
@@ -88,12 +84,12 @@ def _object_issues(record: ImageRecord, item: ObjectRecord, place: str) -> Itera
         boxes = np.array([item.box, tight], dtype=np.float64)
         boxes[:, 2:] -= boxes[:, :2]
         if mask_util.iou(boxes[:1], boxes[1:], [0])[0, 0] < 0.5:
-            detail = (
-                "expected about ["
-                + ", ".join(f"{value:g}" for value in tight)
-                + f"] as the mask has, {found}"
-            )
+            detail = f"expected about {_shown(tight)} as the mask has, {found}"
             yield Issue("box-apart-from-mask", record.file_name, place, "bbox", detail)
+
+
+def _shown(box: Sequence[float]) -> str:
+    return "[" + ", ".join(f"{value:g}" for value in box) + "]"
 
 
 def _list_issues(source: DatasetSource, records: Sequence[ImageRecord]) -> Iterator[Issue]:
@@ -111,12 +107,10 @@ def _list_issues(source: DatasetSource, records: Sequence[ImageRecord]) -> Itera
 def _decoding_issue(record: ImageRecord) -> Issue | None:
     """Return what is wrong with an image that cannot be decoded or has another size than its header."""
     try:
-        shape = read_image(record.file_name, format="BGR").shape
-    except Exception as error:  # decoders raise nearly everything
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        return Issue(
-            "broken-image", record.file_name, detail=f"expected an image, found a broken one ({reason})"
-        )
+        shape = decoded_image(record.file_name).shape
+    except DatasetError as error:
+        detail = str(error).removeprefix(f"{record.file_name}: ")
+        return Issue("broken-image", record.file_name, detail=detail)
     if shape[:2] == (record.height, record.width):
         return None
     detail = f"expected {record.height}x{record.width} as in the header, found {shape[0]}x{shape[1]}"
@@ -132,7 +126,7 @@ def _shared_images(source: DatasetSource, records: Sequence[ImageRecord]) -> Ite
         splits = [file.stem.removeprefix("rank_") for file in files]
     ours = _by_size(records)
     for split in splits:
-        if split == source.split or not form.needs(source.path, split)[0].exists():
+        if split == source.split or not form.path(source.path, split).exists():
             continue
         try:
             others = form.read(source.path, split, keep_rankless=True, issues=IssueLog(collect=True))

@@ -15,11 +15,10 @@ from typing import Any
 import cv2
 import numpy as np
 
-from .assr import assr_file, assr_rank_files
-from .coco import HIGHER, coco_file, seqrank_file
-from .irsr import irsr_file, sifr_file
+from .assr import ASSR
+from .coco import COCO, HIGHER, IRSR, SEQRANK, SIFR
 from .issues import DatasetError
-from .masks import Segmentation, mask_to_polygons, segmentation_area, segmentation_mask
+from .masks import mask_to_polygons, plain_mask, segmentation_area, segmentation_mask
 from .record import ImageRecord, ObjectRecord
 
 _ASSR_RANKS = 5
@@ -42,29 +41,18 @@ def _polygons(item: ObjectRecord, record: ImageRecord) -> list[list[float]]:
     return mask_to_polygons(segmentation_mask(item.segmentation, record.height, record.width))
 
 
-def _plain_mask(mask: Segmentation | None) -> Segmentation | None:
-    """Return a mask as JSON can hold it."""
-    if isinstance(mask, dict) and isinstance(mask["counts"], bytes):
-        return {"size": [int(side) for side in mask["size"]], "counts": mask["counts"].decode("ascii")}
-    return mask
-
-
 def _annotation(item: ObjectRecord) -> Plain:
     """Return box and mask as in COCO."""
     x1, y1, x2, y2 = item.box
-    return {"bbox": [x1, y1, x2 - x1, y2 - y1], "segmentation": _plain_mask(item.segmentation)}
+    return {"bbox": [x1, y1, x2 - x1, y2 - y1], "segmentation": plain_mask(item.segmentation)}
+
+
+def _size(record: ImageRecord) -> Plain:
+    return {"height": record.height, "width": record.width}
 
 
 def _refuse(record: ImageRecord, kind: str, why: str) -> DatasetError:
     return DatasetError(f"{record.file_name}: {kind} cannot hold {why}")
-
-
-def _refuse_crowds(record: ImageRecord, kind: str, unranked: bool = True) -> None:
-    """Raise ``DatasetError`` for crowds and, unless ``unranked``, for objects without a rank."""
-    if any(item.iscrowd for item in record.objects):
-        raise _refuse(record, kind, "crowds (use --ranked-only)")
-    if not unranked and any(item.rank < 0 for item in record.objects):
-        raise _refuse(record, kind, "objects without a rank (use --ranked-only)")
 
 
 def _write_json(path: Path, content: Any) -> None:
@@ -73,24 +61,16 @@ def _write_json(path: Path, content: Any) -> None:
 
 
 def write_png(path: Path, image: np.ndarray) -> None:
-    """Write an image (H, W) or (H, W, 3), BGR, as a PNG file.
-
-    Raises:
-        OSError: it cannot be written.
-    """
+    """Write an image (H, W) or (H, W, 3), BGR, as a PNG file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    done, data = cv2.imencode(".png", image)
-    if not done:
-        raise OSError(f"{path}: image could not be encoded")
-    path.write_bytes(data.tobytes())
+    path.write_bytes(cv2.imencode(".png", image)[1].tobytes())
 
 
 def _coco(images: Images, root: Path, split: str) -> None:
     entries: list[Plain] = []
     annotations: list[Plain] = []
     for record, name in images:
-        size = {"height": record.height, "width": record.width}
-        entries.append({"id": record.image_id, "file_name": name, **size})
+        entries.append({"id": record.image_id, "file_name": name, **_size(record)})
         for item in record.objects:
             annotation: Plain = {
                 "id": len(annotations) + 1,
@@ -111,20 +91,18 @@ def _coco(images: Images, root: Path, split: str) -> None:
         "annotations": annotations,
         "categories": [{"id": 1, "name": "salient_obj", "supercategory": "object"}],
     }
-    _write_json(coco_file(root, split), content)
+    _write_json(COCO.path(root, split), content)
 
 
 def _assr(images: Images, root: Path, split: str) -> None:
     entries = []
     for record, name in images:
-        _refuse_crowds(record, "ASSR")
         stem, levels = Path(name).stem, _levels(record)
-        labels = [item.label for item in record.objects if item.rank >= 0]
-        if labels and all(label is not None and 0 <= label < _ASSR_RANKS for label in labels):
-            levels = [  # keeps values that do not start at 1.0
-                None if item.rank < 0 or item.label is None else _ASSR_RANKS - 1 - item.label
-                for item in record.objects
-            ]
+        labels = [item.label if item.rank >= 0 else None for item in record.objects]
+        ranked = [label for label, level in zip(labels, levels, strict=True) if level is not None]
+        if ranked and all(label is not None and 0 <= label < _ASSR_RANKS for label in ranked):
+            # keeps values that do not start at 1.0
+            levels = [None if label is None else _ASSR_RANKS - 1 - label for label in labels]
         if max((level for level in levels if level is not None), default=0) >= _ASSR_RANKS:
             raise _refuse(record, "ASSR", f"more than {_ASSR_RANKS} ranks")
         values = [0.5 if level is None else (10 - level) / 10 for level in levels]
@@ -133,21 +111,20 @@ def _assr(images: Images, root: Path, split: str) -> None:
             box = [*np.floor(item.box[:2]).astype(int).tolist(), *np.ceil(item.box[2:]).astype(int).tolist()]
             objects.append({"bbox": box, "segmentation": _polygons(item, record)})
         entries.append({"img": stem, "object_data": objects})
-        _write_json(assr_rank_files(root, split) / f"{stem}.json", {"rank_order": values})
+        _write_json(root / "rank_order" / split / f"{stem}.json", {"rank_order": values})
         grays = [int(255 * value) if value > 0.5 else 0 for value in values]
         write_png(root / "gt" / split / f"{stem}.png", _paint(record, grays))
-    _write_json(assr_file(root, split), entries)
+    _write_json(ASSR.path(root, split), entries)
     (root / f"{split}_images.txt").write_text("".join(f"{entry['img']}\n" for entry in entries))
 
 
 def _irsr(images: Images, root: Path, split: str) -> None:
     entries = []
     for record, name in images:
-        _refuse_crowds(record, "IRSR", unranked=False)
         annotations = [_annotation(item) for item in record.objects]
         ranks = [item.rank for item in record.objects]
         entries.append({"file_name": name, "annotations": annotations, "rank": ranks})
-    path = irsr_file(root, split)
+    path = IRSR.path(root, split)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(pickle.dumps(entries, protocol=4))
 
@@ -155,65 +132,59 @@ def _irsr(images: Images, root: Path, split: str) -> None:
 def _sifr(images: Images, root: Path, split: str) -> None:
     entries = []
     for record, name in images:
-        _refuse_crowds(record, "SIFR", unranked=False)
         annotations = [{**_annotation(item), "gt_rank": item.rank} for item in record.objects]
         entries.append({"file_name": name, "image_id": record.image_id, "annotations": annotations})
-    _write_json(sifr_file(root, split), entries)
+    _write_json(SIFR.path(root, split), entries)
 
 
 def _seqrank(images: Images, root: Path, split: str) -> None:
     entries = []
     for record, name in images:
-        _refuse_crowds(record, "SeqRank")
         annotations = [
             {"category_id": item.rank + 1, "segmentation": _polygons(item, record)} for item in record.objects
         ]
-        size = {"height": record.height, "width": record.width}
-        entries.append({"image_name": Path(name).stem, **size, "annotations": annotations})
+        entries.append({"image_name": Path(name).stem, **_size(record), "annotations": annotations})
     comment = "category_id: 0 = not salient, else the rank, higher = more salient"
-    _write_json(seqrank_file(root, split), {"__comment__": comment, "data": entries})
+    _write_json(SEQRANK.path(root, split), {"__comment__": comment, "data": entries})
 
 
 def _painted(images: Images, root: Path, split: str) -> None:
     for record, name in images:
         levels = _levels(record)
         depth = max((level for level in levels if level is not None), default=0) + 1
-        if len(record.objects) > 255 or depth > 255:
+        if len(levels) > 255:
             raise _refuse(record, "a painted map", "more than 255 objects")
         step = min(25.5, 255 / depth)
         file = f"{Path(name).stem}.png"
         grays = [0 if level is None else int(255 - step * level) for level in levels]
         write_png(root / "gt" / split / file, _paint(record, grays))
-        ids = list(range(1, len(record.objects) + 1))
-        write_png(root / "masks" / split / file, _paint(record, ids))
+        write_png(root / "masks" / split / file, _paint(record, range(1, len(levels) + 1)))
 
 
 def _paint(record: ImageRecord, values: Sequence[int]) -> np.ndarray:
     """Return a map (H, W), uint8, on which the more salient object covers, then the later one."""
     canvas = np.zeros((record.height, record.width), np.uint8)
-    for index in sorted(range(len(values)), key=lambda index: record.objects[index].rank):
-        mask = segmentation_mask(record.objects[index].segmentation, record.height, record.width)
-        canvas[mask] = values[index]
+    for item, value in sorted(zip(record.objects, values, strict=True), key=lambda pair: pair[0].rank):
+        canvas[segmentation_mask(item.segmentation, record.height, record.width)] = value
     return canvas
 
 
-WRITERS: dict[str, tuple[Callable[[Images, Path, str], None], str, bool]] = {
-    "coco": (_coco, "images/{split}", False),
-    "assr": (_assr, "images/{split}", True),
-    "irsr": (_irsr, "Images/{split}/rgb", False),
-    "sifr": (_sifr, "{split}/rgb", False),
-    "seqrank": (_seqrank, "images/{split}", True),
-    "painted": (_painted, "images/{split}", False),
+WRITERS: dict[str, tuple[Callable[[Images, Path, str], None], str]] = {
+    "coco": (_coco, "images/{split}"),
+    "assr": (_assr, "images/{split}"),
+    "irsr": (_irsr, "Images/{split}/rgb"),
+    "sifr": (_sifr, "{split}/rgb"),
+    "seqrank": (_seqrank, "images/{split}"),
+    "painted": (_painted, "images/{split}"),
 }
-"""Format -> (writer, folder of the images, whether images must be called *.jpg)."""
+"""Format -> (writer, folder of the images)."""
+_JPEG_ONLY = ("assr", "seqrank")
+_WITHOUT_CROWDS = {"assr": "ASSR", "irsr": "IRSR", "sifr": "SIFR", "seqrank": "SeqRank"}
+_RANKED_ONLY = ("irsr", "sifr")
 
 
 def _place_image(source: Path, target: Path, how: str) -> None:
-    """Link or copy an image.
-
-    Raises:
-        DatasetError: another image is there.
-    """
+    """Link or copy an image; raise ``DatasetError`` if another image is there."""
     if how == "none" or (target.exists() and target.samefile(source)):
         return
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -257,23 +228,25 @@ def write_records(
         DatasetError: the format cannot hold a record; the message names the image.
         OSError: a file cannot be written.
     """
-    writer, folder, jpeg = WRITERS[kind]
-    target = Path(root) / folder.format(split=split)
-    seen: set[str] = set()
-    named = []
+    writer, folder = WRITERS[kind]
+    jpeg, target = kind in _JPEG_ONLY, Path(root) / folder.format(split=split)
+    named: dict[str, tuple[ImageRecord, str]] = {}
     for record in records:
         source = Path(record.file_name)
         if jpeg and source.suffix.lower() not in (".jpg", ".jpeg"):
             raise _refuse(record, kind, f"an image called {source.name}, only *.jpg")
-        if source.stem in seen:
+        if source.stem in named:
             raise DatasetError(
                 f"{source}: expected different names, found another image called {source.stem}"
             )
-        seen.add(source.stem)
         if ranked_only:
             kept = (item for item in record.objects if item.rank >= 0 and not item.iscrowd)
             record = replace(record, objects=tuple(kept))
-        named.append((record, f"{source.stem}.jpg" if jpeg else source.name))
-    for record, name in named:
+        if kind in _WITHOUT_CROWDS and any(item.iscrowd for item in record.objects):
+            raise _refuse(record, _WITHOUT_CROWDS[kind], "crowds (use --ranked-only)")
+        if kind in _RANKED_ONLY and any(item.rank < 0 for item in record.objects):
+            raise _refuse(record, _WITHOUT_CROWDS[kind], "objects without a rank (use --ranked-only)")
+        named[source.stem] = record, f"{source.stem}.jpg" if jpeg else source.name
+    for record, name in named.values():
         _place_image(Path(record.file_name), target / name, images)
-    writer(named, Path(root), split)
+    writer(list(named.values()), Path(root), split)

@@ -1,4 +1,4 @@
-"""Find images and read their sizes without decoding them."""
+"""Find images, read them, and read their sizes without decoding them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 from PIL import Image
+
+from ..visualization.files import ImageReadError, read_image
+from .issues import DatasetError
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -23,11 +27,24 @@ def in_threads(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> 
         return pool.map(function, items)
 
 
+def decoded_image(path: str) -> np.ndarray:
+    """Return an image (H, W, 3), BGR uint8, as ``visualization.files.read_image`` does.
+
+    Raises:
+        DatasetError: there is no such file, or it is not an image.
+    """
+    try:
+        return read_image(path)
+    except ImageReadError as error:
+        reason = str(error).removeprefix(f"{path}: ")
+        found = reason if reason == "no such file" else f"a broken file ({reason})"
+        raise DatasetError(f"{path}: expected an image, found {found}") from error
+
+
 def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     """Return the (height, width) of an image in pixels from its header.
 
-    EXIF orientation is applied, as detectron2's ``read_image`` does, except where a PNG file holds it
-    after the pixels.
+    EXIF orientation is applied, as in decoding, except where a PNG file holds it after the pixels.
 
     Raises:
         OSError: the file cannot be opened or is not an image.
@@ -37,7 +54,7 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
             width, height = image.size
             try:  # the method of the base class, because that of PNG files decodes the image
                 orientation = Image.Image.getexif(image).get(_ORIENTATION)
-            except Exception:  # detectron2 ignores EXIF that cannot be read
+            except Exception:  # decoding ignores EXIF that cannot be read
                 orientation = None
     except OSError:
         raise
@@ -62,10 +79,7 @@ def image_finder(folder: Path) -> Callable[[str], str]:
     """Return a function from the name that annotations give an image to its path in a folder.
 
     Annotations of ASSR and SeqRank leave out the suffix ``.jpg``. If there is no such file, ``.JPG``,
-    ``.jpeg``, ``.JPEG``, ``.png``, ``.PNG`` and the name itself are tried.
-
-    Args:
-        folder: of the images; it may be absent.
+    ``.jpeg``, ``.JPEG``, ``.png``, ``.PNG`` and the name itself are tried. The folder may be absent.
     """
     present = set(os.listdir(folder)) if folder.is_dir() else set()
 

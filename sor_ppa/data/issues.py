@@ -15,21 +15,14 @@ class DatasetError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Issue:
-    """One thing wrong with a dataset.
+    """One thing wrong with a dataset."""
 
-    Attributes:
-        kind: short class of the issue, such as ``missing-image``.
-        file, record, field: where it is ("" for a whole file or record).
-        detail: what was expected and what was found.
-        serious: False for something unusual that can be used as it is.
-    """
-
-    kind: str
+    kind: str  # short class of the issue, such as ``missing-image``
     file: str
-    record: str = ""
-    field: str = ""
-    detail: str = ""
-    serious: bool = True
+    record: str = ""  # "" for a whole file
+    field: str = ""  # "" for a whole record
+    detail: str = ""  # what was expected and what was found
+    serious: bool = True  # False for something unusual that can be used as it is
 
     def __str__(self) -> str:
         record = f": record {self.record}" if self.record else ""
@@ -48,7 +41,7 @@ class IssueLog:
     def __init__(self, collect: bool = False) -> None:
         self.collect = collect
         self.issues: list[Issue] = []
-        self._left_out: dict[str, list[Issue]] = {}
+        self.left_out: dict[str, list[Issue]] = {}
 
     def at(self, file: str | Path, record: str = "") -> Place:
         """Return the place of a file's record, on which issues are reported."""
@@ -56,10 +49,10 @@ class IssueLog:
 
     def log_left_out(self) -> None:
         """Log one warning for each kind of part that was left out."""
-        for kind, (first, *others) in self._left_out.items():
+        for kind, (first, *others) in self.left_out.items():
             more = f" (and {len(others)} more like it)" if others else ""
             logger.warning("%s: %s%s", kind, first, more)
-        self._left_out.clear()
+        self.left_out.clear()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +74,11 @@ class Place:
             raise DatasetError(str(issue))
         self.log.issues.append(issue)
 
-    def left_out(self, kind: str, field: str, detail: str) -> None:
+    def omit(self, kind: str, field: str, detail: str) -> None:
         """Report an object or a part of a mask that is left out; reading goes on."""
         issue = Issue(kind, self.file, self.record, field, detail)
-        if self.log.collect:
-            self.log.issues.append(issue)
-        else:
-            self.log._left_out.setdefault(kind, []).append(issue)
+        group = self.log.issues if self.log.collect else self.log.left_out.setdefault(kind, [])
+        group.append(issue)
 
     def note(self, kind: str, field: str, detail: str) -> None:
         """Report something unusual that can be used; dropped unless issues are collected."""
@@ -96,14 +87,9 @@ class Place:
 
 
 def expected(what: str, found: object) -> str:
-    """Return "expected ..., found ..." with the value on one short line."""
-    return f"expected {what}, found {shown(found)}"
-
-
-def shown(value: object, limit: int = 60) -> str:
-    """Return a value on one short line, for messages."""
+    """Return "expected ..., found ..." with the value on one line of at most 60 characters."""
     try:
-        text = repr(value)
+        text = repr(found)
     except (RecursionError, ValueError):  # deeply nested lists; integers of thousands of digits
-        text = f"an unprintable {type(value).__name__}"
-    return text if len(text) <= limit else text[: limit - 3] + "..."
+        text = f"an unprintable {type(found).__name__}"
+    return f"expected {what}, found {text if len(text) <= 60 else text[:57] + '...'}"

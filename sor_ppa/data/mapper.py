@@ -13,10 +13,10 @@ from detectron2.data import transforms as T
 from detectron2.structures import BitMasks, Boxes, BoxMode, Instances, PolygonMasks
 
 from .augment import CopyPaste, training_augmentations
+from .images import decoded_image
 from .issues import DatasetError, expected
 from .masks import segmentation_mask
-from .ranks import training_ranks
-from .record import UNRANKED
+from .record import RANK_OVERFLOWS, RANK_RULES, UNRANKED, training_ranks
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class RankingDatasetMapper:
         Args:
             is_train: whether to make training targets.
             augmentations: applied in order.
-            image_format: as detectron2's ``read_image`` takes it ("BGR", "RGB", ...).
+            image_format: "BGR" or "RGB".
             use_instance_mask: whether to make ``gt_masks``.
             instance_mask_format: "polygon" or "bitmask".
             recompute_boxes: take boxes from the masks (after a crop they are tighter).
@@ -61,9 +61,10 @@ class RankingDatasetMapper:
             min_visible: objects are removed if crops leave less than this share of their box.
             copy_paste: pastes ranked objects of earlier images; needs masks.
         """
+        assert image_format in ("BGR", "RGB"), image_format
         assert instance_mask_format in ("polygon", "bitmask"), instance_mask_format
-        assert rank_rule in ("top", "keep"), rank_rule
-        assert rank_overflow in ("lowest", "ignore"), rank_overflow
+        assert rank_rule in RANK_RULES, rank_rule
+        assert rank_overflow in RANK_OVERFLOWS, rank_overflow
         assert use_instance_mask or copy_paste is None, "copy-paste needs masks"
         self.is_train = is_train
         self.augmentations = T.AugmentationList(augmentations)
@@ -81,11 +82,11 @@ class RankingDatasetMapper:
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
         """Return the arguments that a config stands for."""
-        crops = (cfg.INPUT.CROP.ENABLED, cfg.INPUT.LSJ.ENABLED, cfg.INPUT.RANKED_CROP.ENABLED)
-        cropped = is_train and (any(crops) or cfg.INPUT.AUGMENTATION == "detr")
-        paste = cfg.INPUT.COPY_PASTE
-        copy_paste = None
-        if is_train and paste.ENABLED:
+        node, copy_paste = cfg.INPUT, None
+        crops = (node.CROP.ENABLED, node.LSJ.ENABLED, node.RANKED_CROP.ENABLED)
+        cropped = is_train and (any(crops) or node.AUGMENTATION == "detr")
+        if is_train and node.COPY_PASTE.ENABLED:
+            paste = node.COPY_PASTE
             copy_paste = CopyPaste(
                 paste.PROB, paste.MAX_OBJECTS, paste.RANKS, paste.MIN_VISIBLE, paste.MEMORY
             )
@@ -94,22 +95,19 @@ class RankingDatasetMapper:
             "augmentations": training_augmentations(cfg)
             if is_train
             else utils.build_augmentation(cfg, False),
-            "image_format": cfg.INPUT.FORMAT,
+            "image_format": node.FORMAT,
             "use_instance_mask": cfg.MODEL.MASK_ON,
-            "instance_mask_format": cfg.INPUT.MASK_FORMAT,
+            "instance_mask_format": node.MASK_FORMAT,
             "recompute_boxes": cropped and cfg.MODEL.MASK_ON,
             "num_ranks": cfg.MODEL.SOR.NUM_RANKS,
             "rank_rule": cfg.DATASETS.RANK_RULE,
             "rank_overflow": cfg.DATASETS.RANK_OVERFLOW,
-            "min_visible": cfg.INPUT.MIN_VISIBLE,
+            "min_visible": node.MIN_VISIBLE,
             "copy_paste": copy_paste,
         }
 
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
-        """Return the input of the model, as described in the class.
-
-        Args:
-            dataset_dict: one image in detectron2's format; it is not changed.
+        """Return the input of the model, as described in the class, for a dict in detectron2's format.
 
         Raises:
             DatasetError: the image or an annotation cannot be used.
@@ -138,13 +136,9 @@ class RankingDatasetMapper:
         self, dataset_dict: dict[str, Any], output: dict[str, Any]
     ) -> tuple[np.ndarray, T.TransformList]:
         """Read and augment the image; ``output`` gets its size if it has none."""
-        file_name = output["file_name"]
-        try:
-            image = utils.read_image(file_name, format=self.image_format)
-        except FileNotFoundError:
-            raise DatasetError(f"{file_name}: expected an image, found no such file") from None
-        except Exception as error:
-            raise DatasetError(f"{file_name}: expected an image, found a broken file ({error})") from error
+        image = decoded_image(output["file_name"])
+        if self.image_format == "RGB":
+            image = np.ascontiguousarray(image[:, :, ::-1])
         utils.check_image_size(output, image)
         ranked = [item for item in dataset_dict.get("annotations", ()) if item.get("gt_rank", UNRANKED) >= 0]
         augmented = T.AugInput(image, boxes=_corners(ranked))
@@ -185,21 +179,18 @@ class RankingDatasetMapper:
                 place = f"{dataset_dict['file_name']}: object {index}: field segmentation"
                 raise DatasetError(f"{place}: {expected('polygons or RLE', mask)}")
         cropped = any(isinstance(item, T.CropTransform) for item in transforms.transforms)
-        as_polygons = self.instance_mask_format == "polygon" and not cropped
-        if as_polygons and all(isinstance(mask, list) for mask in segmentations):
-            objects = []
-            for polygons in segmentations:
-                points = [np.asarray(polygon, dtype=np.float64).reshape(-1, 2) for polygon in polygons]
-                objects.append([polygon.reshape(-1) for polygon in transforms.apply_polygons(points)])
-            return PolygonMasks(objects)
-        if not segmentations:
-            return BitMasks(torch.zeros((0, *shape), dtype=torch.bool))
+        polygons = all(isinstance(mask, list) for mask in segmentations)
+        if polygons and self.instance_mask_format == "polygon" and not cropped:
+            outlines = [[np.reshape(part, (-1, 2)).astype(np.float64) for part in m] for m in segmentations]
+            return PolygonMasks(
+                [[part.reshape(-1) for part in transforms.apply_polygons(parts)] for parts in outlines]
+            )
         size = dataset_dict["height"], dataset_dict["width"]
-        masks = [
-            transforms.apply_segmentation(segmentation_mask(mask, *size).astype(np.uint8))
-            for mask in segmentations
-        ]
-        return BitMasks(torch.from_numpy(np.stack(masks) == 1))  # padding may have any other value
+        masks = np.zeros((len(kept), *shape), bool)
+        for mask, segmentation in zip(masks, segmentations, strict=True):
+            plane = segmentation_mask(segmentation, *size).astype(np.uint8)
+            mask[:] = transforms.apply_segmentation(plane) == 1  # padding may have any other value
+        return BitMasks(torch.from_numpy(masks))
 
 
 def _corners(annotations: list[dict[str, Any]]) -> np.ndarray:

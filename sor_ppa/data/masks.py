@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from pycocotools import mask as mask_util
 
-from .issues import Place, expected, shown
+from .issues import Place, expected
 
 Segmentation = list[list[float]] | dict[str, Any]
 """COCO polygons (``[[x1, y1, x2, y2, ...], ...]``, pixels) or COCO RLE (``size``, ``counts``)."""
@@ -31,21 +31,20 @@ def whole(value: Any) -> int | None:
 
 
 def compressed(segmentation: Segmentation, height: int, width: int) -> dict[str, Any]:
-    """Return COCO's compressed RLE (counts are bytes) of polygons or RLE.
-
-    Args:
-        segmentation: at least one polygon, or RLE.
-        height, width: size of the image in pixels.
-    """
+    """Return COCO's compressed RLE of at least one polygon, or of an RLE, in an image of that size."""
     if isinstance(segmentation, list):
         parts = [list(map(float, polygon)) for polygon in segmentation]
         return mask_util.merge(mask_util.frPyObjects(parts, height, width))
-    counts = segmentation["counts"]
-    if isinstance(counts, list):
+    if isinstance(segmentation["counts"], list):
         return mask_util.frPyObjects(segmentation, height, width)
-    if isinstance(counts, str):
-        return {"size": list(segmentation["size"]), "counts": counts.encode("ascii")}
     return segmentation
+
+
+def plain_mask(mask: Segmentation | None) -> Segmentation | None:
+    """Return a mask as JSON can hold it."""
+    if isinstance(mask, dict) and isinstance(mask["counts"], bytes):
+        return {"size": [int(side) for side in mask["size"]], "counts": mask["counts"].decode("ascii")}
+    return mask
 
 
 def segmentation_mask(segmentation: Segmentation | None, height: int, width: int) -> np.ndarray:
@@ -81,15 +80,12 @@ def mask_box(mask: np.ndarray) -> tuple[int, int, int, int] | None:
 def clean_segmentation(
     value: object, size: tuple[int, int] | None, place: Place, field: str
 ) -> Segmentation | None:
-    """Check the mask that an annotation file holds.
+    """Return the polygons or RLE that an annotation file holds; None if nothing can be used.
 
     Args:
         value: what the file holds: polygons, one polygon, RLE, or a list of polygons and RLEs.
         size: (height, width) of the image; None if it is not known.
         place, field: where the mask stands. Polygons and masks that cannot be used are reported there.
-
-    Returns:
-        polygons or RLE, or None if nothing can be used.
     """
     if isinstance(value, tuple):  # from a pickle
         value = list(value)
@@ -100,11 +96,11 @@ def clean_segmentation(
         if problem is None and size is not None and tuple(value["size"]) != size:
             problem = expected(f"size {list(size)} as the image has", value["size"])
         if problem is not None:
-            place.left_out("bad-rle", field, problem)
+            place.omit("bad-rle", field, problem)
             return None
         return value
     if not isinstance(value, list):
-        place.left_out("bad-mask", field, expected("polygons or RLE", value))
+        place.omit("bad-mask", field, expected("polygons or RLE", value))
         return None
     if value and is_number(value[0]):  # one polygon that is not wrapped in a list
         value = [value]
@@ -114,9 +110,9 @@ def clean_segmentation(
         if problem is None:
             polygons.append(list(polygon))
         else:
-            place.left_out("degenerate-polygon", f"{field}[{index}]", problem)
+            place.omit("degenerate-polygon", f"{field}[{index}]", problem)
     if not polygons:
-        place.left_out("no-mask", field, "expected a usable polygon, found none")
+        place.omit("no-mask", field, "expected a usable polygon, found none")
         return None
     return polygons
 
@@ -145,9 +141,8 @@ def _merged(parts: list[Any]) -> Any:
         return parts
     try:
         size = next(part["size"] for part in parts if isinstance(part, dict))
-        return mask_util.merge(
-            [compressed(part if isinstance(part, dict) else [part], *size) for part in parts]
-        )
+        masks = [part if isinstance(part, dict) else [part] for part in parts]
+        return mask_util.merge([compressed(mask, *size) for mask in masks])
     except (KeyError, TypeError, ValueError, IndexError):
         return parts
 
@@ -176,19 +171,16 @@ def run_lengths(value: dict[str, Any]) -> np.ndarray:
     sides = [whole(side) for side in size] if isinstance(size, (list, tuple)) and len(size) == 2 else []
     if len(sides) != 2 or any(side is None or side <= 0 for side in sides):
         raise ValueError(expected("size [height, width]", size))
+    runs = None
     if isinstance(counts, (str, bytes)):
         runs = _runs(counts)
     elif isinstance(counts, list) and all(whole(run) is not None for run in counts):
         runs = np.array(counts, np.float64)
-    else:
-        runs = None
     if runs is None or (runs < 0).any():
         raise ValueError(expected("counts with run lengths", counts))
     pixels = math.prod(side for side in sides if side)
     if runs.sum() != pixels:
-        raise ValueError(
-            f"expected runs over {shown(size)} = {pixels} pixels, found runs over {runs.sum():.0f}"
-        )
+        raise ValueError(f"expected runs over {sides} = {pixels} pixels, found runs over {runs.sum():.0f}")
     return runs.astype(np.int64)
 
 
@@ -213,8 +205,8 @@ def _runs(counts: str | bytes) -> np.ndarray | None:
     return values
 
 
-def _outlines(mask: np.ndarray) -> tuple[list[np.ndarray], np.ndarray | None]:
-    """Return the outer contours along pixel edges and the first contour of a hole, if any.
+def _outlines(mask: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Return the outer contours along pixel edges and those of holes.
 
     The contours are taken on a grid of double resolution, on which each pixel also covers its corners:
     the centers of the border cells are then the corners of the pixels.
@@ -225,47 +217,35 @@ def _outlines(mask: np.ndarray) -> tuple[list[np.ndarray], np.ndarray | None]:
         for dx in range(3):
             fine[dy : dy + 2 * height : 2, dx : dx + 2 * width : 2] |= mask
     contours, hierarchy = cv2.findContours(fine, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-    if hierarchy is None:
-        return [], None
-    parents = hierarchy[0, :, 3]
-    holes = [contour for contour, parent in zip(contours, parents, strict=True) if parent >= 0]
-    return [c for c, parent in zip(contours, parents, strict=True) if parent < 0], holes[0] if holes else None
+    parents = hierarchy[0, :, 3] if len(contours) else ()
+    pairs = list(zip(contours, parents, strict=True))
+    return [line for line, parent in pairs if parent < 0], [line for line, parent in pairs if parent >= 0]
 
 
 def mask_to_polygons(mask: np.ndarray, tolerance: float = 0.0) -> list[list[float]]:
-    """Return polygons whose union is a mask.
+    """Return polygons ``[x1, y1, x2, y2, ...]`` along the edges of pixels, whose union is a mask (H, W).
 
-    COCO polygons have no holes, so a mask with holes is cut through them into parts without holes.
-
-    Args:
-        mask: (H, W), true inside.
-        tolerance: distance in pixels by which outlines may be simplified; 0 keeps every pixel.
-
-    Returns:
-        polygons ``[x1, y1, x2, y2, ...]`` along the edges of pixels; empty for an empty mask.
+    COCO polygons have no holes, so a mask with holes is cut through them into parts without holes. Outlines
+    may be simplified by ``tolerance`` pixels; 0 keeps every pixel.
     """
     box = mask_box(mask)
     if box is None:
         return []
-    corner = box[:2]
     crop = np.ascontiguousarray(mask[box[1] : box[3], box[0] : box[2]] != 0, dtype=np.uint8)
-    outlines, hole = _outlines(crop)
-    if hole is not None:
-        column = int(hole[:, 0, 0].min() + hole[:, 0, 0].max() + 2) // 4
-        column = min(max(column, 1), crop.shape[1] - 1)
+    outlines, holes = _outlines(crop)
+    parts = []
+    if holes:
+        x = holes[0][:, 0, 0]
+        column = min(max(int(x.min() + x.max() + 2) // 4, 1), crop.shape[1] - 1)
         left, right = crop.copy(), crop.copy()
         left[:, column:] = 0
         right[:, :column] = 0
         parts = mask_to_polygons(left, tolerance) + mask_to_polygons(right, tolerance)
-        return [(np.reshape(part, (-1, 2)) + corner).reshape(-1).tolist() for part in parts]
-    polygons = []
+        outlines = []
     for outline in outlines:
-        if tolerance > 0:
-            simple = cv2.approxPolyDP(outline, 2 * tolerance, True)
-            outline = simple if len(simple) >= 3 else outline
-        if len(outline) >= 3:
-            polygons.append((outline.reshape(-1, 2) / 2.0 + corner).reshape(-1).tolist())
-    return polygons
+        simple = cv2.approxPolyDP(outline, 2 * tolerance, True) if tolerance > 0 else outline
+        parts.append(((simple if len(simple) >= 3 else outline) / 2.0).tolist())
+    return [(np.reshape(part, (-1, 2)) + box[:2]).reshape(-1).tolist() for part in parts]
 
 
 def stacked_masks(segmentations: Sequence[Segmentation | None], height: int, width: int) -> np.ndarray:

@@ -23,15 +23,12 @@ from pycocotools import mask as mask_util
 
 from .images import IMAGE_SUFFIXES, in_threads
 from .issues import DatasetError, IssueLog
+from .masks import plain_mask
 from .reader import Format, RawImage, RawObject
 
 
 def _gray(path: Path, shape: tuple[int, int] | None = None) -> np.ndarray:
-    """Return a PNG file of one channel (H, W).
-
-    Raises:
-        DatasetError: it cannot be read, has another size than ``shape``, or colors.
-    """
+    """Return a PNG file of one channel (H, W); ``DatasetError`` if it is broken, colored or not ``shape``."""
     image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     if image is None:
         raise DatasetError(f"{path}: expected an image, found a broken file")
@@ -57,11 +54,9 @@ def _instance_masks(masks: Path, shape: tuple[int, int]) -> np.ndarray | None:
 
 
 def painted_objects(painted: np.ndarray, masks: np.ndarray | None = None) -> list[RawObject]:
-    """Return the objects of a painted map, with compressed RLE masks and gray levels as ranks.
+    """Return the objects of a map (H, W), with RLE masks and gray levels as ranks.
 
-    Args:
-        painted: (H, W) gray levels, 0 = nothing.
-        masks: (N, H, W) bool instances; None: each gray level is one.
+    ``masks`` (N, H, W), bool, are the instances; None: each gray level is one.
     """
     if masks is None:
         levels = np.unique(painted[painted != 0])
@@ -71,9 +66,8 @@ def painted_objects(painted: np.ndarray, masks: np.ndarray | None = None) -> lis
     objects: list[RawObject] = []
     for mask, level in zip(masks, levels.tolist(), strict=True):
         if mask.any():
-            rle = mask_util.encode(np.asfortranarray(mask, dtype=np.uint8))
-            mask_of = {"size": [int(side) for side in rle["size"]], "counts": rle["counts"].decode("ascii")}
-            objects.append(RawObject({"segmentation": mask_of}, f"instance {len(objects)}", level or None))
+            rle = plain_mask(mask_util.encode(np.asfortranarray(mask, dtype=np.uint8)))
+            objects.append(RawObject({"segmentation": rle}, f"instance {len(objects)}", level or None))
     return objects
 
 
@@ -83,8 +77,8 @@ def _mode(values: np.ndarray) -> int:
     return int(found[counts.argmax()]) if len(found) else 0
 
 
-def _entries(root: Path, split: str, log: IssueLog) -> Iterator[RawImage]:
-    folder, photos = root / "gt" / split, root / "images" / split
+def _entries(root: Path, folder: Path, split: str, log: IssueLog) -> Iterator[RawImage]:
+    photos = root / "images" / split
     maps = sorted(folder.glob("*.png"))
     if not maps:
         raise DatasetError(f"{folder}: expected painted maps (*.png), found none")
@@ -108,6 +102,4 @@ def _entries(root: Path, split: str, log: IssueLog) -> Iterator[RawImage]:
         yield RawImage(str(image), log.at(path, path.stem), index, *found)
 
 
-PAINTED = Format(
-    _entries, lambda root, split: [root / "gt" / split, root / "images" / split], image_field="name"
-)
+PAINTED = Format(_entries, "gt/{split}", ("images/{split}",), image_field="name")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,105 +25,93 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class RawObject:
-    """An object as the annotation file holds it.
+    """An object as the annotation file holds it."""
 
-    Attributes:
-        annotation: should be a dict with ``segmentation`` and perhaps ``bbox``.
-        field: where it stands in its record.
-        rank: higher = more salient; None if it has none.
-        crowd: whether it covers a group.
-        label: the dataset's own training label.
-    """
-
-    annotation: Any
-    field: str
-    rank: float | None
-    crowd: bool = False
-    label: int | None = None
+    annotation: Any  # should be a dict with ``segmentation`` and perhaps ``bbox``
+    field: str  # where it stands in its record
+    rank: float | None  # higher = more salient
+    crowd: bool = False  # whether it covers a group
+    label: int | None = None  # the dataset's own training label
 
 
 @dataclass(slots=True)
 class RawImage:
-    """An entry of an annotation file.
-
-    Attributes:
-        path: image file.
-        place: where the entry stands.
-        image_id: unique in the split.
-        objects: all of its objects.
-        size: (height, width) that the entry claims, if it does.
-        rank_sign: -1 if lower ranks are more salient in the file.
-        first_rank: the rank that the file's ranks of an image should start from.
-    """
+    """An entry of an annotation file."""
 
     path: str
-    place: Place
-    image_id: int
-    objects: list[RawObject] = field(default_factory=list)
-    size: tuple[int, int] | None = None
-    rank_sign: int = 1
-    first_rank: int = 0
+    place: Place  # where the entry stands
+    image_id: int  # unique in the split
+    objects: list[RawObject]
+    size: tuple[int, int] | None = None  # (height, width) that the entry claims, if it does
+    rank_sign: int = 1  # -1 if lower ranks are more salient in the file
+    first_rank: int = 0  # the rank that the file's ranks of an image should start from
 
 
 @dataclass(frozen=True)
 class Format:
-    """A dataset format.
+    """A dataset format."""
 
-    Attributes:
-        entries: ``(root, split, log)`` -> the entries of a split.
-        needs: ``(root, split)`` -> files and folders of a split, the annotations first.
-        image_field: field of an entry that names the image.
-        rank_field: field that holds ranks; "" if ties and gaps mean nothing.
-        xywh: whether ``bbox`` is x, y, width, height (else x1, y1, x2, y2).
-    """
+    entries: Callable[[Path, Path, str, IssueLog], Iterable[RawImage]]  # of (root, file, split, log)
+    file: str  # the annotations below the root; {name} is that of the root in lower case
+    folders: tuple[str, ...] = ()  # what a split needs besides, with alternatives after "|"
+    image_field: str = "file_name"  # field of an entry that names the image
+    rank_field: str = ""  # field that holds ranks; "" if ties and gaps mean nothing
+    xywh: bool = True  # whether ``bbox`` is x, y, width, height (else x1, y1, x2, y2)
 
-    entries: Callable[[Path, str, IssueLog], Iterable[RawImage]]
-    needs: Callable[[Path, str], list[Path]]
-    image_field: str = "file_name"
-    rank_field: str = ""
-    xywh: bool = True
+    def path(self, root: Path, split: str) -> Path:
+        """Return the annotation file (or folder) of a split."""
+        return root / self.file.format(name=root.name.lower(), split=split)
+
+    def missing(self, root: Path, split: str) -> list[Path]:
+        """Return the files and folders that a complete split has and this one lacks."""
+        choices = [[root / part.format(split=split) for part in item.split("|")] for item in self.folders]
+        choices.append([self.path(root, split)])
+        return [paths[0] for paths in choices if not any(path.exists() for path in paths)]
 
     def read(
-        self, root: str | Path, split: str, *, keep_rankless: bool = False, issues: IssueLog | None = None
+        self,
+        root: str | Path,
+        split: str,
+        *,
+        keep_rankless: bool = False,
+        issues: IssueLog | None = None,
+        file: Path | None = None,
     ) -> list[ImageRecord]:
-        """Read one split of a dataset. Photographs are not decoded.
+        """Return a record for each entry of a split, in the order of the annotation file.
+
+        Photographs are not decoded. Objects without a usable mask are left out with a warning.
 
         Args:
             root: folder of the dataset.
             split: name of the split, such as ``train``.
-            keep_rankless: keep objects that are not salient, without a rank. Published code and the
-                default leave them out. Crowds are always kept.
+            keep_rankless: keep objects that are not salient, without a rank, which published code leaves
+                out. Crowds are always kept.
             issues: collects issues; by default the first fault raises.
-
-        Returns:
-            one record for each entry, in the order of the annotation file. Objects without a usable mask
-            are left out with a warning.
+            file: annotations at another place.
 
         Raises:
             DatasetError: something is missing or broken; the message names file, record and field.
         """
         log = issues or IssueLog()
-        images = list(self.entries(Path(root), split, log))
+        images = list(self.entries(Path(root), file or self.path(Path(root), split), split, log))
         sizes = image_sizes([image.path for image in images])
         broken = sum(isinstance(size, OSError) for size in sizes)
         records = []
         for image, size in zip(images, sizes, strict=True):
-            if isinstance(size, OSError):
-                self._objects(image, None, keep_rankless)
-                missing = isinstance(size, FileNotFoundError)
-                kind, found = ("missing", "no such image") if missing else ("broken", "a broken file")
-                detail = f"expected an image, found {found}: {image.path}"
-                if broken > 1 and not log.collect:
-                    detail += f" ({broken - 1} more images are missing or broken)"
-                image.place.fault(f"{kind}-image", self.image_field, detail)
+            known = None if isinstance(size, OSError) else size
+            if known is not None and image.size not in (None, known):
+                detail = "expected {}x{} as the image has, found {}x{}".format(*known, *(image.size or known))
+                image.place.omit("size-disagrees", "height, width", detail)
+            objects = self._objects(image, known, keep_rankless)
+            if known is not None:
+                records.append(ImageRecord(image.path, *known, objects, image.image_id))
                 continue
-            if image.size is not None and image.size != size:
-                detail = (
-                    f"expected {size[0]}x{size[1]} as the image has, found {image.size[0]}x{image.size[1]}"
-                )
-                image.place.left_out("size-disagrees", "height, width", detail)
-            objects = self._objects(image, size, keep_rankless)
-            records.append(ImageRecord(image.path, *size, objects, image.image_id))
+            missing = isinstance(size, FileNotFoundError)
+            kind, found = ("missing", "no such image") if missing else ("broken", "a broken file")
+            detail = f"expected an image, found {found}: {image.path}"
+            if broken > 1 and not log.collect:
+                detail += f" ({broken - 1} more images are missing or broken)"
+            image.place.fault(f"{kind}-image", self.image_field, detail)
         log.log_left_out()
         logger.info("read %d images of %s from %s", len(records), split, root)
         return records
@@ -132,21 +120,15 @@ class Format:
         self, image: RawImage, size: tuple[int, int] | None, keep_rankless: bool
     ) -> tuple[ObjectRecord, ...]:
         """Return the objects of an image that are kept, with dense ranks."""
-        kept = []
-        for item in image.objects:
-            if item.rank is None and not (keep_rankless or item.crowd):
-                continue
-            found = self._box_and_mask(item, size, image.place)
-            if found is not None:
-                kept.append((item, *found))
+        wanted = [item for item in image.objects if item.rank is not None or keep_rankless or item.crowd]
+        found = [(item, self._box_and_mask(item, size, image.place)) for item in wanted]
+        kept = [(item, *parts) for item, parts in found if parts is not None]
         ranks = [item.rank for item, _, _ in kept if item.rank is not None]
         if self.rank_field and image.place.log.collect and ranks:
             self._note_ranks(image, ranks)
         order = iter(dense_ranks(ranks))
         return tuple(
-            ObjectRecord(box, mask, UNRANKED, item.crowd)
-            if item.rank is None
-            else ObjectRecord(box, mask, next(order), item.crowd, item.label)
+            ObjectRecord(box, mask, UNRANKED if item.rank is None else next(order), item.crowd, item.label)
             for item, box, mask in kept
         )
 
@@ -177,20 +159,15 @@ class Format:
         found = [int(value) if value == int(value) else value for value in values.tolist()]
         if counts.max() > 1:
             tied = [value for value, count in zip(found, counts, strict=True) if count > 1]
-            image.place.note(
-                "rank-tie", self.rank_field, expected("different ranks", tied) + " more than once"
-            )
+            detail = expected("different ranks", tied) + " more than once"
+            image.place.note("rank-tie", self.rank_field, detail)
         dense = list(range(image.first_rank, image.first_rank + len(found)))
         if found != dense:
             image.place.note("rank-skip", self.rank_field, expected(str(dense), found))
 
 
 def file_content(path: Path) -> bytes:
-    """Return the bytes of an annotation file.
-
-    Raises:
-        DatasetError: it is missing or cannot be read.
-    """
+    """Return the bytes of an annotation file, or raise ``DatasetError``."""
     try:
         return path.read_bytes()
     except FileNotFoundError:
@@ -214,23 +191,15 @@ def json_file(path: Path, *lists: str) -> Any:
     if not isinstance(content, kind):
         raise DatasetError(f"{path}: {expected('an object' if lists else 'a list of images', content)}")
     for key in lists:
-        value = content.get(key)
-        if not isinstance(value, list):
-            raise DatasetError(f"{path}: field {key}: {expected('a list', value)}")
+        if not isinstance(content.get(key), list):
+            raise DatasetError(f"{path}: field {key}: {expected('a list', content.get(key))}")
     return content
 
 
 def named_entries(
     entries: Iterable[Any], file: Path, key: str, log: IssueLog
 ) -> Iterator[tuple[int, str, Place, dict[str, Any]]]:
-    """Yield (index, name, place, entry) of the entries that name an image; report the others.
-
-    Args:
-        entries: of the annotation file.
-        file: the annotation file.
-        key: field of an entry that holds the name.
-        log: where issues go.
-    """
+    """Yield (index, name, place, entry) of a file's entries with a name in ``key``; report the others."""
     for index, entry in enumerate(entries):
         name = entry.get(key) if isinstance(entry, dict) else None
         if isinstance(name, str) and name:
@@ -260,16 +229,11 @@ def claimed_size(entry: dict[str, Any]) -> tuple[int, int] | None:
 
 
 def ranked_object(
-    annotation: Any, rank: Any, field: str, rank_field: str, place: Place, **options: Any
+    annotation: Any, rank: Any, field: str, rank_field: str, place: Place, label: int | None = None
 ) -> RawObject | None:
-    """Return an object of a COCO annotation and its rank; None (and an issue) if that is no whole number.
+    """Return an object of a COCO annotation; None (and an issue) if its rank is no whole number.
 
-    Args:
-        annotation: of the object; with ``iscrowd`` it has no rank.
-        rank: higher = more salient; None or negative: it has none.
-        field, rank_field: where annotation and rank stand.
-        place: the record.
-        options: of ``RawObject``.
+    Crowds and negative ranks have none; ``field`` and ``rank_field`` say where they stand in ``place``.
     """
     number = whole(rank)
     if rank is not None and number is None:
@@ -278,4 +242,4 @@ def ranked_object(
     crowd = isinstance(annotation, dict) and bool(annotation.get("iscrowd", 0))
     if crowd or (number is not None and number < 0):
         number = None
-    return RawObject(annotation, field, number, crowd, **options)
+    return RawObject(annotation, field, number, crowd, None if number is None else label)

@@ -1,4 +1,4 @@
-"""The record type that every dataset reader returns."""
+"""The record type that every dataset reader returns, its ranks and training labels."""
 
 from __future__ import annotations
 
@@ -14,54 +14,38 @@ from .masks import Segmentation
 UNRANKED = -1
 """Rank of an object that has none (a crowd, or an object that is not salient)."""
 
+RANK_RULES = ("top", "keep")
+RANK_OVERFLOWS = ("lowest", "ignore")
+
 
 @dataclass(frozen=True, slots=True)
 class ObjectRecord:
     """One object of an image.
 
-    Attributes:
-        box: (x1, y1, x2, y2) in pixels.
-        segmentation: COCO polygons or RLE; None if the dataset has no mask.
-        rank: dense from 0 within the image, higher = more salient, ties share a rank; ``UNRANKED``
-            if there is none.
-        iscrowd: whether the mask covers a group.
-        label: the dataset's own training label, which published code uses instead of the rank (ASSR:
-            4 for the most salient object, whatever the number of objects); None: the rank is the label.
+    ``label`` is the dataset's own training label, which published code uses instead of the rank (ASSR: 4 for
+    the most salient object, whatever the number of objects).
     """
 
-    box: tuple[float, float, float, float]
-    segmentation: Segmentation | None
-    rank: int = UNRANKED
-    iscrowd: bool = False
+    box: tuple[float, float, float, float]  # (x1, y1, x2, y2) in pixels
+    segmentation: Segmentation | None  # None if the dataset has no mask
+    rank: int = UNRANKED  # dense from 0 within the image, higher = more salient, ties share a rank
+    iscrowd: bool = False  # whether the mask covers a group
     label: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ImageRecord:
-    """One image with its objects.
-
-    Attributes:
-        file_name: path of the image.
-        height, width: size in pixels after EXIF orientation.
-        objects: in the order of the dataset.
-        image_id: unique in the split.
-    """
+    """One image with its objects in the order of the dataset."""
 
     file_name: str
-    height: int
+    height: int  # pixels, after EXIF orientation
     width: int
     objects: tuple[ObjectRecord, ...]
-    image_id: int
+    image_id: int  # unique in the split
 
 
 def dense_ranks(values: Sequence[float]) -> list[int]:
-    """Return ranks (N,) from 0 without gaps; equal values share a rank.
-
-    Args:
-        values: N salience values, higher = more salient.
-    """
-    if not len(values):
-        return []
+    """Return ranks (N,) from 0 without gaps for N values, higher = more salient; equal values share one."""
     return np.unique(np.asarray(values, dtype=np.float64), return_inverse=True)[1].ravel().tolist()
 
 
@@ -83,10 +67,42 @@ def to_detectron2(record: ImageRecord) -> dict[str, Any]:
         if item.iscrowd:
             annotation.update(iscrowd=1, gt_rank=UNRANKED)
         annotations.append(annotation)
-    return {
-        "file_name": record.file_name,
-        "image_id": record.image_id,
-        "height": record.height,
-        "width": record.width,
-        "annotations": annotations,
-    }
+    image = {key: getattr(record, key) for key in ("file_name", "image_id", "height", "width")}
+    return {**image, "annotations": annotations}
+
+
+def training_ranks(
+    ranks: Sequence[int], num_ranks: int, rule: str = "top", overflow: str = "lowest"
+) -> np.ndarray:
+    """Return rank labels 0 to K - 1 for training.
+
+    With the rule ``top`` the most salient object of an image has the label K - 1, the next K - 2, and so
+    on. Ties share a label, and the next label follows without a gap. "The most salient object" is then
+    one class for images with two objects and for images with eight. On ASSR, whose values count down from
+    1.0, these are the published labels. With the rule ``keep`` the ranks of the dataset are the labels; if
+    the highest exceeds K - 1, all move down together.
+
+    Labels below 0 (more distinct ranks than K) follow ``overflow``: ``lowest`` makes them 0, ``ignore``
+    makes them -1, which the ranking loss ignores.
+
+    Args:
+        ranks: N ranks of the objects of one image, higher = more salient, -1 = none.
+        num_ranks: K.
+        rule: one of ``RANK_RULES``.
+        overflow: one of ``RANK_OVERFLOWS``.
+
+    Returns:
+        (N,) int64; objects without a rank keep -1.
+    """
+    labels = np.array(ranks, dtype=np.int64)
+    ranked = labels != UNRANKED
+    if not ranked.any():
+        return labels
+    values = labels[ranked]
+    if rule == "top":
+        values = np.array(dense_ranks(values.tolist()))
+        values += num_ranks - 1 - values.max()
+    else:
+        values -= max(0, int(values.max()) - (num_ranks - 1))
+    labels[ranked] = np.where(values >= 0, values, 0 if overflow == "lowest" else UNRANKED)
+    return labels

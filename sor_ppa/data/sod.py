@@ -26,10 +26,9 @@ from typing import Any
 
 import numpy as np
 from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
-from .builtin import datasets_root, missing_folder
+from .builtin import datasets_root, missing_folder, register_source
 from .images import IMAGE_SUFFIXES, image_sizes
 from .issues import DatasetError, IssueLog
 
@@ -59,14 +58,7 @@ BUILTIN_SOD: dict[str, tuple[str, ...]] = {
 
 
 def find_folders(folder: Path) -> tuple[Path, Path]:
-    """Return the folders of images and of masks of a set.
-
-    Args:
-        folder: of the set.
-
-    Raises:
-        DatasetError: there is not exactly one of each.
-    """
+    """Return the folders of images and of masks of a set; ``DatasetError`` unless there is one of each."""
     beside = folder.with_name(folder.name + "_mask")  # HRSOD
     if beside.is_dir():
         return folder, beside
@@ -85,7 +77,7 @@ def _natural(name: str) -> list[tuple[int, int | str]]:
 
 
 def _pictures(folder: Path) -> dict[str, Path]:
-    """Return name without suffix -> file."""
+    """Return name without suffix -> file, in natural order."""
     if not folder.is_dir():
         raise DatasetError(f"{folder}: expected a folder of images, found no such folder")
     files = [entry for entry in folder.iterdir() if entry.suffix.lower() in IMAGE_SUFFIXES]
@@ -93,14 +85,10 @@ def _pictures(folder: Path) -> dict[str, Path]:
 
 
 def read_sod(images: str | Path, masks: str | Path) -> list[dict[str, Any]]:
-    """List a set.
+    """List a set from its folders of images and of masks, which have the same names.
 
     Pairs of different size are left out with a warning (published code leaves them out silently); masks
     without an image are ignored.
-
-    Args:
-        images: folder of images.
-        masks: folder of masks, with the same names.
 
     Returns:
         Dicts ``file_name, mask_file_name, image_id, height, width``, in natural order of names.
@@ -114,25 +102,24 @@ def read_sod(images: str | Path, masks: str | Path) -> list[dict[str, Any]]:
     lonely = [name for name in pictures if name not in truths]
     if lonely:
         more = f" (and {len(lonely) - 1} more)" if len(lonely) > 1 else ""
-        raise DatasetError(
-            f"{pictures[lonely[0]]}: expected a mask of this name in {masks}, found none{more}"
-        )
+        lone = pictures[lonely[0]]
+        raise DatasetError(f"{lone}: expected a mask of this name in {masks}, found none{more}")
     pairs = [(picture, truths[name]) for name, picture in pictures.items()]
-    sizes = image_sizes([path for pair in pairs for path in pair])
+    files = [path for pair in pairs for path in pair]
+    sizes: list[tuple[int, int]] = []
+    for path, size in zip(files, image_sizes(files), strict=True):
+        if isinstance(size, OSError):
+            raise DatasetError(f"{path}: expected an image, found a broken file ({size})")
+        sizes.append(size)
     log = IssueLog()
     records: list[dict[str, Any]] = []
-    for (picture, mask), size, mask_size in zip(pairs, sizes[::2], sizes[1::2], strict=True):
-        if isinstance(size, OSError):
-            raise DatasetError(f"{picture}: expected an image, found a broken file ({size})")
-        if isinstance(mask_size, OSError):
-            raise DatasetError(f"{mask}: expected an image, found a broken file ({mask_size})")
-        height, width = size
-        if mask_size != size:
-            detail = f"expected {height} x {width} pixels, found {mask_size[0]} x {mask_size[1]}"
-            log.at(mask).left_out("mask-size", "", detail)
+    for (picture, mask), (height, width), size in zip(pairs, sizes[::2], sizes[1::2], strict=True):
+        if size != (height, width):
+            detail = f"expected {height} x {width} pixels, found {size[0]} x {size[1]}"
+            log.at(mask).omit("mask-size", "", detail)
             continue
-        files = {"file_name": str(picture), "mask_file_name": str(mask)}
-        records.append({**files, "image_id": len(records), "height": height, "width": width})
+        names = {"file_name": str(picture), "mask_file_name": str(mask)}
+        records.append({**names, "image_id": len(records), "height": height, "width": width})
     log.log_left_out()
     logger.info("read %d images from %s", len(records), images)
     return records
@@ -156,25 +143,15 @@ def read_mask(path: str | Path) -> np.ndarray:
 
 @dataclass(frozen=True)
 class SODSource:
-    """A registered set; calling it reads the set in detectron2's format.
-
-    Attributes:
-        name: registered name.
-        folders: folders to try, in order, relative to the root or absolute.
-        root: folder of the datasets ("" = by environment, when used).
-    """
+    """A registered set; calling it reads the set in detectron2's format."""
 
     name: str
-    folders: tuple[str, ...]
-    root: str = ""
+    folders: tuple[str, ...]  # to try, in order, relative to the root or absolute
+    root: str = ""  # see ``datasets_root``
 
     @property
     def path(self) -> Path:
-        """Folder of the set.
-
-        Raises:
-            DatasetError: none of the folders exists.
-        """
+        """Folder of the set; ``DatasetError`` if none of the folders exists."""
         root = datasets_root(self.root)
         for folder in self.folders:
             for parent in (root, root / "Train_Dataset", root / "Test_Dataset"):
@@ -192,36 +169,25 @@ def register_sod(name: str, folders: str | os.PathLike[str] | Sequence[str], roo
     Args:
         name: to register.
         folders: folder of the set, or several to try, relative to the root or absolute.
-        root: folder of the datasets ("" = by environment, when used).
+        root: see ``datasets_root``.
 
     Raises:
         ValueError: the name belongs to a dataset of another kind.
     """
-    current = DatasetCatalog.data.get(name)
-    if current is not None and not isinstance(current, SODSource):
-        raise ValueError(
-            f"dataset {name}: expected a new name, found one that is taken by another kind of dataset"
-        )
-    if current is not None:
-        DatasetCatalog.remove(name)
     paths = [folders] if isinstance(folders, (str, os.PathLike)) else folders
-    DatasetCatalog.register(name, SODSource(name, tuple(os.fspath(path) for path in paths), root))
-    MetadataCatalog.get(name).set(thing_classes=["salient_obj"], evaluator_type="sod")
+    if not register_source(name, SODSource(name, tuple(map(os.fspath, paths)), root), "sod"):
+        found = "one that is taken by another kind of dataset"
+        raise ValueError(f"dataset {name}: expected a new name, found {found}")
 
 
 def register_builtin_sod(root: str = "") -> None:
     """Register the usual sets; names that other code has registered are not touched."""
     for name, folders in BUILTIN_SOD.items():
-        if isinstance(DatasetCatalog.data.get(name), (SODSource, type(None))):
-            register_sod(name, folders, root)
+        register_source(name, SODSource(name, folders, root), "sod")
 
 
 def register_sod_from_config(cfg: CfgNode) -> None:
-    """Register the usual sets under ``DATASETS.ROOT`` and those of ``DATASETS.SOD``.
-
-    Raises:
-        ValueError: an entry of ``DATASETS.SOD`` is not "name=folder".
-    """
+    """Register the usual sets under ``DATASETS.ROOT`` and those of ``DATASETS.SOD`` ("name=folder")."""
     register_builtin_sod(cfg.DATASETS.ROOT)
     for entry in cfg.DATASETS.SOD:
         name, _, folder = str(entry).partition("=")

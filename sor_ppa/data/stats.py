@@ -18,18 +18,14 @@ from .record import ImageRecord
 class Statistics:
     """Measurements of a dataset.
 
-    Attributes:
-        images: (images, 4) objects, ranked objects, height and width of each image.
-        ranked: (ranked objects, 4) rank (1 = most salient), area as a share of the image, x and y of the
-            box center as shares of width and height.
-        tied: images with objects of equal rank.
-        crowds: objects that are crowds.
+    ``ranked`` has for each ranked object the rank (1 = most salient), the area as a share of the image, and x
+    and y of the box center as shares of width and height.
     """
 
-    images: np.ndarray
-    ranked: np.ndarray
-    tied: int
-    crowds: int
+    images: np.ndarray  # (images, 4) objects, ranked objects, height and width
+    ranked: np.ndarray  # (ranked objects, 4)
+    tied: int  # images with objects of equal rank
+    crowds: int  # objects that are crowds
 
     @property
     def offset(self) -> np.ndarray:
@@ -42,17 +38,10 @@ class Statistics:
         for rank in np.unique(self.ranked[:, 0]).tolist():
             chosen = self.ranked[:, 0] == rank
             _, area, x, y = self.ranked[chosen].mean(axis=0).tolist()
-            ranks.append(
-                {
-                    "rank": int(rank),
-                    "objects": int(chosen.sum()),
-                    "area_mean": area,
-                    "area_median": float(np.median(self.ranked[chosen, 1])),
-                    "distance_from_center_mean": float(self.offset[chosen].mean()),
-                    "x_mean": x,
-                    "y_mean": y,
-                }
-            )
+            areas = {"area_mean": area, "area_median": float(np.median(self.ranked[chosen, 1]))}
+            distance = {"distance_from_center_mean": float(self.offset[chosen].mean())}
+            place = {**distance, "x_mean": x, "y_mean": y}
+            ranks.append({"rank": int(rank), "objects": int(chosen.sum()), **areas, **place})
         objects = int(self.images[:, 0].sum())
         numbers, counts = np.unique(self.images[:, 1], return_counts=True)
         return {
@@ -74,16 +63,16 @@ def measure(records: Sequence[ImageRecord]) -> Statistics:
     tied = crowds = 0
     for record in records:
         height, width = record.height, record.width
-        ranks = [item.rank for item in record.objects if item.rank >= 0]
+        chosen = [item for item in record.objects if item.rank >= 0]
+        ranks = [item.rank for item in chosen]
         images.append((len(record.objects), len(ranks), height, width))
         tied += len(set(ranks)) < len(ranks)
         crowds += sum(item.iscrowd for item in record.objects)
-        for item in record.objects:
-            if item.rank >= 0:
-                share = segmentation_area(item.segmentation, height, width) / (height * width)
-                x1, y1, x2, y2 = item.box
-                center = (x1 + x2) / 2 / width, (y1 + y2) / 2 / height
-                ranked.append((max(ranks) - item.rank + 1, share, *center))
+        for item in chosen:
+            share = segmentation_area(item.segmentation, height, width) / (height * width)
+            x1, y1, x2, y2 = item.box
+            center = (x1 + x2) / 2 / width, (y1 + y2) / 2 / height
+            ranked.append((max(ranks) - item.rank + 1, share, *center))
     return Statistics(np.reshape(images, (-1, 4)).astype(int), np.reshape(ranked, (-1, 4)), tied, crowds)
 
 
@@ -95,26 +84,24 @@ def plot(statistics: Statistics, title: str, path: Path) -> None:
     rank = statistics.ranked[:, 0]
     ranks = np.unique(rank).astype(int).tolist()
     columns = max(3, min(len(ranks), 5))
-    figure = Figure(figsize=(3.1 * columns, 6.6), layout="constrained", facecolor="white")
+    figure = Figure(figsize=(3.1 * columns, 6.6), layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(title, fontsize=14, x=0.01, ha="left", weight="bold")
-    upper, lower = np.asarray(figure.subfigures(2, 1, height_ratios=(1.25, 1))).tolist()
+    figure.suptitle(title)
+    upper, lower = np.asarray(figure.subfigures(2, 1)).tolist()
 
-    counts, *boxes = upper.subplots(1, 3)
+    counts, areas, distances = upper.subplots(1, 3)
     edges = np.arange(statistics.images[:, 0].max(initial=1) + 2) - 0.5
-    counts.hist(statistics.images[:, 0], edges, color="#c9ccd1", label="all objects")
-    counts.hist(statistics.images[:, 1], edges, color="#3b6fb6", rwidth=0.6, label="ranked")
+    counts.hist(statistics.images[:, 0], edges, color="lightgray", label="all objects")
+    counts.hist(statistics.images[:, 1], edges, rwidth=0.6, label="ranked")
     counts.set(xlabel="objects in an image", ylabel="images")
-    counts.legend(frameon=False, fontsize=9)
-    shares = 100 * statistics.ranked[:, 1], statistics.offset
-    labels = "share of the image, %", "distance from the center (1 = corner)"
-    for axes, values, label in zip(boxes, shares, labels, strict=True):
-        groups = [values[rank == level] for level in ranks]
-        if groups:
-            style = {"boxprops": {"facecolor": "#3b6fb6"}, "medianprops": {"color": "white"}}
-            axes.boxplot(groups, widths=0.6, showfliers=False, patch_artist=True, **style)
-            axes.set_xticks(range(1, len(ranks) + 1), list(map(str, ranks)))
-        axes.set(xlabel="rank (1 = most salient)", ylabel=label)
+    counts.legend()
+    areas.set(ylabel="share of the image, %")
+    distances.set(ylabel="distance from the center (1 = corner)")
+    for axes, values in ((areas, 100 * statistics.ranked[:, 1]), (distances, statistics.offset)):
+        groups = {str(level): values[rank == level] for level in ranks}
+        axes.boxplot(list(groups.values()), widths=0.6, showfliers=False)
+        axes.set_xticks(range(1, len(ranks) + 1), list(groups))
+        axes.set(xlabel="rank (1 = most salient)")
 
     for axes, level in zip(lower.subplots(1, columns), ranks + [0] * columns, strict=False):
         x, y = statistics.ranked[rank == level, 2:].T

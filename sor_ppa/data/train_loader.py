@@ -15,12 +15,7 @@ T = TypeVar("T")
 
 
 def evenly(items: Sequence[T], fraction: float) -> list[T]:
-    """Return a fraction of the items, evenly spaced, at least one; always the same ones.
-
-    Args:
-        items: in a fixed order.
-        fraction: in (0, 1].
-    """
+    """Return a fraction (0 to 1) of the items, evenly spaced, at least one; always the same ones."""
     assert 0 < fraction <= 1, fraction
     count = min(len(items), max(1, round(len(items) * fraction)))
     return [items[i * len(items) // count] for i in range(count)]

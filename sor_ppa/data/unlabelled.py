@@ -7,10 +7,8 @@ import hashlib
 import json
 import logging
 import os
-import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import closing
 from functools import partial
 from multiprocessing import get_context, parent_process
 from pathlib import Path
@@ -21,14 +19,15 @@ import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from numpy.typing import NDArray
 
+from ..atomic import atomic_write
 from .images import IMAGE_SUFFIXES
 
 logger = logging.getLogger(__name__)
 
 FOLDER = "folder://"
-FILE = "proposals.sqlite"
-VERSION = 3
-_PART = 128  # images between two writes to the disk
+SETTINGS = "settings.json"
+VERSION = 4
+_PART = 128  # images per file
 
 Propose = Callable[[str], tuple[NDArray[Any], NDArray[Any]]]
 
@@ -45,21 +44,16 @@ def list_images(folder: str | os.PathLike[str]) -> list[str]:
     found = glob.glob("**", root_dir=root, recursive=True)
     images = [os.path.join(root, name) for name in found if name.lower().endswith(IMAGE_SUFFIXES)]
     if not images:
-        raise FileNotFoundError(
-            f"{root}: expected files ending in {', '.join(IMAGE_SUFFIXES)}, found no image"
-        )
+        suffixes = ", ".join(IMAGE_SUFFIXES)
+        raise FileNotFoundError(f"{root}: expected files ending in {suffixes}, found no image")
     return sorted(images)
 
 
 def unlabelled_records(names: Iterable[str]) -> list[dict[str, Any]]:
-    """Return detectron2 records without annotations.
+    """Return detectron2 records with ``file_name``, ``image_id`` and ``proposal_row`` (position in the list).
 
     Args:
-        names: ``folder://<path>`` for a folder of images, or a registered dataset, whose labels are
-            left out.
-
-    Returns:
-        records with ``file_name``, ``image_id`` and ``proposal_row``, both the position in the list.
+        names: ``folder://<path>`` for a folder of images, or a registered dataset, whose labels are left out.
 
     Raises:
         KeyError: a dataset is not registered.
@@ -83,36 +77,30 @@ def register_folders(names: Iterable[str]) -> None:
 
 
 class ProposalCache:
-    """Boxes of many images in an SQLite file.
-
-    Args:
-        folder: written by :func:`build_proposal_cache`.
+    """Boxes of many images in a folder of ``.npz`` files, written by :func:`build_proposal_cache`.
 
     Raises:
         FileNotFoundError: the cache does not exist or is not finished.
-        ValueError: the file is damaged.
+        ValueError: a file is damaged.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
-        self._path = self.folder / FILE
-        if not self._path.is_file():
-            raise FileNotFoundError(f"{self._path}: expected a finished proposal cache, found no such file")
-        ((settings,),) = self._query("SELECT content FROM settings")
-        counts = self._query("SELECT count FROM proposals ORDER BY row")
-        if len(counts) != json.loads(settings)["images"]:
-            raise FileNotFoundError(
-                f"{self._path}: expected a finished proposal cache, found an unfinished one"
-            )
-        self._counts = np.array(counts, np.int64).reshape(-1)
+        images = _read(self.folder / SETTINGS, lambda path: int(json.loads(path.read_text())["images"]))
+        counts = [self._part("counts", start) for start in range(0, images, _PART)]
+        self._counts = np.concatenate([np.zeros(0, np.int64), *counts])
 
-    def _query(self, command: str, *values: int) -> list[Any]:
-        # A connection per query costs little beside reading an image, and none is shared by processes.
-        try:
-            with closing(sqlite3.connect(self._path, timeout=60)) as connection:
-                return connection.execute(command, values).fetchall()
-        except sqlite3.DatabaseError as error:
-            raise _damaged(self._path, error) from None
+    def _part(self, name: str, start: int) -> NDArray[Any]:
+        def read(path: Path) -> NDArray[Any]:
+            with np.load(path) as arrays:
+                return arrays[name]
+
+        return _read(_part_file(self.folder, start), read)
+
+    def _of_image(self, name: str, row: int) -> NDArray[Any]:
+        start = row // _PART * _PART
+        first = int(self._counts[start:row].sum())
+        return self._part(name, start)[first : first + int(self._counts[row])]
 
     def __len__(self) -> int:
         return len(self._counts)
@@ -123,13 +111,25 @@ class ProposalCache:
 
     def boxes(self, row: int) -> NDArray[np.float64]:
         """(N, 4) corners in pixels of the image in this row, best first."""
-        ((content,),) = self._query("SELECT boxes FROM proposals WHERE row = ?", int(row))
-        return np.frombuffer(content, np.uint16).reshape(-1, 4).astype(np.float64)
+        return self._of_image("boxes", row).astype(np.float64)
 
     def scores(self, row: int) -> NDArray[np.float32]:
         """(N,) scores of :meth:`boxes`."""
-        ((content,),) = self._query("SELECT scores FROM proposals WHERE row = ?", int(row))
-        return np.frombuffer(content, np.float32)
+        return self._of_image("scores", row)
+
+
+def _part_file(folder: Path, start: int) -> Path:
+    return folder / f"{start:09d}.npz"
+
+
+def _read(path: Path, read: Callable[[Path], Any]) -> Any:
+    try:
+        return read(path)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: expected a finished proposal cache, found no such file") from None
+    except Exception as error:  # readers raise many types for damaged files
+        reason = f"a damaged file ({error})"
+        raise ValueError(f"{path}: expected a part of a proposal cache, found {reason}; remove it") from None
 
 
 def build_proposal_cache(
@@ -149,35 +149,29 @@ def build_proposal_cache(
         settings: what ``propose`` depends on; a cache with other settings is refused.
         workers: processes; 0 for one per processor, 1 for this process only.
 
-    Returns:
-        the finished cache.
-
     Raises:
         ValueError: the folder holds a cache of other images or other settings, or a damaged one.
     """
-    path = Path(folder) / FILE
-    path.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     wanted = {"version": VERSION, "images": len(files), "names": _identity(files), **settings}
-    try:
-        with closing(sqlite3.connect(path, timeout=60)) as connection:
-            _check_settings(connection, path, wanted)
-            done = {row for (row,) in connection.execute("SELECT row FROM proposals")}
-            todo = [(row, file) for row, file in enumerate(files) if row not in done]
-            logger.info("%s: proposing boxes for %d of %d images", path, len(todo), len(files))
-            parts = [todo[start : start + _PART] for start in range(0, len(todo), _PART)]
-            for results in _results(partial(_propose_part, propose), parts, workers or os.cpu_count() or 1):
-                with connection:
-                    connection.executemany("INSERT OR REPLACE INTO proposals VALUES (?, ?, ?, ?)", results)
-    except sqlite3.DatabaseError as error:
-        raise _damaged(path, error) from None
+    _check_settings(folder / SETTINGS, json.loads(json.dumps(wanted)))
+    starts = [start for start in range(0, len(files), _PART) if not _part_file(folder, start).is_file()]
+    logger.info("%s: proposing boxes for %d parts of %d images", folder, len(starts), _PART)
+    work = partial(_write_part, propose)
+    parts = [files[start : start + _PART] for start in starts]
+    paths = [_part_file(folder, start) for start in starts]
+    count = min(workers or os.cpu_count() or 1, len(starts))
+    if count <= 1:
+        list(map(work, parts, paths))
+    else:
+        with ProcessPoolExecutor(count, get_context("spawn"), initializer=_exit_with_parent) as pool:
+            for number, _ in enumerate(pool.map(work, parts, paths), start=1):
+                logger.info("proposed boxes for %d of %d parts", number, len(starts))
     cache = ProposalCache(folder)
-    if todo and (empty := int((cache.counts() == 0).sum())):
-        logger.warning("%s: %d of %d images have no box and will not be used", path, empty, len(files))
+    if starts and (empty := int((cache.counts() == 0).sum())):
+        logger.warning("%s: %d of %d images have no box and will not be used", folder, empty, len(files))
     return cache
-
-
-def _damaged(path: Path, error: sqlite3.DatabaseError) -> ValueError:
-    return ValueError(f"{path}: expected a proposal cache, found a damaged file ({error}); remove it")
 
 
 def _identity(files: Sequence[str]) -> str:
@@ -190,47 +184,34 @@ def _identity(files: Sequence[str]) -> str:
     return hashlib.sha256(names.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def _check_settings(connection: sqlite3.Connection, path: Path, wanted: dict[str, Any]) -> None:
-    """Make the tables of a new file, or compare the settings of an existing one."""
-    content = json.dumps(wanted)
-    with connection:
-        connection.execute("CREATE TABLE IF NOT EXISTS settings (id INTEGER PRIMARY KEY, content TEXT)")
-        columns = "row INTEGER PRIMARY KEY, count INTEGER, boxes BLOB, scores BLOB"
-        connection.execute(f"CREATE TABLE IF NOT EXISTS proposals ({columns})")
-        connection.execute("INSERT OR IGNORE INTO settings VALUES (0, ?)", (content,))
-    ((found,),) = connection.execute("SELECT content FROM settings").fetchall()
-    for field, value in json.loads(content).items():
-        if (other := json.loads(found).get(field)) != value:
+def _check_settings(path: Path, wanted: dict[str, Any]) -> None:
+    """Write the settings of a new cache, or compare those of an existing one."""
+    if not path.exists():
+        with atomic_write(path) as file:
+            file.write_text(json.dumps(wanted))
+    found = _read(path, lambda path: dict(json.loads(path.read_text())))
+    for field, value in wanted.items():
+        if (other := found.get(field)) != value:
             raise ValueError(
                 f"{path}: field {field!r}: expected {value!r}, found {other!r}; "
                 "remove the folder or name another one (INPUT.TWO_VIEWS.PROPOSALS.CACHE)"
             )
 
 
-def _results(work: Callable[[Any], Any], parts: Sequence[Any], workers: int) -> Iterable[Any]:
-    """Yield the results of parts, computed in several processes if there are several parts."""
-    if min(workers, len(parts)) <= 1:
-        yield from map(work, parts)
-        return
-    context = get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(parts)), context, initializer=_exit_with_parent) as pool:
-        for number, result in enumerate(pool.map(work, parts), start=1):
-            yield result
-            logger.info("proposed boxes for %d of %d parts", number, len(parts))
-
-
-def _propose_part(propose: Propose, part: Sequence[tuple[int, str]]) -> list[tuple[int, int, bytes, bytes]]:
-    """Return row, number of boxes, boxes (N, 4) uint16 and scores (N,) float32 of some images."""
-    results = []
-    for row, file in part:
+def _write_part(propose: Propose, files: Sequence[str], path: Path) -> None:
+    """Write number of boxes, boxes (N, 4) uint16 and scores (N,) float32 of some images."""
+    boxes, scores = [np.zeros((0, 4), np.uint16)], [np.zeros(0, np.float32)]
+    for file in files:
         try:
-            found, scores = propose(file)
+            found, values = propose(file)
         except (OSError, ValueError) as error:
             logger.warning("%s: no boxes (%s)", file, error)
-            found, scores = np.zeros((0, 4)), np.zeros(0)
-        boxes = np.clip(found, 0, np.iinfo(np.uint16).max).astype(np.uint16).reshape(-1, 4)
-        results.append((row, len(boxes), boxes.tobytes(), np.asarray(scores, np.float32).tobytes()))
-    return results
+            found, values = np.zeros((0, 4)), np.zeros(0)
+        boxes.append(np.clip(found, 0, np.iinfo(np.uint16).max).astype(np.uint16).reshape(-1, 4))
+        scores.append(np.asarray(values, np.float32))
+    counts = np.array([len(part) for part in boxes[1:]], np.int64)
+    with atomic_write(path) as temporary, temporary.open("wb") as stream:
+        np.savez(stream, counts=counts, boxes=np.concatenate(boxes), scores=np.concatenate(scores))
 
 
 def _exit_with_parent() -> None:

@@ -1,4 +1,4 @@
-"""Small valid dataset folders of every format, with photographs if the machine has some."""
+"""Small valid dataset folders of every format, with generated pictures."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-
-PHOTOS = Path(__file__).resolve().parents[2].parent / "shared" / "photos"
 
 DEFAULT_VALUES: tuple[tuple[float, ...], ...] = (
     (1.0, 0.9, 0.8),
@@ -39,26 +37,13 @@ def write_pictures(
 ) -> list[tuple[str, int, int]]:
     """Write ``{split}_000.jpg`` and so on; returns (stem, height, width) of each.
 
-    Args:
-        folder: of the pictures.
-        split: first part of their names.
-        count: how many; photographs while there are some, at most 640 pixels long, then generated ones.
-        size: (height, width) of all; None: several sizes.
+    ``size`` is (height, width) of all; None: several sizes.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    photos = [
-        image for path in sorted(PHOTOS.glob("*"))[:count] if (image := cv2.imread(str(path))) is not None
-    ]
     shapes = ((120, 160), (96, 128), (150, 100), (128, 128), (90, 170))
-    photos += [generated_picture(i, *shapes[i % 5]) for i in range(len(photos), count)]
-    written = []
-    for index, image in enumerate(photos):
-        scale = min(1.0, 640 / max(image.shape))
-        height, width = size or (round(image.shape[0] * scale), round(image.shape[1] * scale))
-        stem = f"{split}_{index:03d}"
-        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-        cv2.imwrite(str(folder / f"{stem}.jpg"), image)
-        written.append((stem, height, width))
+    written = [(f"{split}_{index:03d}", *(size or shapes[index % 5])) for index in range(count)]
+    for index, (stem, height, width) in enumerate(written):
+        cv2.imwrite(str(folder / f"{stem}.jpg"), generated_picture(index, height, width))
     return written
 
 
@@ -70,30 +55,21 @@ def ellipse_polygon(index: int, count: int, height: int, width: int) -> list[flo
     return np.round(np.stack([x, y], axis=1).reshape(-1), 2).tolist()
 
 
-def polygon_box(polygon: Sequence[float]) -> list[int]:
-    """Integer XYXY box around a polygon."""
-    points = np.asarray(polygon).reshape(-1, 2)
-    return [*np.floor(points.min(0)).astype(int).tolist(), *np.ceil(points.max(0)).astype(int).tolist()]
-
-
-def fill(canvas: np.ndarray, polygon: Sequence[float], value: int) -> None:
-    """Paint a polygon onto a map, in place."""
-    cv2.fillPoly(canvas, [np.round(np.asarray(polygon).reshape(-1, 1, 2)).astype(np.int32)], value)
-
-
 def coco_annotations(count: int, height: int, width: int) -> list[dict[str, Any]]:
     """COCO annotations (bbox x, y, width, height) of ellipses side by side."""
     annotations = []
     for number in range(count):
         polygon = ellipse_polygon(number, count, height, width)
-        x1, y1, x2, y2 = polygon_box(polygon)
-        annotations.append({"bbox": [x1, y1, x2 - x1, y2 - y1], "segmentation": [polygon]})
+        points = np.asarray(polygon).reshape(-1, 2)
+        low, high = np.floor(points.min(0)).astype(int), np.ceil(points.max(0)).astype(int)
+        box = [*low.tolist(), *(high - low).tolist()]
+        annotations.append({"bbox": box, "segmentation": [polygon]})
     return annotations
 
 
 def write_json(path: Path, content: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content))
+    path.write_bytes(pickle.dumps(content) if path.suffix == ".pkl" else json.dumps(content).encode())
 
 
 def edit(path: Path, change: Callable[[Any], object]) -> None:
@@ -101,7 +77,7 @@ def edit(path: Path, change: Callable[[Any], object]) -> None:
     data = path.read_bytes()
     content = pickle.loads(data) if path.suffix == ".pkl" else json.loads(data)
     change(content)
-    path.write_bytes(pickle.dumps(content) if path.suffix == ".pkl" else json.dumps(content).encode())
+    write_json(path, content)
 
 
 def make_assr_folder(
@@ -113,11 +89,12 @@ def make_assr_folder(
     """Write an ASSR folder; every split has the same pictures under different names."""
     for split in splits:
         entries = []
-        for (name, height, width), row in zip(
-            write_pictures(root / "images" / split, split, len(values), size), values, strict=True
-        ):
-            polygons = [ellipse_polygon(number, len(row), height, width) for number in range(len(row))]
-            objects = [{"bbox": polygon_box(polygon), "segmentation": [polygon]} for polygon in polygons]
+        pictures = write_pictures(root / "images" / split, split, len(values), size)
+        for (name, height, width), row in zip(pictures, values, strict=True):
+            objects = coco_annotations(len(row), height, width)
+            for item in objects:
+                x, y, w, h = item["bbox"]
+                item["bbox"] = [x, y, x + w, y + h]
             entries.append({"img": name, "object_data": objects})
             write_json(root / "rank_order" / split / f"{name}.json", {"rank_order": list(row)})
         write_json(root / f"obj_seg_data_{split}.json", entries)
@@ -133,8 +110,7 @@ def make_irsr_folder(root: Path, split: str = "train", ranks: Ranks = DEFAULT_RA
         annotations = coco_annotations(len(row), height, width)
         name = f"/somewhere/else/{split}/{stem}.jpg"
         entries.append({"file_name": name, "annotations": annotations, "rank": list(row)})
-    (root / "Annotations").mkdir(parents=True, exist_ok=True)
-    (root / "Annotations" / f"{split}.pkl").write_bytes(pickle.dumps(entries))
+    write_json(root / "Annotations" / f"{split}.pkl", entries)
     return root
 
 
@@ -155,12 +131,10 @@ def make_seqrank_folder(root: Path, split: str = "train", ranks: Ranks = DEFAULT
     entries = []
     pictures = write_pictures(root / "images" / split, split, len(ranks))
     for (stem, height, width), row in zip(pictures, ranks, strict=True):
-        annotations = [
-            {"segmentation": item["segmentation"], "category_id": rank}
-            for item, rank in zip(
-                coco_annotations(len(row) + 1, height, width), [*(rank + 1 for rank in row), 0], strict=True
-            )
-        ]
+        annotations = coco_annotations(len(row) + 1, height, width)
+        for item, rank in zip(annotations, [*row, -1], strict=True):
+            del item["bbox"]
+            item["category_id"] = rank + 1
         entries.append({"image_name": stem, "height": height, "width": width, "annotations": annotations})
     write_json(root / f"{root.name.lower()}_{split}.json", {"__comment__": "", "data": entries})
     return root
@@ -193,9 +167,9 @@ def make_painted_folder(
     for (stem, height, width), row in zip(pictures, ranks, strict=True):
         painted, ids = np.zeros((height, width), np.uint8), np.zeros((height, width), np.uint16)
         for number, rank in enumerate(row):
-            polygon = ellipse_polygon(number, len(row), height, width)
-            fill(painted, polygon, 100 + 20 * rank)
-            fill(ids, polygon, 300 + number)
+            polygon = np.reshape(ellipse_polygon(number, len(row), height, width), (-1, 1, 2))
+            cv2.fillPoly(painted, [np.round(polygon).astype(np.int32)], 100 + 20 * rank)
+            cv2.fillPoly(ids, [np.round(polygon).astype(np.int32)], 300 + number)
         cv2.imwrite(str(root / "gt" / split / f"{stem}.png"), painted)
         if masks == "ids":
             cv2.imwrite(str(root / "masks" / split / f"{stem}.png"), ids)

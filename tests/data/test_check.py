@@ -39,6 +39,7 @@ def kinds(root: Path, name: str = "assr_train", *, notes: bool = False) -> Count
 @pytest.mark.parametrize(
     ("name", "maker"),
     [
+        ("assr_train", make_assr_folder),
         ("irsr_train", make_irsr_folder),
         ("coco_train", make_coco_folder),
         ("painted_train", make_painted_folder),
@@ -49,10 +50,6 @@ def test_valid_folders_have_no_fault(name: str, maker: Callable[[Path], Path], t
     assert not kinds(tmp_path, name)
 
 
-def test_a_valid_assr_folder_has_no_fault(root: Path) -> None:
-    assert not kinds(root)
-
-
 def objects(content: Any, image: int) -> Any:
     return content[image]["object_data"]
 
@@ -61,7 +58,7 @@ CHANGES: dict[str, Callable[[Any], object]] = {
     "box-outside": lambda c: objects(c, 0)[0].update(bbox=[-50, 10, 60, 5000]),
     "empty-box": lambda c: objects(c, 0)[1].update(bbox=[10, 10, 10, 20]),
     "box-apart-from-mask": lambda c: objects(c, 1)[0].update(bbox=[0, 0, 3, 3]),
-    "degenerate-polygon": lambda c: objects(c, 0)[0]["segmentation"].append([1, 1, 2, 2]),
+    "degenerate-polygon": lambda c: objects(c, 0)[0]["segmentation"].append([5, 5, 25, 25, 45, 45]),
     "duplicate-image": lambda c: c.append(c[0]),
     "bad-box": lambda c: objects(c, 2)[0].update(bbox="none"),
     "no-mask": lambda c: objects(c, 2)[0].update(segmentation=[]),
@@ -76,25 +73,11 @@ def test_each_fault_is_found(kind: str, root: Path) -> None:
     assert kinds(root)[kind] == 1
 
 
-def test_a_polygon_without_area_is_degenerate(root: Path) -> None:
-    line = [5.0, 5.0, 25.0, 25.0, 45.0, 45.0]
-    edit(root / "ASSR/obj_seg_data_train.json", lambda c: objects(c, 0)[0]["segmentation"].append(line))
-    assert kinds(root)["degenerate-polygon"] == 1
-
-
-def test_all_missing_images_are_found(root: Path) -> None:
-    for index in (1, 3):
-        (root / f"ASSR/images/train/train_{index:03d}.jpg").unlink()
-    assert kinds(root) == {"missing-image": 2}
-
-
 def test_truncated_images_are_found_by_decoding(root: Path) -> None:
     path = root / "ASSR/images/train/train_002.jpg"
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     assert kinds(root) == {"broken-image": 1}
-    assert not check_dataset(source(root), decode=False)[1] or not any(
-        fault.serious for fault in check_dataset(source(root), decode=False)[1]
-    )
+    assert not any(fault.serious for fault in check_dataset(source(root), decode=False)[1])
 
 
 def test_duplicate_ids_are_found(tmp_path: Path) -> None:

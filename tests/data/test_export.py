@@ -13,8 +13,8 @@ import pytest
 
 from sor_ppa.data import DatasetError, ImageRecord, ObjectRecord, register_all
 from sor_ppa.data.__main__ import main
+from sor_ppa.data.builtin import FORMATS
 from sor_ppa.data.export import WRITERS, write_records
-from sor_ppa.data.formats import FORMATS
 from sor_ppa.data.masks import segmentation_mask
 from tests.data.folders import generated_picture, make_assr_folder
 from tests.data.test_reader import MAKERS

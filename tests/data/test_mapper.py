@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,23 @@ import numpy as np
 import pytest
 import torch
 from detectron2.config import CfgNode, get_cfg
+from detectron2.data import build_detection_train_loader, get_detection_dataset_dicts
 from detectron2.data import transforms as T
+from detectron2.data.detection_utils import read_image
 from detectron2.structures import BitMasks, BoxMode, PolygonMasks
+from PIL import Image
 from pycocotools import mask as mask_util
 
 from sor_ppa import add_sor_config
-from sor_ppa.data import DatasetError, RankingDatasetMapper, read_assr, to_detectron2
-from tests.data.folders import generated_picture, make_assr_folder
+from sor_ppa.data import (
+    DatasetError,
+    RankingDatasetMapper,
+    read_assr,
+    register_all,
+    register_from_config,
+    to_detectron2,
+)
+from tests.data.folders import generated_picture, make_assr_folder, make_coco_folder, make_irsr_folder
 
 
 def config() -> CfgNode:
@@ -167,6 +178,93 @@ def test_by_config(tmp_path: Path) -> None:
     assert [len(item["instances"]) for item in outputs] == [3, 2, 5, 1, 0]
     assert [min(item["image"].shape[1:]) for item in outputs] == [64] * 5
     assert outputs[2]["instances"].gt_ranks.tolist() == [4, 3, 2, 1, 0]
+
+
+def save_16_bit(path: Path) -> np.ndarray:
+    """Write a 16-bit gray gradient; return the upper eight bits (H, W, 3)."""
+    gradient = np.linspace(0, 65535, 100 * 200).reshape(100, 200).astype(np.uint16)
+    Image.fromarray(gradient).save(path)
+    return np.repeat((gradient // 256).astype(np.uint8)[..., None], 3, axis=2)
+
+
+def save_transparent(path: Path) -> np.ndarray:
+    """Write a picture whose left half is transparent; return it on white (H, W, 3), BGR."""
+    picture = generated_picture(3, 100, 200)
+    alpha = np.full((100, 200, 1), 255, np.uint8)
+    alpha[:, :100] = 0
+    cv2.imwrite(str(path), np.concatenate([picture, alpha], axis=2))
+    return np.where(alpha > 0, picture, np.uint8(255))
+
+
+@pytest.mark.parametrize("save", [save_16_bit, save_transparent])
+@pytest.mark.parametrize("is_train", [True, False])
+@pytest.mark.parametrize("image_format", ["BGR", "RGB"])
+def test_pictures_of_any_mode_are_read_as_in_prediction(
+    save: Callable[[Path], np.ndarray], is_train: bool, image_format: str, sample: dict[str, Any]
+) -> None:
+    expected = save(Path(sample["file_name"]))[..., :: 1 if image_format == "BGR" else -1]
+    mapper = RankingDatasetMapper(is_train, augmentations=[], image_format=image_format)
+    assert np.array_equal(mapper(sample)["image"].numpy().transpose(1, 2, 0), expected)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "1"])
+@pytest.mark.parametrize("image_format", ["BGR", "RGB"])
+def test_8_bit_pixels_are_those_of_detectron2(
+    suffix: str, mode: str, image_format: str, sample: dict[str, Any], tmp_path: Path
+) -> None:
+    path = tmp_path / f"b.{suffix}"
+    mode = "CMYK" if (mode, suffix) == ("P", "jpg") else mode
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    Image.fromarray(generated_picture(4, 100, 200)).convert(mode).save(path, exif=exif)
+    mapper = RankingDatasetMapper(False, augmentations=[], image_format=image_format)
+    found = mapper({**sample, "file_name": str(path)})["image"].numpy().transpose(1, 2, 0)
+    assert np.array_equal(found, read_image(str(path), image_format))
+
+
+@pytest.fixture
+def joined(tmp_path: Path) -> Iterator[CfgNode]:
+    """A config for training on datasets of different depth."""
+    make_assr_folder(tmp_path / "ASSR", ["train"], values=[(1.0, 0.9), (0.9, 1.0, 0.8)])
+    make_irsr_folder(tmp_path / "IRSR", ranks=[(0, 1), (6, 5, 4, 3, 2, 1, 0)])
+    make_coco_folder(tmp_path / "My Photos", ranks=[(0,), (1, 0)])
+    cfg = config()
+    cfg.DATASETS.ROOT = str(tmp_path)
+    cfg.DATASETS.TRAIN = ("assr_train", "irsr_train", "my_photos_train")
+    cfg.DATALOADER.NUM_WORKERS = 0
+    cfg.SOLVER.IMS_PER_BATCH = 2
+    register_from_config(cfg)
+    yield cfg
+    register_all()
+
+
+@pytest.mark.parametrize(
+    ("options", "labels"),
+    [
+        ([], [[4, 3], [3, 4, 2], [3, 4], [4, 3, 2, 1, 0, 0, 0], [4], [4, 3]]),
+        (["MODEL.SOR.NUM_RANKS", 8], [[7, 6], [6, 7, 5], [6, 7], [7, 6, 5, 4, 3, 2, 1], [7], [7, 6]]),
+        (
+            ["DATASETS.RANK_OVERFLOW", "ignore"],
+            [[4, 3], [3, 4, 2], [3, 4], [4, 3, 2, 1, 0, -1, -1], [4], [4, 3]],
+        ),
+        (["DATASETS.RANK_RULE", "keep"], [[4, 3], [3, 4, 2], [0, 1], [4, 3, 2, 1, 0, 0, 0], [0], [1, 0]]),
+    ],
+)
+def test_labels_of_joined_datasets_follow_the_config(
+    options: list[Any], labels: list[list[int]], joined: CfgNode
+) -> None:
+    joined.merge_from_list(options)
+    mapper = RankingDatasetMapper(joined, is_train=True)
+    samples = get_detection_dataset_dicts(joined.DATASETS.TRAIN, filter_empty=False)
+    assert [mapper(sample)["instances"].gt_ranks.tolist() for sample in samples] == labels
+
+
+def test_the_train_loader_takes_joined_datasets(joined: CfgNode) -> None:
+    loader = build_detection_train_loader(joined, mapper=RankingDatasetMapper(joined, is_train=True))
+    batch = next(iter(loader))
+    assert len(batch) == 2
+    assert all(len(item["instances"].gt_ranks) == len(item["instances"]) for item in batch)
 
 
 def test_in_inference_there_are_no_targets(sample: dict[str, Any]) -> None:

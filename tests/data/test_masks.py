@@ -30,13 +30,6 @@ def test_polygons_restore_any_mask_exactly(seed: int, height: int, width: int, c
     assert np.array_equal(segmentation_mask(mask_to_polygons(mask), height, width), mask)
 
 
-def test_holes_stay_open() -> None:
-    mask = np.ones((20, 30), bool)
-    mask[5:9, 4:10] = False
-    mask[12:14, 20:25] = False
-    assert np.array_equal(segmentation_mask(mask_to_polygons(mask), 20, 30), mask)
-
-
 def test_simplified_outlines_stay_close() -> None:
     mask = noise_mask(3, 200, 200, 50)
     simple = mask_to_polygons(mask, 0.5)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from sor_ppa.data import DatasetError, ImageRecord
-from sor_ppa.data.formats import FORMATS
+from sor_ppa.data.builtin import FORMATS
 from sor_ppa.data.masks import segmentation_mask
 from tests.data.folders import (
     DEFAULT_RANKS,

@@ -7,6 +7,7 @@ import json
 import logging
 import multiprocessing
 import os
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -17,7 +18,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ..assr import SPLITS, assr_file
+from ..assr import ASSR, SPLITS
 from ..export import write_png
 from ..issues import DatasetError
 from ..masks import mask_box
@@ -34,36 +35,24 @@ _CHUNK = 16  # scenes that a process draws at a time
 
 @dataclass(frozen=True)
 class SyntheticSpec:
-    """Everything that decides the content of a synthetic dataset.
+    """Everything that decides the content of a synthetic dataset."""
 
-    Attributes:
-        counts: images of each split.
-        size: (least height, least width, greatest height, greatest width) in pixels.
-        seed: at least 0; each split and image derives a seed of its own from it.
-        difficulty: a key of ``DIFFICULTIES``.
-        weights: of the ranking rule.
-    """
-
-    counts: Mapping[str, int]
-    size: tuple[int, int, int, int] = (240, 320, 240, 320)
-    seed: int = 0
-    difficulty: str = "default"
-    weights: RuleWeights = field(default_factory=RuleWeights)
+    counts: Mapping[str, int]  # images of each split
+    size: tuple[int, int, int, int] = (240, 320, 240, 320)  # least height and width, greatest, in pixels
+    seed: int = 0  # at least 0; each split and image derives a seed of its own from it
+    difficulty: str = "default"  # a key of ``DIFFICULTIES``
+    weights: RuleWeights = field(default_factory=RuleWeights)  # of the ranking rule
 
     def __post_init__(self) -> None:
         low, high = self.size[:2], self.size[2:]
-        ordered = 48 <= low[0] <= high[0] and 48 <= low[1] <= high[1]
+        sizes = 48 <= low[0] <= high[0] and 48 <= low[1] <= high[1]
+        known = self.difficulty in DIFFICULTIES
         for key, fits, wanted, found in (
             ("split", set(self.counts) <= set(SPLITS), f"some of {', '.join(SPLITS)}", list(self.counts)),
             ("count", min(self.counts.values(), default=0) >= 0, "at least 0", dict(self.counts)),
-            ("size", ordered, "at least 48 pixels per side, the least size first", self.size),
+            ("size", sizes, "at least 48 pixels per side, the least size first", self.size),
             ("seed", self.seed >= 0, "at least 0", self.seed),
-            (
-                "difficulty",
-                self.difficulty in DIFFICULTIES,
-                f"one of {', '.join(DIFFICULTIES)}",
-                self.difficulty,
-            ),
+            ("difficulty", known, f"one of {', '.join(DIFFICULTIES)}", self.difficulty),
         ):
             if not fits:
                 raise ValueError(f"{key}: expected {wanted}, found {found!r}")
@@ -95,13 +84,11 @@ def parse_size(text: str) -> tuple[int, int, int, int]:
     Raises:
         ValueError: the text says something else.
     """
-    try:
-        parts = [tuple(int(number) for number in part.lower().split("x")) for part in text.split(":")]
-        if len(parts) not in (1, 2) or any(len(part) != 2 for part in parts):
-            raise ValueError
-    except ValueError:
-        raise ValueError(f"size: expected HxW or HxW:HxW, such as 240x320, found {text!r}") from None
-    return (*parts[0], *parts[-1])  # type: ignore[return-value]
+    found = re.fullmatch(r"(\d+)x(\d+)(?::(\d+)x(\d+))?", text, re.IGNORECASE | re.ASCII)
+    if found is None:
+        raise ValueError(f"size: expected HxW or HxW:HxW, such as 240x320, found {text!r}")
+    height, width = int(found[1]), int(found[2])
+    return height, width, int(found[3] or height), int(found[4] or width)
 
 
 def _write_scenes(root: Path, spec: SyntheticSpec, split: str, indices: range) -> list[dict[str, Any]]:
@@ -123,6 +110,10 @@ def _write_scenes(root: Path, spec: SyntheticSpec, split: str, indices: range) -
     return entries
 
 
+def _manifest(spec: SyntheticSpec, *, complete: bool) -> dict[str, Any]:
+    return {"complete": complete, "spec": spec.as_json()}
+
+
 def _prepare(root: Path, spec: SyntheticSpec, overwrite: bool) -> bool:
     """Prepare the folder; return False if it already holds this dataset."""
     manifest = root / MANIFEST
@@ -130,28 +121,25 @@ def _prepare(root: Path, spec: SyntheticSpec, overwrite: bool) -> bool:
         raise DatasetError(f"{root}: expected a folder, found a file")
     if manifest.is_file():
         try:
-            found = json.loads(manifest.read_text())
+            content = json.loads(manifest.read_text())
         except ValueError:
-            found = {}
-        same = isinstance(found, dict) and found.get("spec") == spec.as_json()
-        if same and found.get("complete"):
+            content = None
+        if content == _manifest(spec, complete=True):
             return False
-        if not same and not overwrite:
-            raise DatasetError(
-                f"{root}: expected an empty folder, found another synthetic dataset; "
-                "choose another folder or overwrite it"
-            )
+        if content != _manifest(spec, complete=False) and not overwrite:
+            found = "another synthetic dataset; choose another folder or overwrite it"
+            raise DatasetError(f"{root}: expected an empty folder, found {found}")
         for split in SPLITS:
+            for path in (ASSR.path(root, split), root / f"{split}_images.txt"):
+                path.unlink(missing_ok=True)
             for part in _PARTS:
                 shutil.rmtree(root / part / split, ignore_errors=True)
-            assr_file(root, split).unlink(missing_ok=True)
-            (root / f"{split}_images.txt").unlink(missing_ok=True)
     elif root.exists() and any(root.iterdir()):
         raise DatasetError(f"{root}: expected an empty folder, found files not made by this tool")
     for split in spec.counts:
         for part in _PARTS:
             (root / part / split).mkdir(parents=True, exist_ok=True)
-    manifest.write_text(json.dumps({"complete": False, "spec": spec.as_json()}, indent=1))
+    manifest.write_text(json.dumps(_manifest(spec, complete=False), indent=1))
     return True
 
 
@@ -163,7 +151,9 @@ def write_dataset(
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> bool:
-    """Write a synthetic dataset; the files depend on ``spec`` alone, not on the number of workers.
+    """Write a synthetic dataset, unless the folder holds it already; return whether anything was written.
+
+    The files depend on ``spec`` alone.
 
     Args:
         root: folder of the dataset, such as ``datasets/synthetic_sor``.
@@ -171,9 +161,6 @@ def write_dataset(
         workers: processes; by default one per core.
         overwrite: replace another synthetic dataset in the folder.
         progress: called with (images done, images in all).
-
-    Returns:
-        whether anything was written; False if the folder already held this dataset.
 
     Raises:
         DatasetError: the folder holds something else.
@@ -197,7 +184,7 @@ def write_dataset(
                 done += len(part)
                 if progress is not None:
                     progress(done, total)
-        assr_file(root, split).write_text(json.dumps(entries))
+        ASSR.path(root, split).write_text(json.dumps(entries))
         (root / f"{split}_images.txt").write_text("".join(f"{entry['img']}\n" for entry in entries))
-    (root / MANIFEST).write_text(json.dumps({"complete": True, "spec": spec.as_json()}, indent=1))
+    (root / MANIFEST).write_text(json.dumps(_manifest(spec, complete=True), indent=1))
     return True

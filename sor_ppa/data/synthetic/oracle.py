@@ -16,16 +16,10 @@ from .rule import MAX_SALIENT, SALIENT_FROM, Cues, RuleWeights, measure_cues, sa
 
 @dataclass(frozen=True)
 class Judged:
-    """The objects of an image of the benchmark, salient or not.
+    """The N objects of an image of the benchmark, salient or not."""
 
-    Attributes:
-        masks: (N, H, W) bool.
-        ranks: (N,) true ranks, higher = more salient, -1 = not salient.
-        cues: of all objects.
-    """
-
-    masks: np.ndarray
-    ranks: np.ndarray
+    masks: np.ndarray  # (N, H, W) bool
+    ranks: np.ndarray  # (N,) true ranks, higher = more salient, -1 = not salient
     cues: Cues
 
 
@@ -46,6 +40,14 @@ def judge(record: ImageRecord) -> Judged:
 Scorer = Callable[[Judged], np.ndarray]
 
 
+def _found(judged: Judged, weights: RuleWeights) -> np.ndarray:
+    """Return which objects (N,) the whole rule calls salient."""
+    truth = salience(judged.cues, weights)
+    best = np.zeros(len(truth), bool)
+    best[np.argsort(-truth, kind="stable")[:MAX_SALIENT]] = True
+    return best & (truth > SALIENT_FROM)
+
+
 def rankings(weights: RuleWeights, seed: int = 0) -> Iterator[tuple[str, Scorer]]:
     """Yield named rankings: the whole rule, chance, the rule without each cue, and each cue alone.
 
@@ -57,27 +59,16 @@ def rankings(weights: RuleWeights, seed: int = 0) -> Iterator[tuple[str, Scorer]
         seed: of chance.
     """
     rng = np.random.default_rng(seed)
-
-    def ranking(scores: Scorer) -> Scorer:
-        def found(judged: Judged) -> np.ndarray:
-            truth = salience(judged.cues, weights)
-            seen = np.zeros(len(truth), bool)
-            seen[np.argsort(-truth, kind="stable")[:MAX_SALIENT]] = True
-            return np.where(seen & (truth > SALIENT_FROM), scores(judged), -np.inf)
-
-        return found
-
-    def rule(part: RuleWeights) -> Scorer:
-        return ranking(lambda judged: salience(judged.cues, part))
-
-    def cue(index: int) -> Scorer:
-        return ranking(lambda judged: judged.cues.array()[:, index])
-
-    yield "the rule", rule(weights)
-    yield "chance", ranking(lambda judged: rng.random(len(judged.ranks)))
     given = asdict(weights)
+    scorers: dict[str, Scorer] = {
+        "the rule": lambda judged: salience(judged.cues, weights),
+        "chance": lambda judged: rng.random(len(judged.ranks)),
+    }
     for name, value in given.items():
         if value and sum(given.values()) > value:
-            yield f"without {name}", rule(replace(weights, **{name: 0.0}))
+            rest = replace(weights, **{name: 0.0})
+            scorers[f"without {name}"] = lambda judged, rest=rest: salience(judged.cues, rest)
     for index, name in enumerate(given):
-        yield f"{name} alone", cue(index)
+        scorers[f"{name} alone"] = lambda judged, index=index: judged.cues.array()[:, index]
+    for name, scores in scorers.items():
+        yield name, lambda judged, scores=scores: np.where(_found(judged, weights), scores(judged), -np.inf)

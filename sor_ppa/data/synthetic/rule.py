@@ -1,32 +1,17 @@
 """The rule by which the synthetic benchmark ranks its objects.
 
-Each object has four cues in 0 to 1, measured on the finished image and the visible masks:
-
-- *size*: sqrt(visible area / (0.2 x image area)), at most 1;
-- *center*: 1 - distance of the visible part's centroid from the image center / half diagonal;
-- *contrast*: distance of its look from that of the surroundings (a band around it without objects), at
-  most 1;
-- *uniqueness*: mean distance of its look from that of each other object, at most 1 (1 when alone).
-
-The *look* of a region is its mean CIE Lab color and the standard deviation of its lightness; distances
-of looks are Euclidean, in units of 60. Salience is
-
-    gate x (w_size size + w_center center + w_contrast contrast + w_uniqueness uniqueness),
-
-where the gate rises from 0 to 1 as the contrast rises from 8/60 to 18/60: an object that does not stand
-out from its surroundings is not seen, however large. An object is salient if its salience exceeds 0.25
-and it is among the five most salient; rank 1 is the most salient.
-
-The cues are measured on a copy whose short side has about 120 pixels, so that the rule does not depend
-on the image size.
+``docs/datasets.md`` states it. The cues are measured on a copy whose short side has about 120 pixels, so that
+the rule does not depend on the image size.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 
 import cv2
 import numpy as np
+
+from ..masks import mask_box
 
 MAX_SALIENT = 5
 SALIENT_FROM = 0.25
@@ -52,7 +37,7 @@ class RuleWeights:
 
     def array(self) -> np.ndarray:
         """Return weights (4,) that sum to 1, in the order size, center, contrast, uniqueness."""
-        values = np.array([self.size, self.center, self.contrast, self.uniqueness], dtype=np.float64)
+        values = np.array(astuple(self), dtype=np.float64)
         return values / values.sum()
 
 
@@ -71,7 +56,7 @@ class Cues:
 
 
 def salience(cues: Cues, weights: RuleWeights | None = None) -> np.ndarray:
-    """Return the salience (N,) of objects in 0 to 1 by the rule at the top of this module."""
+    """Return the salience (N,) of objects in 0 to 1 by the rule."""
     gate = np.clip((cues.contrast - HIDDEN_TO) / (SEEN_FROM - HIDDEN_TO), 0, 1)
     return gate * (cues.array() @ (weights or RuleWeights()).array())
 
@@ -101,14 +86,11 @@ def combine(
 
 
 def measure_cues(image: np.ndarray, masks: np.ndarray) -> Cues:
-    """Measure the cues of the objects of an image.
+    """Return the cues of the objects of an image, in their order.
 
     Args:
         image: (H, W, 3) BGR uint8.
         masks: (N, H, W) bool, the visible parts; where two overlap, the later covers.
-
-    Returns:
-        cues of the N objects, in their order.
     """
     if not len(masks):
         return Cues(*np.zeros((4, 0)))
@@ -142,13 +124,11 @@ def measure_cues(image: np.ndarray, masks: np.ndarray) -> Cues:
 def _surroundings(labels: np.ndarray, lab: np.ndarray, index: int, whole: np.ndarray) -> np.ndarray:
     """Return the look (4,) of the band around an object, or of the whole background if there is no band."""
     reach = max(3, round(0.08 * min(labels.shape)))
-    rows, columns = np.flatnonzero((labels == index).any(1)), np.flatnonzero((labels == index).any(0))
-    if not len(rows):
+    box = mask_box(labels == index)
+    if box is None:
         return whole
-    window = (
-        slice(max(0, rows[0] - reach), rows[-1] + reach + 1),
-        slice(max(0, columns[0] - reach), columns[-1] + reach + 1),
-    )
+    x1, y1, x2, y2 = box
+    window = slice(max(0, y1 - reach), y2 + reach), slice(max(0, x1 - reach), x2 + reach)
     inside = (labels[window] == index).astype(np.uint8)
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
     band = (cv2.dilate(inside, kernel) > 0) & (labels[window] == 0)

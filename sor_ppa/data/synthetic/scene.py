@@ -8,53 +8,30 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from ..masks import mask_to_polygons, segmentation_mask
-from .paint import Item, Lighting, paint_distractor, paint_object, window_of
-from .rule import (
-    LOOK_UNIT,
-    MAX_SALIENT,
-    SALIENT_FROM,
-    SEEN_FROM,
-    Cues,
-    RuleWeights,
-    combine,
-    measure_cues,
-    salience,
-)
-from .shapes import draw_shape, random_shape
-from .textures import TEXTURES, lch_to_bgr, paint_background
+from ..masks import mask_to_polygons, stacked_masks
+from . import paint, rule
+from .shapes import draw_shape
 
 MAX_OBJECTS = 8
 _ATTEMPTS = 200
-_CLEAR = 2.0 / LOOK_UNIT  # contrast above SEEN_FROM that objects that stand out have at least
+_CLEAR = 2.0 / rule.LOOK_UNIT  # contrast above rule.SEEN_FROM that objects that stand out have at least
 _JPEG_QUALITY = 92
 _TOLERANCE = 0.35  # pixels by which polygons may differ from the masks
 
 
 @dataclass(frozen=True)
 class SceneOptions:
-    """How scenes are composed.
+    """How scenes are composed."""
 
-    Attributes:
-        counts: probability of 1, 2, ... objects that stand out.
-        distractors: probability of 0, 1, ... objects that do not.
-        margin: least difference of salience between neighbours in the ranking.
-        gap: least difference of every object's salience from the threshold of being salient.
-        strength: (least, most) mix of the background's color (0) and a vivid one (1).
-        clutter: 0 (calm backgrounds) to 1.
-        overlap: probability that an object is placed against another.
-        blur, noise: largest blur (pixels at 240 x 320) and noise (gray levels) of the image.
-    """
-
-    counts: tuple[float, ...] = (0.08, 0.2, 0.28, 0.26, 0.18)
-    distractors: tuple[float, ...] = (0.3, 0.35, 0.25, 0.1)
-    margin: float = 0.05
-    gap: float = 0.06
-    strength: tuple[float, float] = (0.55, 1.0)
-    clutter: float = 0.7
-    overlap: float = 0.5
-    blur: float = 0.7
-    noise: float = 3.0
+    counts: tuple[float, ...] = (0.08, 0.2, 0.28, 0.26, 0.18)  # probability of 1, 2, ... that stand out
+    distractors: tuple[float, ...] = (0.3, 0.35, 0.25, 0.1)  # probability of 0, 1, ... that do not
+    margin: float = 0.05  # least difference of salience between neighbors in the ranking
+    gap: float = 0.06  # least difference of salience from the threshold of being salient
+    strength: tuple[float, float] = (0.55, 1.0)  # mix of the background's color (0) and a vivid one (1)
+    clutter: float = 0.7  # 0 (calm backgrounds) to 1
+    overlap: float = 0.5  # probability that an object is placed against another
+    blur: float = 0.7  # largest, pixels at 240 x 320
+    noise: float = 3.0  # largest, gray levels
 
 
 DIFFICULTIES: dict[str, SceneOptions] = {
@@ -72,23 +49,14 @@ DIFFICULTIES: dict[str, SceneOptions] = {
 
 @dataclass(frozen=True)
 class Scene:
-    """A finished scene.
+    """A finished scene of N objects."""
 
-    Attributes:
-        image: (H, W, 3) BGR uint8, as decoded from ``jpeg``.
-        jpeg: the image as a JPEG file.
-        masks: (N, H, W) bool, visible parts, disjoint.
-        polygons: N lists of COCO polygons of the visible parts, to a third of a pixel.
-        salience: (N,) by the rule, measured on ``image`` and ``polygons``, as the files hold them.
-        values: N rank values of ASSR (1.0 for the most salient; at most 0.5: not salient).
-    """
-
-    image: np.ndarray
-    jpeg: bytes
-    masks: np.ndarray
-    polygons: list[list[list[float]]]
-    salience: np.ndarray
-    values: list[float]
+    image: np.ndarray  # (H, W, 3) BGR uint8, as decoded from ``jpeg``
+    jpeg: bytes  # the image as a file
+    masks: np.ndarray  # (N, H, W) bool, visible parts, disjoint
+    polygons: list[list[list[float]]]  # COCO polygons of the visible parts, to a third of a pixel
+    salience: np.ndarray  # (N,) by the rule, measured on ``image`` and ``polygons``, as the files hold them
+    values: list[float]  # N rank values of ASSR (1.0 for the most salient; at most 0.5: not salient)
 
 
 def rank_values(scores: np.ndarray) -> list[float]:
@@ -96,7 +64,7 @@ def rank_values(scores: np.ndarray) -> list[float]:
     values = [0.0] * len(scores)
     tenths, rest = 10, 5
     for index in np.argsort(-scores, kind="stable"):
-        if scores[index] > SALIENT_FROM and tenths > 10 - MAX_SALIENT:
+        if scores[index] > rule.SALIENT_FROM and tenths > 10 - rule.MAX_SALIENT:
             values[index] = tenths / 10
             tenths -= 1
         else:
@@ -112,9 +80,8 @@ def _vivid_colors(
     group = background[2] + rng.uniform(0.6, 2 * np.pi - 0.6)
     alone = int(rng.choice([1, 2, count], p=[0.6, 0.2, 0.2])) if count > 2 else count
     lonely = rng.permutation(count) < alone
-    hue = np.where(
-        lonely, group + rng.uniform(0.7, 2 * np.pi - 0.7, count), group + rng.normal(0, 0.1, count)
-    )
+    own_hue = group + rng.uniform(0.7, 2 * np.pi - 0.7, count)
+    hue = np.where(lonely, own_hue, group + rng.normal(0, 0.1, count))
     light = rng.uniform(30, 85) + rng.normal(0, 5, count)
     light = np.where(lonely, rng.uniform(20, 90, count), light)
     near = np.abs(light - background[0]) < 12
@@ -123,9 +90,9 @@ def _vivid_colors(
     step = rng.uniform(12, 28, count) * np.where(light > 55, -1, 1)
     second = first + np.stack([step, rng.uniform(-25, 5, count), rng.normal(0, 0.35, count)], axis=1)
     second[:, 1] = second[:, 1].clip(5)
-    pair = lch_to_bgr(np.stack([first, second], axis=1).reshape(-1, 3)).reshape(count, 2, 3)
+    pair = paint.lch_to_bgr(np.stack([first, second], axis=1).reshape(-1, 3)).reshape(count, 2, 3)
     share = rng.uniform(*strength, count)[:, None, None]
-    return lch_to_bgr(background) + share * (pair - lch_to_bgr(background))
+    return paint.lch_to_bgr(background) + share * (pair - paint.lch_to_bgr(background))
 
 
 class _Layout:
@@ -134,13 +101,13 @@ class _Layout:
     def __init__(self, height: int, width: int, total: int) -> None:
         self.height, self.width = height, width
         self.labels = np.zeros((height, width), np.uint8)
-        self.items: list[Item] = []
+        self.items: list[paint.Item] = []
         self.pixels = np.zeros(total + 1)
         self.visible = np.zeros(total + 1)
 
-    def _fits(self, item: Item) -> bool:
+    def _fits(self, item: paint.Item) -> bool:
         """Add an object at its place unless too little of it, or of those it covers, is visible."""
-        window = window_of(item, self.height, self.width)
+        window = paint.window_of(item, self.height, self.width)
         if window is None:
             return False
         there, here = window
@@ -160,7 +127,7 @@ class _Layout:
         self.items.append(item)
         return True
 
-    def place(self, item: Item, rng: np.random.Generator, overlap: float) -> bool:
+    def place(self, item: paint.Item, rng: np.random.Generator, overlap: float) -> bool:
         """Find a place for an object; return False if there is none."""
         for _ in range(10):
             edge = 0.75 * item.radius
@@ -185,14 +152,13 @@ def _arrange(
     for _ in range(others):
         radius = unit * rng.uniform(0.1, 0.22)
         strength = rng.uniform(0.05, 0.1) * rng.choice([-1, 1])
-        coverage, middle = draw_shape(random_shape(rng), radius)
-        layout.place(Item(coverage, middle, radius, False, strength=strength), rng, 0.0)
-    largest = 0.42 - 0.025 * salient
-    radii = unit * np.exp(rng.uniform(np.log(0.11), np.log(largest), salient))
+        layout.place(paint.Item(*draw_shape(rng, radius), radius, False, strength=strength), rng, 0.0)
+    radii = unit * np.exp(rng.uniform(np.log(0.11), np.log(0.42 - 0.025 * salient), salient))
     for index in np.argsort(-radii * rng.uniform(0.7, 1.3, salient)):
-        coverage, middle = draw_shape(random_shape(rng), float(radii[index]))
-        kind = list(TEXTURES)[int(rng.integers(len(TEXTURES)))]
-        layout.place(Item(coverage, middle, float(radii[index]), True, kind=kind), rng, overlap)
+        radius = float(radii[index])
+        coverage, middle = draw_shape(rng, radius)
+        kind = list(paint.TEXTURES)[int(rng.integers(len(paint.TEXTURES)))]
+        layout.place(paint.Item(coverage, middle, radius, True, kind=kind), rng, overlap)
     return layout
 
 
@@ -201,33 +167,29 @@ def _color(
     layout: _Layout,
     background: np.ndarray,
     options: SceneOptions,
-    weights: RuleWeights | None,
+    weights: rule.RuleWeights | None,
 ) -> bool:
     """Color the objects so that their ranking, by flat colors, has margins; return False if it fails."""
     items = [item for item in layout.items if item.salient]
-    count = len(items)
-    below = cv2.cvtColor(lch_to_bgr(background)[None] / np.float32(255), cv2.COLOR_BGR2Lab)[0]
-    around = np.concatenate([below[0], [4.0]])
-    area = np.array([layout.visible[i + 1] for i, item in enumerate(layout.items) if item.salient])
-    place = np.array([[item.x, item.y] for item in items])
-    share = np.array([TEXTURES[item.kind] for item in items])[:, None]
+    count, extra = len(items), len(layout.items) - len(items)
+    below = cv2.cvtColor(paint.lch_to_bgr(background)[None] / np.float32(255), cv2.COLOR_BGR2Lab)[0]
+    around = np.concatenate([below[0], [4.0]])[None]
+    area = [layout.visible[i + 1] for i, item in enumerate(layout.items) if item.salient] + [1.0] * extra
+    place = [(item.x, item.y) for item in items] + [(0.0, 0.0)] * extra
+    share = np.array([paint.TEXTURES[item.kind] for item in items])[:, None]
     for _ in range(12):
         colors = _vivid_colors(rng, count, background, options.strength)
         mean = 0.97 * (colors[:, 0] + share * (colors[:, 1] - colors[:, 0]))
         lab = cv2.cvtColor((mean[None] / 255).astype(np.float32), cv2.COLOR_BGR2Lab)[0]
         look = np.concatenate([lab, np.full((count, 1), 9.0)], axis=1)
-        look = np.concatenate([look, np.repeat(around[None], len(layout.items) - count, axis=0)])
-        extra = len(look) - count
-        cues = combine(
-            np.concatenate([area, np.ones(extra)]),
-            np.concatenate([place, np.zeros((extra, 2))]),
-            look,
-            np.repeat(around[None], len(look), axis=0),
-            (layout.height, layout.width),
+        look = np.concatenate([look, np.repeat(around, extra, axis=0)])
+        shape = layout.height, layout.width
+        cues = rule.combine(
+            np.array(area), np.array(place), look, np.repeat(around, len(look), axis=0), shape
         )
-        ordered = np.sort(salience(cues, weights)[:count])[::-1]
+        ordered = np.sort(rule.salience(cues, weights)[:count])[::-1]
         gap = float(np.min(ordered[:-1] - ordered[1:], initial=1.0))
-        if gap >= 0.8 * options.margin and ordered[-1] > SALIENT_FROM + options.gap:
+        if gap >= 0.8 * options.margin and ordered[-1] > rule.SALIENT_FROM + options.gap:
             for item, pair in zip(items, colors, strict=True):
                 item.colors = pair
             return True
@@ -248,14 +210,16 @@ def _develop(rng: np.random.Generator, canvas: np.ndarray, options: SceneOptions
     return canvas.clip(0, 255).round().astype(np.uint8)
 
 
-def _decidable(cues: Cues, meant: np.ndarray, options: SceneOptions, weights: RuleWeights | None) -> bool:
+def _decidable(
+    cues: rule.Cues, meant: np.ndarray, options: SceneOptions, weights: rule.RuleWeights | None
+) -> bool:
     """Return whether contrast, threshold and ranking of a scene keep the margins of the options."""
-    scores = salience(cues, weights)
+    scores = rule.salience(cues, weights)
     ordered = np.sort(scores[meant])[::-1]
     return bool(
-        (cues.contrast[meant] >= SEEN_FROM + _CLEAR).all()
-        and (scores[meant] >= SALIENT_FROM + options.gap).all()
-        and (scores[~meant] <= SALIENT_FROM - options.gap).all()
+        (cues.contrast[meant] >= rule.SEEN_FROM + _CLEAR).all()
+        and (scores[meant] >= rule.SALIENT_FROM + options.gap).all()
+        and (scores[~meant] <= rule.SALIENT_FROM - options.gap).all()
         and (ordered[:-1] - ordered[1:] >= options.margin).all()
     )
 
@@ -265,22 +229,20 @@ def _finish(
     masks: np.ndarray,
     meant: np.ndarray,
     options: SceneOptions,
-    weights: RuleWeights | None,
+    weights: rule.RuleWeights | None,
 ) -> Scene | None:
     """Encode a scene and measure it again as its files hold it; return None if a margin is lost."""
-    done, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
-    decoded = cv2.imdecode(data, cv2.IMREAD_COLOR) if done else None
-    if decoded is None:
-        raise RuntimeError("an image could not be encoded")
+    data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1]
+    decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    assert decoded is not None
     polygons = [
         [[round(number, 2) for number in polygon] for polygon in mask_to_polygons(mask, _TOLERANCE)]
         for mask in masks
     ]
-    drawn = np.stack([segmentation_mask(parts, *image.shape[:2]) for parts in polygons])
-    cues = measure_cues(decoded, drawn)
+    cues = rule.measure_cues(decoded, stacked_masks(polygons, *image.shape[:2]))
     if not _decidable(cues, meant, options, weights):
         return None
-    scores = salience(cues, weights)
+    scores = rule.salience(cues, weights)
     return Scene(decoded, data.tobytes(), masks, polygons, scores, rank_values(scores))
 
 
@@ -289,7 +251,7 @@ def draw_scene(
     height: int,
     width: int,
     options: SceneOptions | None = None,
-    weights: RuleWeights | None = None,
+    weights: rule.RuleWeights | None = None,
 ) -> Scene:
     """Draw the scene of a seed; the same arguments always give the same scene.
 
@@ -300,18 +262,16 @@ def draw_scene(
         weights: of the ranking rule.
 
     Raises:
-        ValueError: the size is too small.
         RuntimeError: no scene with the margins was found (they are too wide for the weights).
     """
-    if min(height, width) < 48:
-        raise ValueError(f"size: expected at least 48 pixels per side, found {height}x{width}")
+    assert min(height, width) >= 48, (height, width)
     options = options or SceneOptions()
     rng = np.random.default_rng([*seed, 0])
     salient = 1 + int(rng.choice(len(options.counts), p=options.counts))
     others = int(rng.choice(len(options.distractors), p=options.distractors))
-    empty, background = paint_background(rng, height, width, options.clutter)
+    empty, background = paint.paint_background(rng, height, width, options.clutter)
     turn = rng.uniform(0, 2 * np.pi)
-    light = Lighting(float(np.cos(turn)), float(-abs(np.sin(turn))), rng.uniform(0.25, 0.5))
+    light = paint.Lighting(float(np.cos(turn)), float(-abs(np.sin(turn))), rng.uniform(0.25, 0.5))
     for attempt in range(_ATTEMPTS):
         rng = np.random.default_rng([*seed, 1 + attempt])
         wanted = max(1, salient - attempt // 40)
@@ -322,12 +282,12 @@ def draw_scene(
         canvas = empty.copy()
         for item in layout.items:
             if item.salient:
-                paint_object(canvas, item, light, rng)
+                paint.paint_object(canvas, item, light, rng)
             else:
-                paint_distractor(canvas, item, rng)
+                paint.paint_distractor(canvas, item, rng)
         image = _develop(rng, canvas, options)
         masks = layout.labels[None] == np.arange(1, len(meant) + 1, dtype=np.uint8)[:, None, None]
-        if _decidable(measure_cues(image, masks), meant, options, weights):
+        if _decidable(rule.measure_cues(image, masks), meant, options, weights):
             order = rng.permutation(len(meant))
             scene = _finish(image, masks[order], meant[order], options, weights)
             if scene is not None:

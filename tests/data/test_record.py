@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sor_ppa.data.ranks import training_ranks
+from sor_ppa.data.record import training_ranks
 
 
 @pytest.mark.parametrize(
