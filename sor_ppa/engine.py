@@ -408,7 +408,7 @@ def run(args: argparse.Namespace) -> OrderedDict[str, Any] | None:
     if not args.eval_only and not needs_weights(cfg):
         found = cfg.MODEL.META_ARCHITECTURE
         raise ConfigError(
-            f"MODEL.META_ARCHITECTURE: expected a model with weights to train, found {found} (use --eval-only)"
+            f"MODEL.META_ARCHITECTURE: expected a model with weights to train, found {found}"
         )
     key = "TEST" if args.eval_only else "TRAIN"
     if not cfg.DATASETS[key]:

@@ -259,7 +259,10 @@ class SORPredictor:
             model = model.detector
         give: Any = getattr(model, "salience_maps", None)
         if give is None:
-            raise ValueError(f"{type(model).__name__} has no salience maps (Salience-DETR and ContrastRanker have)")
+            expected = "Salience-DETR or ContrastRanker"
+            raise ValueError(
+                f"model: expected one with salience maps ({expected}), found {type(model).__name__}"
+            )
         item = self._input(_picture(0, image))
         return [part.float().cpu().numpy() for part in give(item["image"])]
 

@@ -29,6 +29,8 @@ def add_contrast_config(cfg: CfgNode) -> None:
     node.MIN_SCORE = 0.05
     # [new] Least CIELAB distance between the mean colors of an object and of its surround.
     node.MIN_CONTRAST = 5.0
+    # [new] Least share of an object's outline with an edge.
+    node.MIN_OUTLINE = 0.3
     # [new] Box IoU from which candidates vote for one another.
     node.VOTE_IOU = 0.6
     # [new] Share of the vote in a candidate's score; the rest is its own score.

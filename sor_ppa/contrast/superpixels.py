@@ -113,7 +113,9 @@ def _describe(labels: NDArray[np.intp], lab: NDArray[np.float32], words: NDArray
         np.maximum.at(order[0], flat, place.ravel())
         np.maximum.at(order[1], flat, labels.shape[1 - axis] - 1 - place.ravel())
         box[:, axis], box[:, axis + 2] = labels.shape[1 - axis] - 1 - order[1], order[0] + 1
-    border = np.bincount(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]), minlength=count)
+    border = np.bincount(
+        np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]), minlength=count
+    )
     size = int(words.max()) + 1
     histogram = np.bincount(flat * size + words.ravel(), minlength=count * size).reshape(count, size)
     edges, length, strength = _boundaries(labels, _gradient(lab))
