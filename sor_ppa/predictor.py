@@ -185,10 +185,8 @@ class SORPredictor:
         """
         maps: Any = getattr(self.model, "salience_maps", None)
         if maps is None:
-            expected, found = (
-                "a model with salience maps (Salience-DETR, contrast)",
-                self.cfg.MODEL.META_ARCHITECTURE,
-            )
+            expected = "a model with salience maps (Salience-DETR, ContrastRanker)"
+            found = self.cfg.MODEL.META_ARCHITECTURE
             raise ValueError(f"MODEL.META_ARCHITECTURE: expected {expected}, found {found}")
         item = self._input(to_bgr(picture, channel_order), resize=True)
         with self._lock:

@@ -21,6 +21,8 @@ _CONTRAST: r.Keys = {
     "MIN_SCORE": (0.05, r.SHARE),
     # [new] Least CIELAB distance between the mean colors of an object and of its surround.
     "MIN_CONTRAST": (5.0, r.NOT_NEGATIVE),
+    # [new] Least share of an object's outline with an edge.
+    "MIN_OUTLINE": (0.3, r.SHARE),
     # [new] Box IoU from which candidates vote for one another.
     "VOTE_IOU": (0.6, r.SHARE),
     # [new] Share of the vote in a candidate's score; the rest is its own score.

@@ -1,4 +1,7 @@
-"""Saliency Optimization from Robust Background Detection (Zhu et al., CVPR 2014)."""
+"""Robust background detection.
+
+Zhu et al., Saliency Optimization from Robust Background Detection, CVPR 2014.
+"""
 
 from __future__ import annotations
 

@@ -93,14 +93,13 @@ def _merge(pixels: Superpixels, sums: Sums, distance: Distance) -> NDArray[np.bo
     near = distance(features[pixels.edges[:, 0]], features[pixels.edges[:, 1]], pixels.strength)
     queue = [(d, a, b) for d, (a, b) in zip(near.tolist(), pairs, strict=True)]
     heapq.heapify(queue)
-    alive, new = np.zeros(2 * count - 1, bool), count
-    alive[:count] = True
+    alive, new = bytearray([1] * count + [0] * (count - 1)), count
     while queue:
         _, a, b = heapq.heappop(queue)
         if not (alive[a] and alive[b]):
             continue
-        alive[a] = alive[b] = False
-        alive[new] = True
+        alive[a] = alive[b] = 0
+        alive[new] = 1
         features[new] = features[a] + features[b]
         members[new] = members[a] | members[b]
         around = {k: v for k, v in neighbors[a].items() if alive[k]}

@@ -36,18 +36,22 @@ class Regions:
     Attributes:
         members: (R, S) bool, superpixels of each region.
         boxes: (R, 4) left, top, right, bottom as fractions of the picture.
-        contrast: (R,) CIELAB distance to the mean color of the surround.
         cues: (R,) values by name, see ``CUES``; and SIZE, a log likelihood.
     """
 
     members: NDArray[np.bool_]
     boxes: NDArray[np.float32]
-    contrast: NDArray[np.float32]
     cues: Mapping[str, NDArray[np.float32]]
 
 
-def measure(pixels: Superpixels, members: NDArray[np.bool_], background: NDArray[np.float64]) -> Regions:
-    """Return candidate regions with their cues.
+def measure(
+    pixels: Superpixels,
+    members: NDArray[np.bool_],
+    background: NDArray[np.float64],
+    min_contrast: float,
+    min_outline: float,
+) -> Regions:
+    """Return the candidate regions that differ from their surround, with their cues.
 
     The surround of a region is all within two superpixels of it, as the center-surround
     contrast of Liu et al. (Learning to Detect a Salient Object, TPAMI 2011) and of Alexe et al.
@@ -57,6 +61,8 @@ def measure(pixels: Superpixels, members: NDArray[np.bool_], background: NDArray
         pixels: the superpixels.
         members: (R, S) bool.
         background: (S,) background probability.
+        min_contrast: least CIELAB distance between the mean colors of a region and of its surround.
+        min_outline: least share of a region's outline with an edge.
     """
     height, width = pixels.labels.shape
     inside = members.astype(np.float32)
@@ -85,7 +91,7 @@ def measure(pixels: Superpixels, members: NDArray[np.bool_], background: NDArray
     cues = {
         "COLOR": np.log1p(contrast),
         "OUTLINE": weak,
-        # One minus the overlap of appearance in- and outside (Tang et al., Grabcut in One Cut, ICCV 2013).
+        # One minus the overlap of the colors in- and outside (Tang et al., Grabcut in One Cut, ICCV 2013).
         "UNIQUE": 1 - common / np.minimum(area, pixels.area.sum() - area),
         "SURROUND": np.where(beyond.any(1), behind, 0.5),
         "BACKGROUND": ring @ (background * pixels.area) / ring_area,
@@ -94,7 +100,9 @@ def measure(pixels: Superpixels, members: NDArray[np.bool_], background: NDArray
         "BORDER": sides,
         "SIZE": -0.5 * np.square(size),
     }
-    return Regions(members, (box / np.float32([width, height, width, height])), contrast, cues)
+    keep = (contrast >= min_contrast) & (1 - weak >= min_outline)
+    boxes = box / np.array([width, height, width, height], np.float32)
+    return Regions(members[keep], boxes[keep], {name: values[keep] for name, values in cues.items()})
 
 
 def objectness(regions: Regions, weights: Mapping[str, float]) -> NDArray[np.float64]:

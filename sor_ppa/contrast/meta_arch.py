@@ -69,6 +69,7 @@ class ContrastRanker(nn.Module):
         max_objects: int = 5,
         min_score: float = 0.05,
         min_contrast: float = 5.0,
+        min_outline: float = 0.3,
         vote_iou: float = 0.6,
         vote_share: float = 0.6,
         nms_iou: float = 0.45,
@@ -86,6 +87,7 @@ class ContrastRanker(nn.Module):
             max_objects: most objects per picture.
             min_score: least confidence.
             min_contrast: least CIELAB distance between an object and its surround.
+            min_outline: least share of an object's outline with an edge.
             vote_iou: box IoU from which candidates vote for one another.
             vote_share: share of the vote in a score.
             nms_iou: box IoU above which the lower of two candidates is dropped.
@@ -97,7 +99,8 @@ class ContrastRanker(nn.Module):
         self.anchor = nn.Parameter(torch.zeros(0), requires_grad=False)
         self.weights, self.order, self.rgb = dict(weights), dict(order), rgb
         self.side, self.superpixels, self.segmentations, self.words = side, superpixels, segmentations, words
-        self.max_objects, self.min_score, self.min_contrast = max_objects, min_score, min_contrast
+        self.max_objects, self.min_score = max_objects, min_score
+        self.min_contrast, self.min_outline = min_contrast, min_outline
         self.vote_iou, self.vote_share, self.nms_iou, self.band = vote_iou, vote_share, nms_iou, band
 
     @classmethod
@@ -115,6 +118,7 @@ class ContrastRanker(nn.Module):
             "max_objects": node.MAX_OBJECTS,
             "min_score": node.MIN_SCORE,
             "min_contrast": node.MIN_CONTRAST,
+            "min_outline": node.MIN_OUTLINE,
             "vote_iou": node.VOTE_IOU,
             "vote_share": node.VOTE,
             "nms_iou": node.NMS_IOU,
@@ -177,7 +181,8 @@ class ContrastRanker(nn.Module):
             pixels = segment(lab, words, self.superpixels + index // 2 * 50, mirrored=index % 2 == 1)
             background = background_probability(pixels)
             saliency = optimize_saliency(pixels, background, weighted_contrast(pixels, background))
-            regions = measure(pixels, candidate_regions(pixels, saliency, background), background)
+            members = candidate_regions(pixels, saliency, background)
+            regions = measure(pixels, members, background, self.min_contrast, self.min_outline)
             views.append(_View(pixels, saliency, regions))
         return views
 
@@ -189,12 +194,9 @@ class ContrastRanker(nn.Module):
         boxes = np.concatenate([view.regions.boxes for view in views])
         scores = np.concatenate([objectness(view.regions, self.weights) for view in views])
         origin = [(view, row) for view in views for row in range(len(view.regions.boxes))]
-        contrast = np.concatenate([view.regions.contrast for view in views])
         if not len(boxes):
             return [], scores, scores
-        scores = np.where(
-            contrast >= self.min_contrast, vote(boxes, scores, self.vote_iou, self.vote_share), -np.inf
-        )
+        scores = vote(boxes, scores, self.vote_iou, self.vote_share)
         confidence = 1 / (1 + np.exp((_MIDDLE - scores) / _SCALE))
 
         def mask(index: int) -> NDArray[np.bool_]:

@@ -10,7 +10,7 @@ from .selection import same_box
 
 __all__ = ["resize_mask", "tighten"]
 
-_SIDE = 160  # long side in pixels of what GrabCut sees
+_SIDE = 128  # long side in pixels of what GrabCut sees
 _MARGIN = 0.15  # around the box, as a fraction of its sides
 _SAME_BOX = 0.85  # box IoU below which GrabCut has lost or gained a part, and is not trusted
 _LEAST = 64  # pixels of object and of surround that GrabCut needs
