@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,12 +10,6 @@ from sor_ppa import add_sor_config
 from sor_ppa.data import BUILTIN, DatasetError, load_records, register_all, register_from_config
 from sor_ppa.data.builtin import source_of
 from tests.data.folders import make_assr_folder, make_coco_folder, make_irsr_folder
-
-
-@pytest.fixture(autouse=True)
-def _registration() -> Iterator[None]:
-    yield
-    register_all()
 
 
 def test_every_dataset_is_registered_with_its_metadata() -> None:

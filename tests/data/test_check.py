@@ -2,22 +2,15 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sor_ppa.data import register_all
 from sor_ppa.data.builtin import DatasetSource
 from sor_ppa.data.check import check_dataset
 from tests.data.folders import edit, make_assr_folder, make_coco_folder, make_irsr_folder, make_painted_folder
-
-
-@pytest.fixture(autouse=True)
-def _registration() -> Iterator[None]:
-    yield
-    register_all()
 
 
 @pytest.fixture

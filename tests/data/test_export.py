@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from sor_ppa.data import DatasetError, ImageRecord, ObjectRecord, register_all
+from sor_ppa.data import DatasetError, ImageRecord, ObjectRecord
 from sor_ppa.data.__main__ import main
 from sor_ppa.data.builtin import FORMATS
 from sor_ppa.data.export import WRITERS, write_records
@@ -147,10 +147,7 @@ def test_ways_to_bring_images(how: str, tmp_path: Path) -> None:
 
 
 def convert(*arguments: str) -> int:
-    try:
-        return main(["convert", *arguments])
-    finally:
-        register_all()
+    return main(["convert", *arguments])
 
 
 def test_converted_data_is_registered(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,22 +1,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import cv2
 import pytest
 
-from sor_ppa.data import register_all
 from sor_ppa.data.__main__ import main
 from tests.data.folders import edit, make_assr_folder, make_coco_folder
-
-
-@pytest.fixture(autouse=True)
-def _registration() -> Iterator[None]:
-    yield
-    register_all()
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,6 @@ from sor_ppa.data import (
     DatasetError,
     RankingDatasetMapper,
     read_assr,
-    register_all,
     register_from_config,
     to_detectron2,
 )
@@ -224,7 +223,7 @@ def test_8_bit_pixels_are_those_of_detectron2(
 
 
 @pytest.fixture
-def joined(tmp_path: Path) -> Iterator[CfgNode]:
+def joined(tmp_path: Path) -> CfgNode:
     """A config for training on datasets of different depth."""
     make_assr_folder(tmp_path / "ASSR", ["train"], values=[(1.0, 0.9), (0.9, 1.0, 0.8)])
     make_irsr_folder(tmp_path / "IRSR", ranks=[(0, 1), (6, 5, 4, 3, 2, 1, 0)])
@@ -235,8 +234,7 @@ def joined(tmp_path: Path) -> Iterator[CfgNode]:
     cfg.DATALOADER.NUM_WORKERS = 0
     cfg.SOLVER.IMS_PER_BATCH = 2
     register_from_config(cfg)
-    yield cfg
-    register_all()
+    return cfg
 
 
 @pytest.mark.parametrize(
