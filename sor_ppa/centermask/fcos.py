@@ -222,8 +222,8 @@ class FCOS(nn.Module):
             self.num_classes,
             self.radius,
         )
-        predicted = (torch.cat(rows, dim=1) for rows in (class_rows, side_rows, center_rows))
-        losses = fcos_losses(*predicted, targets, **self.loss_options)
+        scores, sides, centers = (torch.cat(rows, dim=1) for rows in (class_rows, side_rows, center_rows))
+        losses = fcos_losses(scores, sides, centers, targets, **self.loss_options)
         return [_as_proposals(d, size) for d, size in zip(found, images.image_sizes, strict=True)], losses
 
 

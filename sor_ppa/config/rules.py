@@ -155,7 +155,7 @@ _RELATIONS: dict[str, Callable[[Any, Any], Any]] = {
 
 def _measure(cfg: CfgNode, key: str | int) -> Any:
     """Return the value of a key that holds a number, the length of one that holds a list, or a number."""
-    value = value_of(cfg, key) if isinstance(key, str) else key
+    value: Any = value_of(cfg, key) if isinstance(key, str) else key
     return len(value) if _is_list(value) else value
 
 
