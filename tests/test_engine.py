@@ -168,7 +168,10 @@ def test_two_processes_evaluate_like_one(
             arguments("MODEL.NO_SUCH_KEY", "1"),
             "command line: MODEL.NO_SUCH_KEY: expected a configuration key",
         ),
-        (arguments("DATASETS.TEST", "('nothing',)"), "'nothing', which is not a registered dataset"),
+        (
+            arguments("DATASETS.TEST", "('nothing',)"),
+            "DATASETS: expected names of registered datasets, found 'nothing'",
+        ),
         (arguments("--eval-only", "DATASETS.ROOT", "/nonexistent"), "no such folder"),
         (arguments("--eval-only", "MODEL.WEIGHTS", "nowhere.pth"), "nowhere.pth"),
         (arguments("DATASETS.TRAIN", "()"), "DATASETS.TRAIN: expected at least one dataset"),
