@@ -259,10 +259,8 @@ class SORPredictor:
             model = model.detector
         give: Any = getattr(model, "salience_maps", None)
         if give is None:
-            expected = "Salience-DETR or ContrastRanker"
-            raise ValueError(
-                f"model: expected one with salience maps ({expected}), found {type(model).__name__}"
-            )
+            name = type(model).__name__
+            raise ValueError(f"{name} has no salience maps (Salience-DETR and ContrastRanker have)")
         item = self._input(_picture(0, image))
         return [part.float().cpu().numpy() for part in give(item["image"])]
 
