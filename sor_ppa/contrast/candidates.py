@@ -136,9 +136,11 @@ def _components(pixels: Superpixels, values: NDArray[np.float64]) -> NDArray[np.
 def _fill_holes(pixels: Superpixels, regions: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Add to each region the superpixels from which no path outside it leads to the border."""
     outside = ~regions & (pixels.border > 0)
-    while True:
-        reached = (pixels.adjacency @ outside.T.astype(np.float32)).T > 0
-        reached = outside | (reached & ~regions)
-        if (reached == outside).all():
-            return ~outside
-        outside = reached
+    growing = np.arange(len(regions))
+    while len(growing):
+        before = outside[growing]
+        near = (pixels.adjacency @ before.T.astype(np.float32)).T > 0
+        after = before | (near & ~regions[growing])
+        outside[growing] = after
+        growing = growing[(after != before).any(1)]
+    return ~outside
