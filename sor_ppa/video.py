@@ -20,13 +20,21 @@ from .atomic import atomic_write
 from .predictor import RankedImage, SORPredictor
 from .tracking import TrackedObject, Tracker
 
-__all__ = ["RankedFrame", "VideoError", "key_frames", "rank_frames", "rank_video", "read_frames"]
+__all__ = [
+    "RankedFrame",
+    "VideoError",
+    "cut_out_video",
+    "key_frames",
+    "rank_frames",
+    "rank_video",
+    "read_frames",
+]
 
 _log = logging.getLogger(__name__)
 # by suffix: encoders in order of preference, the first that this PyAV has is used
 _ENCODERS = {".webm": ("libvpx-vp9", "libvpx"), ".avi": ("mpeg4",), ".gif": ("gif",)}
 _DEFAULT_ENCODERS = ("libx264", "libopenh264", "mpeg4")
-_TRANSPARENT = {".webm": ("libvpx-vp9", "yuva420p"), ".mov": ("qtrle", "argb"), ".mkv": ("ffv1", "yuva444p")}
+_TRANSPARENT = {".webm": ("libvpx-vp9", "yuva420p"), ".mov": ("qtrle", "argb"), ".mkv": ("ffv1", "bgra")}
 
 
 class VideoError(ValueError):
@@ -156,6 +164,36 @@ def rank_video(
     return count
 
 
+def cut_out_video(
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    saliency: Callable[[NDArray[np.uint8]], NDArray[np.float32]],
+) -> int:
+    """Write a video whose background is transparent, for the containers that can hold that.
+
+    Args:
+        source: a video that :func:`read_frames` reads.
+        output: file; .webm (VP9), .mov (QuickTime Animation) or .mkv (FFV1).
+        saliency: from a picture (H, W, 3) uint8 BGR to a map (H, W) in [0, 1], such as ``SaliencyPredictor``.
+
+    Returns:
+        The number of frames.
+
+    Raises:
+        VideoError: the source cannot be read, or the container holds no transparency.
+    """
+    target, count = Path(output), 0
+    with (
+        atomic_write(target) as draft,
+        _Writer(source, draft, target.suffix.lower(), transparent=True) as writer,
+    ):
+        for _, picture in read_frames(source):
+            alpha = np.rint(saliency(np.ascontiguousarray(picture[:, :, ::-1])) * 255).astype(np.uint8)
+            writer.write(np.dstack([picture, alpha]))
+            count += 1
+    return count
+
+
 def key_frames(frames: Iterable[RankedFrame], *, top: int = 1, hold: int = 5) -> Iterator[RankedFrame]:
     """Yield the frames at which the most salient objects change: a summary of the video.
 
@@ -199,6 +237,9 @@ class _Writer:
         try:
             self._out = self._av.open(str(path), "w", format=kind)
             self._encoder = self._add_video(suffix, transparent)
+        except VideoError:
+            self._source.close()
+            raise
         except (self._av.FFmpegError, ValueError) as error:
             self._source.close()
             raise VideoError(

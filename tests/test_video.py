@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sor_ppa.video import VideoError, key_frames, rank_frames, rank_video, read_frames
+from sor_ppa.video import VideoError, cut_out_video, key_frames, rank_frames, rank_video, read_frames
 from tests.ranked import BrightSquares
 
 av = pytest.importorskip("av", reason="needs PyAV")
@@ -71,6 +71,27 @@ def test_ranked_video_keeps_size_rate_and_sound(clip: Path, tmp_path: Path):
 def test_other_containers(clip: Path, tmp_path: Path, suffix: str):
     rank_video(clip, tmp_path / f"out{suffix}", BrightSquares(), plot=False)
     assert streams(tmp_path / f"out{suffix}")["frames"] == 12
+
+
+@pytest.mark.parametrize("suffix", [".webm", ".mov", ".mkv"])
+def test_cut_out_video_has_the_map_as_transparency(clip: Path, tmp_path: Path, suffix: str):
+    def saliency(picture):
+        return (picture.mean(axis=2) > 128).astype(np.float32)
+
+    assert cut_out_video(clip, tmp_path / f"cut{suffix}", saliency) == 12
+    with av.open(str(tmp_path / f"cut{suffix}")) as container:
+        stream = container.streams.video[0]
+        if suffix == ".webm":  # FFmpeg's own VP9 decoder drops transparency
+            assert stream.metadata.get("alpha_mode") == "1"
+            return
+        alpha = next(container.decode(stream)).to_ndarray(format="rgba")[:, :, 3]
+    assert alpha[35, 25] == 255
+    assert alpha[5, 5] == 0
+
+
+def test_container_without_transparency_is_one_line(clip: Path, tmp_path: Path):
+    with pytest.raises(VideoError, match=r"\.mp4: expected \.webm, \.mov, \.mkv for transparent video"):
+        cut_out_video(clip, tmp_path / "cut.mp4", lambda picture: picture[:, :, 0] / 255)
 
 
 def test_what_is_no_video_is_one_line_and_leaves_nothing(tmp_path: Path):

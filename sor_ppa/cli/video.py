@@ -8,7 +8,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ..video import key_frames, rank_frames, rank_video, read_frames
+from ..pretrained import find_pretrained
+from ..saliency_predictor import SaliencyPredictor
+from ..video import cut_out_video, key_frames, rank_frames, rank_video, read_frames
 from ..visualization.files import write_image
 from ._model import add_model_arguments, load_predictor
 
@@ -17,6 +19,7 @@ examples:
   sor-ppa video clip.mp4                           clip_ranked.mp4, .jsonl and .attention.png
   sor-ppa video clip.mp4 --output out.webm
   sor-ppa video clip.mp4 --summary frames/         the frames at which the most salient object changes
+  sor-ppa video clip.mp4 --cut-out --output cut.webm --model transparent-background
   sor-ppa video /dev/video0 --output seen.mkv      a webcam; Ctrl-C ends
 
 Objects keep their number, and badges are smoothed over time. Frame rate, size, bit rate and sound are as in
@@ -30,6 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("input", metavar="INPUT", help="a video file, a device or a stream address")
     parser.add_argument("--output", type=Path, metavar="FILE", help="default: INPUT_ranked, same container")
     parser.add_argument("--summary", type=Path, metavar="DIR", help="write key frames instead of a video")
+    parser.add_argument(
+        "--cut-out",
+        action="store_true",
+        help="transparent background, with a saliency model: .webm, .mov, .mkv",
+    )
     parser.add_argument("--top", type=int, default=1, metavar="N", help="objects that a summary follows")
     parser.add_argument("--no-plot", action="store_true", help="no plot of attention over time")
     add_model_arguments(parser)
@@ -38,6 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run the sub-command and return its exit status."""
     source = Path(options.input)
+    if options.cut_out:
+        return _cut_out(options)
     predictor = load_predictor(options)
     if options.summary:
         frames = key_frames(rank_frames(read_frames(options.input), predictor), top=options.top)
@@ -60,4 +70,13 @@ def run(options: argparse.Namespace) -> int:
 
         count = rank_video(options.input, output, predictor, plot=not options.no_plot, progress=progress)
     sys.stdout.write(f"{output}: {count} frames\n")
+    return 0
+
+
+def _cut_out(options: argparse.Namespace) -> int:
+    if not options.model or not options.output:
+        raise ValueError("--cut-out: expected --model with a saliency model and --output, found one missing")
+    cfg, _ = find_pretrained(options.model, options.config_file, options.opts)
+    count = cut_out_video(options.input, options.output, SaliencyPredictor(cfg))
+    sys.stdout.write(f"{options.output}: {count} frames\n")
     return 0
