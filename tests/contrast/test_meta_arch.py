@@ -93,9 +93,9 @@ def test_rgb_and_bgr_give_the_same_answer(ranker: ContrastRanker) -> None:
 )
 def test_pictures_too_small_for_objects_have_none(ranker: ContrastRanker, shape: tuple[int, int]) -> None:
     found = rank(ranker, np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8))
-    assert (
-        len(found) == 0 and found.pred_masks.shape == (0, *shape) and found.pred_boxes.tensor.shape == (0, 4)
-    )
+    assert len(found) == 0
+    assert found.pred_masks.shape == (0, *shape)
+    assert found.pred_boxes.tensor.shape == (0, 4)
 
 
 @pytest.mark.parametrize("gray", [0, 127, 255])
