@@ -20,7 +20,8 @@ _THRESHOLDS = 16
 _AREA, _COLOR, _SALIENCY, _BACKGROUND, _WORDS = 0, slice(1, 4), 4, 5, 6
 
 Sums = NDArray[np.float64]
-Distance = Callable[[Sums, Sums, Sums], Sums]
+Strength = NDArray[np.float32] | NDArray[np.float64]
+Distance = Callable[[Sums, Sums, Strength], Sums]
 
 
 def candidate_regions(
@@ -49,20 +50,20 @@ def _of_usual_size(pixels: Superpixels, regions: NDArray[np.bool_]) -> NDArray[n
     return regions[(share > _LEAST_AREA) & (share < _MOST_AREA)]
 
 
-def _by_similarity(a: Sums, b: Sums, strength: Sums) -> Sums:
+def _by_similarity(a: Sums, b: Sums, strength: Strength) -> Sums:
     """Color and texture words and size, as in selective search (Uijlings et al., IJCV 2013, section 3.2)."""
     size_a, size_b = a[:, :1], b[:, :1]
     common = np.minimum(a[:, _WORDS:] / size_a, b[:, _WORDS:] / size_b).sum(1)
     return (size_a + size_b)[:, 0] - 2 * common
 
 
-def _by_color(a: Sums, b: Sums, strength: Sums) -> Sums:
+def _by_color(a: Sums, b: Sums, strength: Strength) -> Sums:
     """Mean color and edge; the factor is Ward's, it joins small regions first."""
     color = np.sqrt(np.square(a[:, _COLOR] / a[:, :1] - b[:, _COLOR] / b[:, :1]).sum(1))
     return (color + strength) * np.sqrt(np.minimum(a[:, 0], b[:, 0]))
 
 
-def _by_saliency(a: Sums, b: Sums, strength: Sums) -> Sums:
+def _by_saliency(a: Sums, b: Sums, strength: Strength) -> Sums:
     """Saliency, background probability, color and edge, with Ward's factor."""
     size_a, size_b = a[:, :1], b[:, :1]
     mean = np.abs(a[:, :_WORDS] / size_a - b[:, :_WORDS] / size_b)

@@ -171,7 +171,8 @@ class ContrastRanker(nn.Module):
         if min(height, width, *size) < _LEAST_SIDE:
             return None
         bgr = np.ascontiguousarray(pixels[:, :, ::-1] if self.rgb else pixels)
-        return cv2.resize(bgr, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+        how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        return np.asarray(cv2.resize(bgr, size, interpolation=how), np.uint8)
 
     def _views(self, bgr: NDArray[np.uint8]) -> list[_View]:
         lab = to_lab(bgr)
@@ -229,4 +230,4 @@ class ContrastRanker(nn.Module):
 def _saliency_map(views: Sequence[_View]) -> NDArray[np.float32]:
     """Return the (h, w) mean of the saliency of all segmentations."""
     maps = [view.saliency[view.pixels.labels] for view in views]
-    return np.mean(maps, axis=0, dtype=np.float64).astype(np.float32)
+    return np.stack(maps).mean(0).astype(np.float32)

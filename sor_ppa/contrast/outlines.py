@@ -46,7 +46,7 @@ def tighten(bgr: NDArray[np.uint8], mask: NDArray[np.bool_], band: float) -> NDA
     if not deep.any() or not far.any():
         return mask
     cv2.setRNGSeed(0)
-    cv2.grabCut(image, trimap, None, np.zeros((1, 65)), np.zeros((1, 65)), 1, cv2.GC_INIT_WITH_MASK)
+    cv2.grabCut(image, trimap, (0, 0, 1, 1), np.zeros((1, 65)), np.zeros((1, 65)), 1, cv2.GC_INIT_WITH_MASK)
     result = np.zeros_like(mask)
     result[crop] = resize_mask((trimap == cv2.GC_FGD) | (trimap == cv2.GC_PR_FGD), height, width)
     return result if same_box(result, mask, _SAME_BOX) else mask

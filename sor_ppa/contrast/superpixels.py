@@ -53,7 +53,7 @@ class Superpixels:
 
 def to_lab(bgr: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Convert (H, W, 3) uint8 BGR to float32 CIELAB, L in [0, 100]."""
-    return cv2.cvtColor(bgr.astype(np.float32) / 255, cv2.COLOR_BGR2LAB)
+    return np.asarray(cv2.cvtColor(bgr.astype(np.float32) / 255, cv2.COLOR_BGR2LAB), np.float32)
 
 
 def color_words(lab: NDArray[np.float32], count: int) -> NDArray[np.intp]:
@@ -61,11 +61,11 @@ def color_words(lab: NDArray[np.float32], count: int) -> NDArray[np.intp]:
 
     A word is a k-means cluster of color and local contrast. The clustering starts from fixed seeds.
     """
-    smooth = cv2.GaussianBlur(lab, (0, 0), 1)
+    smooth = np.asarray(cv2.GaussianBlur(lab, (0, 0), 1), np.float32)
     light = np.ascontiguousarray(smooth[..., 0])
     mean = cv2.GaussianBlur(light, (0, 0), 3)
     deviation = np.sqrt(np.maximum(cv2.GaussianBlur(light * light, (0, 0), 3) - mean * mean, 0))
-    values = np.dstack([smooth * np.float32([0.6, 1, 1]), deviation]).reshape(-1, 4)
+    values = np.dstack([smooth * np.array([0.6, 1, 1], np.float32), deviation]).reshape(-1, 4)
     sample = values[:: max(1, len(values) // 2500)]
     seeds = sample[np.lexsort(sample.T)][:: max(1, len(sample) // count)][:count]
     start = (np.square(sample[:, None] - seeds).sum(2)).argmin(1).astype(np.int32)
