@@ -86,10 +86,15 @@ class Place:
             self.log.issues.append(Issue(kind, self.file, self.record, field, detail, serious=False))
 
 
-def expected(what: str, found: object) -> str:
-    """Return "expected ..., found ..." with the value on one line of at most 60 characters."""
+def shown(value: object) -> str:
+    """Return a value on one line of at most 60 characters, for messages."""
     try:
-        text = repr(found)
+        text = repr(value)
     except (RecursionError, ValueError):  # deeply nested lists; integers of thousands of digits
-        text = f"an unprintable {type(found).__name__}"
-    return f"expected {what}, found {text if len(text) <= 60 else text[:57] + '...'}"
+        text = f"an unprintable {type(value).__name__}"
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def expected(what: str, found: object) -> str:
+    """Return "expected ..., found ..." with the value shortened."""
+    return f"expected {what}, found {shown(found)}"

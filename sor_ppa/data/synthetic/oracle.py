@@ -48,6 +48,18 @@ def _found(judged: Judged, weights: RuleWeights) -> np.ndarray:
     return best & (truth > SALIENT_FROM)
 
 
+def _by_rule(weights: RuleWeights) -> Scorer:
+    return lambda judged: salience(judged.cues, weights)
+
+
+def _by_cue(index: int) -> Scorer:
+    return lambda judged: judged.cues.array()[:, index]
+
+
+def _of_found(scores: Scorer, weights: RuleWeights) -> Scorer:
+    return lambda judged: np.where(_found(judged, weights), scores(judged), -np.inf)
+
+
 def rankings(weights: RuleWeights, seed: int = 0) -> Iterator[tuple[str, Scorer]]:
     """Yield named rankings: the whole rule, chance, the rule without each cue, and each cue alone.
 
@@ -61,14 +73,14 @@ def rankings(weights: RuleWeights, seed: int = 0) -> Iterator[tuple[str, Scorer]
     rng = np.random.default_rng(seed)
     given = asdict(weights)
     scorers: dict[str, Scorer] = {
-        "the rule": lambda judged: salience(judged.cues, weights),
+        "the rule": _by_rule(weights),
         "chance": lambda judged: rng.random(len(judged.ranks)),
     }
     for name, value in given.items():
         if value and sum(given.values()) > value:
             rest = replace(weights, **{name: 0.0})
-            scorers[f"without {name}"] = lambda judged, rest=rest: salience(judged.cues, rest)
+            scorers[f"without {name}"] = _by_rule(rest)
     for index, name in enumerate(given):
-        scorers[f"{name} alone"] = lambda judged, index=index: judged.cues.array()[:, index]
+        scorers[f"{name} alone"] = _by_cue(index)
     for name, scores in scorers.items():
-        yield name, lambda judged, scores=scores: np.where(_found(judged, weights), scores(judged), -np.inf)
+        yield name, _of_found(scores, weights)
