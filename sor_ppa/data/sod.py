@@ -175,7 +175,7 @@ def register_sod(name: str, folders: str | os.PathLike[str] | Sequence[str], roo
         ValueError: the name belongs to a dataset of another kind.
     """
     paths = [folders] if isinstance(folders, (str, os.PathLike)) else folders
-    if not register_source(name, SODSource(name, tuple(map(os.fspath, paths)), root), "sod"):
+    if not register_source(name, SODSource(name, tuple(os.fspath(path) for path in paths), root), "sod"):
         found = "one that is taken by another kind of dataset"
         raise ValueError(f"dataset {name}: expected a new name, found {found}")
 

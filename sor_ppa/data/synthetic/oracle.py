@@ -60,15 +60,20 @@ def rankings(weights: RuleWeights, seed: int = 0) -> Iterator[tuple[str, Scorer]
     """
     rng = np.random.default_rng(seed)
     given = asdict(weights)
-    scorers: dict[str, Scorer] = {
-        "the rule": lambda judged: salience(judged.cues, weights),
-        "chance": lambda judged: rng.random(len(judged.ranks)),
-    }
+
+    def rule(part: RuleWeights) -> Scorer:
+        return lambda judged: salience(judged.cues, part)
+
+    def cue(index: int) -> Scorer:
+        return lambda judged: judged.cues.array()[:, index]
+
+    def among_found(scores: Scorer) -> Scorer:
+        return lambda judged: np.where(_found(judged, weights), scores(judged), -np.inf)
+
+    yield "the rule", among_found(rule(weights))
+    yield "chance", among_found(lambda judged: rng.random(len(judged.ranks)))
     for name, value in given.items():
         if value and sum(given.values()) > value:
-            rest = replace(weights, **{name: 0.0})
-            scorers[f"without {name}"] = lambda judged, rest=rest: salience(judged.cues, rest)
+            yield f"without {name}", among_found(rule(replace(weights, **{name: 0.0})))
     for index, name in enumerate(given):
-        scorers[f"{name} alone"] = lambda judged, index=index: judged.cues.array()[:, index]
-    for name, scores in scorers.items():
-        yield name, lambda judged, scores=scores: np.where(_found(judged, weights), scores(judged), -np.inf)
+        yield f"{name} alone", among_found(cue(index))
