@@ -141,7 +141,7 @@ def test_the_predictor_of_the_demo_needs_no_weights(caplog: pytest.LogCaptureFix
 
 def test_training_is_refused(tmp_path: Path) -> None:
     options = ["--config-file", str(CONFIG), "OUTPUT_DIR", str(tmp_path), "DATASETS.TEST", "()"]
-    with pytest.raises(ConfigError, match=r"expected a model with weights to train, found ContrastRanker"):
+    with pytest.raises(ConfigError, match=r"expected a model that can be trained, found ContrastRanker"):
         run(default_argument_parser().parse_args(options))
 
 

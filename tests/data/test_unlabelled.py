@@ -120,6 +120,6 @@ def test_a_moved_folder_keeps_its_cache(folder: Path) -> None:
 
 def test_a_damaged_cache_is_named(folder: Path) -> None:
     build(folder)
-    (folder.parent / "cache" / "proposals.sqlite").write_bytes(b"no database" * 100)
-    with pytest.raises(ValueError, match=r"proposals\.sqlite: .* found a damaged file .*; remove it"):
+    (folder.parent / "cache" / "000000000.npz").write_bytes(b"no archive" * 100)
+    with pytest.raises(ValueError, match=r"000000000\.npz: .* found a damaged file .*; remove it"):
         build(folder)
