@@ -204,8 +204,8 @@ def main() -> int:
     size = tuple(options.size)
 
     def from_png(scene: Scene) -> None:
-        grey = np.asarray(cv2.imdecode(scene.png, cv2.IMREAD_GRAYSCALE), np.uint8)
-        on_map.add_map(scene.gt, scene.ranks, grey)
+        gray = np.asarray(cv2.imdecode(scene.png, cv2.IMREAD_GRAYSCALE), np.uint8)
+        on_map.add_map(scene.gt, scene.ranks, gray)
 
     ours: dict[str, Callable[[Scene], Any]] = {
         "SA-SOR, SOR, MAE from bool masks": lambda s: default.add(s.gt, s.ranks, s.pred, s.scores),

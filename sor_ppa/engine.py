@@ -282,7 +282,7 @@ def evaluate(cfg: CfgNode, resume: bool = False) -> OrderedDict[str, Any]:
     """Evaluate ``MODEL.WEIGHTS`` (or, with ``resume``, the last checkpoint) on ``DATASETS.TEST``.
 
     Raises:
-        CheckpointError: the file leaves a part of the model at its random initialisation.
+        CheckpointError: the file leaves a part of the model at its random initialization.
     """
     model = Trainer.build_model(cfg)
     if needs_weights(cfg):

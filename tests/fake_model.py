@@ -34,7 +34,7 @@ def picture(height: int = 60, width: int = 80, seed: int = 0) -> NDArray[np.uint
 class FakeModel(nn.Module):
     """Finds ``count`` boxes side by side; keeps the images that it is given, a list for each batch.
 
-    The scores depend on the mean of the padded batch, so that padding for a neighbour's sake
+    The scores depend on the mean of the padded batch, so that padding for a neighbor's sake
     would show. The last object has no rank; before it ranks fall from the right to the left.
     ``change`` may change the instances.
     """

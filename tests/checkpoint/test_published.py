@@ -55,7 +55,7 @@ def test_sor_checkpoint_loads_whole(
         assert torch.equal(loaded[name], tensor.float())
 
 
-def test_centermask_checkpoint_initialises_all_but_classes_and_ranking(
+def test_centermask_checkpoint_initializes_all_but_classes_and_ranking(
     published: dict[str, torch.Tensor], model: nn.Module
 ) -> None:
     coco = {

@@ -132,7 +132,7 @@ def test_objects_stay_visible(difficulty: str) -> None:
     assert (scene.masks.sum(axis=(1, 2)) > 0.001 * 96 * 128).all()
 
 
-def test_margins_between_neighbours_hold() -> None:
+def test_margins_between_neighbors_hold() -> None:
     for index in range(4):
         scene = draw_scene((7, index), 96, 128)
         ranked = np.sort(scene.salience[np.array(scene.values) > 0.5])

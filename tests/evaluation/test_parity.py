@@ -66,8 +66,8 @@ def test_painted_maps_are_exactly_the_published_ones(painter):
 def test_a_painted_map_scores_like_the_instances_it_was_painted_from(images, painter):
     given = "map_n" if painter == "qagnet_n" else "map"
     for case in cases().values():
-        grey = paint(case.pred, case.pred_score, painter)
-        on_map = ImageScores.from_map(case.gt, case.gt_rank, grey)
+        gray = paint(case.pred, case.pred_score, painter)
+        on_map = ImageScores.from_map(case.gt, case.gt_rank, gray)
         for metric, rule in (("sor", "assr"), ("sor", "ijcv"), ("sa_sor", "sr_old"), ("mae", "assr")):
             expected = find_variant(metric, f"{rule}@{painter}").score(images[case.id])
             assert find_variant(metric, f"{rule}@{given}").score(on_map) == expected, case.id
