@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import threading
+import warnings
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
@@ -79,7 +80,8 @@ def load_torch_file(path: str | os.PathLike[str], *, check_crc: bool = True, laz
             for _ in range(5):  # magic number, protocol, system, the object, the keys of its storages
                 _check_pickle(file, os.path.getsize(path))
     names: list[Any] = [(function, name) for name, function in PLAIN_NAMES.items()]
-    with _SAFE_GLOBALS, torch.serialization.safe_globals(names):
+    with _SAFE_GLOBALS, torch.serialization.safe_globals(names), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "pickle_load_args", UserWarning)  # torch uses the encoding
         try:
             return torch.load(
                 path, map_location="cpu", weights_only=True, mmap=archive and lazy, encoding="latin1"
