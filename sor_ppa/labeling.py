@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as mask_util
 from scipy.optimize import linear_sum_assignment
 
+from .data.masks import mask_box
 from .data.record import ImageRecord, ObjectRecord, dense_ranks
 from .predictor import SORPredictor
 from .results import RankedImage
@@ -123,6 +124,6 @@ def _pairwise_iou(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> NDArra
 
 
 def _record(mask: NDArray[np.bool_], rank: int) -> ObjectRecord:
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    box = (float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1))
+    left, top, right, bottom = mask_box(mask) or (0, 0, 0, 0)
+    box = (float(left), float(top), float(right), float(bottom))
     return ObjectRecord(box, mask_util.encode(np.asfortranarray(mask, np.uint8)), rank)

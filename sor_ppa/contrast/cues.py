@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .superpixels import Superpixels
 
-__all__ = ["CUES", "Regions", "measure", "objectness"]
+__all__ = ["CUES", "RegionCues", "measure_regions", "objectness"]
 
 # Mean and standard deviation of each cue over regions of photographs, and the sign with which it counts.
 # The weights of the sum are equal by default: with few cues of one scale, fitted weights do no better
@@ -30,7 +30,7 @@ _SIZE = (-0.5, 0.5)  # log10 of the box area as a fraction of the picture: mean,
 
 
 @dataclass(frozen=True, eq=False)
-class Regions:
+class RegionCues:
     """Candidate regions with their cues.
 
     Attributes:
@@ -44,13 +44,13 @@ class Regions:
     cues: Mapping[str, NDArray[np.float32]]
 
 
-def measure(
+def measure_regions(
     pixels: Superpixels,
     members: NDArray[np.bool_],
     background: NDArray[np.float64],
     min_contrast: float,
     min_outline: float,
-) -> Regions:
+) -> RegionCues:
     """Return the candidate regions that differ from their surround, with their cues.
 
     The surround of a region is all within two superpixels of it, as the center-surround
@@ -102,10 +102,10 @@ def measure(
     }
     keep = (contrast >= min_contrast) & (1 - weak >= min_outline)
     boxes = box / np.array([width, height, width, height], np.float32)
-    return Regions(members[keep], boxes[keep], {name: values[keep] for name, values in cues.items()})
+    return RegionCues(members[keep], boxes[keep], {name: values[keep] for name, values in cues.items()})
 
 
-def objectness(regions: Regions, weights: Mapping[str, float]) -> NDArray[np.float64]:
+def objectness(regions: RegionCues, weights: Mapping[str, float]) -> NDArray[np.float64]:
     """Return (R,) scores: the weighted sum of the standardized cues.
 
     Args:

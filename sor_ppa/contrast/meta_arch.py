@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from .background import background_probability, optimize_saliency, weighted_contrast
 from .candidates import candidate_regions
-from .cues import Regions, measure, objectness
+from .cues import RegionCues, measure_regions, objectness
 from .outlines import resize_mask, tighten
-from .selection import mask_box, select, separate, vote
+from .selection import box_of, select_objects, separate, vote
 from .superpixels import Superpixels, color_words, segment, to_lab
 
 __all__ = ["ContrastRanker"]
@@ -35,7 +35,7 @@ class _View:
 
     pixels: Superpixels
     saliency: NDArray[np.float64]
-    regions: Regions
+    regions: RegionCues
 
 
 @META_ARCH_REGISTRY.register()
@@ -153,7 +153,9 @@ class ContrastRanker(nn.Module):
         pixels = np.stack([sized[i] for i in keep]) if keep else np.zeros((0, height, width), bool)
         rank_scores = torch.as_tensor(ranks[keep], dtype=torch.float32)
         result = Instances((height, width))
-        result.pred_boxes = Boxes(torch.tensor([mask_box(mask) for mask in pixels]).reshape(-1, 4))
+        result.pred_boxes = Boxes(
+            torch.tensor([box_of(mask) for mask in pixels], dtype=torch.float32).reshape(-1, 4)
+        )
         result.scores = torch.as_tensor(scores[keep], dtype=torch.float32)
         result.pred_classes = torch.zeros(len(keep), dtype=torch.int64)
         result.pred_masks = torch.from_numpy(pixels)
@@ -183,7 +185,7 @@ class ContrastRanker(nn.Module):
             background = background_probability(pixels)
             saliency = optimize_saliency(pixels, background, weighted_contrast(pixels, background))
             members = candidate_regions(pixels, saliency, background)
-            regions = measure(pixels, members, background, self.min_contrast, self.min_outline)
+            regions = measure_regions(pixels, members, background, self.min_contrast, self.min_outline)
             views.append(_View(pixels, saliency, regions))
         return views
 
@@ -205,7 +207,7 @@ class ContrastRanker(nn.Module):
             return view.regions.members[row][view.pixels.labels]
 
         order = [i for i in np.argsort(-scores, kind="stable") if confidence[i] >= self.min_score]
-        chosen, masks = select(boxes, order, mask, self.nms_iou, self.max_objects)
+        chosen, masks = select_objects(boxes, order, mask, self.nms_iou, self.max_objects)
         if not masks:
             return [], scores[:0], scores[:0]
         if self.band > 0:
@@ -220,7 +222,7 @@ class ContrastRanker(nn.Module):
         """Return what mean saliency, size and place add to the rank scores of objects."""
         height, width = saliency.shape
         mean = np.array([saliency[mask].mean() if mask.any() else 0.0 for mask in masks])
-        box = np.array([mask_box(mask) for mask in masks]) / [width, height, width, height]
+        box = np.array([box_of(mask) for mask in masks]) / [width, height, width, height]
         area = (box[:, 2:] - box[:, :2]).prod(1)
         distance = np.linalg.norm((box[:, 2:] + box[:, :2]) / 2 - 0.5, axis=1) / np.sqrt(0.5)
         order = self.order

@@ -8,7 +8,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["box_iou", "mask_box", "same_box", "select", "separate", "vote"]
+from ..data.masks import mask_box
+
+__all__ = ["box_iou", "box_of", "same_box", "select_objects", "separate", "vote"]
 
 _VOTED = 400  # candidates with the best scores of their own
 _INSIDE = 0.7  # share of the smaller of two regions in the larger one, from which they are nested
@@ -48,7 +50,7 @@ def vote(
     return result
 
 
-def select(
+def select_objects(
     boxes: NDArray[np.float32],
     order: Sequence[int],
     mask: Callable[[int], NDArray[np.bool_]],
@@ -92,12 +94,9 @@ def _is_part(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> bool:
     return same_box(large, _largest(large & ~small))
 
 
-def mask_box(mask: NDArray[np.bool_]) -> list[float]:
+def box_of(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
     """Return left, top, right, bottom of a mask in pixels; zeros for an empty one."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    if not len(rows):
-        return [0.0] * 4
-    return [float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)]
+    return mask_box(mask) or (0, 0, 0, 0)
 
 
 def separate(masks: Sequence[NDArray[np.bool_]]) -> list[NDArray[np.bool_]]:
@@ -119,7 +118,7 @@ def separate(masks: Sequence[NDArray[np.bool_]]) -> list[NDArray[np.bool_]]:
 
 def same_box(a: NDArray[np.bool_], b: NDArray[np.bool_], iou: float = _SAME_BOX) -> bool:
     """Return whether the boxes of two masks overlap by more than an IoU."""
-    boxes = np.array([mask_box(a), mask_box(b)], np.float32)
+    boxes = np.array([box_of(a), box_of(b)], np.float32)
     return bool(box_iou(boxes[:1], boxes[1:])[0, 0] > iou)
 
 
