@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-__all__ = ["DiskFullError", "atomic_write"]
+__all__ = ["DiskFullError", "atomic_write", "write_json"]
 
 _NEARLY_FULL = 64 * 1024
 
@@ -58,3 +60,14 @@ def _is_disk_full(error: Exception, folder: Path) -> bool:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
     return folder.is_dir() and shutil.disk_usage(folder).free < _NEARLY_FULL
+
+
+def write_json(path: str | os.PathLike[str], content: Any, *, indent: int | None = None) -> None:
+    """Write strict JSON atomically.
+
+    Raises:
+        ValueError: the content has NaN or infinities.
+        DiskFullError: see :func:`atomic_write`.
+    """
+    with atomic_write(path) as part:
+        part.write_text(json.dumps(content, indent=indent, allow_nan=False) + "\n", "utf-8")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from .atomic import atomic_write
+from .atomic import write_json
 from .predictor import SORPredictor
 from .results import RankedImage
 from .visualization import RankStyle
@@ -101,8 +101,7 @@ class FileOutput:
         write_image(drawn, result.draw(scores=self.scores, style=self.style))
         write_image(gray, result.saliency_map())
         content = {**result.to_json(self.masks), "file": str(file), "model": self.model}
-        with atomic_write(record) as part:
-            part.write_text(json.dumps(content, allow_nan=False) + "\n", "utf-8")
+        write_json(record, content)
 
     def finish(self) -> None:
         """Do nothing: every picture has files of its own."""
@@ -294,7 +293,6 @@ def _report(folder: Path, summary: Summary) -> None:
     path = folder / REPORT
     if summary.unreadable:
         rows = [{"file": file, "reason": reason} for file, reason in summary.unreadable]
-        with atomic_write(path) as part:
-            part.write_text(json.dumps(rows, indent=1) + "\n", "utf-8")
+        write_json(path, rows, indent=1)
     else:
         path.unlink(missing_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from detectron2.structures import Boxes, pairwise_iou
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
@@ -105,7 +106,7 @@ class Tracker:
         if not self._tracks or len(boxes) == 0:
             return []
         known = np.stack([track.box for track in self._tracks])
-        overlap = _pairwise_iou(boxes, known)
+        overlap = pairwise_iou(Boxes(boxes), Boxes(known)).numpy()
         # the Bhattacharyya coefficient: 1 for equal histograms, 0 for disjoint ones
         similar = np.sqrt(colors) @ np.sqrt(np.stack([track.colors for track in self._tracks])).T
         likeness = np.where(_near(boxes, known), (overlap + similar) / 2, 0)
@@ -134,15 +135,6 @@ def _histograms(picture: NDArray[np.uint8], masks: NDArray[np.bool_]) -> NDArray
     if counts is None:
         return np.zeros((0, 512), np.float32)
     return (counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)).astype(np.float32)
-
-
-def _pairwise_iou(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
-    """IoU of (N, 4) and (M, 4) boxes, (N, M)."""
-    low = np.maximum(first[:, None, :2], second[None, :, :2])
-    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    common = np.clip(high - low, 0, None).prod(axis=2)
-    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(axis=1) for boxes in (first, second)]
-    return common / np.maximum(areas[0][:, None] + areas[1][None] - common, 1e-9)
 
 
 def _near(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from ..atomic import atomic_write
+from ..atomic import write_json
 from ..crop import choose_crop, parse_aspect
 from ..visualization.files import check_not_inputs, expand_inputs, result_names, write_image
 from ._model import add_model_arguments, load_predictor
@@ -72,8 +71,7 @@ def run(options: argparse.Namespace) -> int:
         lost = ", ".join(f"object {i + 1} ({crop.kept[i]:.0%} kept)" for i in crop.lost)
         sys.stdout.write(f"{target}: {'cuts ' + lost if lost else 'keeps every object'}\n")
     if report:
-        with atomic_write(options.output / "crops.json") as path:
-            path.write_text(json.dumps(report, indent=1) + "\n", "utf-8")
+        write_json(options.output / "crops.json", report, indent=1)
     return 1 if failed else 0
 
 

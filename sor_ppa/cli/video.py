@@ -6,13 +6,12 @@ import argparse
 import sys
 from pathlib import Path
 
-from tqdm import tqdm
-
 from ..pretrained import find_pretrained
 from ..saliency_predictor import SaliencyPredictor
 from ..video import cut_out_video, key_frames, rank_frames, rank_video, read_frames
 from ..visualization.files import write_image
 from ._model import add_model_arguments, load_predictor
+from ._progress import count_progress
 
 _EPILOG = """\
 examples:
@@ -62,12 +61,7 @@ def run(options: argparse.Namespace) -> int:
     output = options.output or source.with_name(f"{source.stem}_ranked{suffix}")
     if output.resolve() == source.resolve():
         raise ValueError(f"{output}: is the input; choose another --output")
-    with tqdm(unit="frame") as bar:
-
-        def progress(done: int, total: int | None) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
+    with count_progress(unit="frame") as progress:
         count = rank_video(options.input, output, predictor, plot=not options.no_plot, progress=progress)
     sys.stdout.write(f"{output}: {count} frames\n")
     return 0

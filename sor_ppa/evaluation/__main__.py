@@ -9,7 +9,7 @@ from pathlib import Path
 from .command import MISSING, NOTES, Outcome, score_files
 from .definitions import RULES
 from .predictions import RANK_FIELDS
-from .report import definitions_markdown, definitions_text, table, write_json, write_per_image
+from .report import definitions_markdown, definitions_text, table, write_nullable_json, write_per_image
 
 _DESCRIPTION = """\
 Score saved results of any salient object ranking or salient object detection method.
@@ -154,7 +154,7 @@ def _write(arguments: argparse.Namespace, outcome: Outcome) -> None:
         "sod": None if outcome.sod is None else outcome.sod.result(),
     }
     if arguments.json is not None:
-        write_json(arguments.json, content)
+        write_nullable_json(arguments.json, content)
 
 
 if __name__ == "__main__":

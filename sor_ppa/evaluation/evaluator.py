@@ -26,7 +26,7 @@ from .coco_ap import CocoAP
 from .definitions import METRICS
 from .ground_truth import ImageTruth, by_image_id, truth_from_dict
 from .image import ImageScores
-from .report import label, table, worst, write_json, write_per_image
+from .report import label, table, worst, write_nullable_json, write_per_image
 from .scorer import RankingScorer, Scores
 from .segmentations import Rle, encode_masks
 from .sod import SODScorer, State, sod_state
@@ -234,14 +234,14 @@ class SOREvaluator(DatasetEvaluator):
     @staticmethod
     def _write(folder: Path, details: Mapping[str, Any], rows: list[dict[str, Any]]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / "sor_metrics.json", details)
+        write_nullable_json(folder / "sor_metrics.json", details)
         write_per_image(folder / "sor_per_image.csv", rows)
         predictions = [
             {"image_id": row["image_id"], "category_id": 0, **detection}
             for row in rows
             for detection in row["detections"]
         ]
-        write_json(folder / "sor_instances_results.json", predictions, indent=None)
+        write_nullable_json(folder / "sor_instances_results.json", predictions, indent=None)
         logger.info("Results written to %s", folder)
 
 
@@ -314,7 +314,7 @@ class SODEvaluator(DatasetEvaluator):
         if self._output_dir is not None:
             self._output_dir.mkdir(parents=True, exist_ok=True)
             content = {"dataset": self.dataset_name, "images": len(states), "results": values}
-            write_json(self._output_dir / "sod_metrics.json", content)
+            write_nullable_json(self._output_dir / "sod_metrics.json", content)
         return OrderedDict(saliency=values)
 
 

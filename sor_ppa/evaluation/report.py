@@ -37,7 +37,7 @@ def table(result: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
     return tabulate(rows, head, tablefmt="simple", disable_numparse=True, colalign=sides if rows else None)
 
 
-def write_json(path: str | Path, value: Any, *, indent: int | None = 1) -> None:
+def write_nullable_json(path: str | Path, value: Any, *, indent: int | None = 1) -> None:
     """Write strict JSON, with null for NaN and infinities; ``indent=None`` on one line."""
     finite = json.loads(json.dumps(value), parse_constant=lambda name: None)
     Path(path).write_text(json.dumps(finite, indent=indent, allow_nan=False) + "\n", encoding="utf-8")

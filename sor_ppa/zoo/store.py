@@ -11,7 +11,7 @@ from detectron2.data.datasets.builtin_meta import COCO_CATEGORIES
 from detectron2.model_zoo import get_config_file as detectron2_config_file
 
 from .. import config
-from ..atomic import atomic_write
+from ..atomic import write_json
 from ..checkpoint import CheckpointError, CheckpointInfo, convert_published, read_weights, save_safetensors
 from .catalog import Entry, ZooError, catalog
 from .download import Progress, check_hash, download, file_hash
@@ -126,8 +126,7 @@ def _check(entry: Entry, source: Path, force: bool) -> None:
         check_hash(source, seen[entry.name])
     seen[entry.name] = f"sha256:{file_hash(source)}"
     seen_file.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(seen_file) as path:
-        path.write_text(json.dumps(seen, indent=1))
+    write_json(seen_file, seen, indent=1)
 
 
 def _convert(entry: Entry, source: Path, target: Path) -> None:
