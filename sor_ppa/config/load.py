@@ -21,6 +21,12 @@ __all__ = ["load_config", "settle_config"]
 
 _log = logging.getLogger(__name__)
 _MAX_ALIASES = 16  # nested YAML aliases multiply: some hundred of them fill the memory
+_MAX_DEPTH = 50  # the time to read nested YAML lists grows with the square of their depth
+_DEEPER = (
+    *(yaml.FlowSequenceStartToken, yaml.FlowMappingStartToken),
+    *(yaml.BlockSequenceStartToken, yaml.BlockMappingStartToken),
+)
+_HIGHER = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken, yaml.BlockEndToken)
 
 # errors of a merge that are common mistakes, and the words for them
 _MISTAKES = {
@@ -65,9 +71,15 @@ def _checked_file(where: str) -> str:
     file = find_config(where)
     if file is None:
         raise ValueError("expected a config file, found no such file")
+    aliases = depth = 0
     with PathManager.open(file) as text:
-        if sum(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)) > _MAX_ALIASES:
-            raise ValueError(f"expected at most {_MAX_ALIASES} YAML aliases, found more")
+        for token in yaml.scan(text):
+            aliases += isinstance(token, yaml.AliasToken)
+            depth += isinstance(token, _DEEPER) - isinstance(token, _HIGHER)
+            if aliases > _MAX_ALIASES:
+                raise ValueError(f"expected at most {_MAX_ALIASES} YAML aliases, found more")
+            if depth > _MAX_DEPTH:
+                raise ValueError(f"expected at most {_MAX_DEPTH} nested lists or mappings, found more")
     return file
 
 

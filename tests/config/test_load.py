@@ -27,6 +27,7 @@ FCOS, BOX = "MODEL.FCOS.INFERENCE_TH_TEST", "MODEL.ROI_HEADS.SCORE_THRESH_TEST"
         ("- MODEL", "expected a YAML mapping of keys to values"),
         ("", "expected a YAML mapping of keys to values"),
         ("a: &a 1\nb: [" + 17 * "*a, " + "]", "expected at most 16 YAML aliases, found more"),
+        ("a: " + 60 * "[" + 60 * "]", "expected at most 50 nested lists or mappings, found more"),
         ("MODEL: [", ".*expected the node content"),
         ("\x00", ".*not allowed"),
     ],

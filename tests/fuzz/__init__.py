@@ -1,0 +1,1 @@
+"""Fuzzing of everything that reads files or values of a user; ``make fuzz`` runs it."""
