@@ -5,6 +5,8 @@ Layers stay plain PyTorch; everything that only makes prediction faster is in :f
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
@@ -14,7 +16,7 @@ from detectron2.layers import Conv2d, FrozenBatchNorm2d
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-__all__ = ["tune_for_inference"]
+__all__ = ["release_free_memory", "tune_for_inference"]
 
 _NORMS = (FrozenBatchNorm2d, nn.BatchNorm2d, nn.SyncBatchNorm)
 
@@ -93,3 +95,13 @@ class _OneDNNLinear(nn.Linear):
             return super().forward(input)
         # oneDNN's fast kernels take dense operands only.
         return torch.ops.mkldnn._linear_pointwise(input.contiguous(), self.weight, self.bias, "none", [], "")
+
+
+def release_free_memory() -> None:
+    """Give freed memory back to the system, where the C library is glibc.
+
+    Pictures of mixed sizes leave gaps in the heap: without this call, a process that has ranked hundreds of
+    them holds about twice the memory that it needs.
+    """
+    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
+        trim(0)

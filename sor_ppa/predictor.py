@@ -19,6 +19,7 @@ from torch import nn
 
 from .building import needs_weights
 from .config import ConfigError, load_config
+from .cpu_inference import release_free_memory
 from .inference_model import build_inference_model, check_gives_objects
 from .pictures import ChannelOrder, Picture, is_picture, resize_shortest_edge, to_bgr
 from .pretrained import find_pretrained
@@ -168,6 +169,7 @@ class SORPredictor:
         named = ((f"pictures[{number}]", picture) for number, picture in enumerate(pictures))
         while chunk := list(islice(named, _BATCHES_AHEAD * self.batch_size)):
             yield from self._run(chunk, channel_order)
+            release_free_memory()
 
     def salience_maps(
         self, picture: Picture, *, channel_order: ChannelOrder = "bgr"

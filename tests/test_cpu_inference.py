@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import resource
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ from detectron2.layers import Conv2d, FrozenBatchNorm2d
 from detectron2.modeling import build_model
 from torch import Tensor, nn
 
-from sor_ppa.cpu_inference import tune_for_inference
+from sor_ppa.cpu_inference import release_free_memory, tune_for_inference
 from tests.models import make_cfg
 
 NORMS = (FrozenBatchNorm2d, nn.BatchNorm2d)
@@ -103,3 +105,17 @@ def test_only_a_norm_that_follows_its_convolution_is_folded() -> None:
         x = torch.randn(1, 4, 8, 8)
         expected = module(x)
         torch.testing.assert_close(tune_for_inference(module)(x), expected)
+
+
+def test_freed_memory_goes_back_to_the_system():
+    kept = [bytearray(100_000) for _ in range(2000)]  # below the size that malloc maps on its own
+    pin = bytearray(1000)  # above them in the heap
+    full = _resident()
+    del kept
+    release_free_memory()
+    assert full - _resident() > 100_000_000
+    assert pin
+
+
+def _resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
