@@ -78,9 +78,11 @@ class RestrictedUnpickler(_PureUnpickler):
         self.names, self.copies_left = names, 8 * size + 1000
 
     def find_class(self, module: str, name: str) -> Any:
-        if (found := self.names.get(f"{module}.{name}")) is None:
-            raise pickle.UnpicklingError(f"{module}.{name}, expected plain values (nothing was executed)")
-        return found
+        path = f"{module}.{name}"
+        if path not in self.names:
+            found = ascii(path[:80])[1:-1]  # one line, whatever the name is
+            raise pickle.UnpicklingError(f"{found}, expected plain values (nothing was executed)")
+        return self.names[path]
 
     def pop_counted(self) -> Any:
         value = self.stack.pop()

@@ -93,6 +93,7 @@ PROGRAMS = {
     "state of a list": b"\x80\x02]}b.",
     "persistent id": b"Pother\n.",
     "instance": b"(ios\nsystem\n.",
+    "name of control characters": b"cos\x00\x1b[2J\nsystem\n.",
     "extension": b"\x80\x02\x82\x01.",
     "object with keywords": b"\x80\x04\x8c\x02os\x8c\x06system\x93)}\x92.",
     "key of nested tuples": NEST + b"}h\x3cNs.",

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from .errors import CheckpointError
 
-__all__ = ["Rule", "apply_rules", "rename_keys", "resnet_name", "rules"]
+__all__ = ["Rule", "apply_rules", "rename_keys", "resnet_name", "rules", "without_prefixes"]
 
 T = TypeVar("T")
 
@@ -65,3 +65,11 @@ def rename_keys(state_dict: Mapping[str, T], rename: Callable[[str], str]) -> di
             )
         renamed[new] = value
     return renamed
+
+
+def without_prefixes(state_dict: Mapping[str, T], prefixes: Sequence[str]) -> dict[str, T]:
+    """Remove each of the prefixes that every name has, also where they follow one another."""
+    result = dict(state_dict)
+    while result and (prefix := next((p for p in prefixes if all(n.startswith(p) for n in result)), None)):
+        result = {name.removeprefix(prefix): value for name, value in result.items()}
+    return result

@@ -15,7 +15,7 @@ from typing import IO, Any
 import torch
 
 from ..restricted_pickle import NAMES, RestrictedUnpickler
-from .errors import CheckpointError, shown
+from .errors import CheckpointError, quoted
 
 __all__ = ["PLAIN_NAMES", "load_torch_file"]
 
@@ -107,7 +107,7 @@ def _check_archive(file: IO[bytes], check_crc: bool) -> None:
         if sum(member.file_size for member in archive.infolist()) > file.seek(0, os.SEEK_END):
             raise CheckpointError("found compressed members, expected a .pth as torch writes it")
         if check_crc and (damaged := archive.testzip()):
-            raise CheckpointError(f"found {shown(damaged)} with another checksum, expected a whole file")
+            raise CheckpointError(f"found {quoted(damaged)} with another checksum, expected a whole file")
         with archive.open(f"{folders[0]}data.pkl") as structure:
             _check_pickle(structure, members[f"{folders[0]}data.pkl"])
 

@@ -184,7 +184,7 @@ def test_saved_files_hold_plain_values_only(tmp_path: Path, caplog: pytest.LogCa
     assert found["part"].pop("history").tolist() == [0, 1, 2]
     assert found["part"] == {
         "best": 0.5,
-        "device": "cpu",
+        "device": torch.device("cpu"),
         "order": {"a": (1, [2.0, None, True, "x", b"y"])},
         "size": (1, 2),
         "seen": {1, 2},
