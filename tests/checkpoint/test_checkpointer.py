@@ -109,14 +109,6 @@ def test_query_of_detectron2_asks_for_suffixes(tmp_path: Path) -> None:
     assert equal(model, source)
 
 
-def test_system_comes_from_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = net()
-    assert SORCheckpointer(model).system == "sor"
-    model.checkpoint_system = "inspyrenet"
-    assert SORCheckpointer(model).system == "inspyrenet"
-    assert SORCheckpointer(model, system="sor").system == "sor"
-
-
 def test_every_process_raises_what_one_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.save(net().state_dict(), tmp_path / "w.pth")
     monkeypatch.setattr(comm, "all_gather", lambda mine: [mine, "w.pth: is empty"])

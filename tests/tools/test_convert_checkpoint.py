@@ -10,9 +10,8 @@ import pytest
 import torch
 
 from sor_ppa.checkpoint import read_checkpoint, read_weights
+from tests.checkpoint import files
 from tests.models import REPO
-
-from . import files
 
 main = runpy.run_path(str(REPO / "tools" / "convert_checkpoint.py"))["main"]
 PPA = ["--config-file", str(REPO / "configs/sor/ppa.yaml")]
