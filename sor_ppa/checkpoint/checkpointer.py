@@ -221,8 +221,6 @@ class SORCheckpointer(DetectionCheckpointer):
             "Weights from %s (%s, %s): %d tensors loaded\n%s",
             *(path, checkpoint.format, fit.origin, len(fit.loaded), fit.table()),
         )
-        if fit.resized:
-            _log.warning("%s", fit.resized_line())
         if fit.surplus:
             _log.warning("%s: %s", path, fit.surplus_line())
         # Caffe2's bottlenecks have the stride in their 1x1 convolution, torchvision's do not

@@ -67,11 +67,6 @@ class Fit:
     def _is_folded(self, name: str) -> bool:
         return _is_statistic(name) and f"{name.rpartition('.')[0]}.weight" in self.loaded
 
-    def resized_line(self) -> str:
-        """Return one line on the class layers left out; empty if there are none."""
-        layers = ", ".join(dict.fromkeys(name.rpartition(".")[0] for name in self.resized))
-        return layers and f"Class layers of another size left out, they stay at initialization: {layers}"
-
     def surplus_line(self) -> str:
         """Return one line on the layers that the model lacks, where there are any."""
         return (
@@ -184,19 +179,16 @@ def _fit(origin: str, renamed: Tensors, placed: dict[str, str], model: Tensors) 
     if len(set(placed.values())) != len(placed):
         raise CheckpointError("two parameters of the file have one name in the model, expected one each")
     tensors = {new: renamed[old] for old, new in placed.items() if not _CONSTANTS.search(new)}
-    common = {name: tensor for name, tensor in tensors.items() if name in model}
-    surplus = _surplus(list(placed), {old for old, new in placed.items() if new in common})
+    common = [name for name in tensors if name in model]
+    loaded = {name: tensors[name] for name in common if tensors[name].shape == model[name].shape}
+    surplus = _surplus(list(placed), {old for old, new in placed.items() if new in model})
     return Fit(
         origin,
-        {name: tensor for name, tensor in common.items() if tensor.shape == model[name].shape},
-        tuple(name for name in model if name not in common and not _CONSTANTS.search(name)),
-        tuple(name for name in tensors if name not in model),
-        {
-            name: (tuple(tensor.shape), tuple(model[name].shape))
-            for name, tensor in common.items()
-            if tensor.shape != model[name].shape
-        },
-        tuple(placed[name] for name in surplus if placed[name] in tensors),
+        loaded,
+        missing=tuple(n for n in model if n not in tensors and not _CONSTANTS.search(n)),
+        unused=tuple(n for n in tensors if n not in model),
+        resized={n: (tuple(tensors[n].shape), tuple(model[n].shape)) for n in common if n not in loaded},
+        surplus=tuple(placed[n] for n in surplus if placed[n] in tensors),
     )
 
 
