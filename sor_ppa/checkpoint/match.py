@@ -181,7 +181,8 @@ def _fit(origin: str, renamed: Tensors, placed: dict[str, str], model: Tensors) 
     tensors = {new: renamed[old] for old, new in placed.items() if not _CONSTANTS.search(new)}
     common = [name for name in tensors if name in model]
     loaded = {name: tensors[name] for name in common if tensors[name].shape == model[name].shape}
-    surplus = _surplus(list(placed), {old for old, new in placed.items() if new in model})
+    used = {old for old, new in placed.items() if new in tensors and new in model}
+    surplus = _surplus(list(placed), used)
     return Fit(
         origin,
         loaded,
