@@ -34,7 +34,6 @@ def published_to_ours(name: str) -> str | None:
 
     Dropped are the batch counters of the frozen norms and the classifier of the backbone.
     """
-    name = name.removeprefix("module.")
     if not (prefix := _BACKBONE.match(name)):
         return name
     name = name[prefix.end() :]
