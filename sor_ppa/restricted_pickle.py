@@ -2,62 +2,16 @@
 
 import io
 import pickle
-import re
-from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sized
 from typing import IO, Any, ClassVar
 
-import numpy as np
+from .pickled_types import PLAIN_TYPES
 
 _PureUnpickler: Any = pickle._Unpickler  # the C one takes gigabytes for a large memo index
 # These cannot be keys: the hash of nested tuples can take forever, and large integers can share one.
 _KEYLESS: dict[type, Any] = {t: type(t.__name__, (t,), {"__hash__": None}) for t in (tuple, int, frozenset)}
 _TUPLES = pickle.TUPLE + pickle.TUPLE1 + pickle.TUPLE2 + pickle.TUPLE3
 _INTEGERS = pickle.INT + pickle.LONG + pickle.LONG1 + pickle.LONG4
-
-
-class _Dtype:  # in place of numpy.dtype
-    def __init__(self, code: Any, *_: object) -> None:
-        if not isinstance(code, str) or not re.fullmatch("[biuf][1248]", code):
-            raise pickle.UnpicklingError("an array of other values, expected numbers")
-        self.dtype = np.dtype(code)
-
-    def __setstate__(self, state: Any) -> None:
-        self.dtype = self.dtype.newbyteorder(state[1])
-
-
-class _Array(np.ndarray):  # in place of numpy.ndarray
-    def __new__(cls, *_: object) -> "_Array":
-        return super().__new__(cls, 0)
-
-    def __setstate__(self, state: Any) -> None:
-        version, shape, dtype, fortran, data = state
-        super().__setstate__((version, shape, dtype.dtype, fortran, data))  # compares the sizes
-        self.flags.writeable = False  # for other operations of the pickle
-
-
-def _latin1(text: Any, _encoding: object = None) -> bytes:
-    return text if isinstance(text, bytes) else text.encode("latin-1")
-
-
-def _array(data: Any, dtype: _Dtype, shape: Any = (), order: Any = "C") -> Any:
-    return np.ndarray(shape, dtype.dtype, _latin1(data), order=order)  # a view of the data
-
-
-# What a pickle may call, by the names of Python 3 and numpy 1; then also by those of Python 2 and numpy 2.
-NAMES: dict[str, Callable[..., Any]] = {
-    "_codecs.encode": _latin1,
-    "builtins.bytes": lambda: b"",
-    **dict.fromkeys(["builtins.set", "builtins.frozenset"], set),
-    "collections.Counter": Counter,
-    "collections.OrderedDict": OrderedDict,
-    "numpy.dtype": _Dtype,
-    **dict.fromkeys(["numpy.ndarray", "numpy.core.multiarray._reconstruct"], _Array),
-    "numpy.core.multiarray.scalar": lambda dtype, data: _array(data, dtype).item(),
-    "numpy.core.numeric._frombuffer": _array,
-}
-for _ours, _other in (("builtins.", "__builtin__."), ("numpy.core.", "numpy._core.")):
-    NAMES |= {name.replace(_ours, _other): function for name, function in NAMES.items()}
 
 
 def _keyless(load: Callable[[Any], None]) -> Callable[[Any], None]:
@@ -73,7 +27,9 @@ def _keyless(load: Callable[[Any], None]) -> Callable[[Any], None]:
 class RestrictedUnpickler(_PureUnpickler):
     """Unpickler that knows a table of names only and bounds its work by the size of the file."""
 
-    def __init__(self, file: IO[bytes], size: int, names: Mapping[str, Callable[..., Any]] = NAMES) -> None:
+    def __init__(
+        self, file: IO[bytes], size: int, names: Mapping[str, Callable[..., Any]] = PLAIN_TYPES
+    ) -> None:
         super().__init__(file, encoding="latin1")
         self.names, self.copies_left = names, 8 * size + 1000
 
@@ -109,7 +65,7 @@ class RestrictedUnpickler(_PureUnpickler):
     }
 
 
-def load_pickle(content: bytes, names: Mapping[str, Callable[..., Any]] = NAMES) -> Any:
+def load_pickle(content: bytes, names: Mapping[str, Callable[..., Any]] = PLAIN_TYPES) -> Any:
     """Return what a pickle of plain values holds; ``names`` maps ``module.name`` to what takes its place.
 
     Raises:

@@ -14,7 +14,8 @@ from typing import IO, Any
 
 import torch
 
-from ..restricted_pickle import NAMES, RestrictedUnpickler
+from ..pickled_types import PLAIN_TYPES
+from ..restricted_pickle import RestrictedUnpickler
 from .errors import CheckpointError, quoted
 
 __all__ = ["PLAIN_NAMES", "load_torch_file"]
@@ -48,7 +49,7 @@ _PATHS = [f"pathlib{module}.{system}Path" for module in ("", "._local") for syst
 _FACTORIES = [f"{m}.{name}" for m in ("builtins", "__builtin__") for name in ("dict", "list", "int", "float")]
 # What training programs save beside the weights, and the plain values that take its place.
 PLAIN_NAMES: dict[str, Callable[..., Any]] = {
-    **NAMES,
+    **PLAIN_TYPES,
     "argparse.Namespace": _Attributes,
     "torch.torch_version.TorchVersion": _Text,
     **dict.fromkeys(_CONFIGS, OrderedDict),
