@@ -55,7 +55,7 @@ def _rank_values(content: dict[str, Any] | DatasetError, count: int, place: Plac
     return values
 
 
-def _entries(root: Path, file: Path, split: str, log: IssueLog) -> Iterator[RawImage]:
+def _assr_entries(root: Path, file: Path, split: str, log: IssueLog) -> Iterator[RawImage]:
     entries = list(named_entries(json_file(file), file, "img", log))
     rank_files = [root / "rank_order" / split / f"{name}.json" for _, name, _, _ in entries]
     find = image_finder(root / "images" / split)
@@ -76,7 +76,7 @@ def _entries(root: Path, file: Path, split: str, log: IssueLog) -> Iterator[RawI
 
 
 ASSR = Format(
-    _entries,
+    _assr_entries,
     "obj_seg_data_{split}.json",
     ("rank_order/{split}", "images/{split}"),
     image_field="img",

@@ -67,7 +67,7 @@ def _record_issues(records: Sequence[ImageRecord]) -> Iterator[Issue]:
 def _object_issues(record: ImageRecord, item: ObjectRecord, place: str) -> Iterator[Issue]:
     """Yield issues of the geometry of an object."""
     x1, y1, x2, y2 = item.box
-    found = f"found {_shown(item.box)}"
+    found = f"found {_box_text(item.box)}"
     if x2 <= x1 or y2 <= y1:
         yield Issue("empty-box", record.file_name, place, "bbox", f"expected x1 < x2 and y1 < y2, {found}")
         return
@@ -84,11 +84,11 @@ def _object_issues(record: ImageRecord, item: ObjectRecord, place: str) -> Itera
         boxes = np.array([item.box, tight], dtype=np.float64)
         boxes[:, 2:] -= boxes[:, :2]
         if mask_util.iou(boxes[:1], boxes[1:], [0])[0, 0] < 0.5:
-            detail = f"expected about {_shown(tight)} as the mask has, {found}"
+            detail = f"expected about {_box_text(tight)} as the mask has, {found}"
             yield Issue("box-apart-from-mask", record.file_name, place, "bbox", detail)
 
 
-def _shown(box: Sequence[float]) -> str:
+def _box_text(box: Sequence[float]) -> str:
     return "[" + ", ".join(f"{value:g}" for value in box) + "]"
 
 

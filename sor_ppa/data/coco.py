@@ -29,7 +29,7 @@ from typing import Any
 from ..restricted_pickle import load_pickle
 from .images import image_finder
 from .issues import DatasetError, IssueLog, Place, expected
-from .masks import whole
+from .masks import as_int
 from .reader import (
     Format,
     RawImage,
@@ -55,7 +55,7 @@ def _seqrank_entries(root: Path, file: Path, split: str, log: IssueLog) -> Itera
         if annotations is None:
             continue
         for number, item in enumerate(annotations):
-            rank = whole(item.get("category_id")) if isinstance(item, dict) else None
+            rank = as_int(item.get("category_id")) if isinstance(item, dict) else None
             field = f"annotations[{number}]"
             if rank is None or rank < 0:
                 place.fault("bad-ranks", field, expected("a whole number of at least 0 in category_id", item))
@@ -97,7 +97,7 @@ def _coco_entries(
         place, name = log.at(file, f"images[{index}]"), None
         if isinstance(entry, dict) and isinstance(entry.get("file_name"), str):
             name = entry["file_name"]
-        image_id = whole(entry.get("id")) if name else None
+        image_id = as_int(entry.get("id")) if name else None
         if name is None or image_id is None:
             place.fault("bad-record", "id, file_name", expected("a whole id and a file_name", entry))
         elif image_id in by_id:
@@ -108,11 +108,11 @@ def _coco_entries(
     seen: set[int] = set()
     for index, item in enumerate(content["annotations"]):
         field, here = f"annotations[{index}]", log.at(file, f"annotations[{index}]")
-        image_id = whole(item.get("image_id")) if isinstance(item, dict) else None
+        image_id = as_int(item.get("image_id")) if isinstance(item, dict) else None
         if image_id is None or image_id not in by_id:
             here.fault("bad-object", "image_id", expected("the id of an image", image_id))
             continue
-        number, label = whole(item.get("id")), whole(item.get("label"))
+        number, label = as_int(item.get("id")), as_int(item.get("label"))
         if log.collect and number in seen:  # only COCO's own tools need different ids
             here.fault("duplicate-id", "id", f"expected different ids, found {number} a second time")
         if number is not None:
@@ -196,7 +196,7 @@ def _sifr_entries(root: Path, file: Path, split: str, log: IssueLog) -> Iterator
             continue
         if isinstance(given, str) and given.isascii() and given.isdigit():
             given = int(given)
-        image_id = whole(given)
+        image_id = as_int(given)
         if image_id is None:
             place.fault("bad-record", "image_id", expected("a whole number", given))
             continue

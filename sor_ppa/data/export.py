@@ -28,7 +28,7 @@ Images = Sequence[tuple[ImageRecord, str]]
 """Records and the names of their images in the folder that is written."""
 
 
-def _levels(record: ImageRecord) -> list[int | None]:
+def _levels_from_top(record: ImageRecord) -> list[int | None]:
     """Return the level of each object (0 = most salient); None if it has no rank."""
     top = max((item.rank for item in record.objects), default=-1)
     return [None if item.rank < 0 else top - item.rank for item in record.objects]
@@ -97,7 +97,7 @@ def _coco(images: Images, root: Path, split: str) -> None:
 def _assr(images: Images, root: Path, split: str) -> None:
     entries = []
     for record, name in images:
-        stem, levels = Path(name).stem, _levels(record)
+        stem, levels = Path(name).stem, _levels_from_top(record)
         labels = [item.label if item.rank >= 0 else None for item in record.objects]
         ranked = [label for label, level in zip(labels, levels, strict=True) if level is not None]
         if ranked and all(label is not None and 0 <= label < _ASSR_RANKS for label in ranked):
@@ -150,7 +150,7 @@ def _seqrank(images: Images, root: Path, split: str) -> None:
 
 def _painted(images: Images, root: Path, split: str) -> None:
     for record, name in images:
-        levels = _levels(record)
+        levels = _levels_from_top(record)
         depth = max((level for level in levels if level is not None), default=0) + 1
         if len(levels) > 255:
             raise _refuse(record, "a painted map", "more than 255 objects")

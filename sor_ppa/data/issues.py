@@ -86,7 +86,7 @@ class Place:
             self.log.issues.append(Issue(kind, self.file, self.record, field, detail, serious=False))
 
 
-def shown(value: object) -> str:
+def short_repr(value: object) -> str:
     """Return a value on one line of at most 60 characters, for messages."""
     try:
         text = repr(value)
@@ -97,4 +97,4 @@ def shown(value: object) -> str:
 
 def expected(what: str, found: object) -> str:
     """Return "expected ..., found ..." with the value shortened."""
-    return f"expected {what}, found {shown(found)}"
+    return f"expected {what}, found {short_repr(found)}"

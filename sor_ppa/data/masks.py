@@ -25,7 +25,7 @@ def is_number(value: object) -> bool:
     return isinstance(value, float) and math.isfinite(value)
 
 
-def whole(value: Any) -> int | None:
+def as_int(value: Any) -> int | None:
     """Return a whole number as an int, or None if it is something else."""
     return int(value) if is_number(value) and value == int(value) else None
 
@@ -168,13 +168,13 @@ def run_lengths(value: dict[str, Any]) -> np.ndarray:
         ValueError: what was expected and found.
     """
     size, counts = value.get("size"), value.get("counts")
-    sides = [whole(side) for side in size] if isinstance(size, (list, tuple)) and len(size) == 2 else []
+    sides = [as_int(side) for side in size] if isinstance(size, (list, tuple)) and len(size) == 2 else []
     if len(sides) != 2 or any(side is None or side <= 0 for side in sides):
         raise ValueError(expected("size [height, width]", size))
     runs = None
     if isinstance(counts, (str, bytes)):
         runs = _runs(counts)
-    elif isinstance(counts, list) and all(whole(run) is not None for run in counts):
+    elif isinstance(counts, list) and all(as_int(run) is not None for run in counts):
         runs = np.array(counts, np.float64)
     if runs is None or (runs < 0).any():
         raise ValueError(expected("counts with run lengths", counts))

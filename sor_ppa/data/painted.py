@@ -77,7 +77,7 @@ def _mode(values: np.ndarray) -> int:
     return int(found[counts.argmax()]) if len(found) else 0
 
 
-def _entries(root: Path, folder: Path, split: str, log: IssueLog) -> Iterator[RawImage]:
+def _painted_entries(root: Path, folder: Path, split: str, log: IssueLog) -> Iterator[RawImage]:
     photos = root / "images" / split
     maps = sorted(folder.glob("*.png"))
     if not maps:
@@ -102,4 +102,4 @@ def _entries(root: Path, folder: Path, split: str, log: IssueLog) -> Iterator[Ra
         yield RawImage(str(image), log.at(path, path.stem), index, *found)
 
 
-PAINTED = Format(_entries, "gt/{split}", ("images/{split}",), image_field="name")
+PAINTED = Format(_painted_entries, "gt/{split}", ("images/{split}",), image_field="name")

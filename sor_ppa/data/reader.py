@@ -17,7 +17,7 @@ import numpy as np
 
 from .images import image_sizes
 from .issues import DatasetError, IssueLog, Place, expected
-from .masks import Segmentation, clean_segmentation, is_number, segmentation_box, whole
+from .masks import Segmentation, as_int, clean_segmentation, is_number, segmentation_box
 from .record import UNRANKED, ImageRecord, ObjectRecord, dense_ranks
 
 logger = logging.getLogger(__name__)
@@ -224,7 +224,7 @@ def entry_list(entry: dict[str, Any], key: str, place: Place) -> list[Any] | Non
 
 def claimed_size(entry: dict[str, Any]) -> tuple[int, int] | None:
     """Return the (height, width) that an entry claims, or None."""
-    height, width = whole(entry.get("height")), whole(entry.get("width"))
+    height, width = as_int(entry.get("height")), as_int(entry.get("width"))
     return None if height is None or width is None else (height, width)
 
 
@@ -235,7 +235,7 @@ def ranked_object(
 
     Crowds and negative ranks have none; ``field`` and ``rank_field`` say where they stand in ``place``.
     """
-    number = whole(rank)
+    number = as_int(rank)
     if rank is not None and number is None:
         place.fault("bad-ranks", rank_field, expected("a whole number", rank))
         return None

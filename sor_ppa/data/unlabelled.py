@@ -86,7 +86,9 @@ class ProposalCache:
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
-        images = _read(self.folder / SETTINGS, lambda path: int(json.loads(path.read_text())["images"]))
+        images = _read_cache_file(
+            self.folder / SETTINGS, lambda path: int(json.loads(path.read_text())["images"])
+        )
         counts = [self._part("counts", start) for start in range(0, images, _PART)]
         self._counts = np.concatenate([np.zeros(0, np.int64), *counts])
 
@@ -95,7 +97,7 @@ class ProposalCache:
             with np.load(path) as arrays:
                 return arrays[name]
 
-        return _read(_part_file(self.folder, start), read)
+        return _read_cache_file(_part_file(self.folder, start), read)
 
     def _of_image(self, name: str, row: int) -> NDArray[Any]:
         start = row // _PART * _PART
@@ -122,7 +124,7 @@ def _part_file(folder: Path, start: int) -> Path:
     return folder / f"{start:09d}.npz"
 
 
-def _read(path: Path, read: Callable[[Path], Any]) -> Any:
+def _read_cache_file(path: Path, read: Callable[[Path], Any]) -> Any:
     try:
         return read(path)
     except FileNotFoundError:
@@ -189,7 +191,7 @@ def _check_settings(path: Path, wanted: dict[str, Any]) -> None:
     if not path.exists():
         with atomic_write(path) as file:
             file.write_text(json.dumps(wanted))
-    found = _read(path, lambda path: dict(json.loads(path.read_text())))
+    found = _read_cache_file(path, lambda path: dict(json.loads(path.read_text())))
     for field, value in wanted.items():
         if (other := found.get(field)) != value:
             raise ValueError(

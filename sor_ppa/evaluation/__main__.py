@@ -105,7 +105,7 @@ def main(argv: list[str] | None = None) -> int:
         for kind, line in outcome.problems:
             sys.stderr.write(f"{'note' if kind in NOTES else 'problem'}: {kind}: {line}\n")
         sys.stdout.write(_summary(arguments, outcome))
-        _write(arguments, outcome)
+        _write_results(arguments, outcome)
     except (ValueError, OSError) as error:
         return _fail(" ".join(str(error).split()), 2)
     if not outcome.rows:
@@ -138,7 +138,7 @@ def _summary(arguments: argparse.Namespace, outcome: Outcome) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _write(arguments: argparse.Namespace, outcome: Outcome) -> None:
+def _write_results(arguments: argparse.Namespace, outcome: Outcome) -> None:
     if arguments.per_image is not None:
         write_per_image(arguments.per_image, outcome.rows)
     content = {

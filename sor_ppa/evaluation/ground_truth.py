@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as mask_util
 
 from ..data.coco import rank_of
-from ..data.issues import shown
+from ..data.issues import short_repr
 from ..data.record import dense_ranks
 from .checks import Identity, InputError, expect, field, identity, integer, load_json
 from .segmentations import Rle, to_rle
@@ -105,7 +105,7 @@ def _box(annotation: Mapping[str, Any], rle: Rle, where: str) -> NDArray[np.floa
     except (TypeError, ValueError, OverflowError):
         box = np.zeros(0)
     good = box.shape == (4,) and np.isfinite(box).all()
-    expect(good and mode in (BoxMode.XYXY_ABS, BoxMode.XYWH_ABS), f"{where}: bbox", _BOX, shown(given))
+    expect(good and mode in (BoxMode.XYXY_ABS, BoxMode.XYWH_ABS), f"{where}: bbox", _BOX, short_repr(given))
     if given is not None and mode == BoxMode.XYXY_ABS:
         box[2:] -= box[:2]
     return box
@@ -169,12 +169,12 @@ def _read_file(path: Path) -> list[dict[str, Any]]:
     images, annotations = (content.get("images"), content.get("annotations")) if coco else (content, [])
     good = isinstance(images, list) and isinstance(annotations, list)
     expected = "COCO (images, annotations) or a list of images with annotations"
-    expect(good, str(path), expected, shown(content))
+    expect(good, str(path), expected, short_repr(content))
     records: dict[Identity, dict[str, Any]] = {}
     for place, image in enumerate(images):
         where, key = f"{path}: images[{place}]", "id" if coco else "image_id"
         image_id = identity(field(image, key, where), f"{where}: {key}")
-        expect(image_id not in records, f"{where}: {key}", "unique values", f"{shown(image_id)} again")
+        expect(image_id not in records, f"{where}: {key}", "unique values", f"{short_repr(image_id)} again")
         height, width = (
             integer(field(image, name, where), f"{where}: {name}", "a number of pixels", 1, _MOST_PIXELS)
             for name in ("height", "width")
@@ -182,21 +182,21 @@ def _read_file(path: Path) -> list[dict[str, Any]]:
         small = height * width <= _MOST_PIXELS
         expect(small, where, f"an image of at most {_MOST_PIXELS} pixels", f"{height} x {width}")
         items = [] if coco else field(image, "annotations", where)
-        expect(isinstance(items, list), f"{where}: annotations", "a list", shown(items))
-        objects = [_annotation(f"{where}: annotations[{n}]", item) for n, item in enumerate(items)]
+        expect(isinstance(items, list), f"{where}: annotations", "a list", short_repr(items))
+        objects = [_with_gt_rank(f"{where}: annotations[{n}]", item) for n, item in enumerate(items)]
         record = {"image_id": image_id, "file_name": str(field(image, "file_name", where))}
         records[image_id] = {**record, "height": height, "width": width, "annotations": objects}
     for place, item in enumerate(annotations):
         where = f"{path}: annotations[{place}]"
         image_id = identity(field(item, "image_id", where), f"{where}: image_id")
-        expect(image_id in records, f"{where}: image_id", "one of the images", shown(image_id))
-        records[image_id]["annotations"].append(_annotation(where, item))
+        expect(image_id in records, f"{where}: image_id", "one of the images", short_repr(image_id))
+        records[image_id]["annotations"].append(_with_gt_rank(where, item))
     return list(records.values())
 
 
-def _annotation(where: str, annotation: Any) -> dict[str, Any]:
+def _with_gt_rank(where: str, annotation: Any) -> dict[str, Any]:
     """Return a copy with ``gt_rank``."""
-    expect(isinstance(annotation, dict), where, "an object", shown(annotation))
+    expect(isinstance(annotation, dict), where, "an object", short_repr(annotation))
     rank, given = annotation.get("gt_rank"), rank_of(annotation)
     if rank is not None:
         rank = integer(rank, f"{where}: gt_rank", "an integer or null", -_LAST, _LAST)
