@@ -71,6 +71,20 @@ def _image_folder(root: Path, split: str, names: list[str]) -> Path:
     return next((folder for folder in folders if names and (folder / names[0]).is_file()), folders[0])
 
 
+def rank_order(content: dict[str, Any], file: Path) -> str | None:
+    """Return ``info.rank_order`` of a COCO file, ``HIGHER`` or ``LOWER``; None if the file does not say it.
+
+    Raises:
+        DatasetError: it is something else.
+    """
+    info = content.get("info")
+    order = info.get("rank_order") if isinstance(info, dict) else None
+    if order not in (None, HIGHER, LOWER):
+        detail = expected(f'"{HIGHER}" or "{LOWER}"', order)
+        raise DatasetError(f"{file}: field info.rank_order: {detail}")
+    return order
+
+
 def rank_of(item: dict[str, Any]) -> Any:
     """Return the rank of an annotation; a number as text, which annotation tools export, as a number."""
     attributes = item.get("attributes")
@@ -85,12 +99,8 @@ def _coco_entries(
     root: Path, file: Path, split: str, log: IssueLog, folder: Path | None = None
 ) -> list[RawImage]:
     content = json_file(file, "images", "annotations")
-    info = content.get("info")
-    order = info.get("rank_order", HIGHER) if isinstance(info, dict) else HIGHER
-    if order not in (HIGHER, LOWER):
-        detail = expected(f'"{HIGHER}" or "{LOWER}"', order)
-        raise DatasetError(f"{file}: field info.rank_order: {detail}")
-    sign, first_rank = (1, 0) if order == HIGHER else (-1, 1)
+    sign = -1 if rank_order(content, file) == LOWER else 1
+    first_rank = 0 if sign == 1 else 1
 
     by_id: dict[int, RawImage] = {}
     for index, entry in enumerate(content["images"]):

@@ -22,7 +22,8 @@ JSON list of instances in COCO's result format:
   rank_score  any number, higher = more salient
   score       detection confidence, used only by the variants with a confidence threshold
 GROUND_TRUTH is the name of a registered ranking or saliency dataset (the latter takes maps and --metrics
-sod), or a JSON file in COCO's format whose annotations have "rank", 1 = most salient, null = not ranked.
+sod), or a JSON file in COCO's format whose annotations have "rank", 1 = most salient, null = not ranked,
+unless info.rank_order says "higher is more salient".
 docs/metrics.md describes both in full and defines every variant; --list prints the rules.
 """
 _EPILOG = """\
