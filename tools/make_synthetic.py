@@ -63,18 +63,18 @@ def get_parser() -> argparse.ArgumentParser:
 
 def report(folder: str, split: str, weights: RuleWeights) -> None:
     """Print the SA-SOR of the rule, of chance and of parts of the rule."""
-    images = [judge(record) for record in read_assr(folder, split, keep_rankless=True)]
-    sys.stdout.write(f"\nSA-SOR on {split} ({len(images)} images), with the true masks\n")
-    for name, scorer in rankings(weights):
-        values: list[float] = []
-        for image in images:
-            scores = scorer(image)
-            ranked, found = image.ranks >= 0, np.isfinite(scores)
+    records, chance = read_assr(folder, split, keep_rankless=True), np.random.default_rng(0)
+    values: dict[str, list[float]] = {}
+    for image in map(judge, records):
+        ranked = image.ranks >= 0
+        for name, scores in rankings(image, weights, chance).items():
+            found = np.isfinite(scores)
             score = sa_sor(image.masks[ranked], image.ranks[ranked], image.masks[found], scores[found])
-            if score.value is not None:
-                values.append(score.value)
-        mean = sum(values) / len(values) if values else float("nan")
-        sys.stdout.write(f"  {name:20s} {mean:7.4f}   ({len(values)} images used)\n")
+            values.setdefault(name, []).extend([] if score.value is None else [score.value])
+    sys.stdout.write(f"\nSA-SOR on {split} ({len(records)} images), with the true masks\n")
+    for name, found_values in values.items():
+        mean = sum(found_values) / len(found_values) if found_values else float("nan")
+        sys.stdout.write(f"  {name:20s} {mean:7.4f}   ({len(found_values)} images used)\n")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -31,13 +31,6 @@ def assr_label(value: float) -> int | None:
     return int(value * 10 - 6 + _TOLERANCE) if value > SALIENT_ABOVE else None
 
 
-def _rank_file(path: Path) -> dict[str, Any] | DatasetError:
-    try:
-        return json_file(path, "rank_order")
-    except DatasetError as error:
-        return error
-
-
 def _rank_values(content: dict[str, Any] | DatasetError, count: int, place: Place) -> list[float] | None:
     """Return the rank values of a rank file, or None (and an issue) if they are unusable."""
     if isinstance(content, DatasetError):
@@ -59,7 +52,7 @@ def _assr_entries(root: Path, file: Path, split: str, log: IssueLog) -> Iterator
     entries = list(named_entries(json_file(file), file, "img", log))
     rank_files = [root / "rank_order" / split / f"{name}.json" for _, name, _, _ in entries]
     find = image_finder(root / "images" / split)
-    ranks = in_threads(_rank_file, rank_files)
+    ranks = in_threads(lambda path: json_file(path, "rank_order"), rank_files, DatasetError)
     for (index, name, place, entry), path, content in zip(entries, rank_files, ranks, strict=True):
         data = entry_list(entry, "object_data", place)
         if data is None:

@@ -7,6 +7,7 @@ import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -41,7 +42,8 @@ def check_dataset(source: DatasetSource, *, decode: bool = True) -> tuple[list[I
         return [], [*log.issues, Issue("unreadable-dataset", str(error))]
     issues = [*log.issues, *_record_issues(records), *_list_issues(source, records)]
     if decode:
-        issues += [issue for issue in in_threads(_decoding_issue, records) if issue is not None]
+        shapes = in_threads(lambda record: decoded_image(record.file_name).shape[:2], records, DatasetError)
+        issues += _decoding_issues(records, shapes)
     return records, [*issues, *_shared_images(source, records)]
 
 
@@ -104,17 +106,15 @@ def _list_issues(source: DatasetSource, records: Sequence[ImageRecord]) -> Itera
             yield Issue("list-differs", str(path), name, "", what, serious=False)
 
 
-def _decoding_issue(record: ImageRecord) -> Issue | None:
-    """Return what is wrong with an image that cannot be decoded or has another size than its header."""
-    try:
-        shape = decoded_image(record.file_name).shape
-    except DatasetError as error:
-        detail = str(error).removeprefix(f"{record.file_name}: ")
-        return Issue("broken-image", record.file_name, detail=detail)
-    if shape[:2] == (record.height, record.width):
-        return None
-    detail = f"expected {record.height}x{record.width} as in the header, found {shape[0]}x{shape[1]}"
-    return Issue("size-disagrees", record.file_name, detail=detail)
+def _decoding_issues(records: Sequence[ImageRecord], shapes: Sequence[Any]) -> Iterator[Issue]:
+    """Yield images that cannot be decoded (the shape is the error) or differ in size from their header."""
+    for record, shape in zip(records, shapes, strict=True):
+        if isinstance(shape, DatasetError):
+            detail = str(shape).removeprefix(f"{record.file_name}: ")
+            yield Issue("broken-image", record.file_name, detail=detail)
+        elif shape != (record.height, record.width):
+            detail = f"expected {record.height}x{record.width} as in the header, found {shape[0]}x{shape[1]}"
+            yield Issue("size-disagrees", record.file_name, detail=detail)
 
 
 def _shared_images(source: DatasetSource, records: Sequence[ImageRecord]) -> Iterator[Issue]:

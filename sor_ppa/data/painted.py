@@ -84,15 +84,12 @@ def _painted_entries(root: Path, folder: Path, split: str, log: IssueLog) -> Ite
         raise DatasetError(f"{folder}: expected painted maps (*.png), found none")
     images = {path.stem: path for path in photos.glob("*") if path.suffix.lower() in IMAGE_SUFFIXES}
 
-    def parse(path: Path) -> tuple[list[RawObject], tuple[int, int]] | DatasetError:
-        try:
-            painted = _gray(path)
-            shape = (painted.shape[0], painted.shape[1])
-            return painted_objects(painted, _instance_masks(root / "masks" / split / path.stem, shape)), shape
-        except DatasetError as error:
-            return error
+    def parse(path: Path) -> tuple[list[RawObject], tuple[int, int]]:
+        painted = _gray(path)
+        shape = (painted.shape[0], painted.shape[1])
+        return painted_objects(painted, _instance_masks(root / "masks" / split / path.stem, shape)), shape
 
-    for index, (path, found) in enumerate(zip(maps, in_threads(parse, maps), strict=True)):
+    for index, (path, found) in enumerate(zip(maps, in_threads(parse, maps, DatasetError), strict=True)):
         if isinstance(found, DatasetError):
             if not log.collect:
                 raise found

@@ -213,17 +213,14 @@ def judged(root: Path, spec: SyntheticSpec) -> list[Judged]:
 
 
 def mean_sa_sor(images: list[Judged], weights: RuleWeights) -> dict[str, float]:
-    means = {}
-    for name, scorer in rankings(weights):
-        values = []
-        for image in images:
-            scores, ranked = scorer(image), image.ranks >= 0
+    values: dict[str, list[float]] = {}
+    for image in images:
+        ranked = image.ranks >= 0
+        for name, scores in rankings(image, weights, np.random.default_rng(0)).items():
             found = np.isfinite(scores)
             value = sa_sor(image.masks[ranked], image.ranks[ranked], image.masks[found], scores[found]).value
-            if value is not None:
-                values.append(value)
-        means[name] = float(np.mean(values))
-    return means
+            values.setdefault(name, []).extend([] if value is None else [value])
+    return {name: float(np.mean(found)) for name, found in values.items()}
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 
 import cv2
@@ -37,50 +36,20 @@ def judge(record: ImageRecord) -> Judged:
     return Judged(masks, ranks, measure_cues(image, masks))
 
 
-Scorer = Callable[[Judged], np.ndarray]
+def rankings(judged: Judged, weights: RuleWeights, chance: np.random.Generator) -> dict[str, np.ndarray]:
+    """Return scores (N,) by the whole rule, by chance, without each cue, and by each cue alone.
 
-
-def _found(judged: Judged, weights: RuleWeights) -> np.ndarray:
-    """Return which objects (N,) the whole rule calls salient."""
-    truth = salience(judged.cues, weights)
-    best = np.zeros(len(truth), bool)
-    best[np.argsort(-truth, kind="stable")[:MAX_SALIENT]] = True
-    return best & (truth > SALIENT_FROM)
-
-
-def _by_rule(weights: RuleWeights) -> Scorer:
-    return lambda judged: salience(judged.cues, weights)
-
-
-def _by_cue(index: int) -> Scorer:
-    return lambda judged: judged.cues.array()[:, index]
-
-
-def _of_found(scores: Scorer, weights: RuleWeights) -> Scorer:
-    return lambda judged: np.where(_found(judged, weights), scores(judged), -np.inf)
-
-
-def rankings(weights: RuleWeights, seed: int = 0) -> Iterator[tuple[str, Scorer]]:
-    """Yield named rankings: the whole rule, chance, the rule without each cue, and each cue alone.
-
-    Each is a function from an image to scores (N,). Objects that the whole rule does not call salient get
-    -inf, so that all rankings find the same objects and differ in the order alone.
-
-    Args:
-        weights: of the rule that made the dataset.
-        seed: of chance.
+    Objects that the whole rule does not call salient get -inf, so that all rankings find the same objects
+    and differ in the order alone. ``weights`` are those of the rule that made the dataset.
     """
-    rng = np.random.default_rng(seed)
+    truth = salience(judged.cues, weights)
+    found = np.zeros(len(truth), bool)
+    found[np.argsort(-truth, kind="stable")[:MAX_SALIENT]] = True
+    found &= truth > SALIENT_FROM
+    scores = {"the rule": truth, "chance": chance.random(len(truth))}
     given = asdict(weights)
-    scorers: dict[str, Scorer] = {
-        "the rule": _by_rule(weights),
-        "chance": lambda judged: rng.random(len(judged.ranks)),
-    }
     for name, value in given.items():
-        if value and sum(given.values()) > value:
-            rest = replace(weights, **{name: 0.0})
-            scorers[f"without {name}"] = _by_rule(rest)
-    for index, name in enumerate(given):
-        scorers[f"{name} alone"] = _by_cue(index)
-    for name, scores in scorers.items():
-        yield name, _of_found(scores, weights)
+        if 0 < value < sum(given.values()):
+            scores[f"without {name}"] = salience(judged.cues, replace(weights, **{name: 0.0}))
+    scores |= {f"{name} alone": getattr(judged.cues, name) for name in given}
+    return {name: np.where(found, values, -np.inf) for name, values in scores.items()}
