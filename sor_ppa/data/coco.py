@@ -20,7 +20,7 @@ part counts.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -35,12 +35,12 @@ from .reader import (
     RawImage,
     RawObject,
     claimed_size,
-    entry_list,
     file_content,
     json_file,
     last_part,
     named_entries,
     ranked_object,
+    same_count,
 )
 from .record import ImageRecord
 
@@ -50,11 +50,9 @@ HIGHER, LOWER = "higher is more salient", "lower is more salient"
 def _seqrank_entries(root: Path, file: Path, split: str, log: IssueLog) -> Iterator[RawImage]:
     data = json_file(file, "data")["data"]
     find = image_finder(root / "images" / split)
-    for index, name, place, entry in named_entries(data, file, "image_name", log):
-        annotations, objects = entry_list(entry, "annotations", place), []
-        if annotations is None:
-            continue
-        for number, item in enumerate(annotations):
+    for index, name, place, entry in named_entries(data, file, "image_name", log, "annotations"):
+        objects = []
+        for number, item in enumerate(entry["annotations"]):
             rank = as_int(item.get("category_id")) if isinstance(item, dict) else None
             field = f"annotations[{number}]"
             if rank is None or rank < 0:
@@ -103,18 +101,14 @@ def _coco_entries(
     first_rank = 0 if sign == 1 else 1
 
     by_id: dict[int, RawImage] = {}
-    for index, entry in enumerate(content["images"]):
-        place, name = log.at(file, f"images[{index}]"), None
-        if isinstance(entry, dict) and isinstance(entry.get("file_name"), str):
-            name = entry["file_name"]
-        image_id = as_int(entry.get("id")) if name else None
-        if name is None or image_id is None:
-            place.fault("bad-record", "id, file_name", expected("a whole id and a file_name", entry))
+    for _, name, place, entry in named_entries(content["images"], file, "file_name", log):
+        image_id = as_int(entry.get("id"))
+        if image_id is None:
+            place.fault("bad-record", "id", expected("a whole number", entry.get("id")))
         elif image_id in by_id:
             place.fault("duplicate-id", "id", f"expected different ids, found {image_id} a second time")
         else:
-            here, size = log.at(file, f"image {image_id} ({name})"), claimed_size(entry)
-            by_id[image_id] = RawImage(name, here, image_id, [], size, sign, first_rank)
+            by_id[image_id] = RawImage(name, place, image_id, [], claimed_size(entry), sign, first_rank)
     seen: set[int] = set()
     for index, item in enumerate(content["annotations"]):
         field, here = f"annotations[{index}]", log.at(file, f"annotations[{index}]")
@@ -168,7 +162,7 @@ def irsr_images(root: Path, split: str, name: str = "") -> Path:
     return next((folder for folder in present if name and (folder / name).is_file()), present[0])
 
 
-def _objects(annotations: list[Any], ranks: list[Any], field: str, place: Place) -> list[RawObject]:
+def _objects(annotations: Sequence[Any], ranks: Sequence[Any], field: str, place: Place) -> list[RawObject]:
     """Return the objects of COCO annotations and their ranks; ``field`` says where rank {} stands."""
     objects = [
         ranked_object(item, rank, f"annotations[{index}]", field.format(index), place)
@@ -185,25 +179,17 @@ def _irsr_entries(root: Path, file: Path, split: str, log: IssueLog) -> Iterator
         raise DatasetError(f"{file}: found {error}") from error
     if not isinstance(content, list):
         raise DatasetError(f"{file}: {expected('a list of images', content)}")
-    for index, path, place, entry in named_entries(content, file, "file_name", log):
-        annotations, ranks = entry_list(entry, "annotations", place), entry_list(entry, "rank", place)
-        if annotations is None or ranks is None:
-            continue
-        if len(annotations) != len(ranks):
-            detail = f"expected {len(annotations)} ranks (one for each annotation), found {len(ranks)}"
-            place.fault("rank-count", "rank", detail)
-            continue
-        name = last_part(path)
-        folder = folder or irsr_images(root, split, name)
-        objects = _objects(annotations, ranks, "rank[{}]", place)
-        yield RawImage(str(folder / name), place, index, objects)
+    for index, path, place, entry in named_entries(content, file, "file_name", log, "annotations", "rank"):
+        if same_count(entry["rank"], entry["annotations"], "rank", place):
+            name = last_part(path)
+            folder = folder or irsr_images(root, split, name)
+            objects = _objects(entry["annotations"], entry["rank"], "rank[{}]", place)
+            yield RawImage(str(folder / name), place, index, objects)
 
 
 def _sifr_entries(root: Path, file: Path, split: str, log: IssueLog) -> Iterator[RawImage]:
-    for _, path, place, entry in named_entries(json_file(file), file, "file_name", log):
-        annotations, given = entry_list(entry, "annotations", place), entry.get("image_id")
-        if annotations is None:
-            continue
+    for _, path, place, entry in named_entries(json_file(file), file, "file_name", log, "annotations"):
+        annotations, given = entry["annotations"], entry.get("image_id")
         if isinstance(given, str) and given.isascii() and given.isdigit():
             given = int(given)
         image_id = as_int(given)

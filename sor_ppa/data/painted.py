@@ -91,8 +91,6 @@ def _painted_entries(root: Path, folder: Path, split: str, log: IssueLog) -> Ite
 
     for index, (path, found) in enumerate(zip(maps, in_threads(parse, maps, DatasetError), strict=True)):
         if isinstance(found, DatasetError):
-            if not log.collect:
-                raise found
             log.at(path).fault("broken-map", "", str(found).removeprefix(f"{path}: "))
             continue
         image = images.get(path.stem, photos / f"{path.stem}.jpg")

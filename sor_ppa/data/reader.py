@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -197,15 +197,27 @@ def json_file(path: Path, *lists: str) -> Any:
 
 
 def named_entries(
-    entries: Iterable[Any], file: Path, key: str, log: IssueLog
+    entries: Iterable[Any], file: Path, key: str, log: IssueLog, *lists: str
 ) -> Iterator[tuple[int, str, Place, dict[str, Any]]]:
-    """Yield (index, name, place, entry) of a file's entries with a name in ``key``; report the others."""
+    """Yield (index, name, place, entry) of a file's entries; report those without a name or these lists.
+
+    Args:
+        entries: of the file.
+        file, log: where to report.
+        key: field that holds the name.
+        lists: fields that must be lists.
+    """
     for index, entry in enumerate(entries):
         name = entry.get(key) if isinstance(entry, dict) else None
-        if isinstance(name, str) and name:
-            yield index, name, log.at(file, f"{index} ({last_part(name)})"), entry
-        else:
+        if not isinstance(name, str) or not name:
             log.at(file, str(index)).fault("bad-record", key, expected("a name", name))
+            continue
+        place = log.at(file, f"{index} ({last_part(name)})")
+        wrong = [field for field in lists if not isinstance(entry.get(field), (list, tuple))]
+        for field in wrong:
+            place.fault("bad-record", field, expected("a list", entry.get(field)))
+        if not wrong:
+            yield index, name, place, entry
 
 
 def last_part(name: str) -> str:
@@ -213,13 +225,12 @@ def last_part(name: str) -> str:
     return name.replace("\\", "/").rsplit("/", 1)[-1]
 
 
-def entry_list(entry: dict[str, Any], key: str, place: Place) -> list[Any] | None:
-    """Return a list of an entry; None (and an issue) if it is something else."""
-    value = entry.get(key)
-    if isinstance(value, (list, tuple)):
-        return list(value)
-    place.fault("bad-record", key, expected("a list", value))
-    return None
+def same_count(values: Sequence[Any], objects: Sequence[Any], field: str, place: Place) -> bool:
+    """Return whether there is a rank for each object; report it if not."""
+    if len(values) != len(objects):
+        detail = f"expected {len(objects)} ranks, one for each object, found {len(values)}"
+        place.fault("rank-count", field, detail)
+    return len(values) == len(objects)
 
 
 def claimed_size(entry: dict[str, Any]) -> tuple[int, int] | None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from detectron2.structures import BoxMode
 
-from .masks import Segmentation
+from .masks import Segmentation, segmentation_mask
 
 UNRANKED = -1
 """Rank of an object that has none (a crowd, or an object that is not salient)."""
@@ -42,6 +42,11 @@ class ImageRecord:
     width: int
     objects: tuple[ObjectRecord, ...]
     image_id: int  # unique in the split
+
+    def masks(self) -> np.ndarray:
+        """Return the masks (N, H, W), bool, of the objects."""
+        masks = [segmentation_mask(item.segmentation, self.height, self.width) for item in self.objects]
+        return np.array(masks, bool).reshape(-1, self.height, self.width)
 
 
 def dense_ranks(values: Sequence[float]) -> list[int]:

@@ -79,7 +79,7 @@ def remove_value(content: dict[str, Any]) -> None:
         (
             "rank_order/train/train_000.json",
             remove_value,
-            ["field rank_order", "expected 3 values", "found 2"],
+            ["field rank_order", "expected 3 ranks", "found 2"],
         ),
         (
             "obj_seg_data_train.json",

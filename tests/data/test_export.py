@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 import pytest
 
+from sor_ppa.cli import main
 from sor_ppa.data import DatasetError, ImageRecord, ObjectRecord
-from sor_ppa.data.__main__ import main
 from sor_ppa.data.builtin import FORMATS
 from sor_ppa.data.export import WRITERS, write_records
 from sor_ppa.data.masks import segmentation_mask
@@ -147,7 +147,7 @@ def test_ways_to_bring_images(how: str, tmp_path: Path) -> None:
 
 
 def convert(*arguments: str) -> int:
-    return main(["convert", *arguments])
+    return main(["data", "convert", *arguments])
 
 
 def test_converted_data_is_registered(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -175,5 +175,5 @@ def test_the_tool_runs_from_any_folder(tmp_path: Path) -> None:
         [sys.executable, tool, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
     assert found.returncode == 1
-    assert found.stderr.startswith("error: dataset irsr_train: expected the folder")
+    assert found.stderr.startswith("sor-ppa data: dataset irsr_train: expected the folder")
     assert found.stderr.count("\n") == 1

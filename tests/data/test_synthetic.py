@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from sor_ppa.data import DatasetError, ImageRecord, read_assr
-from sor_ppa.data.masks import stacked_masks
 from sor_ppa.data.synthetic import (
     DIFFICULTIES,
     Judged,
@@ -44,10 +43,6 @@ def records_of(root: Path, keep_rankless: bool = False) -> Iterator[ImageRecord]
         yield from read_assr(root, split, keep_rankless=keep_rankless)
 
 
-def masks_of(record: ImageRecord) -> np.ndarray:
-    return stacked_masks([item.segmentation for item in record.objects], record.height, record.width)
-
-
 def digest(root: Path) -> dict[str, str]:
     files = sorted(path for path in root.rglob("*") if path.is_file())
     return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
@@ -55,7 +50,7 @@ def digest(root: Path) -> dict[str, str]:
 
 def test_boxes_enclose_their_masks(folder: Path) -> None:
     for record in records_of(folder, keep_rankless=True):
-        for item, mask in zip(record.objects, masks_of(record), strict=True):
+        for item, mask in zip(record.objects, record.masks(), strict=True):
             x1, y1, x2, y2 = map(int, item.box)
             assert mask[y1:y2, x1:x2].sum() == mask.sum() > 0
 
@@ -74,7 +69,7 @@ def test_the_written_rule_gives_the_ranking_back(folder: Path) -> None:
         image = cv2.imread(record.file_name)
         assert image is not None
         everything = next(r for r in records_of(folder, True) if r.file_name == record.file_name)
-        scores = salience(measure_cues(image, masks_of(everything)))
+        scores = salience(measure_cues(image, everything.masks()))
         truth = np.array([item.rank for item in everything.objects])
         assert (scores > 0.25).tolist() == (truth >= 0).tolist()
         ranked = truth >= 0

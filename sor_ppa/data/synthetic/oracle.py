@@ -8,7 +8,6 @@ import cv2
 import numpy as np
 
 from ..issues import DatasetError
-from ..masks import stacked_masks
 from ..record import ImageRecord
 from .rule import MAX_SALIENT, SALIENT_FROM, Cues, RuleWeights, measure_cues, salience
 
@@ -31,7 +30,7 @@ def judge(record: ImageRecord) -> Judged:
     image = cv2.imread(record.file_name)
     if image is None:
         raise DatasetError(f"{record.file_name}: expected an image, found a broken file")
-    masks = stacked_masks([item.segmentation for item in record.objects], record.height, record.width)
+    masks = record.masks()
     ranks = np.array([item.rank for item in record.objects], dtype=np.int64)
     return Judged(masks, ranks, measure_cues(image, masks))
 

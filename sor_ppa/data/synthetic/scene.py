@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from ..masks import mask_to_polygons, stacked_masks
+from ..masks import mask_to_polygons, segmentation_mask
 from . import paint, rule
 from .shapes import draw_shape
 
@@ -239,7 +239,8 @@ def _finish(
         [[round(number, 2) for number in polygon] for polygon in mask_to_polygons(mask, _TOLERANCE)]
         for mask in masks
     ]
-    cues = rule.measure_cues(decoded, stacked_masks(polygons, *image.shape[:2]))
+    drawn = [segmentation_mask(polygon, *image.shape[:2]) for polygon in polygons]
+    cues = rule.measure_cues(decoded, np.array(drawn))
     if not _decidable(cues, meant, options, weights):
         return None
     scores = rule.salience(cues, weights)
