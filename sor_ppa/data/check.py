@@ -11,7 +11,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from pycocotools import mask as mask_util
+from detectron2.structures import Boxes, pairwise_iou
 
 from .assr import SPLITS
 from .builtin import FORMATS, DatasetSource
@@ -24,16 +24,11 @@ _EDGE = 1.0  # pixels by which boxes may cross the border: some tools count pixe
 
 
 def check_dataset(source: DatasetSource, *, decode: bool = True) -> tuple[list[ImageRecord], list[Issue]]:
-    """Find all issues of a dataset.
+    """Return the records of a dataset that can be used, and all of its issues.
 
-    Args:
-        source: the dataset.
-        decode: also decode every image (finds truncated files; slower).
-
-    Returns:
-        the records that can be used, and the issues: missing or unreadable images, sizes that
-        disagree, unusable or degenerate polygons, boxes outside the image or apart from their masks,
-        ids and files that occur twice, ranks that tie or skip, images that another split has as well.
+    Issues are missing or unreadable images, sizes that disagree, unusable or degenerate polygons, boxes
+    outside the image or apart from their masks, ids and files that occur twice, ranks that tie or skip, and
+    images that another split has as well. ``decode`` also finds truncated images; slower.
     """
     log = IssueLog(collect=True)
     try:
@@ -83,9 +78,7 @@ def _object_issues(record: ImageRecord, item: ObjectRecord, place: str) -> Itera
                 yield Issue("degenerate-polygon", record.file_name, place, f"segmentation[{number}]", detail)
     if item.segmentation is not None:
         tight = segmentation_box(item.segmentation)
-        boxes = np.array([item.box, tight], dtype=np.float64)
-        boxes[:, 2:] -= boxes[:, :2]
-        if mask_util.iou(boxes[:1], boxes[1:], [0])[0, 0] < 0.5:
+        if pairwise_iou(Boxes([item.box]), Boxes([tight])).item() < 0.5:
             detail = f"expected about {_box_text(tight)} as the mask has, {found}"
             yield Issue("box-apart-from-mask", record.file_name, place, "bbox", detail)
 
@@ -101,9 +94,9 @@ def _list_issues(source: DatasetSource, records: Sequence[ImageRecord]) -> Itera
         return
     listed = {Path(line.strip()).stem for line in path.read_text().splitlines() if line.strip()}
     known = {Path(record.file_name).stem for record in records}
-    for names, what in ((listed - known, "is listed but has no record"), (known - listed, "is not listed")):
-        for name in sorted(names):
-            yield Issue("list-differs", str(path), name, "", what, serious=False)
+    for name in sorted(listed ^ known):
+        what = "is listed but has no record" if name in listed else "is not listed"
+        yield Issue("list-differs", str(path), name, "", what, serious=False)
 
 
 def _decoding_issues(records: Sequence[ImageRecord], shapes: Sequence[Any]) -> Iterator[Issue]:

@@ -63,18 +63,19 @@ def _seqrank_entries(root: Path, file: Path, split: str, log: IssueLog) -> Itera
         yield RawImage(find(name), place, index, objects, claimed_size(entry), first_rank=1)
 
 
-def _image_folder(root: Path, split: str, names: list[str]) -> Path:
-    """Return the folder that file names refer to: the first that holds the first image."""
+def _folder_with(name: str, folders: list[Path]) -> Path:
+    """Return the first folder that holds an image, else the first that exists, else the first."""
+    return min(folders, key=lambda folder: (not (folder / name).is_file(), not folder.is_dir()))
+
+
+def image_folder(root: Path, split: str, names: list[str]) -> Path:
+    """Return the folder that the file names of a COCO file refer to."""
     folders = [root / "images" / split, root / "images", root, root / split]
-    return next((folder for folder in folders if names and (folder / names[0]).is_file()), folders[0])
+    return _folder_with("".join(names[:1]), folders)
 
 
 def rank_order(content: dict[str, Any], file: Path) -> str | None:
-    """Return ``info.rank_order`` of a COCO file, ``HIGHER`` or ``LOWER``; None if the file does not say it.
-
-    Raises:
-        DatasetError: it is something else.
-    """
+    """Return ``HIGHER``, ``LOWER`` or None as ``info.rank_order`` says, or raise ``DatasetError``."""
     info = content.get("info")
     order = info.get("rank_order") if isinstance(info, dict) else None
     if order not in (None, HIGHER, LOWER):
@@ -83,14 +84,18 @@ def rank_order(content: dict[str, Any], file: Path) -> str | None:
     return order
 
 
-def rank_of(item: dict[str, Any]) -> Any:
-    """Return the rank of an annotation; a number as text, which annotation tools export, as a number."""
-    attributes = item.get("attributes")
-    rank = item.get("rank", attributes.get("rank") if isinstance(attributes, dict) else None)
+def _text_as_number(value: Any) -> Any:
+    """Return the number that a text holds; anything else as it is."""
     try:
-        return float(rank) if isinstance(rank, str) else rank
+        return float(value) if isinstance(value, str) else value
     except ValueError:
-        return rank
+        return value
+
+
+def rank_of(item: dict[str, Any]) -> Any:
+    """Return the rank of an annotation; some annotation tools write it as text."""
+    attributes = item.get("attributes")
+    return _text_as_number(item.get("rank", attributes.get("rank") if isinstance(attributes, dict) else None))
 
 
 def _coco_entries(
@@ -127,20 +132,14 @@ def _coco_entries(
             found.rank = None if found.rank is None else sign * found.rank
             image.objects.append(found)
 
-    folder = folder or _image_folder(root, split, [image.path for image in by_id.values()])
+    folder = folder or image_folder(root, split, [image.path for image in by_id.values()])
     for image in by_id.values():
         image.path = str(folder / image.path)
     return list(by_id.values())
 
 
 def read_coco_file(
-    file: Path,
-    root: Path,
-    split: str = "",
-    *,
-    images: Path | None = None,
-    keep_rankless: bool = False,
-    issues: IssueLog | None = None,
+    file: Path, root: Path, split: str = "", *, images: Path | None = None, **options: Any
 ) -> list[ImageRecord]:
     """Read one COCO file with ranks, at any place, as ``Format.read`` does.
 
@@ -149,17 +148,10 @@ def read_coco_file(
         root: folder below which images are looked for.
         split: also looked for as a folder of images.
         images: folder that file names refer to (None: found below ``root``).
-        keep_rankless, issues: as for ``Format.read``.
+        options: ``keep_rankless`` and ``issues`` of ``Format.read``.
     """
     here = replace(COCO, entries=partial(_coco_entries, folder=images))
-    return here.read(root, split, keep_rankless=keep_rankless, issues=issues, file=file)
-
-
-def irsr_images(root: Path, split: str, name: str = "") -> Path:
-    """Return the folder of IRSR's images, ``rgb`` or ``image``; if both exist, that with image ``name``."""
-    folders = [root / "Images" / split / part for part in ("rgb", "image")]
-    present = [folder for folder in folders if folder.is_dir()] or folders[:1]
-    return next((folder for folder in present if name and (folder / name).is_file()), present[0])
+    return here.read(root, split, file=file, **options)
 
 
 def _objects(annotations: Sequence[Any], ranks: Sequence[Any], field: str, place: Place) -> list[RawObject]:
@@ -172,7 +164,7 @@ def _objects(annotations: Sequence[Any], ranks: Sequence[Any], field: str, place
 
 
 def _irsr_entries(root: Path, file: Path, split: str, log: IssueLog) -> Iterator[RawImage]:
-    folder = None
+    folder, folders = None, [root / "Images" / split / part for part in ("rgb", "image")]
     try:
         content = load_pickle(file_content(file))
     except pickle.UnpicklingError as error:
@@ -182,19 +174,16 @@ def _irsr_entries(root: Path, file: Path, split: str, log: IssueLog) -> Iterator
     for index, path, place, entry in named_entries(content, file, "file_name", log, "annotations", "rank"):
         if same_count(entry["rank"], entry["annotations"], "rank", place):
             name = last_part(path)
-            folder = folder or irsr_images(root, split, name)
+            folder = folder or _folder_with(name, folders)
             objects = _objects(entry["annotations"], entry["rank"], "rank[{}]", place)
             yield RawImage(str(folder / name), place, index, objects)
 
 
 def _sifr_entries(root: Path, file: Path, split: str, log: IssueLog) -> Iterator[RawImage]:
     for _, path, place, entry in named_entries(json_file(file), file, "file_name", log, "annotations"):
-        annotations, given = entry["annotations"], entry.get("image_id")
-        if isinstance(given, str) and given.isascii() and given.isdigit():
-            given = int(given)
-        image_id = as_int(given)
+        annotations, image_id = entry["annotations"], as_int(_text_as_number(entry.get("image_id")))
         if image_id is None:
-            place.fault("bad-record", "image_id", expected("a whole number", given))
+            place.fault("bad-record", "image_id", expected("a whole number", entry.get("image_id")))
             continue
         ranks = [item.get("gt_rank") if isinstance(item, dict) else None for item in annotations]
         objects = _objects(annotations, ranks, "annotations[{}].gt_rank", place)
@@ -210,14 +199,8 @@ SEQRANK = Format(
     rank_field="annotations[].category_id",
 )
 IRSR = Format(
-    _irsr_entries,
-    "Annotations/{split}.pkl",
-    ("Images/{split}/rgb|Images/{split}/image",),
-    rank_field="rank",
+    _irsr_entries, "Annotations/{split}.pkl", ("Images/{split}/rgb|Images/{split}/image",), rank_field="rank"
 )
 SIFR = Format(
-    _sifr_entries,
-    "{split}/{split}_annotations.json",
-    ("{split}/rgb",),
-    rank_field="annotations[].gt_rank",
+    _sifr_entries, "{split}/{split}_annotations.json", ("{split}/rgb",), rank_field="annotations[].gt_rank"
 )

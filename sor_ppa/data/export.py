@@ -208,9 +208,7 @@ def write_records(
 ) -> None:
     """Write records as a dataset folder.
 
-    Ranks and masks are kept. What a format cannot hold is refused: ASSR has five ranks and, like SeqRank,
-    polygons and ``*.jpg`` only (RLE masks become polygons along their pixels); IRSR and SIFR have no
-    objects without a rank. Painted maps lose covered parts of objects.
+    Ranks and masks are kept, and what a format cannot hold is refused; painted maps lose covered parts.
 
     Args:
         records: the images.

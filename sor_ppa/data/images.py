@@ -39,11 +39,7 @@ def in_threads(
 
 
 def decoded_image(path: str) -> np.ndarray:
-    """Return an image (H, W, 3), BGR uint8, as ``visualization.files.read_image`` does.
-
-    Raises:
-        DatasetError: there is no such file, or it is not an image.
-    """
+    """Return an image (H, W, 3), BGR uint8, as ``read_image`` reads it, or raise ``DatasetError``."""
     try:
         return read_image(path)
     except ImageReadError as error:
@@ -82,13 +78,14 @@ def image_sizes(paths: Iterable[str | os.PathLike[str]]) -> list[tuple[int, int]
 def image_finder(folder: Path) -> Callable[[str], str]:
     """Return a function from the name that annotations give an image to its path in a folder.
 
-    Annotations of ASSR and SeqRank leave out the suffix ``.jpg``. If there is no such file, ``.JPG``,
-    ``.jpeg``, ``.JPEG``, ``.png``, ``.PNG`` and the name itself are tried. The folder may be absent.
+    Annotations of ASSR and SeqRank leave out the suffix ``.jpg``. If there is no such file, the name itself
+    and the other suffixes are tried. The folder may be absent.
     """
     present = set(os.listdir(folder)) if folder.is_dir() else set()
+    suffixes = (".jpg", "", *IMAGE_SUFFIXES, *map(str.upper, IMAGE_SUFFIXES))
 
     def find(name: str) -> str:
-        candidates = [f"{name}{end}" for end in (".jpg", "", ".JPG", ".jpeg", ".JPEG", ".png", ".PNG")]
+        candidates = [f"{name}{suffix}" for suffix in suffixes]
         return os.path.join(folder, next((file for file in candidates if file in present), candidates[0]))
 
     return find

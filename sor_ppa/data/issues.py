@@ -31,11 +31,10 @@ class Issue:
 
 
 class IssueLog:
-    """Decides what happens to the issues that a reader finds.
+    """Issues that a reader finds.
 
     Args:
-        collect: keep every issue and go on; otherwise the first one that prevents the use of the
-            dataset raises, and parts that are left out are logged.
+        collect: keep them all; else the first fault raises, and parts that are left out are logged.
     """
 
     def __init__(self, collect: bool = False) -> None:

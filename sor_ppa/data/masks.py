@@ -91,11 +91,12 @@ def clean_segmentation(
     if isinstance(value, list) and any(isinstance(part, dict) for part in value):
         value = _merged(value)
     if isinstance(value, dict):
-        problem = rle_problem(value)
-        if problem is None and size is not None and tuple(value["size"]) != size:
-            problem = expected(f"size {list(size)} as the image has", value["size"])
-        if problem is not None:
-            place.omit("bad-rle", field, problem)
+        try:
+            run_lengths(value)
+            if size is not None and tuple(value["size"]) != size:
+                raise ValueError(expected(f"size {list(size)} as the image has", value["size"]))
+        except ValueError as error:
+            place.omit("bad-rle", field, str(error))
             return None
         return value
     if not isinstance(value, list):
@@ -136,23 +137,15 @@ def _merged(parts: list[Any]) -> Any:
     """Return one RLE for a list of RLEs and polygons (some IRSR files have those), or the list itself."""
     if len(parts) == 1:
         return parts[0]
-    if any(isinstance(part, dict) and rle_problem(part) for part in parts):
-        return parts
     try:
+        for part in parts:
+            if isinstance(part, dict):
+                run_lengths(part)
         size = next(part["size"] for part in parts if isinstance(part, dict))
         masks = [part if isinstance(part, dict) else [part] for part in parts]
         return mask_util.merge([compressed(mask, *size) for mask in masks])
     except (KeyError, TypeError, ValueError, IndexError):
         return parts
-
-
-def rle_problem(value: dict[str, Any]) -> str | None:
-    """Return what is wrong with a COCO RLE, or None."""
-    try:
-        run_lengths(value)
-    except ValueError as error:
-        return str(error)
-    return None
 
 
 def run_lengths(value: dict[str, Any]) -> np.ndarray:
@@ -205,19 +198,18 @@ def _runs(counts: str | bytes) -> np.ndarray | None:
 
 
 def _outlines(mask: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Return the outer contours along pixel edges and those of holes.
+    """Return the outer contours along pixel edges and those of holes, in half pixels.
 
-    The contours are taken on a grid of double resolution, on which each pixel also covers its corners:
-    the centers of the border cells are then the corners of the pixels.
+    On a grid of double resolution, on which each pixel also covers its corners, the centers of the border
+    cells are the corners of the pixels.
     """
     height, width = mask.shape
     fine = np.zeros((2 * height + 1, 2 * width + 1), np.uint8)
     fine[1::2, 1::2] = mask
     fine = cv2.dilate(fine, np.ones((3, 3), np.uint8))
     contours, hierarchy = cv2.findContours(fine, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-    parents = hierarchy[0, :, 3] if len(contours) else ()
-    pairs = list(zip(contours, parents, strict=True))
-    return [line for line, parent in pairs if parent < 0], [line for line, parent in pairs if parent >= 0]
+    outer = [line for line, parent in zip(contours, hierarchy[0, :, 3], strict=True) if parent < 0]
+    return outer, [line for line, parent in zip(contours, hierarchy[0, :, 3], strict=True) if parent >= 0]
 
 
 def mask_to_polygons(mask: np.ndarray, tolerance: float = 0.0) -> list[list[float]]:

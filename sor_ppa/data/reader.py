@@ -148,10 +148,9 @@ class Format:
             names = "x, y, width, height" if self.xywh else "x1, y1, x2, y2"
             place.fault("bad-box", f"{item.field}.bbox", expected(f"four numbers {names}", box))
             return None
-        x1, y1, x2, y2 = box
-        if self.xywh:
-            x2, y2 = x1 + x2, y1 + y2
-        return None if mask is None else ((x1, y1, x2, y2), mask)
+        x, y, right, bottom = box
+        corners = (x, y, x + right, y + bottom) if self.xywh else (x, y, right, bottom)
+        return None if mask is None else (corners, mask)
 
     def _note_ranks(self, image: RawImage, ranks: list[float]) -> None:
         """Note ranks that tie or skip."""
@@ -177,11 +176,7 @@ def file_content(path: Path) -> bytes:
 
 
 def json_file(path: Path, *lists: str) -> Any:
-    """Return the content of a JSON file: a list, or an object with these lists.
-
-    Raises:
-        DatasetError: it is missing, cannot be read or holds something else.
-    """
+    """Return the content of a JSON file, a list or an object with these lists, or raise ``DatasetError``."""
     data = file_content(path)
     try:
         content: Any = json.loads(data)
@@ -199,14 +194,7 @@ def json_file(path: Path, *lists: str) -> Any:
 def named_entries(
     entries: Iterable[Any], file: Path, key: str, log: IssueLog, *lists: str
 ) -> Iterator[tuple[int, str, Place, dict[str, Any]]]:
-    """Yield (index, name, place, entry) of a file's entries; report those without a name or these lists.
-
-    Args:
-        entries: of the file.
-        file, log: where to report.
-        key: field that holds the name.
-        lists: fields that must be lists.
-    """
+    """Yield (index, name, place, entry) of a file's entries; report those without a name or these lists."""
     for index, entry in enumerate(entries):
         name = entry.get(key) if isinstance(entry, dict) else None
         if not isinstance(name, str) or not name:

@@ -18,7 +18,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
-from ..atomic import atomic_write
+from ..atomic import atomic_write, write_json
 from .images import IMAGE_SUFFIXES
 
 logger = logging.getLogger(__name__)
@@ -132,8 +132,7 @@ def build_proposal_cache(
     """Propose boxes for every image, in parallel; continue where an earlier call stopped.
 
     Args:
-        files: image paths; the row of an image is its position.
-        folder: of the cache, made if missing.
+        files, folder: of the images, in the order of their rows, and of the cache.
         propose: path to (N, 4) integer corners, best first, and (N,) scores. It is sent to other
             processes. An ``OSError`` or ``ValueError`` leaves that image without boxes.
         settings: what ``propose`` depends on; a cache with other settings is refused.
@@ -170,18 +169,15 @@ def build_proposal_cache(
 def _identity(files: Sequence[str]) -> str:
     """Return a digest of sizes and of paths below the common folder, which a moved folder keeps."""
     root = os.path.commonpath([os.path.dirname(file) for file in files])
-    sizes = [os.stat(file).st_size if os.path.exists(file) else -1 for file in files]
-    names = "\n".join(
-        f"{size} {os.path.relpath(file, root)}" for size, file in zip(sizes, files, strict=True)
-    )
-    return hashlib.sha256(names.encode("utf-8", "surrogateescape")).hexdigest()
+    sizes = [os.path.getsize(file) if os.path.exists(file) else -1 for file in files]
+    lines = [f"{size} {os.path.relpath(file, root)}" for size, file in zip(sizes, files, strict=True)]
+    return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _check_settings(path: Path, wanted: dict[str, Any]) -> None:
     """Write the settings of a new cache, or compare those of an existing one."""
     if not path.exists():
-        with atomic_write(path) as file:
-            file.write_text(json.dumps(wanted))
+        write_json(path, wanted)
     for field, value in wanted.items():
         if (found := _read_cache_file(path, field)) != value:
             raise ValueError(

@@ -13,14 +13,13 @@ import pytest
 from sor_ppa.data import DatasetError, ImageRecord, read_assr
 from sor_ppa.data.synthetic import (
     DIFFICULTIES,
-    Judged,
     RuleWeights,
     SyntheticSpec,
     draw_scene,
-    judge,
     measure_cues,
     parse_size,
     rankings,
+    record_cues,
     salience,
     write_dataset,
 )
@@ -202,18 +201,15 @@ def test_wrong_weights_are_named(values: tuple[float, ...]) -> None:
         RuleWeights(*values)
 
 
-def judged(root: Path, spec: SyntheticSpec) -> list[Judged]:
+def mean_sa_sor(root: Path, spec: SyntheticSpec) -> dict[str, float]:
     write_dataset(root, spec, workers=1)
-    return [judge(record) for record in read_assr(root, "test", keep_rankless=True)]
-
-
-def mean_sa_sor(images: list[Judged], weights: RuleWeights) -> dict[str, float]:
     values: dict[str, list[float]] = {}
-    for image in images:
-        ranked = image.ranks >= 0
-        for name, scores in rankings(image, weights, np.random.default_rng(0)).items():
+    for record in read_assr(root, "test", keep_rankless=True):
+        masks, ranks = record.masks(), np.array([item.rank for item in record.objects])
+        ranked = ranks >= 0
+        for name, scores in rankings(record_cues(record), spec.weights, np.random.default_rng(0)).items():
             found = np.isfinite(scores)
-            value = sa_sor(image.masks[ranked], image.ranks[ranked], image.masks[found], scores[found]).value
+            value = sa_sor(masks[ranked], ranks[ranked], masks[found], scores[found]).value
             values.setdefault(name, []).extend([] if value is None else [value])
     return {name: float(np.mean(found)) for name, found in values.items()}
 
@@ -223,7 +219,7 @@ def mean_sa_sor(images: list[Judged], weights: RuleWeights) -> dict[str, float]:
 )
 def test_the_rule_reaches_one(options: dict[str, Any], tmp_path: Path) -> None:
     spec = SyntheticSpec({"test": 8}, (96, 128, 96, 128), seed=1, **options)
-    means = mean_sa_sor(judged(tmp_path / "a", spec), spec.weights)
+    means = mean_sa_sor(tmp_path / "a", spec)
     assert means["the rule"] == 1.0
     assert ("without center" in means) == (spec.weights.center > 0)
 
@@ -231,7 +227,7 @@ def test_the_rule_reaches_one(options: dict[str, Any], tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_position_and_comparison_both_matter(tmp_path: Path) -> None:
     spec = SyntheticSpec({"test": 150}, (96, 128, 96, 128))
-    means = mean_sa_sor(judged(tmp_path / "a", spec), spec.weights)
+    means = mean_sa_sor(tmp_path / "a", spec)
     assert abs(means["chance"]) < 0.2
     assert means["without uniqueness"] < 0.93
     assert means["without center"] < 0.97
