@@ -193,8 +193,9 @@ def _place_image(source: Path, target: Path, how: str) -> None:
             f"{target}: expected a folder without this file, found another image there already"
         )
     target.unlink(missing_ok=True)
-    place = {"copy": shutil.copyfile, "hardlink": os.link, "symlink": os.symlink}[how]
-    place(source.resolve(), target)
+    ways: dict[str, Callable[[Path, Path], object]]
+    ways = {"copy": shutil.copyfile, "hardlink": os.link, "symlink": os.symlink}
+    ways[how](source.resolve(), target)
 
 
 def write_records(

@@ -150,7 +150,7 @@ def build_proposal_cache(
     processes = min(workers or os.cpu_count() or 1, len(starts))
     loader: DataLoader[Any] = DataLoader(
         list(files),  # type: ignore[arg-type]  # a list is a dataset
-        batch_sampler=[range(start, min(start + _PART, len(files))) for start in starts],
+        batch_sampler=[list(range(start, min(start + _PART, len(files)))) for start in starts],
         collate_fn=partial(_propose_part, propose),
         num_workers=processes if processes > 1 else 0,
         multiprocessing_context="spawn" if processes > 1 else None,
