@@ -166,7 +166,7 @@ def rank_files(
     todo = [item for item in items if overwrite or not output.done(*item)]
     summary, start = Summary(skipped=len(items) - len(todo)), time.perf_counter()
     with tqdm(total=len(todo), unit="image", disable=not (progress and todo)) as bar, logging_redirect_tqdm():
-        for (file, _), result in _ranked(predictor, todo, output):
+        for (file, _), result in _rank_batches(predictor, todo, output):
             if isinstance(result, ImageReadError):
                 _log.error("%s", result)
                 summary.unreadable.append((str(file), str(result).removeprefix(f"{file}: ")))
@@ -244,19 +244,19 @@ def watch_folder(
             time.sleep(interval)
 
 
-def _ranked(
+def _rank_batches(
     predictor: SORPredictor, items: Sequence[tuple[Path, str]], output: Output
 ) -> Iterator[tuple[tuple[Path, str], RankedImage | ImageReadError]]:
     """Yield each item with its result once that is written, or with the error of reading it."""
     size = predictor.batch_size
     chunks = [items[i : i + size] for i in range(0, len(items), size)]
     with ThreadPoolExecutor(2) as pool:
-        waiting = pool.submit(_read, chunks[0]) if chunks else None
+        waiting = pool.submit(_read_batch, chunks[0]) if chunks else None
         writing: list[tuple[Any, RankedImage, Future[None]]] = []
         for number in range(len(chunks)):
             assert waiting is not None
             loaded = waiting.result()
-            waiting = pool.submit(_read, chunks[number + 1]) if number + 1 < len(chunks) else None
+            waiting = pool.submit(_read_batch, chunks[number + 1]) if number + 1 < len(chunks) else None
             good = [(item, picture) for item, picture in loaded if not isinstance(picture, ImageReadError)]
             results = predictor([picture for _, picture in good])
             yield from _finished(writing)  # at most one batch waits for the disk
@@ -276,7 +276,7 @@ def _finished(
         yield item, result
 
 
-def _read(
+def _read_batch(
     items: Sequence[tuple[Path, str]],
 ) -> list[tuple[tuple[Path, str], NDArray[np.uint8] | ImageReadError]]:
     loaded: list[tuple[tuple[Path, str], NDArray[np.uint8] | ImageReadError]] = []

@@ -56,7 +56,7 @@ def agreed_objects(
         score: least confidence in both views.
         overlap: least IoU of the masks.
     """
-    first, second = _ranked(plain, score), _ranked(mirrored, score)
+    first, second = _confident_objects(plain, score), _confident_objects(mirrored, score)
     if not len(first) or not len(second):
         return ()
     masks = plain.masks[first]
@@ -108,7 +108,7 @@ def _readable(files: Iterable[Path], counts: LabelCounts) -> Iterator[tuple[Path
             counts.unreadable += 1
 
 
-def _ranked(result: RankedImage, score: float) -> NDArray[np.intp]:
+def _confident_objects(result: RankedImage, score: float) -> NDArray[np.intp]:
     """Indices of the ranked objects that are confident enough, most salient first."""
     return np.array(
         [i for i, o in enumerate(result.objects) if o.rank is not None and o.score >= score and o.mask.any()],

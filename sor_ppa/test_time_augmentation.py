@@ -160,7 +160,7 @@ class AugmentedRanker(DetectorWrapper):
             seen.append((features, flips, (rows, columns)))
             for flip, instances in zip(flips, found, strict=True):
                 boxes = instances.pred_boxes.tensor
-                boxes = _mirrored(boxes, columns) if flip else boxes
+                boxes = _mirrored_boxes(boxes, columns) if flip else boxes
                 scale = boxes.new_tensor([width / columns, height / rows] * 2)
                 parts.append((boxes * scale, instances.scores, instances.pred_classes))
 
@@ -175,7 +175,7 @@ class AugmentedRanker(DetectorWrapper):
             scaled = boxes * boxes.new_tensor([columns / width, rows / height] * 2)
             given = []
             for flip in flips:
-                own = Boxes(_mirrored(scaled, columns) if flip else scaled)
+                own = Boxes(_mirrored_boxes(scaled, columns) if flip else scaled)
                 given.append(Instances((rows, columns), pred_boxes=own, scores=scores, pred_classes=classes))
             answers = detector.roi_heads.forward_with_given_boxes(features, given)
             for flip, instances in zip(flips, answers, strict=True):
@@ -210,7 +210,7 @@ def _resized_views(picture: np.ndarray, views: Sequence[View]) -> list[tuple[Ten
     return [(image, sorted(flips)) for image, flips in sizes.values()]
 
 
-def _mirrored(boxes: Tensor, width: int) -> Tensor:
+def _mirrored_boxes(boxes: Tensor, width: int) -> Tensor:
     """Flip (N, 4) XYXY boxes of an image of that width horizontally."""
     x1, y1, x2, y2 = boxes.unbind(1)
     return torch.stack([width - x2, y1, width - x1, y2], dim=1)

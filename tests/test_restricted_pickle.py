@@ -81,7 +81,7 @@ def test_calls_are_refused_and_not_made(tmp_path: Path, protocol: int) -> None:
 
 
 # sixty tuples, each of twice the one before; its hash would take 2**60 steps
-NEST = b"\x80\x04)q\x00" + b"".join(b"h%ch%c\x86q%c" % (i, i, i + 1) for i in range(60)) + b"0"
+NEST = b"\x80\x02)q\x00" + b"".join(b"h%ch%c\x86q%c" % (i, i, i + 1) for i in range(60)) + b"0"
 NUMBERS = b"".join(
     b"\x8a\x0a" + (i * (2**61 - 1)).to_bytes(10, "little") for i in range(9, 50)
 )  # of one hash
@@ -93,6 +93,7 @@ PROGRAMS = {
     "state of a list": b"\x80\x02]}b.",
     "persistent id": b"Pother\n.",
     "instance": b"(ios\nsystem\n.",
+    "name of control characters": b"cos\x00\x1b[2J\nsystem\n.",
     "extension": b"\x80\x02\x82\x01.",
     "object with keywords": b"\x80\x04\x8c\x02os\x8c\x06system\x93)}\x92.",
     "key of nested tuples": NEST + b"}h\x3cNs.",

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Convert a ranking dataset between formats; the same as ``python -m sor_ppa.data convert``.
+"""Convert a ranking dataset between formats; the same as ``sor-ppa data convert``.
 
 Example:
     python tools/convert_dataset.py assr_train --to coco --output datasets/my_assr
@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import sys
 
-from sor_ppa.data.__main__ import main as run
+from sor_ppa.cli import main as run
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return the exit status (1: the dataset cannot be read or written)."""
-    return min(1, run(["convert", *(sys.argv[1:] if arguments is None else arguments)]))
+    return min(1, run(["data", "convert", *(sys.argv[1:] if arguments is None else arguments)]))
 
 
 if __name__ == "__main__":

@@ -18,9 +18,9 @@ from sor_ppa.data.synthetic import (
     DIFFICULTIES,
     RuleWeights,
     SyntheticSpec,
-    judge,
     parse_size,
     rankings,
+    record_cues,
     write_dataset,
 )
 from sor_ppa.evaluation import sa_sor
@@ -63,35 +63,24 @@ def get_parser() -> argparse.ArgumentParser:
 
 def report(folder: str, split: str, weights: RuleWeights) -> None:
     """Print the SA-SOR of the rule, of chance and of parts of the rule."""
-    images = [judge(record) for record in read_assr(folder, split, keep_rankless=True)]
-    sys.stdout.write(f"\nSA-SOR on {split} ({len(images)} images), with the true masks\n")
-    for name, scorer in rankings(weights):
-        values: list[float] = []
-        for image in images:
-            scores = scorer(image)
-            ranked, found = image.ranks >= 0, np.isfinite(scores)
-            score = sa_sor(image.masks[ranked], image.ranks[ranked], image.masks[found], scores[found])
-            if score.value is not None:
-                values.append(score.value)
-        mean = sum(values) / len(values) if values else float("nan")
-        sys.stdout.write(f"  {name:20s} {mean:7.4f}   ({len(values)} images used)\n")
+    records, chance = read_assr(folder, split, keep_rankless=True), np.random.default_rng(0)
+    values: dict[str, list[float]] = {}
+    for record in records:
+        masks, ranks = record.masks(), np.array([item.rank for item in record.objects])
+        for name, scores in rankings(record_cues(record), weights, chance).items():
+            found = np.isfinite(scores)
+            score = sa_sor(masks[ranks >= 0], ranks[ranks >= 0], masks[found], scores[found])
+            values.setdefault(name, []).extend([] if score.value is None else [score.value])
+    sys.stdout.write(f"\nSA-SOR on {split} ({len(records)} images), with the true masks\n")
+    for name, found_values in values.items():
+        mean = sum(found_values) / len(found_values) if found_values else float("nan")
+        sys.stdout.write(f"  {name:20s} {mean:7.4f}   ({len(found_values)} images used)\n")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return the exit status."""
     args = get_parser().parse_args(arguments)
     start = time.perf_counter()
-    terminal, shown = sys.stderr.isatty(), [0]
-
-    def progress(done: int, total: int) -> None:
-        """Update one line on a terminal; elsewhere, such as in a log, write a line per tenth."""
-        if not terminal and done * 10 // total == shown[0]:
-            return
-        shown[0] = done * 10 // total
-        text = f"{done}/{total} images, {done / max(time.perf_counter() - start, 1e-6):.0f}/s"
-        sys.stderr.write(f"\r{text}" + ("\n" if done == total else "") if terminal else f"{text}\n")
-        sys.stderr.flush()
-
     try:
         if len(args.count) not in (1, 3):
             raise ValueError(f"--count: expected 1 or 3 numbers (train, val, test), found {len(args.count)}")
@@ -100,7 +89,7 @@ def main(arguments: list[str] | None = None) -> int:
         weights = RuleWeights(*args.weights) if args.weights else RuleWeights()
         spec = SyntheticSpec(counts, parse_size(args.size), args.seed, args.difficulty, weights)
         written = write_dataset(
-            args.output, spec, workers=args.workers, overwrite=args.overwrite, progress=progress
+            args.output, spec, workers=args.workers, overwrite=args.overwrite, progress=True
         )
     except (DatasetError, ValueError, OSError, RuntimeError) as error:
         sys.stderr.write(f"error: {error}\n")

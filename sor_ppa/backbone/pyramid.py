@@ -54,7 +54,7 @@ def _max_pool(cfg: CfgNode) -> nn.Module:
     return LastLevelMaxPool()
 
 
-def _register(name: str, backbone: Callable, top_block: Callable | None = None) -> None:
+def _register_backbone(name: str, backbone: Callable, top_block: Callable | None = None) -> None:
     """Register a backbone alone, or with a pyramid and the levels above it."""
 
     def build(cfg: CfgNode, input_shape: ShapeSpec) -> Backbone:
@@ -65,12 +65,12 @@ def _register(name: str, backbone: Callable, top_block: Callable | None = None) 
     BACKBONE_REGISTRY.register(build)
 
 
-_register("build_vovnet_backbone", VoVNet)
-_register("build_mnv2_backbone", MobileNetV2)
+_register_backbone("build_vovnet_backbone", VoVNet)
+_register_backbone("build_mnv2_backbone", MobileNetV2)
 # the pyramid of Mask R-CNN, p2 to p6
-_register("build_vovnet_fpn_backbone", VoVNet, _max_pool)
-_register("build_mobilenetv2_fpn_backbone", MobileNetV2, _max_pool)
+_register_backbone("build_vovnet_fpn_backbone", VoVNet, _max_pool)
+_register_backbone("build_mobilenetv2_fpn_backbone", MobileNetV2, _max_pool)
 # the pyramid of FCOS, p3 to p7
-_register("build_fcos_vovnet_fpn_backbone", VoVNet, build_top_block)
-_register("build_fcos_mobilenetv2_fpn_backbone", MobileNetV2, build_top_block)
-_register("build_fcos_resnet_fpn_backbone", _resnet_or_mobilenet, build_top_block)
+_register_backbone("build_fcos_vovnet_fpn_backbone", VoVNet, build_top_block)
+_register_backbone("build_fcos_mobilenetv2_fpn_backbone", MobileNetV2, build_top_block)
+_register_backbone("build_fcos_resnet_fpn_backbone", _resnet_or_mobilenet, build_top_block)

@@ -11,24 +11,22 @@ from collections.abc import Callable, Mapping
 import torch
 
 from .errors import CheckpointError
-from .rename import apply_rules, rename_keys, resnet_name, rules
+from .rename import Rules, apply_rules, rename_keys, resnet_name
 
 __all__ = ["foreign_backbones", "from_caffe2"]
 
 Tensors = Mapping[str, torch.Tensor]
 
 # timm's ese_vovnet*: stages counted from 0.
-_TIMM_VOVNET = rules(
-    {
-        r"^stages\.(\d)\.blocks\.": lambda m: f"stage{int(m[1]) + 2}.blocks.",
-        r"\.conv_mid\.": ".layers.",
-        r"\.conv_(concat|reduction)\.": r".\1.",
-        r"\.attn\.fc\.": ".ese.fc.",
-        r"\.conv_dw\.": ".depthwise.",
-        r"\.conv_pw\.": ".pointwise.",
-        r"\.bn\.": ".norm.",
-    }
-)
+_TIMM_VOVNET: Rules = {
+    r"^stages\.(\d)\.blocks\.": lambda m: f"stage{int(m[1]) + 2}.blocks.",
+    r"\.conv_mid\.": ".layers.",
+    r"\.conv_(concat|reduction)\.": r".\1.",
+    r"\.attn\.fc\.": ".ese.fc.",
+    r"\.conv_dw\.": ".depthwise.",
+    r"\.conv_pw\.": ".pointwise.",
+    r"\.bn\.": ".norm.",
+}
 _MOBILENET = re.compile(r"(features\.(\d+)\.conv)\.(\d+)\.(?:([01])\.)?(\w+)")
 
 

@@ -6,8 +6,8 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from typing import Any, TypeVar
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import detectron2.utils.comm as comm
 import numpy as np
@@ -15,7 +15,7 @@ import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from torch import nn
 
-from .errors import CheckpointError, shown
+from .errors import CheckpointError, quoted
 from .info import INFO_KEY, CheckpointInfo
 from .match import Fit, fit_to_model
 from .read import Checkpoint, read_checkpoint
@@ -25,7 +25,7 @@ __all__ = ["SORCheckpointer"]
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
-_HEURISTICS = "matching_heuristics"
+_HEURISTICS = "?matching_heuristics=True"  # detectron2's query behind a path
 _LONGEST_TAG = 4096
 
 
@@ -95,7 +95,9 @@ class SORCheckpointer(DetectionCheckpointer):
             return {}
         checkpoint, fit = _on_all_processes(lambda: self._read_and_fit(path, complete))
         self.model.load_state_dict(dict(fit.loaded), strict=False)
-        self.fit, self.loaded_info = fit.without_numbers(), checkpoint.info
+        # without the values, which would keep the file's content in memory
+        self.fit = replace(fit, loaded={name: tensor.to("meta") for name, tensor in fit.loaded.items()})
+        self.loaded_info = checkpoint.info
         self._log_fit(path, checkpoint, fit)
         rest = dict(checkpoint.extras)
         for key in self.checkpointables if checkpointables is None else checkpointables:
@@ -117,7 +119,7 @@ class SORCheckpointer(DetectionCheckpointer):
         rest = self.load(last, checkpointables=[], complete=True)
         if lacking := [key for key in self.checkpointables if key not in rest]:
             raise CheckpointError(
-                f"holds no {shown(lacking[0])}, expected a training state (to start a training with these "
+                f"holds no {quoted(lacking[0])}, expected a training state (to start a training with these "
                 "weights, give them as MODEL.WEIGHTS without --resume)",
                 last,
             )
@@ -139,9 +141,9 @@ class SORCheckpointer(DetectionCheckpointer):
             reason = error.strerror or error
             raise CheckpointError(f"cannot be read ({reason}), expected a file name", tag) from None
         path = os.path.join(self.save_dir, name)
-        if not name or "\0" in name or not self.path_manager.isfile(path):
+        if not name or not self.path_manager.isfile(path):
             others = sorted(name for name in self.path_manager.ls(self.save_dir) if name.endswith(".pth"))
-            found = f"{shown(name)}, which is not there" if name else "nothing"
+            found = f"{quoted(name)}, which is not there" if name else "nothing"
             expected = ", ".join(others[-4:]) or "no files"
             raise CheckpointError(f"names {found}, expected one of {expected}", tag)
         return path
@@ -159,28 +161,20 @@ class SORCheckpointer(DetectionCheckpointer):
         if not self.save_dir or not self.save_to_disk:
             return
         states = {key: item.state_dict() for key, item in self.checkpointables.items()} | kwargs
-        data = {"model": self.model.state_dict()}
-        data |= {key: _plain(state, key) for key, state in states.items()}
+        data = {"model": self.model.state_dict()} | {key: _plain(state, key) for key, state in states.items()}
         if self.info is not None:
-            data[INFO_KEY] = self.info.as_dict()
-        target = os.path.join(self.save_dir, f"{name}.pth")
-        _log.info("Saving checkpoint to %s", target)
-        if os.path.isdir(self.save_dir):
-            save_torch(target, data)
-        else:  # a remote folder
-            with self.path_manager.open(target, "wb") as file:
-                torch.save(data, file)
+            data[INFO_KEY] = asdict(self.info)
+        target = os.path.join(self.save_dir, name)
+        _log.info("Saving checkpoint to %s.pth", target)
+        save_torch(f"{target}.pth", data)
         if self.save_safetensors:
-            save_safetensors(os.path.join(self.save_dir, f"{name}.safetensors"), data["model"], self.info)
+            save_safetensors(f"{target}.safetensors", data["model"], self.info)
         self.tag_last_checkpoint(f"{name}.pth")
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """Write ``last_checkpoint``, whole or not at all."""
-        if os.path.isdir(self.save_dir):
-            with write_file(os.path.join(self.save_dir, "last_checkpoint")) as file:
-                file.write_text(last_filename_basename)
-        else:
-            super().tag_last_checkpoint(last_filename_basename)
+        with write_file(os.path.join(self.save_dir, "last_checkpoint")) as file:
+            file.write_text(last_filename_basename)
 
     def _load_state(self, key: str, state: Any, path: str) -> None:
         _log.info("Loading %s from %s", key, path)
@@ -198,10 +192,10 @@ class SORCheckpointer(DetectionCheckpointer):
         return {**checkpoint.extras, "model": checkpoint.tensors}
 
     def _read_and_fit(self, path: str, complete: bool) -> tuple[Checkpoint, Fit]:
-        path, heuristics = _split_query(path)
-        checkpoint = read_checkpoint(self._local(path), allow_non_finite=self.allow_non_finite)
-        if heuristics:
-            checkpoint.extras[_HEURISTICS] = True
+        local = self._local(path.removesuffix(_HEURISTICS))
+        checkpoint = read_checkpoint(local, allow_non_finite=self.allow_non_finite)
+        if path.endswith(_HEURISTICS):
+            checkpoint.extras["matching_heuristics"] = True
         try:
             fit = fit_to_model(checkpoint, self.model.state_dict(), self.system)
             if complete and fit.incomplete:
@@ -227,8 +221,6 @@ class SORCheckpointer(DetectionCheckpointer):
             "Weights from %s (%s, %s): %d tensors loaded\n%s",
             *(path, checkpoint.format, fit.origin, len(fit.loaded), fit.table()),
         )
-        if fit.resized:
-            _log.warning("%s", fit.resized_line())
         if fit.surplus:
             _log.warning("%s: %s", path, fit.surplus_line())
         # Caffe2's bottlenecks have the stride in their 1x1 convolution, torchvision's do not
@@ -253,16 +245,6 @@ def _on_all_processes(action: Callable[[], T]) -> T:
     return result
 
 
-def _split_query(path: str) -> tuple[str, bool]:
-    """Remove detectron2's ``?matching_heuristics=True`` from a path; other queries belong to the address."""
-    if _HEURISTICS not in path:
-        return path, False
-    parts = urlsplit(path)
-    query = parse_qsl(parts.query)
-    rest = [(key, value) for key, value in query if key != _HEURISTICS]
-    return urlunsplit(parts._replace(query=urlencode(rest))), (_HEURISTICS, "True") in query
-
-
 def _plain(value: Any, where: str) -> Any:
     """Copy a training state as containers, tensors, arrays and scalars; leave out the rest with a warning."""
     if isinstance(value, dict):
@@ -278,9 +260,7 @@ def _plain(value: Any, where: str) -> Any:
         return value.detach()
     if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in "biuf":
         return np.array(value) if value.ndim else value.item()
-    if isinstance(value, torch.device):
-        return str(value)
-    if value is not None and type(value) not in (bool, int, float, str, bytes, torch.dtype):
+    if value is not None and type(value) not in (bool, int, float, str, bytes, torch.dtype, torch.device):
         _log.warning("%s is a %s and is not saved: only plain values are", where, type(value).__name__)
         return None
     return value

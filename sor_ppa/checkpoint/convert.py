@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from . import inspyrenet, salience_detr, siamese_detr, sor
 from .errors import CheckpointError
+from .rename import without_prefixes
 
 __all__ = ["SYSTEMS", "convert_published"]
 
@@ -25,7 +26,8 @@ def convert_published(state_dict: Mapping[str, T], system: str = "sor") -> dict[
     """Map the parameter names of a published checkpoint to ours.
 
     Args:
-        state_dict: published name -> tensor. Names that are ours already pass through.
+        state_dict: published name -> tensor. Names that are ours already pass through; ``module.``
+            before all names is removed.
         system: one of ``SYSTEMS``; ``sor`` also covers CenterMask2.
 
     Returns:
@@ -36,9 +38,4 @@ def convert_published(state_dict: Mapping[str, T], system: str = "sor") -> dict[
     """
     if system not in SYSTEMS:
         raise CheckpointError(f"unknown system {system!r}, expected one of {', '.join(SYSTEMS)}")
-    try:
-        return SYSTEMS[system](state_dict)
-    except CheckpointError:
-        raise
-    except (ValueError, TypeError, LookupError, AttributeError) as error:
-        raise CheckpointError(f"no weights of {system} ({type(error).__name__}: {error})") from None
+    return SYSTEMS[system](without_prefixes(state_dict, ["module."]))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["CheckpointError", "shown"]
+__all__ = ["CheckpointError", "quoted"]
 
 _MAX_MESSAGE = 1000
 
 
-def shown(value: object, limit: int = 80) -> str:
+def quoted(value: object, limit: int = 80) -> str:
     """Return a value from a file in at most about ``limit`` characters; containers by their type alone."""
     if isinstance(value, (str, bytes)):
         value = value[: limit + 1]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
-from .errors import CheckpointError, shown
+from .errors import CheckpointError, quoted
 
 __all__ = ["INFO_KEY", "CheckpointInfo"]
 
@@ -28,13 +28,9 @@ class CheckpointInfo:
     class_names: tuple[str, ...] = ()
     version: str = field(default_factory=lambda: str(import_module("sor_ppa").__version__))
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain data: ``{"config", "class_names", "version"}``."""
-        return {**asdict(self), "class_names": list(self.class_names)}
-
     @classmethod
     def from_dict(cls, values: Any) -> CheckpointInfo:
-        """Return the info that ``as_dict`` gave.
+        """Return the info that ``dataclasses.asdict`` gave.
 
         Raises:
             CheckpointError: if it is something else.
@@ -43,4 +39,4 @@ class CheckpointInfo:
         config, names, version = (values.get(k) if isinstance(values, dict) else None for k in keys)
         if isinstance(names, (list, tuple)) and all(isinstance(v, str) for v in (config, version, *names)):
             return cls(str(config), tuple(names), str(version))
-        raise CheckpointError(f"{INFO_KEY}: found {shown(values)}, expected text under {', '.join(keys)}")
+        raise CheckpointError(f"{INFO_KEY}: found {quoted(values)}, expected text under {', '.join(keys)}")

@@ -21,25 +21,23 @@ _CLASSIFIER = ("fc.", "head.", "norm.")
 
 
 def convert(state_dict: Mapping[str, T]) -> dict[str, T]:
-    """Rename a published network, with or without ``module.``, or a bare Res2Net-50 or Swin-B."""
+    """Rename a published network, or a bare Res2Net-50 or Swin-B."""
 
     def rename(name: str) -> str:
         if name.startswith(_PREFIX):
             return name
         return _PREFIX + name if name.startswith(_PARTS) else f"{_PREFIX}backbone.{name}"
 
-    stripped = _stripped(state_dict)
-    if not any(name.startswith((_PREFIX, *_PARTS)) for name in stripped):
-        stripped = backbone_weights(stripped)
-    return rename_keys(stripped, rename)
+    kept = {name: value for name, value in state_dict.items() if not name.endswith(_BUFFERS)}
+    if not any(name.startswith((_PREFIX, *_PARTS)) for name in kept):
+        kept = backbone_weights(kept)
+    return rename_keys(kept, rename)
 
 
 def backbone_weights(state_dict: Mapping[str, T]) -> dict[str, T]:
     """Return the weights of a bare Res2Net-50 v1b or Swin-B (Microsoft's names) without its classifier."""
-    stripped = _stripped(state_dict)
-    return {name: value for name, value in stripped.items() if not name.startswith(_CLASSIFIER)}
-
-
-def _stripped(state_dict: Mapping[str, T]) -> dict[str, T]:
-    kept = {name: value for name, value in state_dict.items() if not name.endswith(_BUFFERS)}
-    return rename_keys(kept, lambda name: name.removeprefix("module."))
+    return {
+        name: value
+        for name, value in state_dict.items()
+        if not (name.startswith(_CLASSIFIER) or name.endswith(_BUFFERS))
+    }

@@ -11,8 +11,9 @@ import torch
 
 from .backbones import foreign_backbones, from_caffe2
 from .convert import convert_published
-from .errors import CheckpointError, shown
+from .errors import CheckpointError, quoted
 from .read import Checkpoint
+from .rename import without_prefixes
 
 __all__ = ["CLASS_LAYERS", "Fit", "count_table", "fit_to_model", "part_of", "renamings"]
 
@@ -66,21 +67,12 @@ class Fit:
     def _is_folded(self, name: str) -> bool:
         return _is_statistic(name) and f"{name.rpartition('.')[0]}.weight" in self.loaded
 
-    def resized_line(self) -> str:
-        """Return one line on the class layers left out; empty if there are none."""
-        layers = ", ".join(dict.fromkeys(name.rpartition(".")[0] for name in self.resized))
-        return layers and f"Class layers of another size left out, they stay at initialization: {layers}"
-
     def surplus_line(self) -> str:
         """Return one line on the layers that the model lacks, where there are any."""
         return (
             f"of a network with more layers: {len(self.surplus)} parameters between loaded ones, such as "
-            f"{shown(self.surplus[0])}, have no place in the model, whose results will be wrong"
+            f"{quoted(self.surplus[0])}, have no place in the model, whose results will be wrong"
         )
-
-    def without_numbers(self) -> Fit:
-        """Return the same without the tensors, which would keep the file's content in memory."""
-        return replace(self, loaded={name: tensor.to("meta") for name, tensor in self.loaded.items()})
 
     def table(self) -> str:
         """Return what was loaded, what was not, and why; a line for each part of the model."""
@@ -142,7 +134,8 @@ def fit_to_model(checkpoint: Checkpoint, model: Tensors, system: str = "sor") ->
     Raises:
         CheckpointError: if another layer's shape differs, or less than half of the file and of the model fit.
     """
-    checkpoint = replace(checkpoint, tensors=_without_holder(checkpoint.tensors, model))
+    holders = [prefix for prefix in _HOLDERS if not any(name.startswith(prefix) for name in model)]
+    checkpoint = replace(checkpoint, tensors=without_prefixes(checkpoint.tensors, holders))
     by_suffix = checkpoint.extras.get("matching_heuristics") is True or checkpoint.location == "model_state"
     fits = []
     for origin, renamed in renamings(checkpoint, system).items():
@@ -152,7 +145,7 @@ def fit_to_model(checkpoint: Checkpoint, model: Tensors, system: str = "sor") ->
     fit = max(fits, key=lambda fit: len(fit.loaded) + len(fit.resized))
     found = len(fit.loaded) + len(fit.resized)
     if not fit.loaded or found < _RELATED * min(len(checkpoint.tensors), len(model)):
-        sample = ", ".join(shown(name, 60) for name in (fit.unused or tuple(checkpoint.tensors))[:2])
+        sample = ", ".join(quoted(name, 60) for name in (fit.unused or tuple(checkpoint.tensors))[:2])
         wanted = ", ".join(repr(name) for name in (fit.missing or tuple(model))[:2])
         raise CheckpointError(
             f"other weights: {found} of {len(checkpoint.tensors)} tensors fit one of {len(model)}, "
@@ -160,19 +153,10 @@ def fit_to_model(checkpoint: Checkpoint, model: Tensors, system: str = "sor") ->
         )
     for name, (shape, expected) in fit.resized.items():
         if not CLASS_LAYERS.search(name) or shape[1:] != expected[1:] or not 0 < len(shape) == len(expected):
-            raise CheckpointError(f"parameter {shown(name)}: shape {shape} in the file, expected {expected}")
+            raise CheckpointError(f"parameter {quoted(name)}: shape {shape} in the file, expected {expected}")
     for name, tensor in fit.loaded.items():
         _check_type(name, tensor, model[name].dtype)
     return fit
-
-
-def _without_holder(tensors: Tensors, model: Tensors) -> dict[str, torch.Tensor]:
-    """Remove the attribute under which a training program keeps the network (``model.`` of Lightning)."""
-    result = dict(tensors)
-    for prefix in _HOLDERS:
-        if all(name.startswith(prefix) for name in result) and not any(n.startswith(prefix) for n in model):
-            result = {name.removeprefix(prefix): tensor for name, tensor in result.items()}
-    return result
 
 
 def _check_type(name: str, tensor: torch.Tensor, wanted: torch.dtype) -> None:
@@ -180,12 +164,14 @@ def _check_type(name: str, tensor: torch.Tensor, wanted: torch.dtype) -> None:
     if not wanted.is_floating_point:
         return
     if tensor.is_complex() or (tensor.ndim and not tensor.is_floating_point()):
-        raise CheckpointError(f"parameter {shown(name)}: {tensor.dtype} in the file, expected {wanted}")
+        raise CheckpointError(f"parameter {quoted(name)}: {tensor.dtype} in the file, expected {wanted}")
     if tensor.element_size() <= wanted.itemsize:
         return
     lost = tensor[torch.isfinite(tensor) & ~torch.isfinite(tensor.to(wanted))]
     if len(lost):
-        raise CheckpointError(f"parameter {shown(name)}: {lost[0]:.3g} in the file, more than {wanted} holds")
+        raise CheckpointError(
+            f"parameter {quoted(name)}: {lost[0]:.3g} in the file, more than {wanted} holds"
+        )
 
 
 def _fit(origin: str, renamed: Tensors, placed: dict[str, str], model: Tensors) -> Fit:
@@ -193,19 +179,17 @@ def _fit(origin: str, renamed: Tensors, placed: dict[str, str], model: Tensors) 
     if len(set(placed.values())) != len(placed):
         raise CheckpointError("two parameters of the file have one name in the model, expected one each")
     tensors = {new: renamed[old] for old, new in placed.items() if not _CONSTANTS.search(new)}
-    common = {name: tensor for name, tensor in tensors.items() if name in model}
-    surplus = _surplus(list(placed), {old for old, new in placed.items() if new in common})
+    common = [name for name in tensors if name in model]
+    loaded = {name: tensors[name] for name in common if tensors[name].shape == model[name].shape}
+    used = {old for old, new in placed.items() if new in tensors and new in model}
+    surplus = _surplus(list(placed), used)
     return Fit(
         origin,
-        {name: tensor for name, tensor in common.items() if tensor.shape == model[name].shape},
-        tuple(name for name in model if name not in common and not _CONSTANTS.search(name)),
-        tuple(name for name in tensors if name not in model),
-        {
-            name: (tuple(tensor.shape), tuple(model[name].shape))
-            for name, tensor in common.items()
-            if tensor.shape != model[name].shape
-        },
-        tuple(placed[name] for name in surplus if placed[name] in tensors),
+        loaded,
+        missing=tuple(n for n in model if n not in tensors and not _CONSTANTS.search(n)),
+        unused=tuple(n for n in tensors if n not in model),
+        resized={n: (tuple(tensors[n].shape), tuple(model[n].shape)) for n in common if n not in loaded},
+        surplus=tuple(placed[n] for n in surplus if placed[n] in tensors),
     )
 
 
@@ -219,20 +203,18 @@ def _surplus(names: list[str], used: set[str]) -> list[str]:
         used: those of them that a model takes.
     """
     last = {prefix: i for i, name in enumerate(names) if name in used for prefix, _ in _splits(name)}
-    rows = {name[: m.start()] for name in used for m in _NUMBER.finditer(name)}
 
     def is_between(i: int, name: str) -> bool:
         if _OFFSETS.search(name) and last.get("", -1) > i:
             return True
-        for m in _NUMBER.finditer(name):
-            row = name[: m.start()]
+        for number in _NUMBER.finditer(name):
+            row, layer = name[: number.start()], name[: number.end()]
             around = "".join(f"{part}." for part in row.split(".")[:-3])
-            if row in rows and name[: m.end()] not in last and last.get(around, -1) > i:
+            if row in last and layer not in last and last.get(around, -1) > i:
                 return True
         return False
 
-    unused = ((i, name) for i, name in enumerate(names) if name not in used and not _is_statistic(name))
-    return [name for i, name in unused if is_between(i, name)]
+    return [n for i, n in enumerate(names) if n not in used and not _is_statistic(n) and is_between(i, n)]
 
 
 def _is_statistic(name: str) -> bool:
@@ -253,7 +235,7 @@ def _by_suffix(renamed: Tensors, model: Tensors) -> dict[str, str]:
         source = next((rest for _, rest in _splits(name) if rest in renamed), None)
         if source is not None and placed.setdefault(source, name) != name:
             raise CheckpointError(
-                f"{shown(source)} fits both {placed[source]!r} and {name!r}, expected one parameter"
+                f"{quoted(source)} fits both {placed[source]!r} and {name!r}, expected one parameter"
             )
     return {name: placed.get(name, name) for name in renamed}
 

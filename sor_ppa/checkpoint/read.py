@@ -17,8 +17,9 @@ import torch
 from safetensors import safe_open
 
 from ..restricted_pickle import load_pickle
-from .errors import CheckpointError, shown
+from .errors import CheckpointError, quoted
 from .info import INFO_KEY, CheckpointInfo
+from .rename import without_prefixes
 from .torch_file import PLAIN_NAMES, load_torch_file
 from .write import check_sha256
 
@@ -85,7 +86,7 @@ def read_checkpoint(path: str | os.PathLike[str], *, allow_non_finite: bool = Fa
         CheckpointError: in one line, if the file cannot be read, is damaged, or holds anything but weights.
     """
     with _one_line_errors(path):
-        checkpoint = _read(path, verified=check_sha256(path))
+        checkpoint = _read_unchecked(path, verified=check_sha256(path))
         _check_tensors(checkpoint.tensors, os.path.getsize(path), allow_non_finite)
         return checkpoint
 
@@ -146,11 +147,11 @@ def _detect_format(path: str | os.PathLike[str]) -> str:
         if pattern.match(head):
             return kind
     found = next((text for text, pattern in _OTHERS.items() if pattern.match(head)), "")
-    found = found or f"a file that begins {shown(head[:16])}"
+    found = found or f"a file that begins {quoted(head[:16])}"
     raise CheckpointError(f"found {found}, {_EXPECTED}")
 
 
-def _read(path: str | os.PathLike[str], verified: bool) -> Checkpoint:
+def _read_unchecked(path: str | os.PathLike[str], verified: bool) -> Checkpoint:
     kind = _detect_format(path)
     if kind == "safetensors":
         with safe_open(path, "pt") as file:
@@ -164,7 +165,9 @@ def _read(path: str | os.PathLike[str], verified: bool) -> Checkpoint:
         loaded, info = load_pickle(Path(path).read_bytes(), PLAIN_NAMES), None
     tensors, extras, location = _find_state_dict(loaded)
     extras.pop(INFO_KEY, None)
-    return Checkpoint(_without_module(tensors), kind, location, extras, info)
+    if len(tensors) > 1:
+        tensors.pop(_AVERAGED, None)
+    return Checkpoint(without_prefixes(tensors, _MODULE_PREFIXES), kind, location, extras, info)
 
 
 def _find_state_dict(loaded: Any) -> tuple[dict[str, torch.Tensor], dict[str, Any], str]:
@@ -180,31 +183,23 @@ def _find_state_dict(loaded: Any) -> tuple[dict[str, torch.Tensor], dict[str, An
         keys.append(wrapper)
         loaded = loaded[wrapper]
     if not isinstance(loaded, dict):
-        raise CheckpointError(f"found {shown(loaded)}, expected a state dict of tensors")
+        raise CheckpointError(f"found {quoted(loaded)}, expected a state dict of tensors")
     tensors = {}
     for name, value in loaded.items():
         tensor = _as_tensor(value, numbers=bool(keys))
         if tensor is None and keys:
-            raise CheckpointError(f"parameter {shown(name)}: found {shown(value)}, expected a tensor")
+            raise CheckpointError(f"parameter {quoted(name)}: found {quoted(value)}, expected a tensor")
         if tensor is None:
             extras[str(name)] = value
         elif isinstance(name, str) and 0 < len(name) <= _LONGEST_NAME and name.isprintable():
             tensors[name] = tensor
         else:
-            raise CheckpointError(f"found a parameter named {shown(name)}, expected a printable name")
+            raise CheckpointError(f"found a parameter named {quoted(name)}, expected a printable name")
     if not tensors:
-        names = ", ".join(shown(key, 30) for key in list(loaded)[:8]) or "nothing"
+        names = ", ".join(quoted(key, 30) for key in list(loaded)[:8]) or "nothing"
         where = ".".join(keys) or "the top level"
         raise CheckpointError(f"found no tensors under {where} (but {names}), expected a state dict")
     return tensors, extras, ".".join(keys)
-
-
-def _without_module(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Remove ``module.`` and ``_orig_mod.`` where every name begins with it."""
-    result = {name: tensor for name, tensor in tensors.items() if name != _AVERAGED or len(tensors) == 1}
-    while prefix := next((p for p in _MODULE_PREFIXES if all(name.startswith(p) for name in result)), None):
-        result = {name.removeprefix(prefix): tensor for name, tensor in result.items()}
-    return result
 
 
 def _mostly_tensors(values: Mapping[Any, Any]) -> bool:
@@ -231,7 +226,7 @@ def _check_tensors(tensors: dict[str, torch.Tensor], size: int, allow_non_finite
     """Refuse tensors that are no plain arrays, claim more than the file can hold, or are not finite."""
     for name, tensor in tensors.items():
         if tensor.layout is not torch.strided or tensor.is_quantized or tensor.device.type != "cpu":
-            raise CheckpointError(f"parameter {shown(name)}: expected a dense tensor, found another kind")
+            raise CheckpointError(f"parameter {quoted(name)}: expected a dense tensor, found another kind")
     if (claimed := sum(t.numel() * t.element_size() for t in tensors.values())) > _SHARING * size:
         raise CheckpointError(
             f"found tensors of {claimed} bytes, expected at most {_SHARING} times the file's"
@@ -243,5 +238,5 @@ def _check_tensors(tensors: dict[str, torch.Tensor], size: int, allow_non_finite
         if not finite.all():
             count = f"{int((~finite).sum())} of {tensor.numel()} values"
             raise CheckpointError(
-                f"parameter {shown(name)} has {count} NaN or infinite, expected finite numbers"
+                f"parameter {quoted(name)} has {count} NaN or infinite, expected finite numbers"
             )

@@ -3,40 +3,32 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from .errors import CheckpointError
 
-__all__ = ["Rule", "apply_rules", "rename_keys", "resnet_name", "rules"]
+__all__ = ["Rules", "apply_rules", "rename_keys", "resnet_name", "without_prefixes"]
 
 T = TypeVar("T")
 
-# A pattern and what replaces its first match.
-Rule = tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]
-
-
-def rules(table: Mapping[str, str | Callable[[re.Match[str]], str]]) -> tuple[Rule, ...]:
-    """Return the rules of a table of patterns and replacements, in its order."""
-    return tuple((re.compile(pattern), replacement) for pattern, replacement in table.items())
-
+# Patterns and what replaces their first match, in order.
+Rules = Mapping[str, str | Callable[[re.Match[str]], str]]
 
 # torchvision's and timm's ResNet, ResNeXt -> detectron2's.
-_RESNET = rules(
-    {
-        r"^layer(\d)\.": lambda m: f"res{int(m[1]) + 1}.",
-        r"\.downsample\.0\.": ".shortcut.",
-        r"\.downsample\.1\.": ".shortcut.norm.",
-        r"(?<![^.])bn(\d)\.": r"conv\1.norm.",
-        r"^conv1\.": "stem.conv1.",
-    }
-)
+_RESNET: Rules = {
+    r"^layer(\d)\.": lambda m: f"res{int(m[1]) + 1}.",
+    r"\.downsample\.0\.": ".shortcut.",
+    r"\.downsample\.1\.": ".shortcut.norm.",
+    r"(?<![^.])bn(\d)\.": r"conv\1.norm.",
+    r"^conv1\.": "stem.conv1.",
+}
 
 
-def apply_rules(name: str, table: tuple[Rule, ...]) -> str:
+def apply_rules(name: str, table: Rules) -> str:
     """Apply each rule once, in order, to one parameter name."""
-    for pattern, replacement in table:
-        name = pattern.sub(replacement, name, count=1)
+    for pattern, replacement in table.items():
+        name = re.sub(pattern, replacement, name, count=1)
     return name
 
 
@@ -65,3 +57,11 @@ def rename_keys(state_dict: Mapping[str, T], rename: Callable[[str], str]) -> di
             )
         renamed[new] = value
     return renamed
+
+
+def without_prefixes(state_dict: Mapping[str, T], prefixes: Sequence[str]) -> dict[str, T]:
+    """Remove each of the prefixes that every name has, also where they follow one another."""
+    result = dict(state_dict)
+    while result and (prefix := next((p for p in prefixes if all(n.startswith(p) for n in result)), None)):
+        result = {name.removeprefix(prefix): value for name, value in result.items()}
+    return result

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from .rename import apply_rules, rename_keys, resnet_name, rules
+from .rename import Rules, apply_rules, rename_keys, resnet_name
 
 __all__ = ["convert", "published_to_ours"]
 
@@ -21,24 +21,22 @@ _DROPPED = re.compile(
 )
 _RESNET = re.compile(r"^backbone\.(conv1|bn1|layer\d)\.")
 _FOCAL_LINEAR = re.compile(r"^backbone\.net\..*\.(modulation\.(f|proj)|mlp\.fc\d)\.weight$")
-_RULES = rules(
-    {
-        r"^denoising_generator\.": "denoising.",
-        r"^transformer\.alpha$": "transformer.salience.alpha",
-        r"^transformer\.enc_mask_predictor\.": "transformer.salience.predictor.",
-        # Swin and ConvNeXt
-        r"^backbone\.0\.features\.": "backbone.features.",
-        # FocalNet -> timm, which has the downsampling at the start of a stage
-        r"^backbone\.0\.patch_embed\.": "backbone.net.stem.",
-        r"^backbone\.0\.layers\.(\d)\.downsample\.": (
-            lambda m: f"backbone.net.layers.{int(m[1]) + 1}.downsample."
-        ),
-        r"^backbone\.0\.layers\.(\d)\.blocks\.": r"backbone.net.layers.\1.blocks.",
-        r"^backbone\.1\.norm(\d)\.": r"backbone.norms.\1.",
-        r"(^backbone\.net\..*blocks\.\d+)\.gamma_(\d)$": r"\1.ls\2.gamma",
-        r"(^backbone\.net\..*blocks\.\d+)\.norm(\d)\.": r"\1.norm\2_post.",
-    }
-)
+_RULES: Rules = {
+    r"^denoising_generator\.": "denoising.",
+    r"^transformer\.alpha$": "transformer.salience.alpha",
+    r"^transformer\.enc_mask_predictor\.": "transformer.salience.predictor.",
+    # Swin and ConvNeXt
+    r"^backbone\.0\.features\.": "backbone.features.",
+    # FocalNet -> timm, which has the downsampling at the start of a stage
+    r"^backbone\.0\.patch_embed\.": "backbone.net.stem.",
+    r"^backbone\.0\.layers\.(\d)\.downsample\.": (
+        lambda m: f"backbone.net.layers.{int(m[1]) + 1}.downsample."
+    ),
+    r"^backbone\.0\.layers\.(\d)\.blocks\.": r"backbone.net.layers.\1.blocks.",
+    r"^backbone\.1\.norm(\d)\.": r"backbone.norms.\1.",
+    r"(^backbone\.net\..*blocks\.\d+)\.gamma_(\d)$": r"\1.ls\2.gamma",
+    r"(^backbone\.net\..*blocks\.\d+)\.norm(\d)\.": r"\1.norm\2_post.",
+}
 
 
 def published_to_ours(name: str) -> str:

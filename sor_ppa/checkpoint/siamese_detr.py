@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from .errors import CheckpointError
 from .rename import resnet_name
 
 __all__ = [
@@ -18,7 +19,6 @@ __all__ = [
     "convert",
     "convert_detector",
     "published_to_ours",
-    "resnet_name",
     "to_detector",
 ]
 
@@ -34,7 +34,6 @@ def published_to_ours(name: str) -> str | None:
 
     Dropped are the batch counters of the frozen norms and the classifier of the backbone.
     """
-    name = name.removeprefix("module.")
     if not (prefix := _BACKBONE.match(name)):
         return name
     name = name[prefix.end() :]
@@ -68,12 +67,10 @@ def to_detector(state_dict: Mapping[str, Any]) -> dict[str, Any]:
         state dict of ``DETRDetector`` without the classifier.
 
     Raises:
-        ValueError: if this is no pre-training checkpoint.
+        CheckpointError: if this is no pre-training checkpoint.
     """
     if "query_embed.weight" not in state_dict or not any(k.startswith("pred_head.") for k in state_dict):
-        raise ValueError(
-            "checkpoint: found no 'query_embed' and 'pred_head', expected a Siamese DETR pre-training"
-        )
+        raise CheckpointError("found no 'query_embed' and 'pred_head', expected a Siamese DETR pre-training")
     kept = ("backbone.", "transformer.", "query_embed.", "input_proj")
     detector = {name: value for name, value in state_dict.items() if name.startswith(kept)}
     heads = ["bbox_embed."]

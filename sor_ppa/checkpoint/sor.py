@@ -9,39 +9,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypeVar
 
-from .rename import apply_rules, rename_keys, rules
+from .rename import Rules, apply_rules, rename_keys
 
 __all__ = ["convert", "published_to_ours"]
 
 T = TypeVar("T")
 
-# The part of a published layer name behind its slash, and ours where it differs.
-_UNITS = {"dw_conv3x3": "depthwise", "pw_conv1x1": "pointwise", "pw_norm": "norm"}
-_UNIT = rf"/(?P<unit>{'|'.join(_UNITS)}|conv_offset|conv|norm)\."
-_BLOCK = r"(?<![^.])blocks\.(?P<block>\d+)\."
-_OSA = r"OSA\d+_\d+"
-
-
-def _unit(published: str) -> str:
-    return _UNITS.get(published, published)
-
-
-_VOVNET = rules(
-    {
-        rf"(?<![^.])stem\.stem_(?P<index>[1-9]\d*){_UNIT}": lambda m: (
-            f"stem.{int(m['index']) - 1}.{_unit(m['unit'])}."
-        ),
-        r"(?<![^.])stage(?P<stage>\d+)\.OSA(?P=stage)_(?P<index>[1-9]\d*)\.": lambda m: (
-            f"stage{m['stage']}.blocks.{int(m['index']) - 1}."
-        ),
-        rf"{_BLOCK}layers\.(?P<index>\d+)\.{_OSA}_(?P=index){_UNIT}": lambda m: (
-            f"blocks.{m['block']}.layers.{m['index']}.{_unit(m['unit'])}."
-        ),
-        rf"{_BLOCK}(conv_)?(?P<part>concat|reduction)\.{_OSA}_(concat|reduction_0){_UNIT}": lambda m: (
-            f"blocks.{m['block']}.{m['part']}.{_unit(m['unit'])}."
-        ),
-    }
-)
+_VOVNET: Rules = {
+    r"(?<![^.])stem\.stem_([1-9]\d*)/": lambda m: f"stem.{int(m[1]) - 1}.",
+    r"(?<![^.])stage(\d+)\.OSA\1_([1-9]\d*)\.": lambda m: f"stage{m[1]}.blocks.{int(m[2]) - 1}.",
+    r"\.(?:conv_)?(layers\.\d+|concat|reduction)\.OSA\d+_\d+_\w+/": r".\1.",
+    r"(?<=\.)dw_conv3x3\.": "depthwise.",
+    r"(?<=\.)pw_conv1x1\.": "pointwise.",
+    r"(?<=\.)pw_norm\.": "norm.",
+}
 
 
 def published_to_ours(name: str) -> str:

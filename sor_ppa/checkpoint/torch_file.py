@@ -14,8 +14,9 @@ from typing import IO, Any
 
 import torch
 
-from ..restricted_pickle import NAMES, RestrictedUnpickler
-from .errors import CheckpointError, shown
+from ..pickled_types import PLAIN_TYPES
+from ..restricted_pickle import RestrictedUnpickler
+from .errors import CheckpointError, quoted
 
 __all__ = ["PLAIN_NAMES", "load_torch_file"]
 
@@ -48,7 +49,7 @@ _PATHS = [f"pathlib{module}.{system}Path" for module in ("", "._local") for syst
 _FACTORIES = [f"{m}.{name}" for m in ("builtins", "__builtin__") for name in ("dict", "list", "int", "float")]
 # What training programs save beside the weights, and the plain values that take its place.
 PLAIN_NAMES: dict[str, Callable[..., Any]] = {
-    **NAMES,
+    **PLAIN_TYPES,
     "argparse.Namespace": _Attributes,
     "torch.torch_version.TorchVersion": _Text,
     **dict.fromkeys(_CONFIGS, OrderedDict),
@@ -107,7 +108,7 @@ def _check_archive(file: IO[bytes], check_crc: bool) -> None:
         if sum(member.file_size for member in archive.infolist()) > file.seek(0, os.SEEK_END):
             raise CheckpointError("found compressed members, expected a .pth as torch writes it")
         if check_crc and (damaged := archive.testzip()):
-            raise CheckpointError(f"found {shown(damaged)} with another checksum, expected a whole file")
+            raise CheckpointError(f"found {quoted(damaged)} with another checksum, expected a whole file")
         with archive.open(f"{folders[0]}data.pkl") as structure:
             _check_pickle(structure, members[f"{folders[0]}data.pkl"])
 

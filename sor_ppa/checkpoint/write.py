@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from ..atomic import DiskFullError, atomic_write
-from .errors import CheckpointError, shown
+from .errors import CheckpointError, quoted
 from .info import INFO_KEY, CheckpointInfo
 
 __all__ = ["check_sha256", "save_safetensors", "save_torch", "write_file"]
@@ -22,7 +23,7 @@ __all__ = ["check_sha256", "save_safetensors", "save_torch", "write_file"]
 
 def save_torch(path: str | os.PathLike[str], data: Mapping[str, Any]) -> None:
     """Write a file with ``torch.save``; otherwise as ``save_safetensors``."""
-    _write(path, lambda file: torch.save(dict(data), file))
+    _write_with_checksum(path, lambda file: torch.save(dict(data), file))
 
 
 def save_safetensors(
@@ -39,7 +40,7 @@ def save_safetensors(
         CheckpointError: if it cannot be written; the former file is then still there.
     """
     owned = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
-    metadata = {"format": "pt", **({INFO_KEY: json.dumps(info.as_dict())} if info else {})}
+    metadata = {"format": "pt", **({INFO_KEY: json.dumps(asdict(info))} if info else {})}
 
     def write(file: Path) -> None:
         file.touch()
@@ -47,10 +48,10 @@ def save_safetensors(
         save_file(owned, file, metadata=metadata)
         file.chmod(mode)
 
-    _write(path, write)
+    _write_with_checksum(path, write)
 
 
-def _write(path: str | os.PathLike[str], write: Callable[[Path], object]) -> None:
+def _write_with_checksum(path: str | os.PathLike[str], write: Callable[[Path], object]) -> None:
     checksum = _checksum_file(path)
     with write_file(path) as file:
         write(file)
@@ -88,7 +89,7 @@ def check_sha256(path: str | os.PathLike[str]) -> bool:
     if not checksum.is_file() or checksum.read_text(errors="replace") != line:  # just being written
         return False
     raise CheckpointError(
-        f"found SHA-256 {found[:12]}..., expected {shown(expected[:12])}... as in {checksum.name}: "
+        f"found SHA-256 {found[:12]}..., expected {quoted(expected[:12])}... as in {checksum.name}: "
         "the file is damaged (or was replaced: then delete that checksum)"
     )
 

@@ -16,7 +16,7 @@ COMMANDS = {
     "video": "rank the objects of a video, frame by frame, with steady badges",
     "crop": "crop photos to an aspect and keep the most salient objects",
     "models": "list published models and fetch them",
-    "data": "fetch, check, show, convert and label ranking datasets",
+    "data": "fetch, check, show, measure, convert and label ranking datasets",
     "evaluate": "score saved results of any method",
     "train": "train or evaluate a model; the options of train_net.py",
 }
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     name = given[0] if given and given[0] in COMMANDS else None
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     try:
-        if name in ("data", "evaluate", "train"):  # these bring a whole command line of their own
+        if name in ("evaluate", "train"):  # these bring a whole command line of their own
             return import_module(f".{name}", __name__).main(given[1:])
         options = get_parser(name).parse_args(given)
         return import_module(f".{options.command}", __name__).run(options)

@@ -66,9 +66,9 @@ def measure_regions(
     """
     height, width = pixels.labels.shape
     inside = members.astype(np.float32)
-    near = _grow(pixels, members, 2)
+    near = _add_neighbors(pixels, members, 2)
     ring = (near & ~members).astype(np.float32)
-    beyond = (_grow(pixels, near, 2) & ~near).astype(np.float32)
+    beyond = (_add_neighbors(pixels, near, 2) & ~near).astype(np.float32)
     area, ring_area = inside @ pixels.area, np.maximum(ring @ pixels.area, 1)
 
     weighted = pixels.color * pixels.area[:, None]
@@ -118,7 +118,7 @@ def objectness(regions: RegionCues, weights: Mapping[str, float]) -> NDArray[np.
     return score
 
 
-def _grow(pixels: Superpixels, members: NDArray[np.bool_], steps: int) -> NDArray[np.bool_]:
+def _add_neighbors(pixels: Superpixels, members: NDArray[np.bool_], steps: int) -> NDArray[np.bool_]:
     """Add the neighbors of regions, ``steps`` times."""
     for _ in range(steps):
         members = members | ((pixels.adjacency @ members.T.astype(np.float32)).T > 0)

@@ -12,14 +12,14 @@ An object is salient if its value exceeds 0.5. From the most salient object down
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from .images import image_finder, in_threads
 from .issues import DatasetError, IssueLog, Place, expected
 from .masks import is_number
-from .reader import Format, RawImage, RawObject, entry_list, json_file, named_entries
+from .reader import Format, RawImage, RawObject, json_file, named_entries, same_count
 
 SPLITS = ("train", "val", "test")
 SALIENT_ABOVE = 0.5
@@ -31,22 +31,15 @@ def assr_label(value: float) -> int | None:
     return int(value * 10 - 6 + _TOLERANCE) if value > SALIENT_ABOVE else None
 
 
-def _rank_file(path: Path) -> dict[str, Any] | DatasetError:
-    try:
-        return json_file(path, "rank_order")
-    except DatasetError as error:
-        return error
-
-
-def _rank_values(content: dict[str, Any] | DatasetError, count: int, place: Place) -> list[float] | None:
+def _rank_values(
+    content: dict[str, Any] | DatasetError, objects: Sequence[Any], place: Place
+) -> list[float] | None:
     """Return the rank values of a rank file, or None (and an issue) if they are unusable."""
     if isinstance(content, DatasetError):
         place.fault("bad-rank-file", "", str(content).removeprefix(f"{place.file}: "))
         return None
     values: list[float] = content["rank_order"]
-    if len(values) != count:
-        detail = f"expected {count} values (one for each object), found {len(values)}"
-        place.fault("rank-count", "rank_order", detail)
+    if not same_count(values, objects, "rank_order", place):
         return None
     for index, value in enumerate(values):
         if not is_number(value) or value > 1 + _TOLERANCE:
@@ -55,16 +48,14 @@ def _rank_values(content: dict[str, Any] | DatasetError, count: int, place: Plac
     return values
 
 
-def _entries(root: Path, file: Path, split: str, log: IssueLog) -> Iterator[RawImage]:
-    entries = list(named_entries(json_file(file), file, "img", log))
+def _assr_entries(root: Path, file: Path, split: str, log: IssueLog) -> Iterator[RawImage]:
+    entries = list(named_entries(json_file(file), file, "img", log, "object_data"))
     rank_files = [root / "rank_order" / split / f"{name}.json" for _, name, _, _ in entries]
     find = image_finder(root / "images" / split)
-    ranks = in_threads(_rank_file, rank_files)
+    ranks = in_threads(lambda path: json_file(path, "rank_order"), rank_files, DatasetError)
     for (index, name, place, entry), path, content in zip(entries, rank_files, ranks, strict=True):
-        data = entry_list(entry, "object_data", place)
-        if data is None:
-            continue
-        values = _rank_values(content, len(data), log.at(path, place.record))
+        data = entry["object_data"]
+        values = _rank_values(content, data, log.at(path, place.record))
         if values is None:
             continue
         objects = []
@@ -76,7 +67,7 @@ def _entries(root: Path, file: Path, split: str, log: IssueLog) -> Iterator[RawI
 
 
 ASSR = Format(
-    _entries,
+    _assr_entries,
     "obj_seg_data_{split}.json",
     ("rank_order/{split}", "images/{split}"),
     image_field="img",

@@ -23,9 +23,7 @@ PASTE_RANKS = ("interleave", "below", "none")
 
 
 class RankedCrop(T.Augmentation):
-    """Crop a random window that contains every ranked object completely.
-
-    The boxes of the ranked objects come with the input (``AugInput(image, boxes=...)``).
+    """Crop a random window that contains all ranked objects, whose boxes are those of the ``AugInput``.
 
     Args:
         min_size: least side of the window as a share of the image's, in (0, 1].

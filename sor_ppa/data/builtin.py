@@ -113,17 +113,17 @@ class DatasetSource:
         """Files and folders that a complete split has and this one lacks."""
         return FORMATS[self.kind].missing(self.path, self.split)
 
+    @_paused_garbage_collector()
     def read(self, issues: IssueLog | None = None, keep_rankless: bool | None = None) -> list[ImageRecord]:
         """Read the dataset as ``Format.read`` does; ``keep_rankless`` overrides the attribute."""
         if not self.path.is_dir():
             raise missing_folder(self.name, datasets_root(self.root), self.folder)
         keep = self.keep_rankless if keep_rankless is None else keep_rankless
-        with _paused_garbage_collector():
-            return FORMATS[self.kind].read(self.path, self.split, keep_rankless=keep, issues=issues)
+        return FORMATS[self.kind].read(self.path, self.split, keep_rankless=keep, issues=issues)
 
+    @_paused_garbage_collector()
     def __call__(self) -> list[dict[str, Any]]:
-        with _paused_garbage_collector():
-            return [to_detectron2(record) for record in self.read()]
+        return [to_detectron2(record) for record in self.read()]
 
 
 def _own_datasets(root: Path) -> dict[str, tuple[str, str, str]]:

@@ -7,10 +7,11 @@ import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
-from pycocotools import mask as mask_util
+from detectron2.structures import Boxes, pairwise_iou
 
 from .assr import SPLITS
 from .builtin import FORMATS, DatasetSource
@@ -23,16 +24,11 @@ _EDGE = 1.0  # pixels by which boxes may cross the border: some tools count pixe
 
 
 def check_dataset(source: DatasetSource, *, decode: bool = True) -> tuple[list[ImageRecord], list[Issue]]:
-    """Find all issues of a dataset.
+    """Return the records of a dataset that can be used, and all of its issues.
 
-    Args:
-        source: the dataset.
-        decode: also decode every image (finds truncated files; slower).
-
-    Returns:
-        the records that can be used, and the issues: missing or unreadable images, sizes that
-        disagree, unusable or degenerate polygons, boxes outside the image or apart from their masks,
-        ids and files that occur twice, ranks that tie or skip, images that another split has as well.
+    Issues are missing or unreadable images, sizes that disagree, unusable or degenerate polygons, boxes
+    outside the image or apart from their masks, ids and files that occur twice, ranks that tie or skip, and
+    images that another split has as well. ``decode`` also finds truncated images; slower.
     """
     log = IssueLog(collect=True)
     try:
@@ -41,7 +37,8 @@ def check_dataset(source: DatasetSource, *, decode: bool = True) -> tuple[list[I
         return [], [*log.issues, Issue("unreadable-dataset", str(error))]
     issues = [*log.issues, *_record_issues(records), *_list_issues(source, records)]
     if decode:
-        issues += [issue for issue in in_threads(_decoding_issue, records) if issue is not None]
+        shapes = in_threads(lambda record: decoded_image(record.file_name).shape[:2], records, DatasetError)
+        issues += _decoding_issues(records, shapes)
     return records, [*issues, *_shared_images(source, records)]
 
 
@@ -67,7 +64,7 @@ def _record_issues(records: Sequence[ImageRecord]) -> Iterator[Issue]:
 def _object_issues(record: ImageRecord, item: ObjectRecord, place: str) -> Iterator[Issue]:
     """Yield issues of the geometry of an object."""
     x1, y1, x2, y2 = item.box
-    found = f"found {_shown(item.box)}"
+    found = f"found {_box_text(item.box)}"
     if x2 <= x1 or y2 <= y1:
         yield Issue("empty-box", record.file_name, place, "bbox", f"expected x1 < x2 and y1 < y2, {found}")
         return
@@ -81,14 +78,12 @@ def _object_issues(record: ImageRecord, item: ObjectRecord, place: str) -> Itera
                 yield Issue("degenerate-polygon", record.file_name, place, f"segmentation[{number}]", detail)
     if item.segmentation is not None:
         tight = segmentation_box(item.segmentation)
-        boxes = np.array([item.box, tight], dtype=np.float64)
-        boxes[:, 2:] -= boxes[:, :2]
-        if mask_util.iou(boxes[:1], boxes[1:], [0])[0, 0] < 0.5:
-            detail = f"expected about {_shown(tight)} as the mask has, {found}"
+        if pairwise_iou(Boxes([item.box]), Boxes([tight])).item() < 0.5:
+            detail = f"expected about {_box_text(tight)} as the mask has, {found}"
             yield Issue("box-apart-from-mask", record.file_name, place, "bbox", detail)
 
 
-def _shown(box: Sequence[float]) -> str:
+def _box_text(box: Sequence[float]) -> str:
     return "[" + ", ".join(f"{value:g}" for value in box) + "]"
 
 
@@ -99,22 +94,20 @@ def _list_issues(source: DatasetSource, records: Sequence[ImageRecord]) -> Itera
         return
     listed = {Path(line.strip()).stem for line in path.read_text().splitlines() if line.strip()}
     known = {Path(record.file_name).stem for record in records}
-    for names, what in ((listed - known, "is listed but has no record"), (known - listed, "is not listed")):
-        for name in sorted(names):
-            yield Issue("list-differs", str(path), name, "", what, serious=False)
+    for name in sorted(listed ^ known):
+        what = "is listed but has no record" if name in listed else "is not listed"
+        yield Issue("list-differs", str(path), name, "", what, serious=False)
 
 
-def _decoding_issue(record: ImageRecord) -> Issue | None:
-    """Return what is wrong with an image that cannot be decoded or has another size than its header."""
-    try:
-        shape = decoded_image(record.file_name).shape
-    except DatasetError as error:
-        detail = str(error).removeprefix(f"{record.file_name}: ")
-        return Issue("broken-image", record.file_name, detail=detail)
-    if shape[:2] == (record.height, record.width):
-        return None
-    detail = f"expected {record.height}x{record.width} as in the header, found {shape[0]}x{shape[1]}"
-    return Issue("size-disagrees", record.file_name, detail=detail)
+def _decoding_issues(records: Sequence[ImageRecord], shapes: Sequence[Any]) -> Iterator[Issue]:
+    """Yield images that cannot be decoded (the shape is the error) or differ in size from their header."""
+    for record, shape in zip(records, shapes, strict=True):
+        if isinstance(shape, DatasetError):
+            detail = str(shape).removeprefix(f"{record.file_name}: ")
+            yield Issue("broken-image", record.file_name, detail=detail)
+        elif shape != (record.height, record.width):
+            detail = f"expected {record.height}x{record.width} as in the header, found {shape[0]}x{shape[1]}"
+            yield Issue("size-disagrees", record.file_name, detail=detail)
 
 
 def _shared_images(source: DatasetSource, records: Sequence[ImageRecord]) -> Iterator[Issue]:

@@ -28,7 +28,7 @@ Images = Sequence[tuple[ImageRecord, str]]
 """Records and the names of their images in the folder that is written."""
 
 
-def _levels(record: ImageRecord) -> list[int | None]:
+def _levels_from_top(record: ImageRecord) -> list[int | None]:
     """Return the level of each object (0 = most salient); None if it has no rank."""
     top = max((item.rank for item in record.objects), default=-1)
     return [None if item.rank < 0 else top - item.rank for item in record.objects]
@@ -47,30 +47,31 @@ def _annotation(item: ObjectRecord) -> Plain:
     return {"bbox": [x1, y1, x2 - x1, y2 - y1], "segmentation": plain_mask(item.segmentation)}
 
 
-def _size(record: ImageRecord) -> Plain:
-    return {"height": record.height, "width": record.width}
-
-
 def _refuse(record: ImageRecord, kind: str, why: str) -> DatasetError:
     return DatasetError(f"{record.file_name}: {kind} cannot hold {why}")
 
 
-def _write_json(path: Path, content: Any) -> None:
+def _write_file(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, allow_nan=False))
+    path.write_bytes(content)
+
+
+def _write_json(path: Path, content: Any) -> None:
+    _write_file(path, json.dumps(content, allow_nan=False).encode())
 
 
 def write_png(path: Path, image: np.ndarray) -> None:
     """Write an image (H, W) or (H, W, 3), BGR, as a PNG file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(cv2.imencode(".png", image)[1].tobytes())
+    _write_file(path, cv2.imencode(".png", image)[1].tobytes())
 
 
 def _coco(images: Images, root: Path, split: str) -> None:
     entries: list[Plain] = []
     annotations: list[Plain] = []
     for record, name in images:
-        entries.append({"id": record.image_id, "file_name": name, **_size(record)})
+        entries.append(
+            {"id": record.image_id, "file_name": name, "height": record.height, "width": record.width}
+        )
         for item in record.objects:
             annotation: Plain = {
                 "id": len(annotations) + 1,
@@ -97,13 +98,12 @@ def _coco(images: Images, root: Path, split: str) -> None:
 def _assr(images: Images, root: Path, split: str) -> None:
     entries = []
     for record, name in images:
-        stem, levels = Path(name).stem, _levels(record)
-        labels = [item.label if item.rank >= 0 else None for item in record.objects]
-        ranked = [label for label, level in zip(labels, levels, strict=True) if level is not None]
-        if ranked and all(label is not None and 0 <= label < _ASSR_RANKS for label in ranked):
+        stem, levels = Path(name).stem, _levels_from_top(record)
+        labels = [None if item.rank < 0 else item.label for item in record.objects]
+        if all(item.rank < 0 or item.label in range(_ASSR_RANKS) for item in record.objects):
             # keeps values that do not start at 1.0
             levels = [None if label is None else _ASSR_RANKS - 1 - label for label in labels]
-        if max((level for level in levels if level is not None), default=0) >= _ASSR_RANKS:
+        if any(level is not None and level >= _ASSR_RANKS for level in levels):
             raise _refuse(record, "ASSR", f"more than {_ASSR_RANKS} ranks")
         values = [0.5 if level is None else (10 - level) / 10 for level in levels]
         objects = []
@@ -124,9 +124,7 @@ def _irsr(images: Images, root: Path, split: str) -> None:
         annotations = [_annotation(item) for item in record.objects]
         ranks = [item.rank for item in record.objects]
         entries.append({"file_name": name, "annotations": annotations, "rank": ranks})
-    path = IRSR.path(root, split)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(pickle.dumps(entries, protocol=4))
+    _write_file(IRSR.path(root, split), pickle.dumps(entries, protocol=4))
 
 
 def _sifr(images: Images, root: Path, split: str) -> None:
@@ -143,14 +141,15 @@ def _seqrank(images: Images, root: Path, split: str) -> None:
         annotations = [
             {"category_id": item.rank + 1, "segmentation": _polygons(item, record)} for item in record.objects
         ]
-        entries.append({"image_name": Path(name).stem, **_size(record), "annotations": annotations})
+        size = {"height": record.height, "width": record.width}
+        entries.append({"image_name": Path(name).stem, **size, "annotations": annotations})
     comment = "category_id: 0 = not salient, else the rank, higher = more salient"
     _write_json(SEQRANK.path(root, split), {"__comment__": comment, "data": entries})
 
 
 def _painted(images: Images, root: Path, split: str) -> None:
     for record, name in images:
-        levels = _levels(record)
+        levels = _levels_from_top(record)
         depth = max((level for level in levels if level is not None), default=0) + 1
         if len(levels) > 255:
             raise _refuse(record, "a painted map", "more than 255 objects")
@@ -164,8 +163,9 @@ def _painted(images: Images, root: Path, split: str) -> None:
 def _paint(record: ImageRecord, values: Sequence[int]) -> np.ndarray:
     """Return a map (H, W), uint8, on which the more salient object covers, then the later one."""
     canvas = np.zeros((record.height, record.width), np.uint8)
-    for item, value in sorted(zip(record.objects, values, strict=True), key=lambda pair: pair[0].rank):
-        canvas[segmentation_mask(item.segmentation, record.height, record.width)] = value
+    masks, ranks = record.masks(), [item.rank for item in record.objects]
+    for index in np.argsort(ranks, kind="stable"):
+        canvas[masks[index]] = values[index]
     return canvas
 
 
@@ -193,12 +193,9 @@ def _place_image(source: Path, target: Path, how: str) -> None:
             f"{target}: expected a folder without this file, found another image there already"
         )
     target.unlink(missing_ok=True)
-    if how == "copy":
-        shutil.copyfile(source, target)
-    elif how == "hardlink":
-        os.link(source, target)
-    else:
-        target.symlink_to(source.resolve())
+    ways: dict[str, Callable[[Path, Path], object]]
+    ways = {"copy": shutil.copyfile, "hardlink": os.link, "symlink": os.symlink}
+    ways[how](source.resolve(), target)
 
 
 def write_records(
@@ -212,9 +209,7 @@ def write_records(
 ) -> None:
     """Write records as a dataset folder.
 
-    Ranks and masks are kept. What a format cannot hold is refused: ASSR has five ranks and, like SeqRank,
-    polygons and ``*.jpg`` only (RLE masks become polygons along their pixels); IRSR and SIFR have no
-    objects without a rank. Painted maps lose covered parts of objects.
+    Ranks and masks are kept, and what a format cannot hold is refused; painted maps lose covered parts.
 
     Args:
         records: the images.

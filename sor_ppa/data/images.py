@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import TypeVar
@@ -16,23 +17,29 @@ from .issues import DatasetError
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
+_Error = TypeVar("_Error", bound=Exception)
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".webp", ".tif", ".tiff")
 _ORIENTATION = 0x0112  # EXIF tag; 5 to 8 swap the sides
 
 
-def in_threads(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> list[_Result]:
-    """Apply a function that waits for the disk to many items, in parallel and in order."""
+def in_threads(
+    function: Callable[[_Item], _Result], items: Iterable[_Item], errors: type[_Error]
+) -> list[_Result | _Error]:
+    """Return results or errors of a function that waits for the disk, of many items in parallel."""
+
+    def result_or_error(item: _Item) -> _Result | _Error:
+        try:
+            return function(item)
+        except errors as error:
+            return error
+
     with ThreadPool(min(16, 4 * (os.cpu_count() or 1))) as pool:
-        return pool.map(function, items)
+        return pool.map(result_or_error, items)
 
 
 def decoded_image(path: str) -> np.ndarray:
-    """Return an image (H, W, 3), BGR uint8, as ``visualization.files.read_image`` does.
-
-    Raises:
-        DatasetError: there is no such file, or it is not an image.
-    """
+    """Return an image (H, W, 3), BGR uint8, as ``read_image`` reads it, or raise ``DatasetError``."""
     try:
         return read_image(path)
     except ImageReadError as error:
@@ -49,13 +56,13 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     Raises:
         OSError: the file cannot be opened or is not an image.
     """
+    orientation = None
     try:
         with Image.open(path) as image:
             width, height = image.size
-            try:  # the method of the base class, because that of PNG files decodes the image
+            with suppress(Exception):  # decoding ignores EXIF that cannot be read
+                # the method of the base class, because that of PNG files decodes the image
                 orientation = Image.Image.getexif(image).get(_ORIENTATION)
-            except Exception:  # decoding ignores EXIF that cannot be read
-                orientation = None
     except OSError:
         raise
     except Exception as error:  # Pillow raises many kinds on broken files
@@ -65,26 +72,20 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
 
 def image_sizes(paths: Iterable[str | os.PathLike[str]]) -> list[tuple[int, int] | OSError]:
     """Return (height, width) of each image, or the error that reading its header raised."""
-
-    def size_or_error(path: str | os.PathLike[str]) -> tuple[int, int] | OSError:
-        try:
-            return image_size(path)
-        except OSError as error:
-            return error
-
-    return in_threads(size_or_error, paths)
+    return in_threads(image_size, paths, OSError)
 
 
 def image_finder(folder: Path) -> Callable[[str], str]:
     """Return a function from the name that annotations give an image to its path in a folder.
 
-    Annotations of ASSR and SeqRank leave out the suffix ``.jpg``. If there is no such file, ``.JPG``,
-    ``.jpeg``, ``.JPEG``, ``.png``, ``.PNG`` and the name itself are tried. The folder may be absent.
+    Annotations of ASSR and SeqRank leave out the suffix ``.jpg``. If there is no such file, the name itself
+    and the other suffixes are tried. The folder may be absent.
     """
     present = set(os.listdir(folder)) if folder.is_dir() else set()
+    suffixes = (".jpg", "", *IMAGE_SUFFIXES, *map(str.upper, IMAGE_SUFFIXES))
 
     def find(name: str) -> str:
-        candidates = [f"{name}{end}" for end in (".jpg", "", ".JPG", ".jpeg", ".JPEG", ".png", ".PNG")]
+        candidates = [f"{name}{suffix}" for suffix in suffixes]
         return os.path.join(folder, next((file for file in candidates if file in present), candidates[0]))
 
     return find

@@ -31,11 +31,10 @@ class Issue:
 
 
 class IssueLog:
-    """Decides what happens to the issues that a reader finds.
+    """Issues that a reader finds.
 
     Args:
-        collect: keep every issue and go on; otherwise the first one that prevents the use of the
-            dataset raises, and parts that are left out are logged.
+        collect: keep them all; else the first fault raises, and parts that are left out are logged.
     """
 
     def __init__(self, collect: bool = False) -> None:
@@ -86,7 +85,7 @@ class Place:
             self.log.issues.append(Issue(kind, self.file, self.record, field, detail, serious=False))
 
 
-def shown(value: object) -> str:
+def short_repr(value: object) -> str:
     """Return a value on one line of at most 60 characters, for messages."""
     try:
         text = repr(value)
@@ -97,4 +96,4 @@ def shown(value: object) -> str:
 
 def expected(what: str, found: object) -> str:
     """Return "expected ..., found ..." with the value shortened."""
-    return f"expected {what}, found {shown(found)}"
+    return f"expected {what}, found {short_repr(found)}"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 import numpy as np
 import torch
 from detectron2.config import CfgNode, configurable
+from detectron2.data import DatasetMapper
 from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
 from detectron2.structures import BitMasks, Boxes, BoxMode, Instances, PolygonMasks
@@ -18,10 +18,8 @@ from .issues import DatasetError, expected
 from .masks import segmentation_mask
 from .record import RANK_OVERFLOWS, RANK_RULES, UNRANKED, training_ranks
 
-logger = logging.getLogger(__name__)
 
-
-class RankingDatasetMapper:
+class RankingDatasetMapper(DatasetMapper):
     """Read the image of a dataset dict, augment it and make the training targets.
 
     Crowds are removed (as in detectron2), and so are objects that an augmentation removes. The remaining
@@ -38,80 +36,58 @@ class RankingDatasetMapper:
         self,
         is_train: bool,
         *,
-        augmentations: list[T.Augmentation | T.Transform],
-        image_format: str,
-        use_instance_mask: bool = True,
-        instance_mask_format: str = "polygon",
-        recompute_boxes: bool = False,
         num_ranks: int = 5,
         rank_rule: str = "top",
         rank_overflow: str = "lowest",
         min_visible: float = 0.0,
         copy_paste: CopyPaste | None = None,
+        use_instance_mask: bool = True,
+        **options: Any,
     ) -> None:
         """
         Args:
             is_train: whether to make training targets.
-            augmentations: applied in order.
-            image_format: "BGR" or "RGB".
-            use_instance_mask: whether to make ``gt_masks``.
-            instance_mask_format: "polygon" or "bitmask".
-            recompute_boxes: take boxes from the masks (after a crop they are tighter).
             num_ranks, rank_rule, rank_overflow: see ``training_ranks``.
             min_visible: objects are removed if crops leave less than this share of their box.
             copy_paste: pastes ranked objects of earlier images; needs masks.
+            use_instance_mask, options: as for detectron2's ``DatasetMapper``.
         """
-        assert image_format in ("BGR", "RGB"), image_format
-        assert instance_mask_format in ("polygon", "bitmask"), instance_mask_format
+        super().__init__(is_train, use_instance_mask=use_instance_mask, **options)
+        assert self.image_format in ("BGR", "RGB"), self.image_format
+        assert self.instance_mask_format in ("polygon", "bitmask"), self.instance_mask_format
         assert rank_rule in RANK_RULES, rank_rule
         assert rank_overflow in RANK_OVERFLOWS, rank_overflow
         assert use_instance_mask or copy_paste is None, "copy-paste needs masks"
-        self.is_train = is_train
-        self.augmentations = T.AugmentationList(augmentations)
-        self.image_format = image_format
-        self.use_instance_mask = use_instance_mask
-        self.instance_mask_format = instance_mask_format
-        self.recompute_boxes = recompute_boxes
         self.num_ranks = num_ranks
         self.rank_rule = rank_rule
         self.rank_overflow = rank_overflow
         self.min_visible = min_visible
         self.copy_paste = copy_paste if is_train else None
-        logger.info("augmentations used in %s: %s", "training" if is_train else "inference", augmentations)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
         """Return the arguments that a config stands for."""
-        node, copy_paste = cfg.INPUT, None
-        crops = (node.CROP.ENABLED, node.LSJ.ENABLED, node.RANKED_CROP.ENABLED)
-        cropped = is_train and (any(crops) or node.AUGMENTATION == "detr")
+        node, arguments = cfg.INPUT, super().from_config(cfg, is_train)
+        if is_train:
+            crops = (node.CROP.ENABLED, node.LSJ.ENABLED, node.RANKED_CROP.ENABLED)
+            cropped = any(crops) or node.AUGMENTATION == "detr"
+            arguments["recompute_boxes"] = cropped and cfg.MODEL.MASK_ON
+            arguments["augmentations"] = training_augmentations(cfg)
         if is_train and node.COPY_PASTE.ENABLED:
             paste = node.COPY_PASTE
-            copy_paste = CopyPaste(
+            arguments["copy_paste"] = CopyPaste(
                 paste.PROB, paste.MAX_OBJECTS, paste.RANKS, paste.MIN_VISIBLE, paste.MEMORY
             )
         return {
-            "is_train": is_train,
-            "augmentations": training_augmentations(cfg)
-            if is_train
-            else utils.build_augmentation(cfg, False),
-            "image_format": node.FORMAT,
-            "use_instance_mask": cfg.MODEL.MASK_ON,
-            "instance_mask_format": node.MASK_FORMAT,
-            "recompute_boxes": cropped and cfg.MODEL.MASK_ON,
+            **arguments,
             "num_ranks": cfg.MODEL.SOR.NUM_RANKS,
             "rank_rule": cfg.DATASETS.RANK_RULE,
             "rank_overflow": cfg.DATASETS.RANK_OVERFLOW,
             "min_visible": node.MIN_VISIBLE,
-            "copy_paste": copy_paste,
         }
 
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
-        """Return the input of the model, as described in the class, for a dict in detectron2's format.
-
-        Raises:
-            DatasetError: the image or an annotation cannot be used.
-        """
+        """Return the input of the model for a dict in detectron2's format, or raise ``DatasetError``."""
         output = {key: value for key, value in dataset_dict.items() if key != "annotations"}
         image, transforms = self._augmented(dataset_dict, output)
         if self.is_train and "annotations" in dataset_dict:

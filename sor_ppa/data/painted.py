@@ -7,9 +7,8 @@
     masks/{split}/NAME.png               instance ids (8 or 16 bit, 0 = none); optional
     masks/{split}/NAME/*.png             or one binary mask for each instance
 
-Without instance masks each gray level is one instance, as in the published evaluations: objects of
-equal rank merge, and covered parts are lost. With them, the rank of an instance is the most frequent
-level of the map inside it, 0 excluded; an instance without a painted pixel is not salient.
+Without instance masks each gray level is one instance, as in the published evaluations. With them, the
+rank of an instance is the most frequent level inside it; one without a painted pixel is not salient.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ import cv2
 import numpy as np
 from pycocotools import mask as mask_util
 
-from .images import IMAGE_SUFFIXES, in_threads
+from .images import image_finder, in_threads
 from .issues import DatasetError, IssueLog
 from .masks import plain_mask
 from .reader import Format, RawImage, RawObject
@@ -77,29 +76,22 @@ def _mode(values: np.ndarray) -> int:
     return int(found[counts.argmax()]) if len(found) else 0
 
 
-def _entries(root: Path, folder: Path, split: str, log: IssueLog) -> Iterator[RawImage]:
-    photos = root / "images" / split
+def _painted_entries(root: Path, folder: Path, split: str, log: IssueLog) -> Iterator[RawImage]:
+    find = image_finder(root / "images" / split)
     maps = sorted(folder.glob("*.png"))
     if not maps:
         raise DatasetError(f"{folder}: expected painted maps (*.png), found none")
-    images = {path.stem: path for path in photos.glob("*") if path.suffix.lower() in IMAGE_SUFFIXES}
 
-    def parse(path: Path) -> tuple[list[RawObject], tuple[int, int]] | DatasetError:
-        try:
-            painted = _gray(path)
-            shape = (painted.shape[0], painted.shape[1])
-            return painted_objects(painted, _instance_masks(root / "masks" / split / path.stem, shape)), shape
-        except DatasetError as error:
-            return error
+    def parse(path: Path) -> tuple[list[RawObject], tuple[int, int]]:
+        painted = _gray(path)
+        shape = (painted.shape[0], painted.shape[1])
+        return painted_objects(painted, _instance_masks(root / "masks" / split / path.stem, shape)), shape
 
-    for index, (path, found) in enumerate(zip(maps, in_threads(parse, maps), strict=True)):
+    for index, (path, found) in enumerate(zip(maps, in_threads(parse, maps, DatasetError), strict=True)):
         if isinstance(found, DatasetError):
-            if not log.collect:
-                raise found
             log.at(path).fault("broken-map", "", str(found).removeprefix(f"{path}: "))
             continue
-        image = images.get(path.stem, photos / f"{path.stem}.jpg")
-        yield RawImage(str(image), log.at(path, path.stem), index, *found)
+        yield RawImage(find(path.stem), log.at(path, path.stem), index, *found)
 
 
-PAINTED = Format(_entries, "gt/{split}", ("images/{split}",), image_field="name")
+PAINTED = Format(_painted_entries, "gt/{split}", ("images/{split}",), image_field="name")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import numpy as np
 
 from .images import image_sizes
 from .issues import DatasetError, IssueLog, Place, expected
-from .masks import Segmentation, clean_segmentation, is_number, segmentation_box, whole
+from .masks import Segmentation, as_int, clean_segmentation, is_number, segmentation_box
 from .record import UNRANKED, ImageRecord, ObjectRecord, dense_ranks
 
 logger = logging.getLogger(__name__)
@@ -148,10 +148,9 @@ class Format:
             names = "x, y, width, height" if self.xywh else "x1, y1, x2, y2"
             place.fault("bad-box", f"{item.field}.bbox", expected(f"four numbers {names}", box))
             return None
-        x1, y1, x2, y2 = box
-        if self.xywh:
-            x2, y2 = x1 + x2, y1 + y2
-        return None if mask is None else ((x1, y1, x2, y2), mask)
+        x, y, right, bottom = box
+        corners = (x, y, x + right, y + bottom) if self.xywh else (x, y, right, bottom)
+        return None if mask is None else (corners, mask)
 
     def _note_ranks(self, image: RawImage, ranks: list[float]) -> None:
         """Note ranks that tie or skip."""
@@ -177,11 +176,7 @@ def file_content(path: Path) -> bytes:
 
 
 def json_file(path: Path, *lists: str) -> Any:
-    """Return the content of a JSON file: a list, or an object with these lists.
-
-    Raises:
-        DatasetError: it is missing, cannot be read or holds something else.
-    """
+    """Return the content of a JSON file, a list or an object with these lists, or raise ``DatasetError``."""
     data = file_content(path)
     try:
         content: Any = json.loads(data)
@@ -197,15 +192,20 @@ def json_file(path: Path, *lists: str) -> Any:
 
 
 def named_entries(
-    entries: Iterable[Any], file: Path, key: str, log: IssueLog
+    entries: Iterable[Any], file: Path, key: str, log: IssueLog, *lists: str
 ) -> Iterator[tuple[int, str, Place, dict[str, Any]]]:
-    """Yield (index, name, place, entry) of a file's entries with a name in ``key``; report the others."""
+    """Yield (index, name, place, entry) of a file's entries; report those without a name or these lists."""
     for index, entry in enumerate(entries):
         name = entry.get(key) if isinstance(entry, dict) else None
-        if isinstance(name, str) and name:
-            yield index, name, log.at(file, f"{index} ({last_part(name)})"), entry
-        else:
+        if not isinstance(name, str) or not name:
             log.at(file, str(index)).fault("bad-record", key, expected("a name", name))
+            continue
+        place = log.at(file, f"{index} ({last_part(name)})")
+        wrong = [field for field in lists if not isinstance(entry.get(field), (list, tuple))]
+        for field in wrong:
+            place.fault("bad-record", field, expected("a list", entry.get(field)))
+        if not wrong:
+            yield index, name, place, entry
 
 
 def last_part(name: str) -> str:
@@ -213,18 +213,17 @@ def last_part(name: str) -> str:
     return name.replace("\\", "/").rsplit("/", 1)[-1]
 
 
-def entry_list(entry: dict[str, Any], key: str, place: Place) -> list[Any] | None:
-    """Return a list of an entry; None (and an issue) if it is something else."""
-    value = entry.get(key)
-    if isinstance(value, (list, tuple)):
-        return list(value)
-    place.fault("bad-record", key, expected("a list", value))
-    return None
+def same_count(values: Sequence[Any], objects: Sequence[Any], field: str, place: Place) -> bool:
+    """Return whether there is a rank for each object; report it if not."""
+    if len(values) != len(objects):
+        detail = f"expected {len(objects)} ranks, one for each object, found {len(values)}"
+        place.fault("rank-count", field, detail)
+    return len(values) == len(objects)
 
 
 def claimed_size(entry: dict[str, Any]) -> tuple[int, int] | None:
     """Return the (height, width) that an entry claims, or None."""
-    height, width = whole(entry.get("height")), whole(entry.get("width"))
+    height, width = as_int(entry.get("height")), as_int(entry.get("width"))
     return None if height is None or width is None else (height, width)
 
 
@@ -235,7 +234,7 @@ def ranked_object(
 
     Crowds and negative ranks have none; ``field`` and ``rank_field`` say where they stand in ``place``.
     """
-    number = whole(rank)
+    number = as_int(rank)
     if rank is not None and number is None:
         place.fault("bad-ranks", rank_field, expected("a whole number", rank))
         return None

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from detectron2.structures import BoxMode
 
-from .masks import Segmentation
+from .masks import Segmentation, segmentation_mask
 
 UNRANKED = -1
 """Rank of an object that has none (a crowd, or an object that is not salient)."""
@@ -43,6 +43,11 @@ class ImageRecord:
     objects: tuple[ObjectRecord, ...]
     image_id: int  # unique in the split
 
+    def masks(self) -> np.ndarray:
+        """Return the masks (N, H, W), bool, of the objects."""
+        masks = [segmentation_mask(item.segmentation, self.height, self.width) for item in self.objects]
+        return np.array(masks, bool).reshape(-1, self.height, self.width)
+
 
 def dense_ranks(values: Sequence[float]) -> list[int]:
     """Return ranks (N,) from 0 without gaps for N values, higher = more salient; equal values share one."""
@@ -62,8 +67,7 @@ def to_detectron2(record: ImageRecord) -> dict[str, Any]:
         annotation: dict[str, Any] = {"bbox": list(item.box), "bbox_mode": BoxMode.XYXY_ABS}
         if item.segmentation is not None:
             annotation["segmentation"] = item.segmentation
-        annotation["category_id"] = 0
-        annotation["gt_rank"] = item.rank if item.label is None else item.label
+        annotation |= {"category_id": 0, "gt_rank": item.rank if item.label is None else item.label}
         if item.iscrowd:
             annotation.update(iscrowd=1, gt_rank=UNRANKED)
         annotations.append(annotation)
@@ -74,25 +78,16 @@ def to_detectron2(record: ImageRecord) -> dict[str, Any]:
 def training_ranks(
     ranks: Sequence[int], num_ranks: int, rule: str = "top", overflow: str = "lowest"
 ) -> np.ndarray:
-    """Return rank labels 0 to K - 1 for training.
-
-    With the rule ``top`` the most salient object of an image has the label K - 1, the next K - 2, and so
-    on. Ties share a label, and the next label follows without a gap. "The most salient object" is then
-    one class for images with two objects and for images with eight. On ASSR, whose values count down from
-    1.0, these are the published labels. With the rule ``keep`` the ranks of the dataset are the labels; if
-    the highest exceeds K - 1, all move down together.
-
-    Labels below 0 (more distinct ranks than K) follow ``overflow``: ``lowest`` makes them 0, ``ignore``
-    makes them -1, which the ranking loss ignores.
+    """Return rank labels 0 to K - 1 for training, (N,) int64; objects without a rank keep -1.
 
     Args:
         ranks: N ranks of the objects of one image, higher = more salient, -1 = none.
         num_ranks: K.
-        rule: one of ``RANK_RULES``.
-        overflow: one of ``RANK_OVERFLOWS``.
-
-    Returns:
-        (N,) int64; objects without a rank keep -1.
+        rule: ``top``: the most salient object has the label K - 1, the next K - 2, and so on; ties share a
+            label, and the next follows without a gap. On ASSR these are the published labels. ``keep``: the
+            ranks of the dataset are the labels; if the highest exceeds K - 1, all move down together.
+        overflow: of labels below 0 (more distinct ranks than K): ``lowest`` makes them 0, ``ignore`` makes
+            them -1, which the ranking loss ignores.
     """
     labels = np.array(ranks, dtype=np.int64)
     ranked = labels != UNRANKED

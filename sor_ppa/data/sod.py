@@ -10,8 +10,6 @@ Layouts that are recognized below the folder of a set::
     DUT-OMRON-image/ pixelwiseGT-new-PNG/   DUT-OMRON
     images/ ground_truth_mask/              ECSSD
     imgs/ gt/                               HKU-IS, DAVIS-S
-
-Nothing is read before a set is used, and no image is decoded to list one.
 """
 
 from __future__ import annotations
@@ -99,11 +97,10 @@ def read_sod(images: str | Path, masks: str | Path) -> list[dict[str, Any]]:
     pictures, truths = _pictures(Path(images)), _pictures(Path(masks))
     if not pictures:
         raise DatasetError(f"{images}: expected files of {', '.join(IMAGE_SUFFIXES)}, found no image")
-    lonely = [name for name in pictures if name not in truths]
+    lonely = [picture for name, picture in pictures.items() if name not in truths]
     if lonely:
         more = f" (and {len(lonely) - 1} more)" if len(lonely) > 1 else ""
-        lone = pictures[lonely[0]]
-        raise DatasetError(f"{lone}: expected a mask of this name in {masks}, found none{more}")
+        raise DatasetError(f"{lonely[0]}: expected a mask of this name in {masks}, found none{more}")
     pairs = [(picture, truths[name]) for name, picture in pictures.items()]
     files = [path for pair in pairs for path in pair]
     sizes: list[tuple[int, int]] = []
@@ -126,11 +123,7 @@ def read_sod(images: str | Path, masks: str | Path) -> list[dict[str, Any]]:
 
 
 def read_mask(path: str | Path) -> np.ndarray:
-    """Return a mask file as gray values, (H, W) uint8, 0 = background, 255 = object.
-
-    Raises:
-        DatasetError: it is missing or not an image.
-    """
+    """Return a mask file, (H, W) uint8, 0 = background, 255 = object, or raise ``DatasetError``."""
     try:
         with Image.open(path) as image:
             gray = np.array(image.convert("L"))
@@ -164,12 +157,9 @@ class SODSource:
 
 
 def register_sod(name: str, folders: str | os.PathLike[str] | Sequence[str], root: str = "") -> None:
-    """Register a set by name and folder; safe to call again, also with another folder.
+    """Register a set by name and folder, or several folders to try; safe to call again.
 
-    Args:
-        name: to register.
-        folders: folder of the set, or several to try, relative to the root or absolute.
-        root: see ``datasets_root``.
+    Folders are absolute or relative to the root (see ``datasets_root``).
 
     Raises:
         ValueError: the name belongs to a dataset of another kind.

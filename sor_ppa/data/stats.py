@@ -16,14 +16,10 @@ from .record import ImageRecord
 
 @dataclass(frozen=True)
 class Statistics:
-    """Measurements of a dataset.
-
-    ``ranked`` has for each ranked object the rank (1 = most salient), the area as a share of the image, and x
-    and y of the box center as shares of width and height.
-    """
+    """Measurements of a dataset; areas and centers are shares of the image's."""
 
     images: np.ndarray  # (images, 4) objects, ranked objects, height and width
-    ranked: np.ndarray  # (ranked objects, 4)
+    ranked: np.ndarray  # (ranked objects, 4) rank (1 = most salient), area, x and y of the box center
     tied: int  # images with objects of equal rank
     crowds: int  # objects that are crowds
 
@@ -38,10 +34,10 @@ class Statistics:
         for rank in np.unique(self.ranked[:, 0]).tolist():
             chosen = self.ranked[:, 0] == rank
             _, area, x, y = self.ranked[chosen].mean(axis=0).tolist()
-            areas = {"area_mean": area, "area_median": float(np.median(self.ranked[chosen, 1]))}
-            distance = {"distance_from_center_mean": float(self.offset[chosen].mean())}
-            place = {**distance, "x_mean": x, "y_mean": y}
-            ranks.append({"rank": int(rank), "objects": int(chosen.sum()), **areas, **place})
+            row = {"rank": int(rank), "objects": int(chosen.sum()), "area_mean": area}
+            row["area_median"] = float(np.median(self.ranked[chosen, 1]))
+            row["distance_from_center_mean"] = float(self.offset[chosen].mean())
+            ranks.append({**row, "x_mean": x, "y_mean": y})
         objects = int(self.images[:, 0].sum())
         numbers, counts = np.unique(self.images[:, 1], return_counts=True)
         return {

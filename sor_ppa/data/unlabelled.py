@@ -8,18 +8,17 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from multiprocessing import get_context, parent_process
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import numpy as np
+import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from numpy.typing import NDArray
+from torch.utils.data import DataLoader
 
-from ..atomic import atomic_write
+from ..atomic import atomic_write, write_json
 from .images import IMAGE_SUFFIXES
 
 logger = logging.getLogger(__name__)
@@ -86,21 +85,9 @@ class ProposalCache:
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
-        images = _read(self.folder / SETTINGS, lambda path: int(json.loads(path.read_text())["images"]))
-        counts = [self._part("counts", start) for start in range(0, images, _PART)]
+        images = int(_read_cache_file(self.folder / SETTINGS, "images"))
+        counts = [_read_cache_file(_part_file(self.folder, row), "counts") for row in range(0, images, _PART)]
         self._counts = np.concatenate([np.zeros(0, np.int64), *counts])
-
-    def _part(self, name: str, start: int) -> NDArray[Any]:
-        def read(path: Path) -> NDArray[Any]:
-            with np.load(path) as arrays:
-                return arrays[name]
-
-        return _read(_part_file(self.folder, start), read)
-
-    def _of_image(self, name: str, row: int) -> NDArray[Any]:
-        start = row // _PART * _PART
-        first = int(self._counts[start:row].sum())
-        return self._part(name, start)[first : first + int(self._counts[row])]
 
     def __len__(self) -> int:
         return len(self._counts)
@@ -111,20 +98,23 @@ class ProposalCache:
 
     def boxes(self, row: int) -> NDArray[np.float64]:
         """(N, 4) corners in pixels of the image in this row, best first."""
-        return self._of_image("boxes", row).astype(np.float64)
-
-    def scores(self, row: int) -> NDArray[np.float32]:
-        """(N,) scores of :meth:`boxes`."""
-        return self._of_image("scores", row)
+        start = row // _PART * _PART
+        first = int(self._counts[start:row].sum())
+        boxes = _read_cache_file(_part_file(self.folder, start), "boxes")
+        return boxes[first : first + int(self._counts[row])].astype(np.float64)
 
 
 def _part_file(folder: Path, start: int) -> Path:
     return folder / f"{start:09d}.npz"
 
 
-def _read(path: Path, read: Callable[[Path], Any]) -> Any:
+def _read_cache_file(path: Path, field: str) -> Any:
+    """Return a field of the settings or of a part of a cache."""
     try:
-        return read(path)
+        if path.name == SETTINGS:
+            return json.loads(path.read_text())[field]
+        with np.load(path) as arrays:
+            return arrays[field]
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: expected a finished proposal cache, found no such file") from None
     except Exception as error:  # readers raise many types for damaged files
@@ -142,8 +132,7 @@ def build_proposal_cache(
     """Propose boxes for every image, in parallel; continue where an earlier call stopped.
 
     Args:
-        files: image paths; the row of an image is its position.
-        folder: of the cache, made if missing.
+        files, folder: of the images, in the order of their rows, and of the cache.
         propose: path to (N, 4) integer corners, best first, and (N,) scores. It is sent to other
             processes. An ``OSError`` or ``ValueError`` leaves that image without boxes.
         settings: what ``propose`` depends on; a cache with other settings is refused.
@@ -158,16 +147,19 @@ def build_proposal_cache(
     _check_settings(folder / SETTINGS, json.loads(json.dumps(wanted)))
     starts = [start for start in range(0, len(files), _PART) if not _part_file(folder, start).is_file()]
     logger.info("%s: proposing boxes for %d parts of %d images", folder, len(starts), _PART)
-    work = partial(_write_part, propose)
-    parts = [files[start : start + _PART] for start in starts]
-    paths = [_part_file(folder, start) for start in starts]
-    count = min(workers or os.cpu_count() or 1, len(starts))
-    if count <= 1:
-        list(map(work, parts, paths))
-    else:
-        with ProcessPoolExecutor(count, get_context("spawn"), initializer=_exit_with_parent) as pool:
-            for number, _ in enumerate(pool.map(work, parts, paths), start=1):
-                logger.info("proposed boxes for %d of %d parts", number, len(starts))
+    processes = min(workers or os.cpu_count() or 1, len(starts))
+    loader: DataLoader[Any] = DataLoader(
+        list(files),  # type: ignore[arg-type]  # a list is a dataset
+        batch_sampler=[list(range(start, min(start + _PART, len(files)))) for start in starts],
+        collate_fn=partial(_propose_part, propose),
+        num_workers=processes if processes > 1 else 0,
+        multiprocessing_context="spawn" if processes > 1 else None,
+        generator=torch.Generator(),  # leaves the global random numbers as they are
+    )
+    for number, (start, arrays) in enumerate(zip(starts, loader, strict=True), start=1):
+        with atomic_write(_part_file(folder, start)) as temporary, temporary.open("wb") as stream:
+            np.savez(stream, **arrays)
+        logger.info("proposed boxes for %d of %d parts", number, len(starts))
     cache = ProposalCache(folder)
     if starts and (empty := int((cache.counts() == 0).sum())):
         logger.warning("%s: %d of %d images have no box and will not be used", folder, empty, len(files))
@@ -177,29 +169,25 @@ def build_proposal_cache(
 def _identity(files: Sequence[str]) -> str:
     """Return a digest of sizes and of paths below the common folder, which a moved folder keeps."""
     root = os.path.commonpath([os.path.dirname(file) for file in files])
-    sizes = [os.stat(file).st_size if os.path.exists(file) else -1 for file in files]
-    names = "\n".join(
-        f"{size} {os.path.relpath(file, root)}" for size, file in zip(sizes, files, strict=True)
-    )
-    return hashlib.sha256(names.encode("utf-8", "surrogateescape")).hexdigest()
+    sizes = [os.path.getsize(file) if os.path.exists(file) else -1 for file in files]
+    lines = [f"{size} {os.path.relpath(file, root)}" for size, file in zip(sizes, files, strict=True)]
+    return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _check_settings(path: Path, wanted: dict[str, Any]) -> None:
     """Write the settings of a new cache, or compare those of an existing one."""
     if not path.exists():
-        with atomic_write(path) as file:
-            file.write_text(json.dumps(wanted))
-    found = _read(path, lambda path: dict(json.loads(path.read_text())))
+        write_json(path, wanted)
     for field, value in wanted.items():
-        if (other := found.get(field)) != value:
+        if (found := _read_cache_file(path, field)) != value:
             raise ValueError(
-                f"{path}: field {field!r}: expected {value!r}, found {other!r}; "
+                f"{path}: field {field!r}: expected {value!r}, found {found!r}; "
                 "remove the folder or name another one (INPUT.TWO_VIEWS.PROPOSALS.CACHE)"
             )
 
 
-def _write_part(propose: Propose, files: Sequence[str], path: Path) -> None:
-    """Write number of boxes, boxes (N, 4) uint16 and scores (N,) float32 of some images."""
+def _propose_part(propose: Propose, files: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """Return number of boxes, boxes (N, 4) uint16 and scores (N,) float32 of some images."""
     boxes, scores = [np.zeros((0, 4), np.uint16)], [np.zeros(0, np.float32)]
     for file in files:
         try:
@@ -210,16 +198,4 @@ def _write_part(propose: Propose, files: Sequence[str], path: Path) -> None:
         boxes.append(np.clip(found, 0, np.iinfo(np.uint16).max).astype(np.uint16).reshape(-1, 4))
         scores.append(np.asarray(values, np.float32))
     counts = np.array([len(part) for part in boxes[1:]], np.int64)
-    with atomic_write(path) as temporary, temporary.open("wb") as stream:
-        np.savez(stream, counts=counts, boxes=np.concatenate(boxes), scores=np.concatenate(scores))
-
-
-def _exit_with_parent() -> None:
-    """End this process when the process that started it ends, even if that was killed."""
-
-    def wait() -> None:
-        if (parent := parent_process()) is not None:
-            parent.join()
-            os._exit(1)
-
-    Thread(target=wait, daemon=True).start()
+    return {"counts": counts, "boxes": np.concatenate(boxes), "scores": np.concatenate(scores)}

@@ -22,7 +22,8 @@ JSON list of instances in COCO's result format:
   rank_score  any number, higher = more salient
   score       detection confidence, used only by the variants with a confidence threshold
 GROUND_TRUTH is the name of a registered ranking or saliency dataset (the latter takes maps and --metrics
-sod), or a JSON file in COCO's format whose annotations have "rank", 1 = most salient, null = not ranked.
+sod), or a JSON file in COCO's format whose annotations have "rank", 1 = most salient, null = not ranked,
+unless info.rank_order says "higher is more salient".
 docs/metrics.md describes both in full and defines every variant; --list prints the rules.
 """
 _EPILOG = """\
@@ -105,7 +106,7 @@ def main(argv: list[str] | None = None) -> int:
         for kind, line in outcome.problems:
             sys.stderr.write(f"{'note' if kind in NOTES else 'problem'}: {kind}: {line}\n")
         sys.stdout.write(_summary(arguments, outcome))
-        _write(arguments, outcome)
+        _write_results(arguments, outcome)
     except (ValueError, OSError) as error:
         return _fail(" ".join(str(error).split()), 2)
     if not outcome.rows:
@@ -138,7 +139,7 @@ def _summary(arguments: argparse.Namespace, outcome: Outcome) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _write(arguments: argparse.Namespace, outcome: Outcome) -> None:
+def _write_results(arguments: argparse.Namespace, outcome: Outcome) -> None:
     if arguments.per_image is not None:
         write_per_image(arguments.per_image, outcome.rows)
     content = {

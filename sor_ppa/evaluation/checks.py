@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..data.issues import shown
-from ..data.masks import is_number, whole
+from ..data.issues import short_repr
+from ..data.masks import as_int, is_number
 
 Identity = int | str
 
@@ -49,28 +49,28 @@ def load_json(path: Path) -> Any:
 def field(entry: Any, name: str, where: str) -> Any:
     """Return a field of a JSON object that must not be null."""
     value = entry.get(name) if isinstance(entry, dict) else None
-    expect(value is not None, where, f"the field {name!r}", shown(entry))
+    expect(value is not None, where, f"the field {name!r}", short_repr(entry))
     return value
 
 
 def identity(value: Any, where: str) -> Identity:
     """Return an image id, a number or text."""
     good = isinstance(value, int | str) and not isinstance(value, bool)
-    expect(good, where, "a number or text", shown(value))
+    expect(good, where, "a number or text", short_repr(value))
     return value
 
 
-def number(value: Any, where: str) -> float:
+def finite_number(value: Any, where: str) -> float:
     """Return a finite number."""
-    expect(is_number(value), where, "a finite number", shown(value))
+    expect(is_number(value), where, "a finite number", short_repr(value))
     return float(value)
 
 
 def integer(value: Any, where: str, expected: str, low: int, high: int) -> int:
     """Return an integer from ``low`` to ``high``; 3.0 is one."""
-    result = whole(value)
+    result = as_int(value)
     if result is None or not low <= result <= high:
-        raise InputError(f"{where}: expected {expected}, found {shown(value)}")
+        raise InputError(f"{where}: expected {expected}, found {short_repr(value)}")
     return result
 
 
@@ -121,7 +121,7 @@ def check_numbers(values: ArrayLike, count: int, name: str, masks: str = "pred_m
     real = np.issubdtype(array.dtype, np.number) and not np.iscomplexobj(array)
     expect(real, name, "numbers", f"type {array.dtype}")
     array = array.astype(np.float64)
-    expect(np.isfinite(array).all(), name, "finite numbers", shown(array.tolist()))
+    expect(np.isfinite(array).all(), name, "finite numbers", short_repr(array.tolist()))
     return array
 
 
@@ -130,5 +130,5 @@ def check_gt_ranks(ranks: ArrayLike, count: int) -> NDArray[np.int64]:
     array = check_numbers(ranks, count, "gt_ranks", "gt_masks")
     dense = np.unique(array, return_inverse=True)[1].reshape(-1)
     wanted = "dense integers from 0 (higher = more salient), as dense_ranks() returns them"
-    expect((array == dense).all(), "gt_ranks", wanted, shown(array.tolist()))
+    expect((array == dense).all(), "gt_ranks", wanted, short_repr(array.tolist()))
     return dense.astype(np.int64)

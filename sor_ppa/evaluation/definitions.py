@@ -30,7 +30,7 @@ class Metric:
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class MetricRule:
     """One definition of a metric.
 
     Attributes:
@@ -121,41 +121,41 @@ _DARK = "The prediction counts where it is >= 128; darker objects vanish."
 
 
 def _like(
-    base: Rule, name: str, source: str, text: str = "", maps: tuple[str, ...] = (), **options: Any
-) -> Rule:
+    base: MetricRule, name: str, source: str, text: str = "", maps: tuple[str, ...] = (), **options: Any
+) -> MetricRule:
     """Return a rule that differs from ``base`` by ``text``, or not at all."""
     return replace(base, name=name, source=source, maps=maps, like=base.name, text=text, options=options)
 
 
-def _with_no_gt_as_0(base: Rule, text: str = "", **options: Any) -> Rule:
+def _with_no_gt_as_0(base: MetricRule, text: str = "", **options: Any) -> MetricRule:
     rule = _like(base, "sr_deprecated", f"{_SR}, evaluation/deprecated_metrics.py", text + _NO_GT, **options)
     return replace(rule, no_gt="nan_as_0")
 
 
-_skip = partial(Rule, no_gt="skipped")
+_skip = partial(MetricRule, no_gt="skipped")
 _irsr = _skip("irsr", sa_sor.sa_sor_of_best_match, f"{_IRSR}, metric/SA-SOR.py")
 _irsr_like = partial(_like, _irsr)
 _sa_seqrank = _skip("seqrank", sa_sor.sa_sor_of_assignment, _SEQRANK)
-_assr = Rule(
+_assr = MetricRule(
     "assr",
     sor.sor_of_modal_gray,
     "ASSR (CVPR 2020), evaluation/evaluate.py",
     ("assr", "assr_ijcv", "qagnet10", "area", "qagnet_n"),
 )
 _seqrank = _skip("seqrank", sor.sor_of_first_match, _SEQRANK)
-_gray = Rule(
+_gray = MetricRule(
     "assr",
     maps.gray_error,
     "ASSR, PPA, PSR, OCOR, QAGNet and the IJCV extension, identical code",
     ("assr", "assr_ijcv", "qagnet10", "qagnet_n", "area"),
 )
-_binary = Rule("assr_binary", maps.binary_error, "ASSR, PPA, PSR, OCOR, QAGNet", ("assr", "qagnet_n"))
-_levels = Rule("irsr_levels", maps.level_error, f"{_IRSR}, tools/evaluation/mae_fmeasure_2.py")
+_binary = MetricRule("assr_binary", maps.binary_error, "ASSR, PPA, PSR, OCOR, QAGNet", ("assr", "qagnet_n"))
+_levels = MetricRule("irsr_levels", maps.level_error, f"{_IRSR}, tools/evaluation/mae_fmeasure_2.py")
 _union = _skip("seqrank", maps.union_error, _SEQRANK)
-_level_f = Rule("irsr_levels", maps.level_f, _levels.source)
+_level_f = MetricRule("irsr_levels", maps.level_f, _levels.source)
 _ndcg = _skip("ijcv_lin", maps.graded_ndcg, f"{_IJCV}, evaluate_nDCG.py", ("assr_ijcv", "assr"))
 
-_TABLE: dict[str, tuple[Rule, ...]] = {
+_TABLE: dict[str, tuple[MetricRule, ...]] = {
     "sa_sor": (
         _irsr,
         _irsr_like("irsr_inrepo", f"{_IRSR}, the copy used while testing"),
@@ -167,7 +167,7 @@ _TABLE: dict[str, tuple[Rule, ...]] = {
         _irsr_like("sr_script", f"{_SR}, scripts/sasor.py", _LIST_ORDER, list_order=True),
         _sa_seqrank,
         _with_no_gt_as_0(_sa_seqrank, "Pairs are taken greedily by descending IoU. ", greedy=True),
-        Rule("sr_old", sa_sor.sa_sor_of_levels, _SR_OLD, ("assr", "qagnet_n")),
+        MetricRule("sr_old", sa_sor.sa_sor_of_levels, _SR_OLD, ("assr", "qagnet_n")),
     ),
     "sor": (
         _assr,
@@ -177,7 +177,7 @@ _TABLE: dict[str, tuple[Rule, ...]] = {
         _like(_assr, "psr", f"{_PSR}/sor_eval.py", _COVERED, ("area", "assr"), coverage=0.98),
         _like(_assr, "qagnet_rank0", f"{_QAGNET} on IRSR and SIFR", _RANK_0_KEPT, ("qagnet_n",)),
         _like(_assr, "assr_rank0", _ON_IRSR, _RANK_0_DROPPED, ("qagnet_n",), keep_last=False),
-        Rule("ijcv", sor.sor_of_mean_gray, f"{_IJCV}, evaluate_MAE_SOR.py", maps=("assr_ijcv", "assr")),
+        MetricRule("ijcv", sor.sor_of_mean_gray, f"{_IJCV}, evaluate_MAE_SOR.py", maps=("assr_ijcv", "assr")),
         _seqrank,
         _with_no_gt_as_0(_seqrank),
         _skip("sr_old", sor.sor_of_levels, _SR_OLD, ("assr", "qagnet_n")),
@@ -211,6 +211,6 @@ _TABLE: dict[str, tuple[Rule, ...]] = {
         _like(_ndcg, "ijcv_exp", _ndcg.source, "The gain is 2^relevance - 1.", _ndcg.maps, exponential=True),
     ),
 }
-RULES: dict[str, dict[str, Rule]] = {
+RULES: dict[str, dict[str, MetricRule]] = {
     metric: {rule.name: rule for rule in rules} for metric, rules in _TABLE.items()
 }

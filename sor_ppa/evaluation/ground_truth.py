@@ -13,13 +13,14 @@ from detectron2.structures import BoxMode
 from numpy.typing import NDArray
 from pycocotools import mask as mask_util
 
-from ..data.coco import rank_of
-from ..data.issues import shown
+from ..data.coco import LOWER, rank_of, rank_order
+from ..data.issues import short_repr
+from ..data.masks import as_int
 from ..data.record import dense_ranks
 from .checks import Identity, InputError, expect, field, identity, integer, load_json
 from .segmentations import Rle, to_rle
 
-_LAST = 1_000_000  # turns "1 = most salient" into "higher = more salient"; only the order is used
+_LAST = 1_000_000  # turns "lower = more salient" into "higher = more salient"; only the order is used
 _MOST_PIXELS = 1 << 28
 _BOX = "4 numbers with bbox_mode XYXY_ABS (0) or XYWH_ABS (1)"
 
@@ -105,7 +106,7 @@ def _box(annotation: Mapping[str, Any], rle: Rle, where: str) -> NDArray[np.floa
     except (TypeError, ValueError, OverflowError):
         box = np.zeros(0)
     good = box.shape == (4,) and np.isfinite(box).all()
-    expect(good and mode in (BoxMode.XYXY_ABS, BoxMode.XYWH_ABS), f"{where}: bbox", _BOX, shown(given))
+    expect(good and mode in (BoxMode.XYXY_ABS, BoxMode.XYWH_ABS), f"{where}: bbox", _BOX, short_repr(given))
     if given is not None and mode == BoxMode.XYXY_ABS:
         box[2:] -= box[:2]
     return box
@@ -132,14 +133,15 @@ def read_truth(source: str) -> list[dict[str, Any]]:
         source: the path of a JSON file, or the name of a registered dataset. The file is COCO
             (``images`` and ``annotations``, each annotation with ``rank`` or ``attributes.rank``,
             1 = most salient, or ``gt_rank``, higher = more salient; null = not ranked), or a list of
-            dicts with ``image_id``, ``file_name``, ``height``, ``width`` and ``annotations``.
+            dicts with ``image_id``, ``file_name``, ``height``, ``width`` and ``annotations``. A COCO
+            file with ``info.rank_order`` has ranks and labels as those of a registered dataset.
 
     Returns:
         One dict an image, with ``gt_rank`` in its annotations; those of a saliency dataset have
         ``mask_file_name`` instead.
 
     Raises:
-        InputError: not found, not JSON, or malformed.
+        InputError, DatasetError: not found, not JSON, or malformed.
     """
     path = Path(source)
     if path.is_file():
@@ -167,14 +169,15 @@ def _read_file(path: Path) -> list[dict[str, Any]]:
     content = load_json(path)
     coco = isinstance(content, dict)
     images, annotations = (content.get("images"), content.get("annotations")) if coco else (content, [])
+    order = rank_order(content, path) if coco else None
     good = isinstance(images, list) and isinstance(annotations, list)
     expected = "COCO (images, annotations) or a list of images with annotations"
-    expect(good, str(path), expected, shown(content))
+    expect(good, str(path), expected, short_repr(content))
     records: dict[Identity, dict[str, Any]] = {}
     for place, image in enumerate(images):
         where, key = f"{path}: images[{place}]", "id" if coco else "image_id"
         image_id = identity(field(image, key, where), f"{where}: {key}")
-        expect(image_id not in records, f"{where}: {key}", "unique values", f"{shown(image_id)} again")
+        expect(image_id not in records, f"{where}: {key}", "unique values", f"{short_repr(image_id)} again")
         height, width = (
             integer(field(image, name, where), f"{where}: {name}", "a number of pixels", 1, _MOST_PIXELS)
             for name in ("height", "width")
@@ -182,25 +185,33 @@ def _read_file(path: Path) -> list[dict[str, Any]]:
         small = height * width <= _MOST_PIXELS
         expect(small, where, f"an image of at most {_MOST_PIXELS} pixels", f"{height} x {width}")
         items = [] if coco else field(image, "annotations", where)
-        expect(isinstance(items, list), f"{where}: annotations", "a list", shown(items))
-        objects = [_annotation(f"{where}: annotations[{n}]", item) for n, item in enumerate(items)]
+        expect(isinstance(items, list), f"{where}: annotations", "a list", short_repr(items))
+        objects = [_with_gt_rank(item, f"{where}: annotations[{n}]") for n, item in enumerate(items)]
         record = {"image_id": image_id, "file_name": str(field(image, "file_name", where))}
         records[image_id] = {**record, "height": height, "width": width, "annotations": objects}
     for place, item in enumerate(annotations):
         where = f"{path}: annotations[{place}]"
         image_id = identity(field(item, "image_id", where), f"{where}: image_id")
-        expect(image_id in records, f"{where}: image_id", "one of the images", shown(image_id))
-        records[image_id]["annotations"].append(_annotation(where, item))
+        expect(image_id in records, f"{where}: image_id", "one of the images", short_repr(image_id))
+        records[image_id]["annotations"].append(_with_gt_rank(item, where, order))
     return list(records.values())
 
 
-def _annotation(where: str, annotation: Any) -> dict[str, Any]:
-    """Return a copy with ``gt_rank``."""
-    expect(isinstance(annotation, dict), where, "an object", shown(annotation))
+def _with_gt_rank(annotation: Any, where: str, order: str | None = None) -> dict[str, Any]:
+    """Return a copy with ``gt_rank``; ``order`` is that of ``rank_order``."""
+    expect(isinstance(annotation, dict), where, "an object", short_repr(annotation))
     rank, given = annotation.get("gt_rank"), rank_of(annotation)
     if rank is not None:
         rank = integer(rank, f"{where}: gt_rank", "an integer or null", -_LAST, _LAST)
-    elif "gt_rank" not in annotation and given not in (None, -1):
+    elif "gt_rank" in annotation or given in (None, -1):
+        pass
+    elif order is None:
         expected = "an integer from 1 (= most salient) or null"
         rank = _LAST - integer(given, f"{where}: rank", expected, 1, _LAST - 1)
+    else:
+        given = integer(given, f"{where}: rank", "an integer or null", -_LAST, _LAST)
+        if given >= 0 and not annotation.get("iscrowd"):
+            label = as_int(annotation.get("label"))
+            rank = _LAST - given if order == LOWER else given
+            rank = rank if label is None else label
     return {**annotation, "gt_rank": rank}

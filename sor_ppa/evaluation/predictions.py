@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.issues import shown
-from .checks import Identity, expect, field, identity, integer, load_json, number
+from ..data.issues import short_repr
+from .checks import Identity, expect, field, finite_number, identity, integer, load_json
 
 RANK_FIELDS = ("rank", "rank_score", "score")
 
@@ -79,12 +79,12 @@ def read_instances(path: Path, rank_by: str = "auto") -> tuple[dict[Identity, li
     found: dict[Identity, list[InstanceEntry]] = {}
     if isinstance(content, dict):
         images = content.get("images", [])
-        expect(isinstance(images, list), f"{path}: images", "a list", shown(images))
+        expect(isinstance(images, list), f"{path}: images", "a list", short_repr(images))
         for place, image in enumerate(images):
             name = image.get("id", image.get("file_name")) if isinstance(image, dict) else image
             found[identity(name, f"{path}: images[{place}]: id")] = []
         content = content.get("annotations", content.get("predictions"))
-    expect(isinstance(content, list), str(path), "a list of instances", shown(content))
+    expect(isinstance(content, list), str(path), "a list of instances", short_repr(content))
     if rank_by == "auto":
         fields = {name for entry in content if isinstance(entry, dict) for name in entry}
         rank_by = "rank" if "rank" in fields else "rank_score"
@@ -93,22 +93,22 @@ def read_instances(path: Path, rank_by: str = "auto") -> tuple[dict[Identity, li
         expect(rank_by in fields or not content, str(path), expected, none)
     for place, entry in enumerate(content):
         where = f"{path}: [{place}]"
-        expect(isinstance(entry, dict), where, "an object", shown(entry))
+        expect(isinstance(entry, dict), where, "an object", short_repr(entry))
         name = identity(entry.get("image_id", entry.get("file_name")), f"{where}: image_id")
         segmentation = entry.get("segmentation")
         given = isinstance(segmentation, list | dict) and segmentation
-        expect(given, f"{where}: segmentation", "RLE or polygons", shown(segmentation))
+        expect(given, f"{where}: segmentation", "RLE or polygons", short_repr(segmentation))
         instances, rank, label = found.setdefault(name, []), entry.get("rank"), entry.get("rank_label")
         if label is not None:
             label = integer(label, f"{where}: rank_label", "an integer or null", -1, 10**9)
         if rank_by != "rank":
-            score = number(field(entry, rank_by, where), f"{where}: {rank_by}")
+            score = finite_number(field(entry, rank_by, where), f"{where}: {rank_by}")
         elif rank is None:
             continue
         else:
             expected = "an integer from 1 (= most salient) or null"
             score = -float(integer(rank, f"{where}: rank", expected, 1, 10**9))
             label = max(-1, 5 + int(score)) if label is None else label
-        confidence = number(entry.get("score", 1.0), f"{where}: score")
+        confidence = finite_number(entry.get("score", 1.0), f"{where}: score")
         instances.append(InstanceEntry(segmentation, score, confidence, label, where))
     return found, rank_by

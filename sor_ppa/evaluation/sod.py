@@ -76,7 +76,7 @@ class SODScorer:
 
 def sod_state(saliency_map: ArrayLike, gt_mask: ArrayLike) -> State:
     """Return what one image adds to the averages: numbers, and curves of 256 thresholds as lists."""
-    gray, mask = _check(saliency_map, gt_mask)
+    gray, mask = _checked_maps(saliency_map, gt_mask)
     results: dict[str, Any] = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # about a successor of Fmeasure, with the same numbers
@@ -112,7 +112,7 @@ def _iou_curve(levels: NDArray[np.uint8], truth: NDArray[np.bool_]) -> list[floa
     return (hits / (max(1, int(truth.sum())) + misses)).tolist()
 
 
-def _check(saliency_map: ArrayLike, gt_mask: ArrayLike) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def _checked_maps(saliency_map: ArrayLike, gt_mask: ArrayLike) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     gray, mask = np.asarray(saliency_map), np.asarray(gt_mask)
     expect(gray.ndim == 2 and gray.size, "saliency_map", "shape (H, W)", gray.shape)
     expect(mask.shape == gray.shape, "gt_mask", f"the shape of saliency_map, {gray.shape}", mask.shape)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..visualization.rank_maps import PAINTERS
-from .definitions import METRICS, RULES, Rule
+from .definitions import METRICS, RULES, MetricRule
 from .image import ImageScores
 from .score import Score
 
@@ -40,7 +40,7 @@ class Variant:
     """A rule of a metric with its painter, "" for a rule on instances."""
 
     metric: str
-    rule: Rule
+    rule: MetricRule
     painter: str
 
     @property

@@ -147,11 +147,11 @@ def predict_blended(network: InSPyReNetNetwork, low: Tensor, images: Tensor) -> 
     """
     coarse = network.coarse(images)
     (d3, _, _), details = coarse.pyramid
-    saliency, laplacian = [resize(low, _size(d3))], []
+    saliency, laplacian = [resize(low, _height_width(d3))], []
     for level, transition in enumerate(TRANSITION_SIZES):
         band = transition_mask(saliency[-1], transition)
         if level < len(details):
-            band = resize(band, _size(details[level]))
+            band = resize(band, _height_width(details[level]))
             detail = details[level]
         else:
             band = resize(band, coarse.size)
@@ -161,5 +161,5 @@ def predict_blended(network: InSPyReNetNetwork, low: Tensor, images: Tensor) -> 
     return SaliencyPyramid(saliency, laplacian)
 
 
-def _size(x: Tensor) -> tuple[int, int]:
+def _height_width(x: Tensor) -> tuple[int, int]:
     return x.shape[-2], x.shape[-1]

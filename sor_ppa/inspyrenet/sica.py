@@ -40,7 +40,7 @@ def tiles(height: int, width: int, side: int) -> Iterator[tuple[slice, slice]]:
     return product(spans(height), spans(width))
 
 
-def _grow(span: slice, margin: int, length: int) -> slice:
+def _widened(span: slice, margin: int, length: int) -> slice:
     """Return the span with ``margin`` pixels on both sides, cut at the border of the image."""
     return slice(max(span.start - margin, 0), min(span.stop + margin, length))
 
@@ -61,7 +61,7 @@ def crop_resized(feature: Tensor, size: tuple[int, int], rows: slice, columns: s
     if tuple(feature.shape[-2:]) == size:
         return feature[:, :, rows, columns]
     low = [
-        _grow(slice(span.start // 2, (span.stop + 1) // 2), 1, length)
+        _widened(slice(span.start // 2, (span.stop + 1) // 2), 1, length)
         for span, length in zip((rows, columns), feature.shape[-2:], strict=True)
     ]
     part = feature[:, :, low[0], low[1]]
@@ -148,7 +148,7 @@ class ContextAttention(nn.Module):
         for rows, columns in tiles(height, width, tile):
             if wanted is not None and not wanted[:, :, rows, columns].any():
                 continue
-            outer = _grow(rows, MARGIN, height), _grow(columns, MARGIN, width)
+            outer = _widened(rows, MARGIN, height), _widened(columns, MARGIN, width)
             inner = _moved(rows, outer[0].start), _moved(columns, outer[1].start)
             x = torch.cat([crop_resized(feature, size, *outer) for feature in features], 1)
             feature, laplace = self._refine(x, key, value)

@@ -191,7 +191,7 @@ class RankingHead(nn.Module):
             return self.sor(x)
 
 
-def _register(name: str, position: str, interaction: bool) -> None:
+def _register_head(name: str, position: str, interaction: bool) -> None:
     """Register a published variant of the head."""
 
     def build(cfg: CfgNode, input_shape: ShapeSpec) -> RankingHead:
@@ -202,13 +202,13 @@ def _register(name: str, position: str, interaction: bool) -> None:
     SOR_HEAD_REGISTRY.register(build)
 
 
-_register("SinglePredictor", position="none", interaction=False)
-_register("SinglePredictorWithPos", position="maps_conv", interaction=False)
-_register("SelfAttentionPredictor", position="none", interaction=True)
-_register("SelfAttentionWithPosCat", position="maps", interaction=True)
-_register("SelfAttentionWithPosConvCat", position="maps_conv", interaction=True)
-_register("SelfAttentionWithOtherPos", position="box", interaction=True)
-_register("SelfAttentionWithOtherPosQuant", position="cells", interaction=True)
+_register_head("SinglePredictor", position="none", interaction=False)
+_register_head("SinglePredictorWithPos", position="maps_conv", interaction=False)
+_register_head("SelfAttentionPredictor", position="none", interaction=True)
+_register_head("SelfAttentionWithPosCat", position="maps", interaction=True)
+_register_head("SelfAttentionWithPosConvCat", position="maps_conv", interaction=True)
+_register_head("SelfAttentionWithOtherPos", position="box", interaction=True)
+_register_head("SelfAttentionWithOtherPosQuant", position="cells", interaction=True)
 
 
 def build_sor_head(cfg: CfgNode, input_shape: ShapeSpec) -> RankingHead:

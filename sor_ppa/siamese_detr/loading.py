@@ -49,7 +49,7 @@ def flip_boxes(boxes: Array, width: int) -> Array:
     return np.stack((width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]), axis=1)
 
 
-def _crop(picture: Image.Image, box: Array, size: tuple[int, int]) -> Image.Image:
+def _cut_box(picture: Image.Image, box: Array, size: tuple[int, int]) -> Image.Image:
     """Cut a box with rounded corners, at least a pixel wide, and scale it to (width, height)."""
     left, top, right, bottom = (round(float(v)) for v in box)
     part = picture.crop((left, top, max(right, left + 1), max(bottom, top + 1)))
@@ -58,7 +58,7 @@ def _crop(picture: Image.Image, box: Array, size: tuple[int, int]) -> Image.Imag
 
 def cut_view(picture: Image.Image, views: TwoViews, view: int) -> Image.Image:
     """Return the pixels of view 0 or 1."""
-    return _crop(picture, views.rectangles[view], (views.width, views.height))
+    return _cut_box(picture, views.rectangles[view], (views.width, views.height))
 
 
 def distort(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
@@ -144,7 +144,7 @@ class TwoViewMapper:
         sample = {"boxes": torch.from_numpy(regions.astype(np.float32))}
         if self.crop_size:
             side = (self.crop_size, self.crop_size)
-            cuts = [_crop(plain[view], box, side) for view in (0, 1) for box in regions[view]]
+            cuts = [_cut_box(plain[view], box, side) for view in (0, 1) for box in regions[view]]
             finished = torch.stack([self._finish(cut, rng) for cut in cuts])
             sample["crops"] = finished.unflatten(0, regions.shape[:2])
         sample["views"] = torch.stack([self._finish(view, rng) for view in plain])

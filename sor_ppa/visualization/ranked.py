@@ -85,7 +85,7 @@ def draw_ranked(
     colors = rank_colors(ranks)
 
     boxes: list[Box] = [cv2.boundingRect(mask.view(np.uint8)) for mask in masks]
-    order = _shown(masks, ranks, style)
+    order = _drawing_order(masks, ranks, style)
     ranked = [i for i in order if ranks[i] > 0]
     # The object shown at each pixel, counted from 1 along `ranked`; 0 = none.
     owner = np.zeros((height, width), np.uint16)
@@ -145,7 +145,7 @@ def _checked(
     return image, np.ascontiguousarray(masks), ranks.astype(np.int64), notes
 
 
-def _shown(masks: NDArray[np.bool_], ranks: NDArray[np.int64], style: RankStyle) -> list[int]:
+def _drawing_order(masks: NDArray[np.bool_], ranks: NDArray[np.int64], style: RankStyle) -> list[int]:
     """Return the objects to draw: those without a rank first, then from the least to the most salient."""
     # Overlaps are measured on every `step`-th pixel; that is exact enough to recognize a duplicate.
     step = max(*masks.shape[1:], 256) // 256

@@ -83,8 +83,8 @@ def get_model(
     elif not source.is_file():
         raise ZooError(f"{source}: expected a checkpoint file, found none")
     try:
-        _check(entry, source, force)
-        _convert(entry, source, target)
+        _check_hashes(entry, source, force)
+        _save_converted(entry, source, target)
     finally:
         if file is None:
             source.unlink(missing_ok=True)
@@ -117,7 +117,7 @@ def _entry(name: str) -> Entry:
     return catalog()[name]
 
 
-def _check(entry: Entry, source: Path, force: bool) -> None:
+def _check_hashes(entry: Entry, source: Path, force: bool) -> None:
     if entry.hash:
         check_hash(source, entry.hash)
     seen_file = cache_folder() / "hashes.json"
@@ -129,7 +129,7 @@ def _check(entry: Entry, source: Path, force: bool) -> None:
     write_json(seen_file, seen, indent=1)
 
 
-def _convert(entry: Entry, source: Path, target: Path) -> None:
+def _save_converted(entry: Entry, source: Path, target: Path) -> None:
     try:
         state = read_weights(source)
         if entry.system:

@@ -30,30 +30,6 @@ def file(tensors: dict[str, torch.Tensor], form: str = "torch", **extras: object
     return Checkpoint(tensors, form, extras=extras)
 
 
-def test_equal_names_all_load() -> None:
-    fit = fit_to_model(file(model()), model())
-    assert set(fit.loaded) == set(model()) - {"pixel_mean"}  # a constant of the config
-    assert not fit.missing
-    assert not fit.unused
-    assert not fit.incomplete
-
-
-def test_bare_backbone_gets_its_prefix() -> None:
-    prefix = "backbone.bottom_up."
-    bare = {n.removeprefix(prefix): t for n, t in model().items() if n.startswith(prefix)}
-    fit = fit_to_model(file({**bare, "head.weight": torch.ones(7)}), model())
-    assert set(fit.loaded) == {n for n in model() if n.startswith(prefix)}
-    assert fit.unused == ("head.weight",)
-
-
-def test_class_layers_of_another_size_are_left_out_with_one_line() -> None:
-    fit = fit_to_model(file(model(classes=80)), model())
-    assert set(fit.resized) == {HEAD + "cls_logits.weight", HEAD + "cls_logits.bias"}
-    assert fit.resized_line().count("\n") == 0
-    assert "cls_logits" in fit.resized_line()
-    assert set(fit.incomplete) == set(fit.resized)
-
-
 def test_missing_ranking_head_is_reported() -> None:
     tensors = {n: t for n, t in model().items() if "sor_head" not in n}
     fit = fit_to_model(file(tensors), model())
@@ -163,15 +139,3 @@ def test_names_that_no_conversion_expects_are_one_error(system: str) -> None:
     names = ["pred_head.x", "class_embed.weight", "backbone.0.body.layer1.0.bn1.weight", "module.", "a"]
     with pytest.raises(CheckpointError):
         fit_to_model(file({n: torch.tensor(1.0) for n in names}), model(), system)
-
-
-def test_a_refusal_names_what_differs() -> None:
-    tensors = {
-        n.replace("backbone.bottom_up.stem.0", "backbone.bottom_up.conv1"): t for n, t in model().items()
-    }
-    tensors |= {f"backbone.bottom_up.layer{i}.weight": torch.ones(1) for i in range(9)}
-    wanted = model() | {f"backbone.bottom_up.block{i}.weight": torch.ones(1) for i in range(9)}
-    with pytest.raises(
-        CheckpointError, match=r"found 'backbone.bottom_up.conv1.+expected 'backbone.bottom_up.stem"
-    ):
-        fit_to_model(file(tensors), wanted)

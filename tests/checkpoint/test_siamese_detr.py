@@ -18,7 +18,7 @@ def test_our_names_pass_through():
 
 
 def test_the_published_classifier_of_the_backbone_is_dropped():
-    dropped = {"module.backbone.fc.weight": 1, "backbone.bn1.num_batches_tracked": 2}
+    dropped = {"module.backbone.fc.weight": 1, "module.backbone.bn1.num_batches_tracked": 2}
     assert convert_published(dropped, "siamese_detr") == {}
 
 

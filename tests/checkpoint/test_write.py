@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def write_both(folder: Path, value: float, kind: str = "pth") -> Path:
     """Write a file of one of the two formats."""
     path = folder / f"w.{kind}"
     if kind == "pth":
-        write.save_torch(path, {"model": {"a": torch.full((9,), value)}, "sor_ppa": INFO.as_dict()})
+        write.save_torch(path, {"model": {"a": torch.full((9,), value)}, "sor_ppa": asdict(INFO)})
     else:
         save_safetensors(path, {"a": torch.full((9,), value)}, INFO)
     return path
@@ -123,7 +124,7 @@ def test_files_from_elsewhere_have_no_info(kind: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "values", [3, {}, {**INFO.as_dict(), "config": 1}, {**INFO.as_dict(), "class_names": "a"}]
+    "values", [3, {}, {**asdict(INFO), "config": 1}, {**asdict(INFO), "class_names": "a"}]
 )
 def test_damaged_info_is_one_line(values: Any, tmp_path: Path) -> None:
     torch.save({"model": files.example(), "sor_ppa": values}, tmp_path / "w.pth")

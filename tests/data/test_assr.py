@@ -69,53 +69,42 @@ def test_ranks_are_dense_from_zero_with_ties(
     assert [item.rank for item in record.objects] == ranks
 
 
-def remove_value(content: dict[str, Any]) -> None:
-    content["rank_order"].pop()
+RANK_FILE, OBJECT_FILE = "rank_order/train/train_000.json", "obj_seg_data_train.json"
 
 
 @pytest.mark.parametrize(
-    ("file", "change", "words"),
+    ("file", "change", "message"),
     [
+        (RANK_FILE, lambda c: c["rank_order"].pop(), "rank_order: expected 3 ranks, one for each .* found 2"),
         (
-            "rank_order/train/train_000.json",
-            remove_value,
-            ["field rank_order", "expected 3 values", "found 2"],
-        ),
-        (
-            "obj_seg_data_train.json",
-            lambda content: content[0]["object_data"][1].update(bbox=[1, 2, 3]),
-            ["record 0 (train_000)", "object_data[1].bbox", "four numbers", "found [1, 2, 3]"],
+            OBJECT_FILE,
+            lambda c: c[0]["object_data"][1].update(bbox=[1, 2, 3]),
+            r"record 0 \(train_000\).*object_data\[1\].bbox: expected four numbers .* found \[1, 2, 3\]",
         ),
         *(
             (
-                "rank_order/train/train_000.json",
-                lambda content, value=value: content["rank_order"].__setitem__(1, value),
-                ["train_000.json", "field rank_order[1]", "expected a number of at most 1.0, found"],
+                RANK_FILE,
+                lambda c, value=value: c["rank_order"].__setitem__(1, value),
+                r"train_000\.json.*field rank_order\[1\]: expected a number of at most 1.0, found",
             )
             for value in ("1.0", None, True, 1.1, [1.0])
         ),
     ],
 )
 def test_a_wrong_value_is_named(
-    file: str, change: Callable[[Any], object], words: list[str], tmp_path: Path
+    file: str, change: Callable[[Any], object], message: str, tmp_path: Path
 ) -> None:
     root = make_assr_folder(tmp_path)
     edit(root / file, change)
-    check_error(root, *words)
-
-
-def check_error(root: Path, *words: str) -> None:
-    with pytest.raises(DatasetError) as caught:
+    with pytest.raises(DatasetError, match=message):
         read_assr(root, "train")
-    message = str(caught.value)
-    assert "\n" not in message
-    assert [word for word in words if word not in message] == []
 
 
 def test_a_missing_rank_file_is_named(tmp_path: Path) -> None:
     root = make_assr_folder(tmp_path)
     (root / "rank_order/train/train_003.json").unlink()
-    check_error(root, "rank_order/train/train_003.json", "record 3 (train_003)", "no such file")
+    with pytest.raises(DatasetError, match=r"train_003\.json: record 3 \(train_003\): .* no such file"):
+        read_assr(root, "train")
 
 
 def test_collecting_continues_after_a_fault(tmp_path: Path) -> None:

@@ -18,19 +18,14 @@ def test_every_dataset_is_registered_with_its_metadata() -> None:
     assert MetadataCatalog.get("assr_train").thing_classes == ["salient_obj"]
 
 
-def test_the_root_comes_from_the_environment_when_used(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("given", "root"), [("elsewhere", "elsewhere"), ("", "datasets")])
+def test_the_root_is_read_from_the_environment_when_used(
+    given: str, root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make_assr_folder(tmp_path / "ASSR")
-    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
-    assert len(DatasetCatalog.get("assr_train")) == 5
-
-
-def test_the_default_root_is_datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    make_assr_folder(tmp_path / "datasets" / "synthetic_sor")
-    monkeypatch.delenv("DETECTRON2_DATASETS", raising=False)
+    make_assr_folder(tmp_path / root / "ASSR")
+    monkeypatch.setenv("DETECTRON2_DATASETS", given)
     monkeypatch.chdir(tmp_path)
-    assert len(DatasetCatalog.get("synthetic_sor_train")) == 5
+    assert len(DatasetCatalog.get("assr_train")) == 5
 
 
 def test_registering_again_moves_the_root(tmp_path: Path) -> None:

@@ -73,16 +73,18 @@ def test_truncated_images_are_found_by_decoding(root: Path) -> None:
     assert not any(fault.serious for fault in check_dataset(source(root), decode=False)[1])
 
 
-def test_duplicate_ids_are_found(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        ("duplicate-id", lambda c: c["images"].append(c["images"][0])),
+        ("duplicate-id", lambda c: c["annotations"][1].update(id=0)),
+        ("size-disagrees", lambda c: c["images"][2].update(width=3)),
+    ],
+)
+def test_faults_of_coco_files_are_found(kind: str, change: Callable[[Any], object], tmp_path: Path) -> None:
     make_coco_folder(tmp_path / "own")
-    edit(tmp_path / "own/annotations/rank_train.json", lambda c: c["images"].append(c["images"][0]))
-    assert kinds(tmp_path, "coco_train")["duplicate-id"] == 1
-
-
-def test_sizes_that_disagree_are_found(tmp_path: Path) -> None:
-    make_coco_folder(tmp_path / "own")
-    edit(tmp_path / "own/annotations/rank_train.json", lambda c: c["images"][2].update(width=3))
-    assert kinds(tmp_path, "coco_train")["size-disagrees"] == 1
+    edit(tmp_path / "own/annotations/rank_train.json", change)
+    assert kinds(tmp_path, "coco_train") == {kind: 1}
 
 
 @pytest.mark.parametrize(("row", "kind"), [((1, 1, 0), "rank-tie"), ((3, 1, 0), "rank-skip")])
@@ -114,10 +116,3 @@ def test_splits_of_any_name_may_share_pictures(tmp_path: Path) -> None:
         make_coco_folder(tmp_path / "set", split)
     _, faults = check_dataset(DatasetSource("set_fold1", "set", "coco", "fold1", str(tmp_path)))
     assert sum(fault.kind == "shared-image" for fault in faults) == 5
-
-
-def test_annotations_with_one_id_are_found(tmp_path: Path) -> None:
-    make_coco_folder(tmp_path / "set")
-    edit(tmp_path / "set/annotations/rank_train.json", lambda content: content["annotations"][1].update(id=0))
-    _, faults = check_dataset(DatasetSource("set_train", "set", "coco", "train", str(tmp_path)))
-    assert [(fault.kind, fault.field) for fault in faults if fault.serious] == [("duplicate-id", "id")]

@@ -26,13 +26,6 @@ def test_exif_orientation_agrees_with_decoding(tmp_path: Path, suffix: str, orie
     assert image_size(path) == read_image(str(path), "BGR").shape[:2]
 
 
-@pytest.mark.parametrize("orientation", [1, 6])
-def test_xmp_orientation_agrees_with_decoding(tmp_path: Path, orientation: int) -> None:
-    path = tmp_path / "a.jpg"
-    picture().save(path, xmp=f'<x tiff:Orientation="{orientation}"/>'.encode())
-    assert image_size(path) == read_image(str(path), "BGR").shape[:2]
-
-
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")
 def test_broken_exif_agrees_with_decoding(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
@@ -43,7 +36,7 @@ def test_broken_exif_agrees_with_decoding(tmp_path: Path) -> None:
     assert image_size(path) == read_image(str(path), "BGR").shape[:2]
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"text", bytes(100)])
+@pytest.mark.parametrize("content", [b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"])
 def test_a_file_that_is_no_image_raises(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "a.jpg"
     path.write_bytes(content)

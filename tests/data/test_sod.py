@@ -53,10 +53,8 @@ def test_records_are_in_natural_order_with_their_masks(tmp_path: Path) -> None:
     records = read_sod(*make(tmp_path, "img10 img2"))
     assert [Path(record["file_name"]).name for record in records] == ["img2.jpg", "img10.jpg"]
     assert [Path(record["mask_file_name"]).name for record in records] == ["img2.png", "img10.png"]
-    assert [(record["image_id"], record["height"], record["width"]) for record in records] == [
-        (0, 20, 30),
-        (1, 20, 30),
-    ]
+    assert [record["image_id"] for record in records] == [0, 1]
+    assert {(record["height"], record["width"]) for record in records} == {(20, 30)}
 
 
 def test_an_image_without_a_mask_is_named(tmp_path: Path) -> None:

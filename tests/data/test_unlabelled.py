@@ -72,7 +72,6 @@ def test_the_cache_holds_every_image_in_order(folder: Path) -> None:
     assert len(cache) == 3
     assert cache.counts().tolist() == [2, 0, 0]
     assert cache.boxes(0).tolist() == [[0, 0, 80, 60], [5, 6, 70, 50]]
-    assert cache.scores(0).tolist() == [0.5, 0.25]
     assert cache.boxes(1).shape == (0, 4)
     assert pickle.loads(pickle.dumps(cache)).counts().tolist() == [2, 0, 0]
 

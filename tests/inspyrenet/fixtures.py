@@ -84,3 +84,14 @@ def assert_close(found: Tensor, data: Any, name: str, relative: float) -> None:
         stats = np.array([full.mean(), full.std(correction=0), full.min(), full.max()])
         recorded = data[f"{name}/stats"]
         assert np.abs(stats - recorded).max() < 10 * relative * scale, f"{name}: {stats} {recorded}"
+
+
+def unit(name: str) -> Tensor:
+    """A recorded tensor of the single modules and functions."""
+    return torch.from_numpy(arrays("units")[name])
+
+
+def check_unit(found: Tensor, name: str) -> None:
+    expected = unit(name)
+    assert found.shape == expected.shape, name
+    assert (found - expected).abs().max() < 2e-5 * expected.abs().max(), name

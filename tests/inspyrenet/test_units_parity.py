@@ -7,67 +7,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from timm.models.res2net import Bottle2neck
 from timm.models.resnet import downsample_avg
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import SGD
 
 from sor_ppa.config import load_config
 from sor_ppa.inspyrenet.context import AxialBranch, ContextDecoder, ContextEncoder
 from sor_ppa.inspyrenet.layers import AxisAttention
-from sor_ppa.inspyrenet.losses import iou_loss, weighted_bce
-from sor_ppa.inspyrenet.preprocess import dynamic_size
-from sor_ppa.inspyrenet.pyramid import TAPS, _dilate, expand, reconstruct, reduce, transition_mask
 from sor_ppa.inspyrenet.sica import ContextAttention
 from sor_ppa.solver import build_lr_scheduler
 
-from .fixtures import arrays, fill, manifest
-
-TOLERANCE = 2e-5
-
-
-@pytest.fixture(scope="module")
-def units() -> Any:
-    return arrays("units")
-
-
-def tensor(units: Any, name: str) -> Tensor:
-    return torch.from_numpy(units[name])
-
-
-def check(found: Tensor, units: Any, name: str) -> None:
-    expected = tensor(units, name)
-    assert found.shape == expected.shape, name
-    assert (found - expected).abs().max() < TOLERANCE * expected.abs().max(), name
-
-
-@pytest.mark.parametrize("case", ["even", "odd"])
-def test_pyramid_operators(units: Any, case: str) -> None:
-    x = tensor(units, f"pyramid/{case}/x")
-    low = reduce(x)
-    laplacian = x - F.interpolate(expand(low), x.shape[-2:])
-    check(low, units, f"pyramid/{case}/reduce")
-    check(expand(x), units, f"pyramid/{case}/expand")
-    check(low, units, f"pyramid/{case}/deconstruct_low")
-    check(laplacian, units, f"pyramid/{case}/deconstruct_laplacian")
-    check(reconstruct(low, laplacian), units, f"pyramid/{case}/reconstruct_same")
-    other = tensor(units, f"pyramid/{case}/laplacian_other_size")
-    check(reconstruct(low, other), units, f"pyramid/{case}/reconstruct_other_size")
-
-
-def test_gaussian_kernel(units: Any) -> None:
-    check(torch.outer(torch.tensor(TAPS), torch.tensor(TAPS))[None, None], units, "pyramid/kernel")
-
-
-@pytest.mark.parametrize("size", [17, 9, 5])
-def test_transition_masks(units: Any, size: int) -> None:
-    logits = tensor(units, "transition/x")
-    probability = logits.sigmoid()
-    check(_dilate(probability, size), units, f"transition/{size}/dilation")
-    check(-_dilate(-probability, size), units, f"transition/{size}/erosion")
-    expected = tensor(units, f"transition/{size}/mask")
-    assert torch.equal(transition_mask(logits, size).to(torch.uint8), expected)
+from .fixtures import arrays, check_unit, fill, manifest, unit
 
 
 def module_of(name: str) -> nn.Module:
@@ -99,14 +50,14 @@ EVAL_ONLY += ["sica_lmap_same_grid", "res2net_stage_s2", "res2net_normal_d2"]
     [(name, mode) for name in EVAL_AND_TRAIN for mode in ("eval", "train")]
     + [(name, "eval") for name in EVAL_ONLY],
 )
-def test_module(units: Any, name: str, mode: str) -> None:
+def test_module(name: str, mode: str) -> None:
     entry = manifest()["units"]["units"][name]
     module = fill(module_of(name), entry["adjust"]).train(mode == "train")
     if name == "paa_d":
-        inputs: list[Any] = [[tensor(units, f"paa_d/in0_{index}") for index in range(3)]]
+        inputs: list[Any] = [[unit(f"paa_d/in0_{index}") for index in range(3)]]
     else:
         keys = [f"{name}/in{index}" for index in range(3)]
-        inputs = [tensor(units, key) for key in keys if key in units.files]
+        inputs = [unit(key) for key in keys if key in arrays("units").files]
     if isinstance(module, ContextAttention):
         x, *maps = inputs
         outputs = module([x], (x.shape[2], x.shape[3]), *maps)
@@ -114,17 +65,7 @@ def test_module(units: Any, name: str, mode: str) -> None:
         outputs = module(*inputs)
     outputs = outputs if isinstance(outputs, tuple) else (outputs,)
     for index, output in enumerate(outputs):
-        check(output, units, f"{name}/{mode}/out{index}")
-
-
-def test_losses(units: Any) -> None:
-    recorded = manifest()["units"]["units"]["loss"]
-    logits, mask = tensor(units, "loss/logits"), tensor(units, "loss/mask").float()
-    assert weighted_bce(logits, mask).item() == pytest.approx(recorded["wbce"], rel=1e-5)
-    assert iou_loss(logits, mask).item() == pytest.approx(recorded["iou"], rel=1e-5)
-    logits, mask = logits[:, :, ::2, ::2], reduce(mask)
-    assert weighted_bce(logits, mask).item() == pytest.approx(recorded["wbce_soft_half"], rel=1e-5)
-    assert iou_loss(logits, mask).item() == pytest.approx(recorded["iou_soft_half"], rel=1e-5)
+        check_unit(output, f"{name}/{mode}/out{index}")
 
 
 def test_learning_rate_schedule() -> None:
@@ -138,10 +79,3 @@ def test_learning_rate_schedule() -> None:
     for step, rates in entry["lr_at_step"].items():
         schedule.last_epoch = int(step)
         np.testing.assert_allclose(schedule.get_lr(), rates, rtol=1e-9)
-
-
-def test_dynamic_size() -> None:
-    entry = manifest()["units"]["units"]["dynamic_resize"]
-    for (width, height), (new_width, new_height) in entry["w_h_to_w_h"]:
-        expected = (max(new_height, 32), max(new_width, 32))  # the published rule can give 0
-        assert dynamic_size(height, width, entry["L"]) == expected, (height, width)

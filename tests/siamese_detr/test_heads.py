@@ -6,7 +6,6 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from sor_ppa.layers.detr.matching import BoxTargets
 from sor_ppa.siamese_detr.heads import GlobalDiscriminationHead
 from tests.distributed import run_processes
 from tests.parity import deterministic
@@ -84,17 +83,8 @@ def head_step(rank: int | None = None, size: int = 1) -> dict[str, torch.Tensor]
     return result | {n: b for n, b in head.named_buffers() if "running" in n}
 
 
-def targets_of_this_worker() -> torch.Tensor:
-    counts = [1, 4] if dist.get_rank() else [0, 1]
-    return BoxTargets.pad([torch.zeros(n, 4) for n in counts], [torch.zeros(n) for n in counts]).mean_count()
-
-
 def test_global_discrimination_spans_all_workers():
     whole = head_step()
     for part in run_processes(2, head_step):
         for name, value in whole.items():
             torch.testing.assert_close(part[name], value, atol=2e-5, rtol=1e-4, msg=name)
-
-
-def test_targets_are_averaged_over_the_workers():
-    assert run_processes(2, targets_of_this_worker) == [3.0, 3.0]

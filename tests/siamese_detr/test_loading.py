@@ -8,7 +8,6 @@ import torch
 from PIL import Image
 
 from sor_ppa.siamese_detr.loading import TwoViewMapper, ViewDataset, build_pretraining_loader
-from sor_ppa.siamese_detr.views import cut_two_views, outer_rectangle, resized_shape
 from tests.detr import picture
 
 from .tiny import tiny_cfg
@@ -59,22 +58,6 @@ def test_regions_show_the_same_pixels_in_both_views(tmp_path):
 def test_an_unreadable_image_is_passed_over(tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"no image")
     assert make_mapper()({"file_name": str(tmp_path / "a.jpg"), "image_id": 0, "proposal_row": 0}) is None
-
-
-def test_views_have_the_wanted_overlap():
-    rng = np.random.default_rng(0)
-    for iou in (0.1, 0.5, 0.9, 1.0):
-        assert cut_two_views((10, 20, 110, 80), iou, False, rng).iou == pytest.approx(iou)
-        assert cut_two_views((10, 20, 110, 80), iou, True, rng).iou >= iou - 1e-9
-
-
-def test_an_image_that_no_rectangle_fits_gives_its_center():
-    found = outer_rectangle(400, 10, (0.99, 1.0), (0.75, 4 / 3), np.random.default_rng(0))
-    assert found == ((400 - 13) // 2, 0, (400 - 13) // 2 + 13, 10)
-
-
-def test_sizes_never_fall_below_a_pixel():
-    assert resized_shape(5000, 1, 320, 600) == (5000, 1)
 
 
 def test_the_loader_makes_batches_of_a_folder(tmp_path):

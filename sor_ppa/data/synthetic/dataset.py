@@ -9,14 +9,16 @@ import multiprocessing
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import astuple, dataclass, field
+from contextlib import suppress
+from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+from tqdm import tqdm
 
 from ..assr import ASSR, SPLITS
 from ..export import write_png
@@ -46,13 +48,12 @@ class SyntheticSpec:
     def __post_init__(self) -> None:
         low, high = self.size[:2], self.size[2:]
         sizes = 48 <= low[0] <= high[0] and 48 <= low[1] <= high[1]
-        known = self.difficulty in DIFFICULTIES
         for key, fits, wanted, found in (
             ("split", set(self.counts) <= set(SPLITS), f"some of {', '.join(SPLITS)}", list(self.counts)),
             ("count", min(self.counts.values(), default=0) >= 0, "at least 0", dict(self.counts)),
             ("size", sizes, "at least 48 pixels per side, the least size first", self.size),
             ("seed", self.seed >= 0, "at least 0", self.seed),
-            ("difficulty", known, f"one of {', '.join(DIFFICULTIES)}", self.difficulty),
+            ("difficulty", self.difficulty in DIFFICULTIES, f"one of {list(DIFFICULTIES)}", self.difficulty),
         ):
             if not fits:
                 raise ValueError(f"{key}: expected {wanted}, found {found!r}")
@@ -75,15 +76,12 @@ class SyntheticSpec:
         rng = np.random.default_rng(seed)
         height = int(rng.integers(self.size[0], self.size[2] + 1))
         width = int(rng.integers(self.size[1], self.size[3] + 1))
-        return draw_scene(seed, height, width, DIFFICULTIES[self.difficulty], self.weights)
+        options = replace(DIFFICULTIES[self.difficulty], weights=self.weights)
+        return draw_scene(seed, height, width, options)
 
 
 def parse_size(text: str) -> tuple[int, int, int, int]:
-    """Return ``HxW`` or ``HxW:HxW`` (least and greatest) as four numbers.
-
-    Raises:
-        ValueError: the text says something else.
-    """
+    """Return ``HxW`` or ``HxW:HxW`` (least and greatest) as four numbers, or raise ``ValueError``."""
     found = re.fullmatch(r"(\d+)x(\d+)(?::(\d+)x(\d+))?", text, re.IGNORECASE | re.ASCII)
     if found is None:
         raise ValueError(f"size: expected HxW or HxW:HxW, such as 240x320, found {text!r}")
@@ -110,23 +108,16 @@ def _write_scenes(root: Path, spec: SyntheticSpec, split: str, indices: range) -
     return entries
 
 
-def _manifest(spec: SyntheticSpec, *, complete: bool) -> dict[str, Any]:
-    return {"complete": complete, "spec": spec.as_json()}
-
-
 def _prepare(root: Path, spec: SyntheticSpec, overwrite: bool) -> bool:
     """Prepare the folder; return False if it already holds this dataset."""
-    manifest = root / MANIFEST
-    if root.exists() and not root.is_dir():
-        raise DatasetError(f"{root}: expected a folder, found a file")
+    manifest, started = root / MANIFEST, {"complete": False, "spec": spec.as_json()}
     if manifest.is_file():
-        try:
+        content = None
+        with suppress(ValueError):
             content = json.loads(manifest.read_text())
-        except ValueError:
-            content = None
-        if content == _manifest(spec, complete=True):
+        if content == {**started, "complete": True}:
             return False
-        if content != _manifest(spec, complete=False) and not overwrite:
+        if content != started and not overwrite:
             found = "another synthetic dataset; choose another folder or overwrite it"
             raise DatasetError(f"{root}: expected an empty folder, found {found}")
         for split in SPLITS:
@@ -139,7 +130,7 @@ def _prepare(root: Path, spec: SyntheticSpec, overwrite: bool) -> bool:
     for split in spec.counts:
         for part in _PARTS:
             (root / part / split).mkdir(parents=True, exist_ok=True)
-    manifest.write_text(json.dumps(_manifest(spec, complete=False), indent=1))
+    manifest.write_text(json.dumps(started, indent=1))
     return True
 
 
@@ -149,18 +140,17 @@ def write_dataset(
     *,
     workers: int | None = None,
     overwrite: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    progress: bool = False,
 ) -> bool:
     """Write a synthetic dataset, unless the folder holds it already; return whether anything was written.
 
     The files depend on ``spec`` alone.
 
     Args:
-        root: folder of the dataset, such as ``datasets/synthetic_sor``.
-        spec: what to write.
+        root, spec: folder and content of the dataset.
         workers: processes; by default one per core.
         overwrite: replace another synthetic dataset in the folder.
-        progress: called with (images done, images in all).
+        progress: show a progress bar on stderr.
 
     Raises:
         DatasetError: the folder holds something else.
@@ -172,7 +162,7 @@ def write_dataset(
         return False
     methods = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("fork" if "fork" in methods else None)
-    total, done = sum(spec.counts.values()), 0
+    bar = tqdm(total=sum(spec.counts.values()), unit="image", disable=not progress)
     for split, count in spec.counts.items():
         chunks = [range(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK)]
         work = functools.partial(_write_scenes, root, spec, split)
@@ -181,10 +171,9 @@ def write_dataset(
         with ProcessPoolExecutor(max(processes, 1), context, functools.partial(cv2.setNumThreads, 1)) as pool:
             for part in pool.map(work, chunks) if processes > 1 else map(work, chunks):
                 entries += part
-                done += len(part)
-                if progress is not None:
-                    progress(done, total)
+                bar.update(len(part))
         ASSR.path(root, split).write_text(json.dumps(entries))
         (root / f"{split}_images.txt").write_text("".join(f"{entry['img']}\n" for entry in entries))
-    (root / MANIFEST).write_text(json.dumps(_manifest(spec, complete=True), indent=1))
+    bar.close()
+    (root / MANIFEST).write_text(json.dumps({"complete": True, "spec": spec.as_json()}, indent=1))
     return True

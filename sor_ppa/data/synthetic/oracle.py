@@ -2,85 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 
-import cv2
 import numpy as np
 
-from ..issues import DatasetError
-from ..masks import stacked_masks
+from ..images import decoded_image
 from ..record import ImageRecord
 from .rule import MAX_SALIENT, SALIENT_FROM, Cues, RuleWeights, measure_cues, salience
 
 
-@dataclass(frozen=True)
-class Judged:
-    """The N objects of an image of the benchmark, salient or not."""
-
-    masks: np.ndarray  # (N, H, W) bool
-    ranks: np.ndarray  # (N,) true ranks, higher = more salient, -1 = not salient
-    cues: Cues
+def record_cues(record: ImageRecord) -> Cues:
+    """Measure the cues of an image of the benchmark, read with its objects without a rank."""
+    return measure_cues(decoded_image(record.file_name), record.masks())
 
 
-def judge(record: ImageRecord) -> Judged:
-    """Measure the cues of a record of the benchmark (read with its objects without a rank).
+def rankings(cues: Cues, weights: RuleWeights, chance: np.random.Generator) -> dict[str, np.ndarray]:
+    """Return scores (N,) by the whole rule, by chance, without each cue, and by each cue alone.
 
-    Raises:
-        DatasetError: the image cannot be read.
+    Objects that the whole rule does not call salient get -inf, so that all rankings find the same objects
+    and differ in the order alone. ``weights`` are those of the rule that made the dataset.
     """
-    image = cv2.imread(record.file_name)
-    if image is None:
-        raise DatasetError(f"{record.file_name}: expected an image, found a broken file")
-    masks = stacked_masks([item.segmentation for item in record.objects], record.height, record.width)
-    ranks = np.array([item.rank for item in record.objects], dtype=np.int64)
-    return Judged(masks, ranks, measure_cues(image, masks))
-
-
-Scorer = Callable[[Judged], np.ndarray]
-
-
-def _found(judged: Judged, weights: RuleWeights) -> np.ndarray:
-    """Return which objects (N,) the whole rule calls salient."""
-    truth = salience(judged.cues, weights)
-    best = np.zeros(len(truth), bool)
-    best[np.argsort(-truth, kind="stable")[:MAX_SALIENT]] = True
-    return best & (truth > SALIENT_FROM)
-
-
-def _by_rule(weights: RuleWeights) -> Scorer:
-    return lambda judged: salience(judged.cues, weights)
-
-
-def _by_cue(index: int) -> Scorer:
-    return lambda judged: judged.cues.array()[:, index]
-
-
-def _of_found(scores: Scorer, weights: RuleWeights) -> Scorer:
-    return lambda judged: np.where(_found(judged, weights), scores(judged), -np.inf)
-
-
-def rankings(weights: RuleWeights, seed: int = 0) -> Iterator[tuple[str, Scorer]]:
-    """Yield named rankings: the whole rule, chance, the rule without each cue, and each cue alone.
-
-    Each is a function from an image to scores (N,). Objects that the whole rule does not call salient get
-    -inf, so that all rankings find the same objects and differ in the order alone.
-
-    Args:
-        weights: of the rule that made the dataset.
-        seed: of chance.
-    """
-    rng = np.random.default_rng(seed)
+    truth = salience(cues, weights)
+    found = np.zeros(len(truth), bool)
+    found[np.argsort(-truth, kind="stable")[:MAX_SALIENT]] = True
+    found &= truth > SALIENT_FROM
+    scores = {"the rule": truth, "chance": chance.random(len(truth))}
     given = asdict(weights)
-    scorers: dict[str, Scorer] = {
-        "the rule": _by_rule(weights),
-        "chance": lambda judged: rng.random(len(judged.ranks)),
-    }
     for name, value in given.items():
-        if value and sum(given.values()) > value:
-            rest = replace(weights, **{name: 0.0})
-            scorers[f"without {name}"] = _by_rule(rest)
-    for index, name in enumerate(given):
-        scorers[f"{name} alone"] = _by_cue(index)
-    for name, scores in scorers.items():
-        yield name, _of_found(scores, weights)
+        if 0 < value < sum(given.values()):
+            scores[f"without {name}"] = salience(cues, replace(weights, **{name: 0.0}))
+    scores |= {f"{name} alone": getattr(cues, name) for name in given}
+    return {name: np.where(found, values, -np.inf) for name, values in scores.items()}

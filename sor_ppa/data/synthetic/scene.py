@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
 
-from ..masks import mask_to_polygons, stacked_masks
+from ..masks import mask_to_polygons, segmentation_mask
 from . import paint, rule
 from .shapes import draw_shape
 
@@ -32,6 +32,7 @@ class SceneOptions:
     overlap: float = 0.5  # probability that an object is placed against another
     blur: float = 0.7  # largest, pixels at 240 x 320
     noise: float = 3.0  # largest, gray levels
+    weights: rule.RuleWeights = field(default_factory=rule.RuleWeights)  # of the ranking rule
 
 
 DIFFICULTIES: dict[str, SceneOptions] = {
@@ -61,16 +62,10 @@ class Scene:
 
 def rank_values(scores: np.ndarray) -> list[float]:
     """Return ASSR rank values for salience (N,): 1.0 to 0.6 for salient objects, then 0.5, 0.4, ..."""
-    values = [0.0] * len(scores)
-    tenths, rest = 10, 5
-    for index in np.argsort(-scores, kind="stable"):
-        if scores[index] > rule.SALIENT_FROM and tenths > 10 - rule.MAX_SALIENT:
-            values[index] = tenths / 10
-            tenths -= 1
-        else:
-            values[index] = rest / 10
-            rest -= 1
-    return values
+    salient = min(int((scores > rule.SALIENT_FROM).sum()), rule.MAX_SALIENT)
+    tenths = [*range(10, 10 - salient, -1), *range(5, 5 - len(scores) + salient, -1)]
+    places = np.argsort(np.argsort(-scores, kind="stable"))
+    return [tenths[place] / 10 for place in places]
 
 
 def _vivid_colors(
@@ -162,13 +157,7 @@ def _arrange(
     return layout
 
 
-def _color(
-    rng: np.random.Generator,
-    layout: _Layout,
-    background: np.ndarray,
-    options: SceneOptions,
-    weights: rule.RuleWeights | None,
-) -> bool:
+def _color(rng: np.random.Generator, layout: _Layout, background: np.ndarray, options: SceneOptions) -> bool:
     """Color the objects so that their ranking, by flat colors, has margins; return False if it fails."""
     items = [item for item in layout.items if item.salient]
     count, extra = len(items), len(layout.items) - len(items)
@@ -184,10 +173,9 @@ def _color(
         look = np.concatenate([lab, np.full((count, 1), 9.0)], axis=1)
         look = np.concatenate([look, np.repeat(around, extra, axis=0)])
         shape = layout.height, layout.width
-        cues = rule.combine(
-            np.array(area), np.array(place), look, np.repeat(around, len(look), axis=0), shape
-        )
-        ordered = np.sort(rule.salience(cues, weights)[:count])[::-1]
+        surroundings = np.repeat(around, len(look), axis=0)
+        cues = rule.combine(np.array(area), np.array(place), look, surroundings, shape)
+        ordered = np.sort(rule.salience(cues, options.weights)[:count])[::-1]
         gap = float(np.min(ordered[:-1] - ordered[1:], initial=1.0))
         if gap >= 0.8 * options.margin and ordered[-1] > rule.SALIENT_FROM + options.gap:
             for item, pair in zip(items, colors, strict=True):
@@ -210,11 +198,9 @@ def _develop(rng: np.random.Generator, canvas: np.ndarray, options: SceneOptions
     return canvas.clip(0, 255).round().astype(np.uint8)
 
 
-def _decidable(
-    cues: rule.Cues, meant: np.ndarray, options: SceneOptions, weights: rule.RuleWeights | None
-) -> bool:
+def _decidable(cues: rule.Cues, meant: np.ndarray, options: SceneOptions) -> bool:
     """Return whether contrast, threshold and ranking of a scene keep the margins of the options."""
-    scores = rule.salience(cues, weights)
+    scores = rule.salience(cues, options.weights)
     ordered = np.sort(scores[meant])[::-1]
     return bool(
         (cues.contrast[meant] >= rule.SEEN_FROM + _CLEAR).all()
@@ -224,13 +210,7 @@ def _decidable(
     )
 
 
-def _finish(
-    image: np.ndarray,
-    masks: np.ndarray,
-    meant: np.ndarray,
-    options: SceneOptions,
-    weights: rule.RuleWeights | None,
-) -> Scene | None:
+def _finish(image: np.ndarray, masks: np.ndarray, meant: np.ndarray, options: SceneOptions) -> Scene | None:
     """Encode a scene and measure it again as its files hold it; return None if a margin is lost."""
     data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1]
     decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
@@ -239,27 +219,21 @@ def _finish(
         [[round(number, 2) for number in polygon] for polygon in mask_to_polygons(mask, _TOLERANCE)]
         for mask in masks
     ]
-    cues = rule.measure_cues(decoded, stacked_masks(polygons, *image.shape[:2]))
-    if not _decidable(cues, meant, options, weights):
+    drawn = [segmentation_mask(polygon, *image.shape[:2]) for polygon in polygons]
+    cues = rule.measure_cues(decoded, np.array(drawn))
+    if not _decidable(cues, meant, options):
         return None
-    scores = rule.salience(cues, weights)
+    scores = rule.salience(cues, options.weights)
     return Scene(decoded, data.tobytes(), masks, polygons, scores, rank_values(scores))
 
 
-def draw_scene(
-    seed: Sequence[int],
-    height: int,
-    width: int,
-    options: SceneOptions | None = None,
-    weights: rule.RuleWeights | None = None,
-) -> Scene:
+def draw_scene(seed: Sequence[int], height: int, width: int, options: SceneOptions | None = None) -> Scene:
     """Draw the scene of a seed; the same arguments always give the same scene.
 
     Args:
         seed: integers of at least 0, such as (seed, split, index).
         height, width: size in pixels, at least 48.
-        options: composition.
-        weights: of the ranking rule.
+        options: composition and ranking rule.
 
     Raises:
         RuntimeError: no scene with the margins was found (they are too wide for the weights).
@@ -277,7 +251,7 @@ def draw_scene(
         wanted = max(1, salient - attempt // 40)
         layout = _arrange(rng, (height, width), wanted, min(others, MAX_OBJECTS - wanted), options.overlap)
         meant = np.array([item.salient for item in layout.items], dtype=bool)
-        if meant.sum() < wanted or not _color(rng, layout, background, options, weights):
+        if meant.sum() < wanted or not _color(rng, layout, background, options):
             continue
         canvas = empty.copy()
         for item in layout.items:
@@ -287,9 +261,9 @@ def draw_scene(
                 paint.paint_distractor(canvas, item, rng)
         image = _develop(rng, canvas, options)
         masks = layout.labels[None] == np.arange(1, len(meant) + 1, dtype=np.uint8)[:, None, None]
-        if _decidable(rule.measure_cues(image, masks), meant, options, weights):
+        if _decidable(rule.measure_cues(image, masks), meant, options):
             order = rng.permutation(len(meant))
-            scene = _finish(image, masks[order], meant[order], options, weights)
+            scene = _finish(image, masks[order], meant[order], options)
             if scene is not None:
                 return scene
     raise RuntimeError(

@@ -49,7 +49,7 @@ def _spline(control: list[tuple[float, float]]) -> np.ndarray:
     return curve.reshape(-1, 2)
 
 
-def _mirrored(profile: list[tuple[float, float]]) -> np.ndarray:
+def _symmetric(profile: list[tuple[float, float]]) -> np.ndarray:
     """Return the outline of a symmetric body from its right-hand profile, top to bottom."""
     return _spline(profile + [(-x, y) for x, y in reversed(profile)])
 
@@ -123,13 +123,13 @@ def bottle(rng: _Rng) -> Shape:
     neck, body = rng.uniform(0.11, 0.17), rng.uniform(0.3, 0.42)
     shoulder = rng.uniform(-0.35, -0.1)
     profile = [(neck, -0.98), (neck, -0.9), (neck, shoulder - 0.2), (body, shoulder + 0.15), (body, 0.5)]
-    return [_mirrored([*profile, (body, 0.88), (body * 0.85, 0.97)])]
+    return [_symmetric([*profile, (body, 0.88), (body * 0.85, 0.97)])]
 
 
 def vase(rng: _Rng) -> Shape:
     lip, waist, belly = rng.uniform(0.25, 0.42), rng.uniform(0.13, 0.25), rng.uniform(0.5, 0.65)
     profile = [(lip, -0.9), (waist, -0.6), (belly, 0.05), (belly * 0.75, 0.55), (0.28, 0.85), (0.32, 0.92)]
-    return [_mirrored(profile)]
+    return [_symmetric(profile)]
 
 
 def mug(rng: _Rng) -> Shape:
@@ -143,7 +143,7 @@ def mug(rng: _Rng) -> Shape:
 def pear(rng: _Rng) -> Shape:
     neck, belly = rng.uniform(0.2, 0.3), rng.uniform(0.55, 0.68)
     profile = [(neck * 0.5, -0.78), (neck, -0.6), (belly * 0.7, -0.05), (belly, 0.4), (belly * 0.6, 0.82)]
-    return [_mirrored(profile), _capsule(0, -0.75, 0.1, -1.0, 0.05, 0.04)]
+    return [_symmetric(profile), _capsule(0, -0.75, 0.1, -1.0, 0.05, 0.04)]
 
 
 def mushroom(rng: _Rng) -> Shape:
@@ -184,7 +184,7 @@ def quadruped(rng: _Rng) -> Shape:
 
 def cat(rng: _Rng) -> Shape:
     wide = rng.uniform(0.38, 0.46)
-    body = _mirrored([(0.12, -0.4), (wide * 0.75, 0.0), (wide, 0.55), (wide * 0.95, 0.88), (0.2, 0.95)])
+    body = _symmetric([(0.12, -0.4), (wide * 0.75, 0.0), (wide, 0.55), (wide * 0.95, 0.88), (0.2, 0.95)])
     ears = [np.array([[s * 0.31, -0.55], [s * 0.3, -0.98], [s * 0.06, -0.72]]) for s in (-1, 1)]
     tail = _spline([(0.3, 0.92), (0.72, 0.85), (0.82, 0.4), (0.7, 0.3), (0.66, 0.62), (0.35, 0.72)])
     return [body, tail, _ellipse(0, -0.5, 0.34, 0.29), *ears]

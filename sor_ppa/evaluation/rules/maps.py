@@ -39,7 +39,7 @@ def level_error(image: ImageScores, painter: str, *, strict: bool = True) -> Sco
     """Both sides are painted in list order, later instances cover: an object with (rank + 1) / G, a
     prediction (mask > 0.5) with (number of strictly lower scores + 1) / P. Mean absolute difference; no
     image is skipped."""
-    truth, predicted = _levels(image, strict=strict)
+    truth, predicted = _level_maps(image, strict=strict)
     return counted(float(image.regions.pixels @ np.abs(truth - predicted)) / image.regions.n_pixels)
 
 
@@ -47,7 +47,7 @@ def level_f(image: ImageScores, painter: str, *, strict: bool = True) -> Score:
     """Both sides are painted as for the MAE of that name. For each band (l, u] between neighboring distinct
     values of the painted ground truth: F of the predicted pixels in the band, 0 if none is hit. Mean over
     bands, then over images; an image without a band is skipped."""
-    truth, predicted = _levels(image, strict=strict)
+    truth, predicted = _level_maps(image, strict=strict)
     edges = np.unique(truth)
     if len(edges) == 1:
         return skipped("no band of levels")
@@ -59,7 +59,7 @@ def level_f(image: ImageScores, painter: str, *, strict: bool = True) -> Score:
     return counted(float(np.mean(1.3 * true / (0.3 * positive + found))))
 
 
-def _levels(image: ImageScores, *, strict: bool) -> tuple[FloatArray, FloatArray]:
+def _level_maps(image: ImageScores, *, strict: bool) -> tuple[FloatArray, FloatArray]:
     gt_order, pred_order = np.arange(image.n_gt), np.arange(image.n_pred)
     truth = draw_regions((gt_order, (image.gt_ranks + 1) / max(1, image.n_gt)), image.gt)
     values = lowest_place_ranks(image.scores) / max(1, image.n_pred)

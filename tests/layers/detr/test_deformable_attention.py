@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from torch import Tensor
 
 from sor_ppa.layers.detr.deformable_attention import MultiScaleDeformableAttention, deformable_sampling
+from tests.salience_detr import units
 
 SHAPES = ((7, 9), (4, 5), (2, 3), (1, 1))
 TOKENS = sum(h * w for h, w in SHAPES)
@@ -87,24 +82,19 @@ def test_padded_tokens_read_as_zero() -> None:
     assert torch.equal(first, module(query, reference, changed, SHAPES, padding))
 
 
-@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="needs triton (comes with CUDA torch)")
-def test_triton_kernels_in_the_interpreter() -> None:
-    """The kernels' arithmetic on the CPU; a process of its own, as Triton reads the variable on import."""
-    code = (
-        "import torch\n"
-        "from tests.layers.detr.test_deformable_attention import gradients\n"
-        "for a, b in zip(gradients('triton'), gradients('bag'), strict=True):\n"
-        "    torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)\n"
+@pytest.mark.parametrize("method", ["bag", "grid"])
+def test_sampling_equals_the_published(method: str) -> None:
+    value, locations, weights = units.given("msda_core", "value", "sampling_locations", "weights")
+    weights = weights / weights.sum((-2, -1), keepdim=True)
+    units.unit().close(
+        "core_out", deformable_sampling(value, units.SHAPES, locations, weights, method=method)
     )
-    environment = os.environ | {"TRITON_INTERPRET": "1"}
-    root = Path(__file__).resolve().parents[3]
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=root, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_triton_on_the_gpu() -> None:
-    for a, b in zip(gradients("triton", "cuda"), gradients("bag"), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+@pytest.mark.parametrize("form", ["ref2", "ref4"])
+def test_attention_equals_the_published(form: str) -> None:
+    module = units.filled(MultiScaleDeformableAttention(256, 4, 8, 4), "unit/shared/msda.")
+    query, reference, value = units.given("msda_module", "query", form, "value")
+    units.unit().close(
+        f"msda_out_{form}", module(query, reference, value, units.SHAPES, units.attention_padding())
+    )

@@ -1,4 +1,4 @@
-"""Losses and gradients of a training pass against the recorded ones."""
+"""Losses, and losses and gradients of a training pass, against the recorded ones."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from sor_ppa.inspyrenet.losses import CONSISTENCY_WEIGHT, pyramid_losses
+from sor_ppa.inspyrenet.losses import CONSISTENCY_WEIGHT, iou_loss, pyramid_losses, weighted_bce
 from sor_ppa.inspyrenet.network import InSPyReNetNetwork, SaliencyPyramid
+from sor_ppa.inspyrenet.pyramid import reduce
 from tests.parity import deterministic
 
-from .fixtures import arrays, assert_close, filled_network, manifest, normalized
-
-pytestmark = pytest.mark.slow
+from .fixtures import arrays, assert_close, filled_network, manifest, normalized, unit
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +28,7 @@ def trained() -> tuple[InSPyReNetNetwork, SaliencyPyramid, dict[str, Tensor], Te
     return network, pyramid, losses, mask
 
 
+@pytest.mark.slow
 def test_maps_agree(trained) -> None:
     _, pyramid, _, _ = trained
     data = arrays("r50_train")
@@ -36,6 +36,7 @@ def test_maps_agree(trained) -> None:
         assert_close(saliency, data, f"saliency/d{level}", 3e-3)
 
 
+@pytest.mark.slow
 def test_losses_agree(trained) -> None:
     _, _, losses, _ = trained
     terms = manifest()["r50_train"]["terms"]
@@ -48,6 +49,7 @@ def test_losses_agree(trained) -> None:
     assert sum(losses.values()).item() == pytest.approx(terms["total"], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_gradient_of_every_parameter_agrees(trained) -> None:
     network = trained[0]
     recorded = manifest()["r50_train"]["grad_norms"]
@@ -56,3 +58,13 @@ def test_gradient_of_every_parameter_agrees(trained) -> None:
     largest = max(recorded.values())
     for name, value in found.items():
         assert value == pytest.approx(recorded[name], rel=2e-2, abs=1e-6 * largest), name
+
+
+def test_losses() -> None:
+    recorded = manifest()["units"]["units"]["loss"]
+    logits, mask = unit("loss/logits"), unit("loss/mask").float()
+    assert weighted_bce(logits, mask).item() == pytest.approx(recorded["wbce"], rel=1e-5)
+    assert iou_loss(logits, mask).item() == pytest.approx(recorded["iou"], rel=1e-5)
+    logits, mask = logits[:, :, ::2, ::2], reduce(mask)
+    assert weighted_bce(logits, mask).item() == pytest.approx(recorded["wbce_soft_half"], rel=1e-5)
+    assert iou_loss(logits, mask).item() == pytest.approx(recorded["iou_soft_half"], rel=1e-5)

@@ -7,7 +7,7 @@ from typing import Any
 import cv2
 import pytest
 
-from sor_ppa.data.__main__ import main
+from sor_ppa.cli import main
 from tests.data.folders import edit, make_assr_folder, make_coco_folder
 
 
@@ -17,7 +17,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def run(root: Path, *arguments: str) -> int:
-    return main([arguments[0], "--root", str(root), *arguments[1:]])
+    return main(["data", arguments[0], "--root", str(root), *arguments[1:]])
 
 
 def test_check_command(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -95,5 +95,5 @@ def test_pictures_of_equal_names_are_all_shown(tmp_path: Path) -> None:
             image["file_name"] = f"{index}/a.jpg"
 
     edit(tmp_path / "set/annotations/rank_train.json", move)
-    assert main(["show", "set_train", "--root", str(tmp_path), "--output", str(tmp_path / "out")]) == 0
+    assert run(tmp_path, "show", "set_train", "--output", str(tmp_path / "out")) == 0
     assert len(list((tmp_path / "out").iterdir())) == 5

@@ -11,9 +11,8 @@ from detectron2.modeling import build_model
 from sor_ppa.checkpoint import SORCheckpointer, convert_published
 from sor_ppa.inspyrenet.meta_arch import load_backbone
 from sor_ppa.inspyrenet.network import InSPyReNetNetwork, build_encoder
-
-from .fixtures import published_shapes
-from .test_meta_arch import config
+from tests.inspyrenet.fixtures import published_shapes
+from tests.inspyrenet.test_meta_arch import config
 
 
 @pytest.mark.parametrize(

@@ -170,3 +170,19 @@ def test_pixels_of_the_views_equal_the_published(case):
         picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     for view in (0, 1):
         check(f"{name}/view{view + 1}_image", cut_view(picture, case.views, view))
+
+
+def test_views_have_the_wanted_overlap():
+    rng = np.random.default_rng(0)
+    for iou in (0.1, 0.5, 0.9, 1.0):
+        assert cut_two_views((10, 20, 110, 80), iou, False, rng).iou == pytest.approx(iou)
+        assert cut_two_views((10, 20, 110, 80), iou, True, rng).iou >= iou - 1e-9
+
+
+def test_an_image_that_no_rectangle_fits_gives_its_center():
+    found = outer_rectangle(400, 10, (0.99, 1.0), (0.75, 4 / 3), np.random.default_rng(0))
+    assert found == ((400 - 13) // 2, 0, (400 - 13) // 2 + 13, 10)
+
+
+def test_sizes_never_fall_below_a_pixel():
+    assert resized_shape(5000, 1, 320, 600) == (5000, 1)
