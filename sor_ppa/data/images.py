@@ -48,6 +48,29 @@ def decoded_image(path: str) -> np.ndarray:
         raise DatasetError(f"{path}: expected an image, found {found}") from error
 
 
+def read_gray(path: str | os.PathLike[str]) -> np.ndarray:
+    """Return an image of gray levels (H, W), uint8 or uint16; transparency is ignored.
+
+    Raises:
+        DatasetError: the file is missing or broken, or has colors.
+    """
+    try:
+        with Image.open(path) as image:
+            if image.mode == "1":
+                image = image.convert("L")
+            elif image.mode not in ("L", "I;16", "I"):
+                image = image.convert("RGB")
+            pixels = np.array(image)
+    except Exception as error:  # Pillow raises many kinds on broken files
+        found = "no such file" if isinstance(error, FileNotFoundError) else "a broken file"
+        raise DatasetError(f"{path}: expected an image, found {found}") from None
+    if pixels.ndim == 2:
+        return pixels.astype(np.uint16) if pixels.dtype == np.int32 else pixels
+    if (pixels != pixels[..., :1]).any():
+        raise DatasetError(f"{path}: expected gray levels, found colors")
+    return np.ascontiguousarray(pixels[..., 0])
+
+
 def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     """Return the (height, width) of an image in pixels from its header.
 

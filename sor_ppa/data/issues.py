@@ -9,6 +9,9 @@ from pathlib import Path
 logger = logging.getLogger(__name__)
 
 
+_LONGEST = 1000  # characters of a message
+
+
 class DatasetError(ValueError):
     """A dataset cannot be used; the message is one line."""
 
@@ -27,7 +30,9 @@ class Issue:
     def __str__(self) -> str:
         record = f": record {self.record}" if self.record else ""
         field = f": field {self.field}" if self.field else ""
-        return f"{self.file}{record}{field}: {self.detail}"
+        line = f"{self.file}{record}{field}: {self.detail}"
+        line = line if line.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+        return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 3]}..."
 
 
 class IssueLog:

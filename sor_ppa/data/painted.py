@@ -16,25 +16,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
 import numpy as np
 from pycocotools import mask as mask_util
 
-from .images import image_finder, in_threads
+from .images import image_finder, in_threads, read_gray
 from .issues import DatasetError, IssueLog
 from .masks import plain_mask
 from .reader import Format, RawImage, RawObject
 
 
 def _gray(path: Path, shape: tuple[int, int] | None = None) -> np.ndarray:
-    """Return a PNG file of one channel (H, W); ``DatasetError`` if it is broken, colored or not ``shape``."""
-    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    if image is None:
-        raise DatasetError(f"{path}: expected an image, found a broken file")
-    if image.ndim == 3:
-        if image.shape[2] != 3 or (image != image[..., :1]).any():
-            raise DatasetError(f"{path}: expected gray levels, found {image.shape[2]} channels")
-        image = image[..., 0]
+    """Return gray levels (H, W); ``DatasetError`` if the file is broken, colored or not of this shape."""
+    image = read_gray(path)
     if shape is not None and image.shape != shape:
         size, other = "x".join(map(str, shape)), "x".join(map(str, image.shape))
         raise DatasetError(f"{path}: expected {size} as the map has, found {other}")

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.issues import short_repr
-from .checks import Identity, expect, field, finite_number, identity, integer, load_json
+from ..data.images import IMAGE_SUFFIXES, read_gray
+from ..data.issues import DatasetError, short_repr
+from .checks import Identity, InputError, expect, field, finite_number, identity, integer, load_json
 
 RANK_FIELDS = ("rank", "rank_score", "score")
 
@@ -45,18 +45,20 @@ def find_maps(folder: Path) -> dict[str, Path]:
         if path.suffix.lower() == ".png" and path.is_file():
             other = found.setdefault(path.stem, path)
             expect(other is path, str(path), f"one map named {path.stem}", f"{other} as well")
-    expect(found, str(folder), "PNG files", "none")
+    lossy = next((path.name for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES), None)
+    expect(
+        found, str(folder), "PNG files (JPEG changes gray levels)", f"none, but {lossy}" if lossy else "none"
+    )
     return found
 
 
 def read_map(path: Path) -> NDArray[np.uint8]:
     """Read a map as (H, W) uint8; raise ``InputError`` unless it is a readable 8-bit image without colors."""
-    image: Any = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    expect(image is not None, str(path), "a readable PNG", "a broken file")
+    try:
+        image = read_gray(path)
+    except DatasetError as error:
+        raise InputError(str(error)) from error
     expect(image.dtype == np.uint8, str(path), "8 bits a pixel", image.dtype)
-    if image.ndim == 3:
-        expect((image[:, :, 1:3] == image[:, :, :1]).all(), str(path), "gray levels", "colors")
-        image = np.ascontiguousarray(image[:, :, 0])
     return image
 
 

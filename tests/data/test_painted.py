@@ -30,7 +30,7 @@ def test_masks_separate_instances_of_equal_level() -> None:
 @pytest.mark.parametrize(
     ("file", "image", "message"),
     [
-        ("gt/train/train_001.png", np.arange(243).reshape(9, 9, 3), "expected gray levels, found 3 channels"),
+        ("gt/train/train_001.png", np.arange(243).reshape(9, 9, 3), "expected gray levels, found colors"),
         ("masks/train/train_001.png", np.zeros((3, 4)), "expected .* as the map has, found 3x4"),
     ],
 )

@@ -31,7 +31,7 @@ UNREADABLE, BAD = "unreadable prediction", "bad prediction"
 @pytest.mark.parametrize(
     ("name", "content", "kind", "scored", "line"),
     [
-        ("c000", b"not a picture", UNREADABLE, 6, "c000.png: expected a readable PNG, found a broken file"),
+        ("c000", b"not a picture", UNREADABLE, 6, "c000.png: expected an image, found a broken file"),
         ("c000", DEEP, UNREADABLE, 6, "c000.png: expected 8 bits a pixel, found uint16"),
         ("c000", COLOR, UNREADABLE, 6, "c000.png: expected gray levels, found colors"),
         ("c000", SMALL, "wrong size", 6, "a/c000.jpg, 96 x 128 (height x width), found 4 x 5"),
