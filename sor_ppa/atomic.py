@@ -25,7 +25,8 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary file beside ``path`` that takes its place when the block ends without an error.
 
     At every moment ``path`` is the former file or the whole new one, also after a crash. The temporary
-    file is always ``<path>.part``; the next writer overwrites what a killed process left.
+    file is always ``<path>.part``; the next writer overwrites what a killed process left. A pipe or a device
+    such as ``/dev/stdout`` is written directly.
 
     Args:
         path: the file to write.
@@ -41,6 +42,9 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         ...     file.write_text("{}")
     """
     target = Path(path)
+    if str(target).startswith(("/dev/", "/proc/")) or (target.exists() and not target.is_file()):
+        yield target
+        return
     temporary = Path(f"{target}.part")
     try:
         yield temporary

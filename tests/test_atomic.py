@@ -64,3 +64,14 @@ def test_a_killed_writer_keeps_the_former_file(tmp_path: Path) -> None:
     with atomic_write(target) as file:
         file.write_text("new")
     assert os.listdir(tmp_path) == ["a"]
+
+
+def test_a_pipe_is_written_directly(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    with atomic_write(pipe) as file:
+        file.write_text("new")
+    assert os.read(reader, 9) == b"new"
+    assert os.listdir(tmp_path) == ["pipe"]
+    os.close(reader)

@@ -10,6 +10,7 @@ from typing import Any
 
 from tabulate import tabulate
 
+from ..atomic import atomic_write, write_json
 from ..visualization.rank_maps import PAINTERS
 from .definitions import METRICS, RULES
 from .variants import DEFAULTS, PUBLISHED, Variant, describe
@@ -39,8 +40,7 @@ def table(result: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
 
 def write_nullable_json(path: str | Path, value: Any, *, indent: int | None = 1) -> None:
     """Write strict JSON, with null for NaN and infinities; ``indent=None`` on one line."""
-    finite = json.loads(json.dumps(value), parse_constant=lambda name: None)
-    Path(path).write_text(json.dumps(finite, indent=indent, allow_nan=False) + "\n", encoding="utf-8")
+    write_json(path, json.loads(json.dumps(value), parse_constant=lambda name: None), indent=indent)
 
 
 def write_per_image(path: str | Path, rows: Rows) -> None:
@@ -50,7 +50,7 @@ def write_per_image(path: str | Path, rows: Rows) -> None:
         rows: with ``image_id``, ``name``, ``n_gt``, ``n_pred`` (None for maps), ``scores``
             {metric: {variant: Score}} and optionally ``sod``, numbers by name.
     """
-    with open(path, "w", newline="", encoding="utf-8") as file:
+    with atomic_write(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         for place, row in enumerate(rows):
             line = {"image_id": row["image_id"], "file_name": row["name"]}
