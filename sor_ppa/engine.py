@@ -24,16 +24,22 @@ from detectron2.data import (
     get_detection_dataset_dicts,
 )
 from detectron2.data.samplers import InferenceSampler
-from detectron2.engine import AMPTrainer, DefaultTrainer, SimpleTrainer, TrainerBase, default_setup
+from detectron2.engine import AMPTrainer, DefaultTrainer, SimpleTrainer, TrainerBase
 from detectron2.engine.defaults import create_ddp_model
-from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, DatasetEvaluators, verify_results
+from detectron2.evaluation import (
+    COCOEvaluator,
+    DatasetEvaluator,
+    DatasetEvaluators,
+    inference_on_dataset,
+    verify_results,
+)
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import setup_logger
 from torch import nn
 from torch.utils.data import DataLoader
 
-from .building import build_checked_model, needs_weights
+from .building import build_checked_model, find_weights, needs_weights
 from .checkpoint import CheckpointInfo, SORCheckpointer
 from .config import ConfigError, load_config
 from .cpu_inference import tune_for_inference
@@ -45,6 +51,7 @@ from .data.unlabelled import register_folders
 from .evaluation.evaluator import SODEvaluator, SOREvaluator
 from .inference_model import gives_ranks, wrap_for_inference
 from .inspyrenet.mapper import SODDatasetMapper
+from .run_log import log_copypaste, model_line, start_log
 from .siamese_detr.loading import build_pretraining_loader
 from .solver import build_lr_scheduler, build_optimizer
 from .test_time_augmentation import unresized, with_views
@@ -67,6 +74,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
 
     Raises:
         ConfigError: see :func:`load_config`; an unknown dataset, or a folder that cannot be written.
+        FileNotFoundError: see :func:`find_weights`.
     """
     cfg = load_config(args.config_file, args.opts)
     register_from_config(cfg)
@@ -75,10 +83,11 @@ def setup(args: argparse.Namespace) -> CfgNode:
     for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
         if name not in MetadataCatalog.list() or not MetadataCatalog.get(name).get("thing_classes"):
             raise ConfigError(f"DATASETS: expected names of registered datasets, found {name!r}")
+    if not (args.resume and PathManager.exists(os.path.join(cfg.OUTPUT_DIR, "last_checkpoint"))):
+        cfg.MODEL.WEIGHTS = find_weights(cfg.MODEL.WEIGHTS)
     cfg.freeze()
     _make_writable(cfg.OUTPUT_DIR)
-    default_setup(cfg, args)
-    setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="sor_ppa")
+    start_log(cfg, args)
     return cfg
 
 
@@ -148,7 +157,7 @@ class Trainer(DefaultTrainer):
     def build_model(cls, cfg: CfgNode) -> nn.Module:
         """See :func:`sor_ppa.building.build_checked_model`."""
         model = build_checked_model(cfg)
-        _log.info("Model:\n%s", model)
+        _log.info("Model: %s", model_line(model))
         return model
 
     def state_dict(self) -> dict[str, Any]:
@@ -226,10 +235,24 @@ class Trainer(DefaultTrainer):
             model = tune_for_inference(copy.deepcopy(getattr(model, "module", model)))
         model = wrap_for_inference(cfg, model)
         with torch.autocast(device.type, dtype=_half_precision(device.type), enabled=cfg.TEST.AMP):
-            results = super().test(cfg, model, evaluators)
-        if comm.is_main_process():
-            _log.info("Results in short:\n%s", summary(results))
+            results = cls._test_each(cfg, model, evaluators)
+        if comm.is_main_process() and (lines := summary(results)):
+            _log.info("Results in short:\n%s", lines)
         return results
+
+    @classmethod
+    def _test_each(
+        cls, cfg: CfgNode, model: nn.Module, evaluators: list[DatasetEvaluator] | None
+    ) -> OrderedDict[str, Any]:
+        """Return the results by dataset, or those of the only one."""
+        results: OrderedDict[str, Any] = OrderedDict()
+        for index, name in enumerate(cfg.DATASETS.TEST):
+            evaluator = evaluators[index] if evaluators else cls.build_evaluator(cfg, name)
+            results[name] = inference_on_dataset(model, cls.build_test_loader(cfg, name), evaluator) or {}
+            if comm.is_main_process():
+                _log.info("Results on %s in csv format:", name)
+                log_copypaste(results[name])
+        return next(iter(results.values())) if len(results) == 1 else results
 
 
 def _mapper(cfg: CfgNode, *, is_train: bool) -> Any:
