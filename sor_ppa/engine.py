@@ -216,8 +216,8 @@ class Trainer(DefaultTrainer):
             known = "'sor', 'coco', 'pascal_voc' or 'sod'"
             raise ConfigError(f"dataset {dataset_name}: evaluator_type: expected {known}, found {kind!r}")
         if kind == "sor" and cfg.MODEL.MASK_ON and gives_ranks(cfg):
-            metrics, field = list(cfg.TEST.METRICS), cfg.TEST.RANK_FIELD
-            return SOREvaluator(dataset_name, output_dir=folder, metrics=metrics, rank_field=field)
+            options = {"rank_field": cfg.TEST.RANK_FIELD, "rank_maps": cfg.TEST.RANK_MAPS}
+            return SOREvaluator(dataset_name, output_dir=folder, metrics=list(cfg.TEST.METRICS), **options)
         tasks = None if cfg.MODEL.MASK_ON else ("bbox",)
         return DatasetEvaluators([COCOEvaluator(dataset_name, tasks=tasks, output_dir=folder)])
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ..data.export import write_png
 from ..data.sod import read_mask
-from ..visualization.rank_maps import lowest_place_ranks
+from ..visualization.rank_maps import PAINTERS, lowest_place_ranks, paint
 from .checks import Identity, expect
 from .coco_ap import CocoAP
 from .definitions import METRICS
@@ -56,6 +56,7 @@ class SOREvaluator(DatasetEvaluator):
         iou_types: Sequence[str] = ("bbox", "segm"),
         saliency: bool = False,
         rank_field: str = "pred_ranks",
+        rank_maps: str = "",
         seed: int = 0,
     ) -> None:
         """
@@ -69,6 +70,8 @@ class SOREvaluator(DatasetEvaluator):
             saliency: also score the output's ``saliency`` (H, W) in [0, 1], or else the painted predictions,
                 against the union of the ranked objects by the measures of ``sod``.
             rank_field: field that orders the predictions, such as "pred_rank_scores".
+            rank_maps: painter of ``visualization.rank_maps`` by which the predictions are written as
+                ``output_dir/rank_maps/NAME.png``; "" = none.
             seed: of the shuffled ranks.
 
         Raises:
@@ -81,6 +84,7 @@ class SOREvaluator(DatasetEvaluator):
         self._distributed = distributed
         self._saliency = saliency
         self._rank_field = rank_field
+        self._painter = rank_maps if output_dir else ""
         self._seed = seed
         self._scorer = RankingScorer(metrics, variants)
         shuffled = [
@@ -135,6 +139,10 @@ class SOREvaluator(DatasetEvaluator):
         image.gt_labels = truth.ranks[truth.ranks >= 0]
         if instances.has("pred_ranks"):
             image.labels = np.asarray(instances.pred_ranks)[ranked]
+        if self._painter:
+            labels = image.labels if PAINTERS[self._painter].outlined else None
+            gray = paint(masks[ranked], image.scores if labels is None else labels, self._painter)
+            write_png(Path(self._output_dir or "") / "rank_maps" / f"{Path(truth.name).stem}.png", gray)
         return {
             "image_id": truth.image_id,
             "name": truth.name,
