@@ -41,10 +41,11 @@ from torch.utils.data import DataLoader
 
 from .building import build_checked_model, find_weights, needs_weights
 from .checkpoint import CheckpointInfo, SORCheckpointer
-from .config import ConfigError, load_config
+from .config import ConfigError, check_classes, load_config
 from .cpu_inference import tune_for_inference
 from .data.builtin import DatasetSource, register_from_config
 from .data.mapper import RankingDatasetMapper
+from .data.own import register_own_from_config
 from .data.sod import SODSource, register_sod_from_config
 from .data.train_loader import train_loader
 from .data.unlabelled import register_folders
@@ -79,10 +80,12 @@ def setup(args: argparse.Namespace) -> CfgNode:
     cfg = load_config(args.config_file, args.opts)
     register_from_config(cfg)
     register_sod_from_config(cfg)
+    register_own_from_config(cfg)
     register_folders(cfg.DATASETS.TRAIN)
     for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
         if name not in MetadataCatalog.list() or not MetadataCatalog.get(name).get("thing_classes"):
             raise ConfigError(f"DATASETS: expected names of registered datasets, found {name!r}")
+        check_classes(cfg, name, len(MetadataCatalog.get(name).thing_classes))
     if not (args.resume and PathManager.exists(os.path.join(cfg.OUTPUT_DIR, "last_checkpoint"))):
         cfg.MODEL.WEIGHTS = find_weights(cfg.MODEL.WEIGHTS)
     cfg.freeze()

@@ -146,6 +146,8 @@ _RANKING: r.Keys = {
 _DATASETS: r.Keys = {
     # [new] Folder that holds the datasets; empty: $DETECTRON2_DATASETS, else ./datasets.
     "ROOT": ("", r.TEXT),
+    # [new] Datasets of your own, "NAME=FORMAT:PATH"; docs/datasets.md has the formats.
+    "OWN": ((), r.each(r.OWN_DATASET, least=0)),
     # [new] Keep objects that are not salient, without a rank (published code leaves them out).
     "KEEP_RANKLESS": (False, r.SWITCH),
     # [new] Fraction of the labeled images to train on, evenly spaced (experiments with few labels).

@@ -27,6 +27,7 @@ from .export import WRITERS, write_png, write_records
 from .images import decoded_image
 from .issues import DatasetError, Issue
 from .masks import stacked_masks
+from .own import register_own
 from .record import ImageRecord
 
 
@@ -35,7 +36,7 @@ def get_parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     common.add_argument("--root", default="", help="folder of the datasets (default: DETECTRON2_DATASETS)")
     named = argparse.ArgumentParser(add_help=False, allow_abbrev=False, parents=[common])
-    named.add_argument("name", help="registered name, such as assr_train")
+    named.add_argument("name", help="registered name, such as assr_train, or NAME=FORMAT:PATH")
     parser = argparse.ArgumentParser(
         prog="python -m sor_ppa.data",
         description=__doc__,
@@ -174,9 +175,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return the exit status (1: the check found faults, 2: the dataset cannot be used)."""
     args = get_parser().parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    register_all(args.root)
     run = {"check": _check, "show": _show, "stats": _stats, "convert": _convert}
     try:
+        register_all(args.root)
+        if "=" in getattr(args, "name", ""):
+            args.name = register_own(args.name, args.root)
         return _list() if args.command == "list" else run[args.command](source_of(args.name), args)
     except (DatasetError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")

@@ -65,7 +65,7 @@ def _seqrank_entries(root: Path, file: Path, split: str, log: IssueLog) -> Itera
         yield RawImage(find(name), place, index, objects, claimed_size(entry), first_rank=1)
 
 
-def _image_folder(root: Path, split: str, names: list[str]) -> Path:
+def image_folder(root: Path, split: str, names: list[str]) -> Path:
     """Return the folder that file names refer to: the first that holds the first image."""
     folders = [root / "images" / split, root / "images", root, root / split]
     return next((folder for folder in folders if names and (folder / names[0]).is_file()), folders[0])
@@ -123,7 +123,7 @@ def _coco_entries(
             found.rank = None if found.rank is None else sign * found.rank
             image.objects.append(found)
 
-    folder = folder or _image_folder(root, split, [image.path for image in by_id.values()])
+    folder = folder or image_folder(root, split, [image.path for image in by_id.values()])
     for image in by_id.values():
         image.path = str(folder / image.path)
     return list(by_id.values())

@@ -55,6 +55,16 @@ def test_all_rules_on_maps_and_detection_measures(files, capsys):
     assert "pysodmetrics" in capsys.readouterr().out
 
 
+def test_maps_of_the_rank_command_beside_its_drawings(files):
+    assert run(files, "maps") == 0
+    wanted = result(files)["variants"]
+    for path in list((files / "maps").iterdir()):
+        path.with_name(f"{path.stem}_ranked.png").write_bytes(b"")
+        path.rename(path.with_name(f"{path.stem}_saliency.png"))
+    assert run(files, "maps", "--strict") == 0
+    assert result(files)["variants"] == wanted
+
+
 def test_gray_levels_of_maps_as_instances(files):
     assert run(files, "maps", "--levels", "--metrics", "sa_sor", "mae") == 0
     scorer = RankingScorer(["sa_sor"])
