@@ -53,6 +53,7 @@ from .evaluation.evaluator import SODEvaluator, SOREvaluator
 from .inference_model import gives_ranks, wrap_for_inference
 from .inspyrenet.mapper import SODDatasetMapper
 from .run_log import log_copypaste, model_line, start_log
+from .siamese_detr.base import event_storage
 from .siamese_detr.loading import build_pretraining_loader
 from .solver import build_lr_scheduler, build_optimizer
 from .test_time_augmentation import unresized, with_views
@@ -61,6 +62,7 @@ __all__ = ["MAPPERS", "TRAIN_LOADERS", "Trainer", "evaluate", "run", "setup", "s
 
 _log = logging.getLogger(__name__)
 
+_PICTURES = 4  # of the worst images, in TensorBoard
 #: Dataset mapper of each meta-architecture, called with (cfg, is_train=...); others get RankingDatasetMapper.
 MAPPERS: dict[str, Callable[..., Any]] = {"InSPyReNet": SODDatasetMapper}
 #: Training loader of meta-architectures that do not read one image at a time, called with (cfg).
@@ -219,7 +221,8 @@ class Trainer(DefaultTrainer):
             known = "'sor', 'coco', 'pascal_voc' or 'sod'"
             raise ConfigError(f"dataset {dataset_name}: evaluator_type: expected {known}, found {kind!r}")
         if kind == "sor" and cfg.MODEL.MASK_ON and gives_ranks(cfg):
-            options = {"rank_field": cfg.TEST.RANK_FIELD, "rank_maps": cfg.TEST.RANK_MAPS}
+            options: dict[str, Any] = {"rank_field": cfg.TEST.RANK_FIELD, "rank_maps": cfg.TEST.RANK_MAPS}
+            options["pictures"] = _PICTURES if _pictures_are_due(cfg) else 0
             return SOREvaluator(dataset_name, output_dir=folder, metrics=list(cfg.TEST.METRICS), **options)
         tasks = None if cfg.MODEL.MASK_ON else ("bbox",)
         return DatasetEvaluators([COCOEvaluator(dataset_name, tasks=tasks, output_dir=folder)])
@@ -256,6 +259,15 @@ class Trainer(DefaultTrainer):
                 _log.info("Results on %s in csv format:", name)
                 log_copypaste(results[name])
         return next(iter(results.values())) if len(results) == 1 else results
+
+
+def _pictures_are_due(cfg: CfgNode) -> bool:
+    """Return whether this is one of every ``TEST.PICTURE_PERIOD`` evaluations of a training."""
+    storage, period = event_storage(), cfg.TEST.PICTURE_PERIOD
+    if storage is None or not period:
+        return False
+    evaluations = (storage.iter + 1) // cfg.TEST.EVAL_PERIOD if cfg.TEST.EVAL_PERIOD else 0
+    return evaluations % period == 0
 
 
 def _mapper(cfg: CfgNode, *, is_train: bool) -> Any:

@@ -207,6 +207,9 @@ _TEST: r.Keys = {
     # [new] Metrics that evaluation computes and prints, each "metric" or "metric:variant"; docs/metrics.md
     # lists them. ("sa_sor", "sor:ppa@ppa", "mae:ppa") gives SOR and MAE as the program of PPA prints them.
     "METRICS": (("sa_sor", "sor", "mae"), r.each(r.TEXT, least=0)),
+    # [new] In training, put the worst images of every so many evaluations, with truth and prediction, into
+    # TensorBoard; 0: never.
+    "PICTURE_PERIOD": (0, r.COUNT_OR_ZERO),
     # [new] How evaluation paints its rank maps, inference/DATASET/rank_maps/NAME.png: "assr", whose maps have
     # the SOR and MAE that are printed; "ppa", the maps that the program of PPA writes; others of
     # docs/metrics.md; "" for none.

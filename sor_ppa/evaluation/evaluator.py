@@ -16,6 +16,7 @@ import numpy as np
 from detectron2.data import DatasetCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
+from detectron2.utils.events import get_event_storage
 from numpy.typing import NDArray
 
 from ..data.export import write_png
@@ -26,7 +27,8 @@ from .coco_ap import CocoAP
 from .definitions import METRICS
 from .ground_truth import ImageTruth, by_image_id, truth_from_dict
 from .image import ImageScores
-from .report import label, table, worst, write_nullable_json, write_per_image
+from .pictures import draw_beside_truth, score_line, worst_by
+from .report import label, table, worst_rows, write_nullable_json, write_per_image
 from .scorer import RankingScorer, Scores
 from .segmentations import Rle, encode_masks
 from .sod import SODScorer, State, sod_state
@@ -57,6 +59,7 @@ class SOREvaluator(DatasetEvaluator):
         saliency: bool = False,
         rank_field: str = "pred_ranks",
         rank_maps: str = "",
+        pictures: int = 0,
         seed: int = 0,
     ) -> None:
         """
@@ -72,6 +75,8 @@ class SOREvaluator(DatasetEvaluator):
             rank_field: field that orders the predictions, such as "pred_rank_scores".
             rank_maps: painter of ``visualization.rank_maps`` by which the predictions are written as
                 ``output_dir/rank_maps/NAME.png``; "" = none.
+            pictures: put this many of the worst images, with truth and prediction, into detectron2's event
+                storage, which writes TensorBoard's files; only inside a training.
             seed: of the shuffled ranks.
 
         Raises:
@@ -84,6 +89,7 @@ class SOREvaluator(DatasetEvaluator):
         self._distributed = distributed
         self._saliency = saliency
         self._rank_field = rank_field
+        self._pictures = pictures
         self._painter = rank_maps if output_dir else ""
         self._seed = seed
         self._scorer = RankingScorer(metrics, variants)
@@ -170,7 +176,7 @@ class SOREvaluator(DatasetEvaluator):
         self, instances: Any, rles: list[Rle], order: NDArray[np.float64], ranked: NDArray[np.int64]
     ) -> list[dict[str, Any]]:
         """Return the detections as COCO results with ranks, of which 1 is the most salient."""
-        if not self.iou_types and self._output_dir is None:
+        if not self.iou_types and self._output_dir is None and not self._pictures:
             return []
         boxes = np.asarray(instances.pred_boxes.tensor, dtype=np.float64).copy()
         boxes[:, 2:] -= boxes[:, :2]
@@ -221,6 +227,15 @@ class SOREvaluator(DatasetEvaluator):
         if self._saliency:
             results["saliency"] = sod.result()
         self._log(scorer, ranking, rows)
+        for number, row in enumerate(worst_by(rows, self._pictures) if self._pictures else ()):
+            found = [item for item in row["detections"] if item["rank"]]
+            columns = ([item[key] for item in found] for key in ("segmentation", "rank", "score"))
+            rles, places, confidences = columns
+            ranked = rles, [-place for place in places], confidences
+            picture = draw_beside_truth(self._dicts[row["image_id"]], ranked, score_line(row))
+            get_event_storage().put_image(
+                f"{self.dataset_name}/worst {number + 1}", picture.transpose(2, 0, 1)
+            )
         if self._output_dir is not None:
             run = {"dataset": self.dataset_name, "images": len(rows), "rank_field": self._rank_field}
             values = {"results": results, "variants": scorer.result(), "shuffled": shuffled.result()}
@@ -234,9 +249,10 @@ class SOREvaluator(DatasetEvaluator):
             text = "The same predictions with ranks shuffled (%d times): %s"
             logger.info(text, _PERMUTATIONS, ", ".join(chance))
         for metric, names in scorer.names().items():
-            found = worst(rows, metric, names[0])
+            found = worst_rows(rows, metric, names[0])
             if found:
-                lines = "\n".join(f"  {value:9.4f}  {name}" for name, value in found)
+                values = ((row["scores"][metric][names[0]].value, row["name"]) for row in found)
+                lines = "\n".join(f"  {value:9.4f}  {name}" for value, name in values)
                 logger.info("Worst images by %s (%s):\n%s", METRICS[metric].label, names[0], lines)
 
     @staticmethod
