@@ -227,15 +227,8 @@ class SOREvaluator(DatasetEvaluator):
         if self._saliency:
             results["saliency"] = sod.result()
         self._log(scorer, ranking, rows)
-        for number, row in enumerate(worst_by(rows, self._pictures) if self._pictures else ()):
-            found = [item for item in row["detections"] if item["rank"]]
-            columns = ([item[key] for item in found] for key in ("segmentation", "rank", "score"))
-            rles, places, confidences = columns
-            ranked = rles, [-place for place in places], confidences
-            picture = draw_beside_truth(self._dicts[row["image_id"]], ranked, score_line(row))
-            get_event_storage().put_image(
-                f"{self.dataset_name}/worst {number + 1}", picture.transpose(2, 0, 1)
-            )
+        if self._pictures:
+            self._show(worst_by(rows, self._pictures))
         if self._output_dir is not None:
             run = {"dataset": self.dataset_name, "images": len(rows), "rank_field": self._rank_field}
             values = {"results": results, "variants": scorer.result(), "shuffled": shuffled.result()}
@@ -254,6 +247,16 @@ class SOREvaluator(DatasetEvaluator):
                 values = ((row["scores"][metric][names[0]].value, row["name"]) for row in found)
                 lines = "\n".join(f"  {value:9.4f}  {name}" for value, name in values)
                 logger.info("Worst images by %s (%s):\n%s", METRICS[metric].label, names[0], lines)
+
+    def _show(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Put pictures of images into detectron2's event storage."""
+        for number, row in enumerate(rows, start=1):
+            found = [item for item in row["detections"] if item["rank"]]
+            rles, confidences = ([item[key] for item in found] for key in ("segmentation", "score"))
+            ranked = rles, [-item["rank"] for item in found], confidences
+            picture = draw_beside_truth(self._dicts[row["image_id"]], ranked, score_line(row))
+            name = f"{self.dataset_name}/worst {number}"
+            get_event_storage().put_image(name, picture.transpose(2, 0, 1))
 
     @staticmethod
     def _write(folder: Path, details: Mapping[str, Any], rows: list[dict[str, Any]]) -> None:
