@@ -65,6 +65,32 @@ def test_maps_of_the_rank_command_beside_its_drawings(files):
     assert result(files)["variants"] == wanted
 
 
+@pytest.mark.parametrize("source", ["pred.json", "maps"])
+def test_pictures_of_the_worst_images(files, source):
+    for image in json.loads((files / "truth.json").read_text())["images"]:
+        (files / "photos/a").mkdir(parents=True, exist_ok=True)
+        pixels = np.full((image["height"], image["width"], 3), 99, np.uint8)
+        cv2.imwrite(str(files / "photos" / image["file_name"]), pixels)
+    where = [
+        "--show",
+        str(files / "worst"),
+        "--images",
+        str(files / "photos"),
+        "--per-image",
+        str(files / "a.csv"),
+    ]
+    assert run(files, source, "--metrics", "mae", "--worst", "2", *where) == 0
+    with (files / "a.csv").open() as lines:
+        values = {
+            row["file_name"]: float(row["mae:assr@map" if source == "maps" else "mae:assr@assr"])
+            for row in csv.DictReader(lines)
+        }
+    worst = sorted(values, key=lambda name: -values[name])[:2]
+    expected = [f"{number:03d}_{name[2:-4]}.jpg" for number, name in enumerate(worst, start=1)]
+    assert sorted(path.name for path in (files / "worst").iterdir()) == expected
+    assert cv2.imread(str(files / "worst" / expected[0])).std() > 0
+
+
 def test_gray_levels_of_maps_as_instances(files):
     assert run(files, "maps", "--levels", "--metrics", "sa_sor", "mae") == 0
     scorer = RankingScorer(["sa_sor"])
