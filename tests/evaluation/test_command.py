@@ -71,20 +71,12 @@ def test_pictures_of_the_worst_images(files, source):
         (files / "photos/a").mkdir(parents=True, exist_ok=True)
         pixels = np.full((image["height"], image["width"], 3), 99, np.uint8)
         cv2.imwrite(str(files / "photos" / image["file_name"]), pixels)
-    where = [
-        "--show",
-        str(files / "worst"),
-        "--images",
-        str(files / "photos"),
-        "--per-image",
-        str(files / "a.csv"),
-    ]
-    assert run(files, source, "--metrics", "mae", "--worst", "2", *where) == 0
-    with (files / "a.csv").open() as lines:
-        values = {
-            row["file_name"]: float(row["mae:assr@map" if source == "maps" else "mae:assr@assr"])
-            for row in csv.DictReader(lines)
-        }
+    table, column = files / "a.csv", "mae:assr@map" if source == "maps" else "mae:assr@assr"
+    options = ["--metrics", "mae", "--per-image", str(table), "--worst", "2"]
+    where = ["--show", str(files / "worst"), "--images", str(files / "photos")]
+    assert run(files, source, *options, *where) == 0
+    with table.open() as lines:
+        values = {row["file_name"]: float(row[column]) for row in csv.DictReader(lines)}
     worst = sorted(values, key=lambda name: -values[name])[:2]
     expected = [f"{number:03d}_{name[2:-4]}.jpg" for number, name in enumerate(worst, start=1)]
     assert sorted(path.name for path in (files / "worst").iterdir()) == expected
