@@ -45,7 +45,7 @@ from .config import ConfigError, check_classes, load_config
 from .cpu_inference import tune_for_inference
 from .data.builtin import DatasetSource, register_from_config
 from .data.mapper import RankingDatasetMapper
-from .data.own import register_own_from_config
+from .data.own import DetectionSource, register_own_from_config
 from .data.sod import SODSource, register_sod_from_config
 from .data.train_loader import train_loader
 from .data.unlabelled import register_folders
@@ -363,7 +363,7 @@ def run(args: argparse.Namespace) -> OrderedDict[str, Any] | None:
         return evaluate(cfg, args.resume)
     for name in cfg.DATASETS.TEST:
         source = DatasetCatalog.data.get(name)
-        if isinstance(source, (DatasetSource, SODSource)):
+        if isinstance(source, (DatasetSource, DetectionSource, SODSource)):
             source()  # fail before the training if the evaluation cannot read its data
     trainer = Trainer(cfg)
     with_views(cfg, trainer.model)  # fail early if test-time augmentation is unsupported
