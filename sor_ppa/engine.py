@@ -266,7 +266,8 @@ def _pictures_are_due(cfg: CfgNode) -> bool:
     storage, period = event_storage(), cfg.TEST.PICTURE_PERIOD
     if storage is None or not period:
         return False
-    evaluations = (storage.iter + 1) // cfg.TEST.EVAL_PERIOD if cfg.TEST.EVAL_PERIOD else 0
+    done = min(storage.iter + 1, cfg.SOLVER.MAX_ITER)  # the last evaluation follows the last iteration
+    evaluations = done // cfg.TEST.EVAL_PERIOD if cfg.TEST.EVAL_PERIOD else 0
     return evaluations % period == 0
 
 
