@@ -51,6 +51,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     sheet = "also write a sheet of the model's foreground maps (Salience-DETR)"
     parser.add_argument("--salience-maps", action="store_true", help=sheet)
     parser.add_argument("--legend", action="store_true", help="draw a legend of the ranks' colors")
+    everything = "draw every object; default: the ten most salient of the confident ones, without duplicates"
+    parser.add_argument("--all-objects", action="store_true", help=everything)
     group = parser.add_argument_group("task saliency")
     kinds = "outputs: map, rgba, green, white, blur, overlay, a color r,g,b, a background picture"
     group.add_argument("--type", nargs="+", default=["map"], metavar="TYPE", help=kinds)
@@ -110,16 +112,18 @@ def ranking(args: argparse.Namespace) -> tuple[int, Summary]:
     """Run ``--task ranking``; return the number of inputs that cannot be used, and the summary."""
     from sor_ppa.folder_ranking import FileOutput, rank_files, write_salience_sheets
     from sor_ppa.predictor import demo_predictor
-    from sor_ppa.visualization import RankStyle
+    from sor_ppa.visualization import EVERYTHING, RankStyle
     from sor_ppa.visualization.files import expand_inputs
 
     files, faults = expand_inputs(args.input)
     _report(faults, "no pictures to rank" if not files else "")
-    style = RankStyle(legend=args.legend)
+    style = RankStyle(legend=args.legend, **(EVERYTHING if args.all_objects else {}))
     output = FileOutput(Path(args.output), None, args.format, args.masks, args.scores, style)
     predictor = demo_predictor(
         args.config_file, args.opts, batch_size=args.batch_size, threshold=args.confidence_threshold
     )
+    if args.salience_maps:
+        predictor.check_salience_maps()
     summary = rank_files(predictor, files, output, overwrite=True)
     if args.salience_maps:
         write_salience_sheets(predictor, files, output)

@@ -13,8 +13,9 @@ from torch import nn
 from .checkpoint import SORCheckpointer
 from .config import ConfigError, check_config
 from .cpu_inference import tune_for_inference
+from .zoo import entry_of_file, installed
 
-__all__ = ["DetectorWrapper", "build_checked_model", "build_loaded_model", "needs_weights"]
+__all__ = ["DetectorWrapper", "build_checked_model", "build_loaded_model", "find_weights", "needs_weights"]
 
 _log = logging.getLogger(__name__)
 
@@ -42,6 +43,26 @@ def needs_weights(cfg: CfgNode) -> bool:
     return name not in META_ARCH_REGISTRY or getattr(META_ARCH_REGISTRY.get(name), "needs_weights", True)
 
 
+def find_weights(weights: str) -> str:
+    """Return ``MODEL.WEIGHTS``, or the fetched model of the zoo that has this name or this published file.
+
+    Args:
+        weights: a file, an address, the name of a model of the zoo, or "".
+
+    Raises:
+        FileNotFoundError: a file that does not exist; the line says how to get it, where the zoo has it.
+    """
+    path = weights.removesuffix("?matching_heuristics=True")  # detectron2's; see SORCheckpointer
+    if not weights or "://" in weights or os.path.isfile(path):
+        return weights
+    entry = entry_of_file(path)
+    if entry is not None and (file := installed(entry.name)):
+        _log.info("MODEL.WEIGHTS: %s is the fetched model %s", weights, entry.name)
+        return str(file)
+    source = f"run: sor-ppa models get {entry.name}" if entry else "the config may say where it comes from"
+    raise FileNotFoundError(f'MODEL.WEIGHTS: no such file: {weights} ({source}; "" gives random weights)')
+
+
 def build_loaded_model(cfg: CfgNode) -> nn.Module:
     """Build a model with ``MODEL.WEIGHTS``, tuned by :func:`tune_for_inference`; warn of random parameters.
 
@@ -50,10 +71,7 @@ def build_loaded_model(cfg: CfgNode) -> nn.Module:
         FileNotFoundError: ``MODEL.WEIGHTS`` names a file that does not exist.
         CheckpointError: the weights do not fit the model.
     """
-    weights = cfg.MODEL.WEIGHTS
-    path = weights.removesuffix("?matching_heuristics=True")  # detectron2's; see SORCheckpointer
-    if weights and "://" not in weights and not os.path.isfile(path):
-        raise FileNotFoundError(f'MODEL.WEIGHTS: no such file: {weights} ("" gives random weights)')
+    weights = find_weights(cfg.MODEL.WEIGHTS)
     model = build_checked_model(cfg)
     if weights:
         checkpointer = SORCheckpointer(model)

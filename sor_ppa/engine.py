@@ -24,27 +24,36 @@ from detectron2.data import (
     get_detection_dataset_dicts,
 )
 from detectron2.data.samplers import InferenceSampler
-from detectron2.engine import AMPTrainer, DefaultTrainer, SimpleTrainer, TrainerBase, default_setup
+from detectron2.engine import AMPTrainer, DefaultTrainer, SimpleTrainer, TrainerBase
 from detectron2.engine.defaults import create_ddp_model
-from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, DatasetEvaluators, verify_results
+from detectron2.evaluation import (
+    COCOEvaluator,
+    DatasetEvaluator,
+    DatasetEvaluators,
+    inference_on_dataset,
+    verify_results,
+)
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import setup_logger
 from torch import nn
 from torch.utils.data import DataLoader
 
-from .building import build_checked_model, needs_weights
+from .building import build_checked_model, find_weights, needs_weights
 from .checkpoint import CheckpointInfo, SORCheckpointer
-from .config import ConfigError, load_config
+from .config import ConfigError, check_classes, load_config
 from .cpu_inference import tune_for_inference
 from .data.builtin import DatasetSource, register_from_config
 from .data.mapper import RankingDatasetMapper
+from .data.own import DetectionSource, register_own_from_config
 from .data.sod import SODSource, register_sod_from_config
 from .data.train_loader import train_loader
 from .data.unlabelled import register_folders
 from .evaluation.evaluator import SODEvaluator, SOREvaluator
 from .inference_model import gives_ranks, wrap_for_inference
 from .inspyrenet.mapper import SODDatasetMapper
+from .run_log import log_copypaste, model_line, start_log
+from .siamese_detr.base import event_storage
 from .siamese_detr.loading import build_pretraining_loader
 from .solver import build_lr_scheduler, build_optimizer
 from .test_time_augmentation import unresized, with_views
@@ -53,6 +62,7 @@ __all__ = ["MAPPERS", "TRAIN_LOADERS", "Trainer", "evaluate", "run", "setup", "s
 
 _log = logging.getLogger(__name__)
 
+_PICTURES = 4  # of the worst images, in TensorBoard
 #: Dataset mapper of each meta-architecture, called with (cfg, is_train=...); others get RankingDatasetMapper.
 MAPPERS: dict[str, Callable[..., Any]] = {"InSPyReNet": SODDatasetMapper}
 #: Training loader of meta-architectures that do not read one image at a time, called with (cfg).
@@ -67,18 +77,22 @@ def setup(args: argparse.Namespace) -> CfgNode:
 
     Raises:
         ConfigError: see :func:`load_config`; an unknown dataset, or a folder that cannot be written.
+        FileNotFoundError: see :func:`find_weights`.
     """
     cfg = load_config(args.config_file, args.opts)
     register_from_config(cfg)
     register_sod_from_config(cfg)
+    register_own_from_config(cfg)
     register_folders(cfg.DATASETS.TRAIN)
     for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
         if name not in MetadataCatalog.list() or not MetadataCatalog.get(name).get("thing_classes"):
             raise ConfigError(f"DATASETS: expected names of registered datasets, found {name!r}")
+        check_classes(cfg, name, len(MetadataCatalog.get(name).thing_classes))
+    if not (args.resume and PathManager.exists(os.path.join(cfg.OUTPUT_DIR, "last_checkpoint"))):
+        cfg.MODEL.WEIGHTS = find_weights(cfg.MODEL.WEIGHTS)
     cfg.freeze()
     _make_writable(cfg.OUTPUT_DIR)
-    default_setup(cfg, args)
-    setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="sor_ppa")
+    start_log(cfg, args)
     return cfg
 
 
@@ -148,7 +162,7 @@ class Trainer(DefaultTrainer):
     def build_model(cls, cfg: CfgNode) -> nn.Module:
         """See :func:`sor_ppa.building.build_checked_model`."""
         model = build_checked_model(cfg)
-        _log.info("Model:\n%s", model)
+        _log.info("Model: %s", model_line(model))
         return model
 
     def state_dict(self) -> dict[str, Any]:
@@ -207,8 +221,9 @@ class Trainer(DefaultTrainer):
             known = "'sor', 'coco', 'pascal_voc' or 'sod'"
             raise ConfigError(f"dataset {dataset_name}: evaluator_type: expected {known}, found {kind!r}")
         if kind == "sor" and cfg.MODEL.MASK_ON and gives_ranks(cfg):
-            metrics, field = list(cfg.TEST.METRICS), cfg.TEST.RANK_FIELD
-            return SOREvaluator(dataset_name, output_dir=folder, metrics=metrics, rank_field=field)
+            options: dict[str, Any] = {"rank_field": cfg.TEST.RANK_FIELD, "rank_maps": cfg.TEST.RANK_MAPS}
+            options["pictures"] = _PICTURES if _pictures_are_due(cfg) else 0
+            return SOREvaluator(dataset_name, output_dir=folder, metrics=list(cfg.TEST.METRICS), **options)
         tasks = None if cfg.MODEL.MASK_ON else ("bbox",)
         return DatasetEvaluators([COCOEvaluator(dataset_name, tasks=tasks, output_dir=folder)])
 
@@ -226,10 +241,34 @@ class Trainer(DefaultTrainer):
             model = tune_for_inference(copy.deepcopy(getattr(model, "module", model)))
         model = wrap_for_inference(cfg, model)
         with torch.autocast(device.type, dtype=_half_precision(device.type), enabled=cfg.TEST.AMP):
-            results = super().test(cfg, model, evaluators)
-        if comm.is_main_process():
-            _log.info("Results in short:\n%s", summary(results))
+            results = cls._test_each(cfg, model, evaluators)
+        if comm.is_main_process() and (lines := summary(results)):
+            _log.info("Results in short:\n%s", lines)
         return results
+
+    @classmethod
+    def _test_each(
+        cls, cfg: CfgNode, model: nn.Module, evaluators: list[DatasetEvaluator] | None
+    ) -> OrderedDict[str, Any]:
+        """Return the results by dataset, or those of the only one."""
+        results: OrderedDict[str, Any] = OrderedDict()
+        for index, name in enumerate(cfg.DATASETS.TEST):
+            evaluator = evaluators[index] if evaluators else cls.build_evaluator(cfg, name)
+            results[name] = inference_on_dataset(model, cls.build_test_loader(cfg, name), evaluator) or {}
+            if comm.is_main_process():
+                _log.info("Results on %s in csv format:", name)
+                log_copypaste(results[name])
+        return next(iter(results.values())) if len(results) == 1 else results
+
+
+def _pictures_are_due(cfg: CfgNode) -> bool:
+    """Return whether this is one of every ``TEST.PICTURE_PERIOD`` evaluations of a training."""
+    storage, period = event_storage(), cfg.TEST.PICTURE_PERIOD
+    if storage is None or not period:
+        return False
+    done = min(storage.iter + 1, cfg.SOLVER.MAX_ITER)  # the last evaluation follows the last iteration
+    evaluations = done // cfg.TEST.EVAL_PERIOD if cfg.TEST.EVAL_PERIOD else 0
+    return evaluations % period == 0
 
 
 def _mapper(cfg: CfgNode, *, is_train: bool) -> Any:
@@ -325,7 +364,7 @@ def run(args: argparse.Namespace) -> OrderedDict[str, Any] | None:
         return evaluate(cfg, args.resume)
     for name in cfg.DATASETS.TEST:
         source = DatasetCatalog.data.get(name)
-        if isinstance(source, (DatasetSource, SODSource)):
+        if isinstance(source, (DatasetSource, DetectionSource, SODSource)):
             source()  # fail before the training if the evaluation cannot read its data
     trainer = Trainer(cfg)
     with_views(cfg, trainer.model)  # fail early if test-time augmentation is unsupported

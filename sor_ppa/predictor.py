@@ -17,7 +17,8 @@ from detectron2.structures import Instances
 from numpy.typing import NDArray
 from torch import nn
 
-from .building import needs_weights
+from .building import find_weights, needs_weights
+from .checkpoint import read_checkpoint_info
 from .config import ConfigError, load_config
 from .cpu_inference import release_free_memory
 from .inference_model import build_inference_model, check_gives_objects
@@ -53,7 +54,8 @@ class SORPredictor:
         batch_size: pictures that go through the model at once, at most.
         min_score: detections of a lower confidence are left out, and ranks have no gaps. With the views of
             ``TEST.AUG``, the mean confidence decides, before ranking.
-        class_names: of the classes in order; default: those of the first training dataset, if known.
+        class_names: of the classes in order; default: those in the checkpoint, else those of the first
+            training dataset, if known.
 
     Raises:
         ConfigError: an unusable setting, or a model that detects no objects or gives no ranks.
@@ -77,7 +79,8 @@ class SORPredictor:
         self.cfg = cfg.clone()
         self.batch_size = batch_size
         self.min_score = min_score
-        self.class_names = tuple(class_names) or _class_names(cfg)
+        weights = find_weights(cfg.MODEL.WEIGHTS) if model is None else ""
+        self.class_names = tuple(class_names) or _class_names(cfg, weights)
         if model is None:
             check_gives_objects(self.cfg)
             model = build_inference_model(self.cfg, min_score=min_score)
@@ -185,26 +188,30 @@ class SORPredictor:
         Raises:
             ValueError: a model without such maps, or something that is no picture.
         """
-        maps: Any = getattr(self.model, "salience_maps", None)
-        if maps is None:
+        self.check_salience_maps()
+        item = self._input(to_bgr(picture, channel_order), resize=True)
+        with self._lock:
+            maps: Any = self.model.salience_maps(item["image"])  # type: ignore[attr-defined]
+            return [part.float().cpu().numpy() for part in maps]
+
+    def check_salience_maps(self) -> None:
+        """Raise ValueError if the model has no :meth:`salience_maps`."""
+        if getattr(self.model, "salience_maps", None) is None:
             expected = "a model with salience maps (Salience-DETR, ContrastRanker)"
             found = self.cfg.MODEL.META_ARCHITECTURE
             raise ValueError(f"MODEL.META_ARCHITECTURE: expected {expected}, found {found}")
-        item = self._input(to_bgr(picture, channel_order), resize=True)
-        with self._lock:
-            return [part.float().cpu().numpy() for part in maps(item["image"])]
 
     def _run(self, named: Sequence[tuple[str, Any]], channel_order: ChannelOrder) -> Iterator[RankedImage]:
         """Yield the results of pictures; their names are for errors."""
         pictures = [to_bgr(picture, channel_order, name) for name, picture in named]
         resize = not getattr(self.model, "resizes_images", False)
         inputs = [self._input(picture, resize) for picture in pictures]
-        found: dict[int, Instances] = {}
+        found: dict[int, tuple[Instances, bool]] = {}
         for rows in self._batches(inputs):
             found.update(zip(rows, self._predict([inputs[i] for i in rows]), strict=True))
         for i, ((_, source), picture) in enumerate(zip(named, pictures, strict=True)):
             file = os.fspath(source) if isinstance(source, (str, os.PathLike)) else None
-            yield self._result(file, picture, found.pop(i))
+            yield self._result(file, picture, *found.pop(i))
 
     def _input(self, picture: NDArray[np.uint8], resize: bool) -> dict[str, Any]:
         """Return detectron2's input dict."""
@@ -229,12 +236,15 @@ class SORPredictor:
                 yield rows[start : start + self.batch_size]
 
     @torch.no_grad()
-    def _predict(self, inputs: list[dict[str, Any]]) -> list[Instances]:
+    def _predict(self, inputs: list[dict[str, Any]]) -> list[tuple[Instances, bool]]:
+        """Return for each picture the instances, and whether the model ranks."""
         with self._lock:
             outputs = self.model(inputs)
         if len(outputs) != len(inputs):
             raise ValueError(f"model: expected {len(inputs)} outputs, found {len(outputs)}")
-        return [self._sorted(output["instances"]) for output in outputs]
+        found = [output["instances"] for output in outputs]
+        ranked = [instances.has("pred_ranks") for instances in found]
+        return [(self._sorted(instances), has) for instances, has in zip(found, ranked, strict=True)]
 
     def _sorted(self, instances: Instances) -> Instances:
         """Return the confident instances on the CPU, ranked ones first, most salient first."""
@@ -253,7 +263,9 @@ class SORPredictor:
         order = np.lexsort([-key.numpy() for key in keys])
         return instances[torch.as_tensor(order)]
 
-    def _result(self, file: str | None, picture: NDArray[np.uint8], instances: Instances) -> RankedImage:
+    def _result(
+        self, file: str | None, picture: NDArray[np.uint8], instances: Instances, ranks_objects: bool
+    ) -> RankedImage:
         height, width = picture.shape[:2]
         masks = instances.pred_masks.numpy()
         if masks.shape[1:] != (height, width):
@@ -267,7 +279,7 @@ class SORPredictor:
         boxes = map(tuple, instances.pred_boxes.tensor.tolist())
         columns = zip(ranks, *scores, boxes, masks, classes, labels, strict=True)
         objects = tuple(RankedObject(*fields) for fields in columns)
-        return RankedImage(file, height, width, objects, instances, picture)
+        return RankedImage(file, height, width, objects, instances, picture, ranks_objects)
 
 
 def demo_predictor(
@@ -306,8 +318,11 @@ def load_with_weights(path: str | os.PathLike[str], opts: Sequence[str]) -> CfgN
     return cfg
 
 
-def _class_names(cfg: CfgNode) -> tuple[str, ...]:
-    """Return the class names of the first training dataset, if it is registered."""
+def _class_names(cfg: CfgNode, weights: str) -> tuple[str, ...]:
+    """Return the class names in a weight file, else those of the first training dataset, if registered."""
+    info = read_checkpoint_info(weights) if os.path.isfile(weights) else None
+    if info is not None and info.class_names:
+        return info.class_names
     name = next(iter(cfg.DATASETS.TRAIN), "")
     return tuple(MetadataCatalog.get(name).get("thing_classes", ())) if name in MetadataCatalog.list() else ()
 

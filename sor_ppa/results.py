@@ -13,6 +13,7 @@ from pycocotools import mask as mask_util
 
 from .data.masks import mask_to_polygons
 from .visualization import RankStyle, draw_ranked
+from .visualization.detections import draw_detections
 from .visualization.rank_maps import paint
 
 __all__ = ["RankedImage", "RankedObject"]
@@ -71,6 +72,7 @@ class RankedImage:
         objects: ranked ones first, from rank 1 on, then the others by ``rank_score``.
         instances: detectron2's ``Instances`` of the same objects in the same order, on the CPU.
         image_bgr: (H, W, 3) uint8, the image itself.
+        ranking: whether the model ranks; a plain detector does not.
     """
 
     file: str | None
@@ -79,6 +81,7 @@ class RankedImage:
     objects: tuple[RankedObject, ...]
     instances: Instances
     image_bgr: NDArray[np.uint8] = field(repr=False)
+    ranking: bool = True
 
     def __repr__(self) -> str:
         ranked = sum(o.rank is not None for o in self.objects)
@@ -115,14 +118,27 @@ class RankedImage:
     ) -> NDArray[np.uint8]:
         """Draw masks, outlines and rank badges on the image; return (H, W, 3) uint8 RGB.
 
+        Objects of a plain detector get boxes, class names and confidences instead of badges. ``style`` says
+        which objects are left out.
+
         Args:
             image_bgr: (H, W, 3) uint8 to draw on instead of the image itself.
             scores: write the confidences below the badges.
             style: how to draw.
         """
-        image = self.image_bgr if image_bgr is None else image_bgr
-        notes = [o.score for o in self.objects] if scores else None
-        return draw_ranked(image[:, :, ::-1], self.masks, self.ranks, scores=notes, style=style)
+        image = (self.image_bgr if image_bgr is None else image_bgr)[:, :, ::-1]
+        style = style or RankStyle()
+        found = np.array([o.score for o in self.objects], np.float64)
+        kept = np.flatnonzero(found >= style.confident * found.max(initial=0))[: style.most]
+        masks, notes = self.masks[kept], found[kept]
+        if self.ranking:
+            return draw_ranked(image, masks, self.ranks[kept], scores=notes if scores else None, style=style)
+        objects = [self.objects[i] for i in kept]
+        boxes = np.array([o.box for o in objects]).reshape(-1, 4)
+        labels = [f"{o.class_name} {o.score:.2f}" for o in objects]
+        boxes_alone = all(np.count_nonzero(m) == _pixels(o.box) for m, o in zip(masks, objects, strict=True))
+        classes = [o.class_id for o in objects]
+        return draw_detections(image, boxes, None if boxes_alone else masks, classes, labels)
 
     def to_json(self, masks: Literal["rle", "polygons"] = "rle") -> dict[str, Any]:
         """Return what ``json.dump`` takes, rank 1 first; ``masks`` as for :meth:`RankedObject.to_json`."""
@@ -181,6 +197,12 @@ class RankedImage:
                 "class_name": np.array([o.class_name for o in self.objects], dtype=np.str_),
             },
         )
+
+
+def _pixels(box: Sequence[float]) -> int:
+    """Return the number of pixels whose center lies in a box."""
+    left, top, right, bottom = (int(np.ceil(side - 0.5)) for side in box)
+    return (right - left) * (bottom - top)
 
 
 def _finite(value: float) -> float | None:

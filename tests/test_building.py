@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,9 +11,10 @@ import torch
 from detectron2.engine import default_argument_parser
 from detectron2.modeling import build_model
 
-from sor_ppa.building import build_checked_model
+from sor_ppa.building import build_checked_model, find_weights
 from sor_ppa.config import ConfigError
 from sor_ppa.engine import run
+from sor_ppa.zoo import entry_of_file
 from tests.models import REPO, make_cfg
 from tests.siamese_detr.tiny import tiny_cfg
 
@@ -60,3 +63,25 @@ def test_a_transformer_of_one_map_takes_the_coarsest_of_several() -> None:
             found = build_checked_model(each).eval()([{"image": torch.zeros(3, 64, 96)}])
         answers.append(found[0]["instances"].scores)
     assert torch.equal(*answers)
+
+
+def test_a_fetched_model_takes_the_place_of_its_published_file(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOR_PPA_CACHE", str(tmp_path))
+    published = "pretrained/centermask2-V-39-eSE-FPN-ms-3x.pth"
+    with pytest.raises(FileNotFoundError, match=rf"{published} \(run: sor-ppa models get centermask2-v39"):
+        find_weights(published)
+    fetched = tmp_path / "models" / "centermask2-v39.safetensors"
+    fetched.parent.mkdir()
+    fetched.touch()
+    assert find_weights(published) == find_weights("centermask2-v39") == str(fetched)
+
+
+@pytest.mark.parametrize("config", sorted((REPO / "configs").rglob("*.yaml")), ids=lambda path: path.stem)
+def test_every_pretrained_file_of_a_config_has_a_source(config: Path) -> None:
+    lines = config.read_text().splitlines()
+    for before, line in pairwise(lines):
+        if "pretrained/" in line and "swav" not in line:
+            name = entry_of_file(line.split('"')[1]).name
+            assert before.strip() == f"# fetched by: sor-ppa models get {name}"

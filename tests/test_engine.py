@@ -6,12 +6,14 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 from detectron2.engine import default_argument_parser
 from detectron2.evaluation import DatasetEvaluators
 from detectron2.modeling import build_model
+from detectron2.utils.events import EventStorage
 from safetensors.torch import save_file
 
 from sor_ppa import SORPredictor
@@ -63,6 +65,11 @@ def test_train_resume_and_evaluate(datasets: Path, tmp_path: Path) -> None:
     lines = [json.loads(line) for line in (tmp_path / "metrics.json").read_text().splitlines()]
     assert any("sor_loss" in line for line in lines)
     assert list(tmp_path.glob("events.out.tfevents*"))
+    log = (tmp_path / "log.txt").read_text()
+    assert "copypaste: SA-SOR,SOR,MAE" in log
+    assert f"{tmp_path / 'config.yaml'}" in log
+    assert "\x1b[" not in log
+    assert len(log.splitlines()) < 200
 
     resumed = train(datasets, tmp_path, "SOLVER.MAX_ITER", "3", flags=("--resume",))
     assert resumed["sor"]["MAE"] >= 0
@@ -177,3 +184,13 @@ def test_a_folder_that_cannot_be_written_is_said_at_once(tmp_path: Path) -> None
     options = arguments("OUTPUT_DIR", str(tmp_path / "file"))
     with pytest.raises(ConfigError, match=r"OUTPUT_DIR: cannot write to .*/file \(Not a directory\)"):
         run(default_argument_parser().parse_args(options))
+
+
+def test_pictures_of_the_worst_images_go_to_tensorboard(datasets: Path, tmp_path: Path) -> None:
+    options = ("SOLVER.MAX_ITER", "2", "TEST.EVAL_PERIOD", "1", "TEST.PICTURE_PERIOD", "2")
+    with patch.object(EventStorage, "put_image", autospec=True) as put:
+        train(datasets, tmp_path, *options)
+    assert {call.args[0].iter for call in put.call_args_list} == {2}
+    names = [call.args[1] for call in put.call_args_list]
+    assert names == [f"synthetic_sor_test/worst {number}" for number in range(1, len(names) + 1)]
+    assert put.call_args.args[2].shape[0] == 3

@@ -6,9 +6,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from pycocotools import mask as mask_util
 
 from sor_ppa.data.masks import segmentation_mask
+from sor_ppa.visualization import EVERYTHING, RankStyle, draw_ranked
 from tests.fake_model import FakeModel, fake_predictor, picture
 
 
@@ -57,6 +59,32 @@ def test_drawing_needs_no_picture_again():
     assert drawn.shape == image.shape
     np.testing.assert_array_equal(drawn, result.draw(image))
     assert (drawn != image[:, :, ::-1]).any()
+
+
+def test_a_drawing_leaves_out_unsure_objects_and_those_beyond_the_tenth():
+    def twenty(found):
+        found.scores = 1 - torch.arange(20) / 30  # objects beyond the 15th are unsure
+        found.pred_ranks = torch.arange(20, 0, -1)
+
+    result = fake_predictor(FakeModel(count=20, change=twenty))(picture(120, 400))
+    assert (result.ranks == np.arange(1, 21)).all()
+    ten = draw_ranked(result.image_bgr[:, :, ::-1], result.masks[:10], result.ranks[:10])
+    np.testing.assert_array_equal(result.draw(), ten)
+    sure = draw_ranked(result.image_bgr[:, :, ::-1], result.masks[:16], result.ranks[:16])
+    np.testing.assert_array_equal(result.draw(style=RankStyle(most=20)), sure)
+    assert (result.draw(style=RankStyle(**EVERYTHING)) != sure).any()
+
+
+def test_objects_of_a_plain_detector_are_drawn_with_their_classes():
+    def plain(found):
+        found.remove("pred_ranks")
+        found.pred_masks[0] = False
+        found.pred_masks[0, 10:20, 5:10] = True
+
+    first = fake_predictor(FakeModel(change=plain), class_names=("cup",))(picture(240, 320)).draw()
+    second = fake_predictor(FakeModel(change=plain), class_names=("dog",))(picture(240, 320)).draw()
+    assert first.shape == (240, 320, 3)
+    assert (first != second).any()
 
 
 def test_objects_carry_their_class():

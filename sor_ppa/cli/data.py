@@ -18,6 +18,7 @@ from ..data.check import check_dataset
 from ..data.export import WRITERS, write_png, write_records
 from ..data.images import decoded_image
 from ..data.issues import DatasetError, Issue
+from ..data.own import register_own
 from ..data.record import ImageRecord
 from ..data.stats import measure, plot
 from ..labeling import LabelCounts, label_photos
@@ -47,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     root = argparse.ArgumentParser(add_help=False)
     root.add_argument("--root", default="", help="folder of the datasets (default: DETECTRON2_DATASETS)")
     named = argparse.ArgumentParser(add_help=False, parents=[root])
-    named.add_argument("name", help="registered name, such as assr_train")
+    named.add_argument("name", help="registered name, such as assr_train, or NAME=FORMAT:PATH")
 
     listing = actions.add_parser(
         "list", parents=[root], help="list the datasets and whether their files exist"
@@ -103,7 +104,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the sub-command and return its exit status; 1: the check found faults."""
-    register_all(getattr(options, "root", ""))
+    root = getattr(options, "root", "")
+    register_all(root)
+    if "=" in getattr(options, "name", ""):
+        options.name = register_own(options.name, root)
     status: int = options.act(options)
     return status
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..folder_ranking import REPORT, FileOutput, Output, rank_files, watch_folder
 from ..table_output import TableOutput
-from ..visualization import RankStyle
+from ..visualization import EVERYTHING, RankStyle
 from ..visualization.files import IMAGE_SUFFIXES, expand_inputs
 from ._model import add_model_arguments, chosen_model, load_predictor
 
@@ -46,6 +46,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     look.add_argument("--masks", choices=("rle", "polygons"), default="rle", help="masks in the JSON files")
     look.add_argument("--scores", action="store_true", help="draw confidences below the badges")
     look.add_argument("--legend", action="store_true", help="draw a legend of the colors")
+    look.add_argument(
+        "--all-objects",
+        action="store_true",
+        help="draw every object; default: the ten most salient of the confident ones, without duplicates",
+    )
     add_model_arguments(parser)
 
 
@@ -61,7 +66,7 @@ def run(options: argparse.Namespace) -> int:
     model = chosen_model(options)
     output: Output
     if options.format == "files":
-        style = RankStyle(legend=options.legend)
+        style = RankStyle(legend=options.legend, **(EVERYTHING if options.all_objects else {}))
         output = FileOutput(options.output, model, options.image_format, options.masks, options.scores, style)
     else:
         output = TableOutput(options.output, options.format, model)

@@ -34,5 +34,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _process(options: argparse.Namespace) -> None:
     try:
         run(options)
-    except (CheckpointError, ConfigError, DatasetError) as error:
+    except (CheckpointError, ConfigError, DatasetError, FileNotFoundError) as error:
         sys.exit(f"error: {error}")

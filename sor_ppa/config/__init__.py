@@ -1,6 +1,6 @@
 """Every configuration key of this package, the table of allowed values, and reading configurations."""
 
-from .allowed import ConfigError, check_config
+from .allowed import ConfigError, check_classes, check_config
 from .files import get_config_file
 from .keys import add_sor_config
 from .load import load_config, settle_config
@@ -8,6 +8,7 @@ from .load import load_config, settle_config
 __all__ = [
     "ConfigError",
     "add_sor_config",
+    "check_classes",
     "check_config",
     "get_config_file",
     "load_config",

@@ -15,9 +15,9 @@ from detectron2.config import CfgNode, get_cfg
 from . import rules as r
 from .detectron2_keys import DETECTRON2
 from .keys import KEYS
-from .together import TOGETHER, Rules
+from .together import TOGETHER, Rules, class_key
 
-__all__ = ["ALONE", "ConfigError", "check_config", "flat"]
+__all__ = ["ALONE", "ConfigError", "check_classes", "check_config", "flat"]
 
 
 class ConfigError(ValueError):
@@ -63,3 +63,17 @@ def check_config(cfg: CfgNode, *, model: bool = True) -> None:
                 found = repr(values[key])
                 found = found if len(found) < 100 else f"{found[:96]} ..."
                 raise ConfigError(f"{key}: expected {rule.expected(cfg)}, found {found}")
+
+
+def check_classes(cfg: CfgNode, dataset: str, count: int) -> None:
+    """Check that a detector knows as many classes as a dataset has.
+
+    Raises:
+        ConfigError: it knows fewer.
+    """
+    key = class_key(cfg)
+    value = count if key is None else r.value_of(cfg, key)
+    found = value if isinstance(value, int) else len(value)
+    if found < count:
+        wanted = f"at least {count}, the classes of dataset {dataset}"
+        raise ConfigError(f"{key}: expected {wanted}, found {found}")

@@ -10,6 +10,7 @@ import copy
 
 from detectron2.config import CfgNode
 
+from ..visualization.rank_maps import PAINTERS
 from . import contrast, inspyrenet, salience_detr, siamese_detr
 from . import rules as r
 from .registries import SOR_HEAD_REGISTRY
@@ -145,6 +146,8 @@ _RANKING: r.Keys = {
 _DATASETS: r.Keys = {
     # [new] Folder that holds the datasets; empty: $DETECTRON2_DATASETS, else ./datasets.
     "ROOT": ("", r.TEXT),
+    # [new] Datasets of your own, "NAME=FORMAT:PATH"; docs/datasets.md has the formats.
+    "OWN": ((), r.each(r.OWN_DATASET, least=0)),
     # [new] Keep objects that are not salient, without a rank (published code leaves them out).
     "KEEP_RANKLESS": (False, r.SWITCH),
     # [new] Fraction of the labeled images to train on, evenly spaced (experiments with few labels).
@@ -204,6 +207,13 @@ _TEST: r.Keys = {
     # [new] Metrics that evaluation computes and prints, each "metric" or "metric:variant"; docs/metrics.md
     # lists them. ("sa_sor", "sor:ppa@ppa", "mae:ppa") gives SOR and MAE as the program of PPA prints them.
     "METRICS": (("sa_sor", "sor", "mae"), r.each(r.TEXT, least=0)),
+    # [new] In training, put the worst images of every so many evaluations, with truth and prediction, into
+    # TensorBoard; 0: never.
+    "PICTURE_PERIOD": (0, r.COUNT_OR_ZERO),
+    # [new] How evaluation paints its rank maps, inference/DATASET/rank_maps/NAME.png: "assr", whose maps have
+    # the SOR and MAE that are printed; "ppa", the maps that the program of PPA writes; others of
+    # docs/metrics.md; "" for none.
+    "RANK_MAPS": ("assr", r.one_of("", *(name for name, how in PAINTERS.items() if not how.of_gt))),
 }
 
 KEYS: r.Keys = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -200,5 +201,8 @@ NORM = plain("a normalization that detectron2 knows, such as 'FrozenBN', 'BN', '
 CONFIG_FILE = plain(
     "the path of a saliency model's config, a file that exists",
     lambda value: isinstance(value, str) and find_config(value) is not None,
+)
+OWN_DATASET = plain(
+    "'name=format:path'", lambda value: isinstance(value, str) and bool(re.fullmatch(r"[^=:]+=\w+:.+", value))
 )
 NAME_AND_FOLDER = plain("'name=folder'", lambda value: isinstance(value, str) and all(value.partition("=")))

@@ -14,7 +14,7 @@ from .features import PYRAMIDS, backbone_features, proposal_levels, roi_levels
 from .registries import ROI_MASKIOU_HEAD_REGISTRY, SOR_HEAD_REGISTRY
 from .thresholds import RANKING_ROI_HEADS
 
-__all__ = ["TOGETHER", "Rules"]
+__all__ = ["TOGETHER", "Rules", "class_key"]
 
 Rules = dict[str, r.Rule]
 
@@ -182,3 +182,18 @@ TOGETHER: list[tuple[Rules, Rules]] = [
     # views have sizes of their own
     (_VIEWS | _RANKING_SALIENCE | {_SD + "TEST_RESIZE": _SIDES}, {"TEST.AUG.ENABLED": _OFF}),
 ]
+
+
+def class_key(cfg: CfgNode) -> str | None:
+    """Return the key that holds the classes of a detector, as a number or a list; None for other models."""
+    if all(rule.holds(r.value_of(cfg, key), cfg) for key, rule in _FCOS.items()):
+        return "MODEL.FCOS.NUM_CLASSES"
+    keys = {
+        **dict.fromkeys(("GeneralizedRCNN", "SalientObjectRanker"), "MODEL.ROI_HEADS.NUM_CLASSES"),
+        **dict.fromkeys(("DETRDetector", "RankingDETR"), _DETR + "NUM_CLASSES"),
+        **dict.fromkeys(
+            ("SalienceDETR", "RankingSalienceDETR"),
+            _SD + ("LABEL_IDS" if cfg.MODEL.SALIENCE_DETR.LABEL_IDS else "NUM_CLASSES"),
+        ),
+    }
+    return keys.get(cfg.MODEL.META_ARCHITECTURE)

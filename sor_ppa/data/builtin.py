@@ -24,7 +24,7 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from .assr import ASSR, SPLITS
-from .coco import COCO, IRSR, SEQRANK, SIFR
+from .coco import COCO, IRSR, SEQRANK, SIFR, read_coco_file
 from .issues import DatasetError, IssueLog
 from .painted import PAINTED
 from .reader import Format
@@ -80,15 +80,23 @@ def _paused_garbage_collector() -> Iterator[None]:
             gc.enable()
 
 
-def register_source(name: str, source: Callable[[], list[dict[str, Any]]], evaluator_type: str) -> bool:
-    """Register a dataset in place of one of the same type; return False if the name is another type's."""
+def register_source(
+    name: str, source: Callable[[], list[dict[str, Any]]], evaluator_type: str, **metadata: Any
+) -> bool:
+    """Register a dataset in place of one of the same type; return False if the name is another type's.
+
+    Args:
+        name, source: of the dataset.
+        evaluator_type, metadata: for ``MetadataCatalog``; by default there is one class.
+    """
     current = DatasetCatalog.data.get(name)
     if not isinstance(current, (type(source), type(None))):
         return False
     if current is not None:
         DatasetCatalog.remove(name)
     DatasetCatalog.register(name, source)
-    MetadataCatalog.get(name).set(thing_classes=["salient_obj"], evaluator_type=evaluator_type)
+    metadata = {"thing_classes": ["salient_obj"], "evaluator_type": evaluator_type} | metadata
+    MetadataCatalog.get(name).set(**metadata)
     return True
 
 
@@ -102,6 +110,8 @@ class DatasetSource:
     split: str  # in that folder
     root: str = ""  # see ``datasets_root``
     keep_rankless: bool = False  # whether objects without a rank are kept
+    file: str = ""  # annotations at another place than the format's
+    images: str = ""  # folder of the images of such a COCO file; "": found below the folder
 
     @property
     def path(self) -> Path:
@@ -111,7 +121,7 @@ class DatasetSource:
     @property
     def missing(self) -> list[Path]:
         """Files and folders that a complete split has and this one lacks."""
-        return FORMATS[self.kind].missing(self.path, self.split)
+        return [] if self.file else FORMATS[self.kind].missing(self.path, self.split)
 
     @_paused_garbage_collector()
     def read(self, issues: IssueLog | None = None, keep_rankless: bool | None = None) -> list[ImageRecord]:
@@ -119,7 +129,12 @@ class DatasetSource:
         if not self.path.is_dir():
             raise missing_folder(self.name, datasets_root(self.root), self.folder)
         keep = self.keep_rankless if keep_rankless is None else keep_rankless
-        return FORMATS[self.kind].read(self.path, self.split, keep_rankless=keep, issues=issues)
+        file, images = (Path(part) if part else None for part in (self.file, self.images))
+        if file and self.kind == "coco":
+            options: dict[str, Any] = {"images": images, "keep_rankless": keep, "issues": issues}
+            return read_coco_file(file, self.path, self.split, **options)
+        options = {"keep_rankless": keep, "issues": issues, "file": file}
+        return FORMATS[self.kind].read(self.path, self.split, **options)
 
     @_paused_garbage_collector()
     def __call__(self) -> list[dict[str, Any]]:

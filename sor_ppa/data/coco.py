@@ -5,6 +5,7 @@
     COCO      annotations/rank_{split}.json    COCO, with ``rank`` (or ``attributes.rank``) in annotations
               images/{split}/, images/ or .    photographs
     SeqRank   {name}_{split}.json              {"data": [{"image_name", "height", "width", "annotations"}]}
+              or seqrank_{split}.json
               images/{split}/                  image_name + ".jpg"; {name} is the folder's in lower case
     IRSR      Annotations/{train,test}.pkl     [{"file_name", "annotations", "rank": [...]}]
               Images/{split}/rgb/ or image/    photographs
@@ -193,7 +194,7 @@ def _sifr_entries(root: Path, file: Path, split: str, log: IssueLog) -> Iterator
 COCO = Format(_coco_entries, "annotations/rank_{split}.json", rank_field="annotations[].rank")
 SEQRANK = Format(
     _seqrank_entries,
-    "{name}_{split}.json",
+    "{name}_{split}.json|seqrank_{split}.json",
     ("images/{split}",),
     image_field="image_name",
     rank_field="annotations[].category_id",

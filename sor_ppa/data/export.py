@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from .assr import ASSR
-from .coco import COCO, HIGHER, IRSR, SEQRANK, SIFR
+from .coco import COCO, HIGHER, IRSR, SIFR
 from .issues import DatasetError
 from .masks import mask_to_polygons, plain_mask, segmentation_area, segmentation_mask
 from .record import ImageRecord, ObjectRecord
@@ -144,7 +144,7 @@ def _seqrank(images: Images, root: Path, split: str) -> None:
         size = {"height": record.height, "width": record.width}
         entries.append({"image_name": Path(name).stem, **size, "annotations": annotations})
     comment = "category_id: 0 = not salient, else the rank, higher = more salient"
-    _write_json(SEQRANK.path(root, split), {"__comment__": comment, "data": entries})
+    _write_json(root / f"seqrank_{split}.json", {"__comment__": comment, "data": entries})
 
 
 def _painted(images: Images, root: Path, split: str) -> None:

@@ -52,7 +52,7 @@ class Format:
     """A dataset format."""
 
     entries: Callable[[Path, Path, str, IssueLog], Iterable[RawImage]]  # of (root, file, split, log)
-    file: str  # the annotations below the root; {name} is that of the root in lower case
+    file: str  # the annotations below the root, with alternatives after "|"; {name}: of the root, lower case
     folders: tuple[str, ...] = ()  # what a split needs besides, with alternatives after "|"
     image_field: str = "file_name"  # field of an entry that names the image
     rank_field: str = ""  # field that holds ranks; "" if ties and gaps mean nothing
@@ -60,7 +60,8 @@ class Format:
 
     def path(self, root: Path, split: str) -> Path:
         """Return the annotation file (or folder) of a split."""
-        return root / self.file.format(name=root.name.lower(), split=split)
+        choices = [root / part.format(name=root.name.lower(), split=split) for part in self.file.split("|")]
+        return next((path for path in choices if path.exists()), choices[0])
 
     def missing(self, root: Path, split: str) -> list[Path]:
         """Return the files and folders that a complete split has and this one lacks."""

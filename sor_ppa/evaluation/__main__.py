@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from .command import MISSING, NOTES, Outcome, score_files
+from .command import MISSING, NOTES, Outcome, score_files, show_worst
 from .definitions import RULES
 from .predictions import RANK_FIELDS
 from .report import definitions_markdown, definitions_text, table, write_nullable_json, write_per_image
@@ -67,6 +67,10 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--per-image", type=Path, metavar="CSV", help="write one line an image")
     add("--json", type=Path, metavar="JSON", help="write the results")
+    add("--show", type=Path, metavar="DIR", help="draw image, truth and prediction of the worst images")
+    worst = "how many of them, by the first of the metrics (default: %(default)s)"
+    add("--worst", type=int, default=20, metavar="N", help=worst)
+    add("--images", type=Path, metavar="DIR", help="the photos that a JSON ground truth names, for --show")
     add("--workers", type=int, default=1, metavar="N", help="processes (default 1)")
     add("--strict", action="store_true", help="exit with 1 if there is any problem")
     add("--quiet", action="store_true", help="no progress bar")
@@ -107,6 +111,8 @@ def main(argv: list[str] | None = None) -> int:
             sys.stderr.write(f"{'note' if kind in NOTES else 'problem'}: {kind}: {line}\n")
         sys.stdout.write(_summary(arguments, outcome))
         _write_results(arguments, outcome)
+        if arguments.show is not None:
+            show_worst(outcome, arguments.show, arguments.worst, arguments.images)
     except (ValueError, OSError) as error:
         return _fail(" ".join(str(error).split()), 2)
     if not outcome.rows:

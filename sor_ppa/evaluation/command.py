@@ -15,9 +15,11 @@ import numpy as np
 from tqdm import tqdm
 
 from ..data.sod import read_mask
+from ..visualization.files import write_image
 from .checks import Identity, InputError, SizeError, expect, expect_size
 from .ground_truth import ImageTruth, read_truth, truth_from_dict
 from .image import ImageScores
+from .pictures import RankedMasks, draw_beside_truth, score_line, worst_by
 from .predictions import InstanceEntry, find_maps, read_instances, read_map, stem
 from .scorer import RankingScorer
 from .segmentations import to_rle
@@ -47,6 +49,7 @@ class Outcome:
         scorer: the averages.
         sod: averages of the detection measures, None if not asked for.
         rows: scored images (see ``report.write_per_image``).
+        tasks: dataset dict and prediction of each image.
     """
 
     kind: str
@@ -56,6 +59,7 @@ class Outcome:
     scorer: RankingScorer
     sod: SODScorer | None
     rows: list[Row] = field(default_factory=list)
+    tasks: list[Task] = field(default_factory=list)
 
     def counts(self) -> dict[str, int]:
         """Return the number of problems of each kind."""
@@ -119,6 +123,7 @@ def score_files(
     if missing == "skip":
         tasks = [task for task in tasks if task[1] is not None]
     outcome = Outcome(kind, order, len(records), problems, scorer, SODScorer() if sod else None)
+    outcome.tasks = tasks
     score = partial(score_task, scorer=scorer, kind=kind, sod=sod)
     for row, row_problems in _run(score, tasks, workers, progress):
         problems += row_problems
@@ -235,3 +240,34 @@ def _ties(kind: str, whose: str, values: np.ndarray) -> list[Problem]:
     found, count = np.unique(values, return_counts=True)
     tied = [f"({n} x {abs(value):g})" for value, n in zip(found, count, strict=True) if n > 1]
     return [(kind, f"{whose} ranks tie {', '.join(tied)}")] if tied else []
+
+
+def show_worst(outcome: Outcome, folder: Path, count: int, images: Path | None = None) -> None:
+    """Write image, truth and prediction of the worst images as ``NUMBER_NAME.jpg``, the worst first.
+
+    Args:
+        outcome: of :func:`score_files`.
+        folder, count: of the pictures.
+        images: folder that the file names of the ground truth refer to; None: they are paths.
+
+    Raises:
+        ValueError, OSError: an image that cannot be read, or a picture that cannot be written.
+    """
+    tasks = {record["image_id"]: (record, prediction) for record, prediction in outcome.tasks}
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, row in enumerate(worst_by(outcome.rows, count), start=1):
+        record, prediction = tasks[row["image_id"]]
+        if images is not None:
+            record = {**record, "file_name": str(images / record["file_name"])}
+        picture = draw_beside_truth(record, _shown(record, prediction), score_line(row))
+        write_image(folder / f"{number:03d}_{stem(str(row['name']))}.jpg", picture)
+
+
+def _shown(record: Record, prediction: Path | list[InstanceEntry] | None) -> RankedMasks | np.ndarray:
+    """Return the prediction of an image as ``pictures.draw_beside_truth`` takes it."""
+    height, width = record["height"], record["width"]
+    if isinstance(prediction, Path):
+        return _read_map(prediction, str(record["file_name"]), (height, width))
+    found = prediction or []
+    rles = [to_rle(item.segmentation, height, width, item.where) for item in found]
+    return rles, [item.score for item in found], [item.confidence for item in found]

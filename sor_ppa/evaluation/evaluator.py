@@ -16,17 +16,19 @@ import numpy as np
 from detectron2.data import DatasetCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
+from detectron2.utils.events import get_event_storage
 from numpy.typing import NDArray
 
 from ..data.export import write_png
 from ..data.sod import read_mask
-from ..visualization.rank_maps import lowest_place_ranks
+from ..visualization.rank_maps import PAINTERS, lowest_place_ranks, paint
 from .checks import Identity, expect
 from .coco_ap import CocoAP
 from .definitions import METRICS
 from .ground_truth import ImageTruth, by_image_id, truth_from_dict
 from .image import ImageScores
-from .report import label, table, worst, write_nullable_json, write_per_image
+from .pictures import draw_beside_truth, score_line, worst_by
+from .report import label, table, worst_rows, write_nullable_json, write_per_image
 from .scorer import RankingScorer, Scores
 from .segmentations import Rle, encode_masks
 from .sod import SODScorer, State, sod_state
@@ -56,6 +58,8 @@ class SOREvaluator(DatasetEvaluator):
         iou_types: Sequence[str] = ("bbox", "segm"),
         saliency: bool = False,
         rank_field: str = "pred_ranks",
+        rank_maps: str = "",
+        pictures: int = 0,
         seed: int = 0,
     ) -> None:
         """
@@ -69,6 +73,10 @@ class SOREvaluator(DatasetEvaluator):
             saliency: also score the output's ``saliency`` (H, W) in [0, 1], or else the painted predictions,
                 against the union of the ranked objects by the measures of ``sod``.
             rank_field: field that orders the predictions, such as "pred_rank_scores".
+            rank_maps: painter of ``visualization.rank_maps`` by which the predictions are written as
+                ``output_dir/rank_maps/NAME.png``; "" = none.
+            pictures: put this many of the worst images, with truth and prediction, into detectron2's event
+                storage, which writes TensorBoard's files; only inside a training.
             seed: of the shuffled ranks.
 
         Raises:
@@ -81,6 +89,8 @@ class SOREvaluator(DatasetEvaluator):
         self._distributed = distributed
         self._saliency = saliency
         self._rank_field = rank_field
+        self._pictures = pictures
+        self._painter = rank_maps if output_dir else ""
         self._seed = seed
         self._scorer = RankingScorer(metrics, variants)
         shuffled = [
@@ -135,6 +145,10 @@ class SOREvaluator(DatasetEvaluator):
         image.gt_labels = truth.ranks[truth.ranks >= 0]
         if instances.has("pred_ranks"):
             image.labels = np.asarray(instances.pred_ranks)[ranked]
+        if self._painter:
+            labels = image.labels if PAINTERS[self._painter].outlined else None
+            gray = paint(masks[ranked], image.scores if labels is None else labels, self._painter)
+            write_png(Path(self._output_dir or "") / "rank_maps" / f"{Path(truth.name).stem}.png", gray)
         return {
             "image_id": truth.image_id,
             "name": truth.name,
@@ -162,7 +176,7 @@ class SOREvaluator(DatasetEvaluator):
         self, instances: Any, rles: list[Rle], order: NDArray[np.float64], ranked: NDArray[np.int64]
     ) -> list[dict[str, Any]]:
         """Return the detections as COCO results with ranks, of which 1 is the most salient."""
-        if not self.iou_types and self._output_dir is None:
+        if not self.iou_types and self._output_dir is None and not self._pictures:
             return []
         boxes = np.asarray(instances.pred_boxes.tensor, dtype=np.float64).copy()
         boxes[:, 2:] -= boxes[:, :2]
@@ -213,6 +227,8 @@ class SOREvaluator(DatasetEvaluator):
         if self._saliency:
             results["saliency"] = sod.result()
         self._log(scorer, ranking, rows)
+        if self._pictures:
+            self._show(worst_by(rows, self._pictures))
         if self._output_dir is not None:
             run = {"dataset": self.dataset_name, "images": len(rows), "rank_field": self._rank_field}
             values = {"results": results, "variants": scorer.result(), "shuffled": shuffled.result()}
@@ -226,10 +242,21 @@ class SOREvaluator(DatasetEvaluator):
             text = "The same predictions with ranks shuffled (%d times): %s"
             logger.info(text, _PERMUTATIONS, ", ".join(chance))
         for metric, names in scorer.names().items():
-            found = worst(rows, metric, names[0])
+            found = worst_rows(rows, metric, names[0])
             if found:
-                lines = "\n".join(f"  {value:9.4f}  {name}" for name, value in found)
+                values = ((row["scores"][metric][names[0]].value, row["name"]) for row in found)
+                lines = "\n".join(f"  {value:9.4f}  {name}" for value, name in values)
                 logger.info("Worst images by %s (%s):\n%s", METRICS[metric].label, names[0], lines)
+
+    def _show(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Put pictures of images into detectron2's event storage."""
+        for number, row in enumerate(rows, start=1):
+            found = [item for item in row["detections"] if item["rank"]]
+            rles, confidences = ([item[key] for item in found] for key in ("segmentation", "score"))
+            ranked = rles, [-item["rank"] for item in found], confidences
+            picture = draw_beside_truth(self._dicts[row["image_id"]], ranked, score_line(row))
+            name = f"{self.dataset_name}/worst {number}"
+            get_event_storage().put_image(name, picture.transpose(2, 0, 1))
 
     @staticmethod
     def _write(folder: Path, details: Mapping[str, Any], rows: list[dict[str, Any]]) -> None:

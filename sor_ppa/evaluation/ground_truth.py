@@ -16,6 +16,7 @@ from pycocotools import mask as mask_util
 from ..data.coco import LOWER, rank_of, rank_order
 from ..data.issues import short_repr
 from ..data.masks import as_int
+from ..data.own import register_own
 from ..data.record import dense_ranks
 from .checks import Identity, InputError, expect, field, identity, integer, load_json
 from .segmentations import Rle, to_rle
@@ -130,7 +131,8 @@ def read_truth(source: str) -> list[dict[str, Any]]:
     """Read the ground truth of a dataset.
 
     Args:
-        source: the path of a JSON file, or the name of a registered dataset. The file is COCO
+        source: the path of a JSON file, the name of a registered dataset, or "NAME=FORMAT:PATH" (see
+            ``data.own``). The file is COCO
             (``images`` and ``annotations``, each annotation with ``rank`` or ``attributes.rank``,
             1 = most salient, or ``gt_rank``, higher = more salient; null = not ranked), or a list of
             dicts with ``image_id``, ``file_name``, ``height``, ``width`` and ``annotations``. A COCO
@@ -146,6 +148,8 @@ def read_truth(source: str) -> list[dict[str, Any]]:
     path = Path(source)
     if path.is_file():
         records = _read_file(path)
+    elif "=" in source:
+        records = _read_registered(register_own(source))
     else:
         missing = path.suffix == ".json" or "/" in source
         expect(not missing, source, "a ground-truth JSON file", "none")

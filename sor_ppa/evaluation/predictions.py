@@ -12,6 +12,7 @@ from ..data.images import IMAGE_SUFFIXES, read_gray
 from ..data.issues import DatasetError, short_repr
 from .checks import Identity, InputError, expect, field, finite_number, identity, integer, load_json
 
+OWN_MAPS = "_saliency"  # end of the names of maps that ``sor-ppa rank`` writes
 RANK_FIELDS = ("rank", "rank_score", "score")
 
 
@@ -39,16 +40,20 @@ def stem(file_name: str) -> str:
 
 
 def find_maps(folder: Path) -> dict[str, Path]:
-    """Return the maps of a folder by stem; raise ``InputError`` without PNG files or if two have one stem."""
+    """Return the maps of a folder by stem; raise ``InputError`` without PNG files or if two have one stem.
+
+    In a folder of results of ``sor-ppa rank``, the maps are the files ``NAME_saliency.png``.
+    """
+    files = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() == ".png" and path.is_file()]
+    own = [path for path in files if path.stem.endswith(OWN_MAPS)]
     found: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() == ".png" and path.is_file():
-            other = found.setdefault(path.stem, path)
-            expect(other is path, str(path), f"one map named {path.stem}", f"{other} as well")
+    for path in own or files:
+        name = path.stem.removesuffix(OWN_MAPS)
+        other = found.setdefault(name, path)
+        expect(other is path, str(path), f"one map named {name}", f"{other} as well")
     lossy = next((path.name for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES), None)
-    expect(
-        found, str(folder), "PNG files (JPEG changes gray levels)", f"none, but {lossy}" if lossy else "none"
-    )
+    found_instead = f"none, but {lossy}" if lossy else "none"
+    expect(found, str(folder), "PNG files (JPEG changes gray levels)", found_instead)
     return found
 
 

@@ -67,17 +67,16 @@ def write_per_image(path: str | Path, rows: Rows) -> None:
             writer.writerow(line.values())
 
 
-def worst(rows: Rows, metric: str, name: str, count: int = 10) -> list[tuple[str, float]]:
-    """Return (file name, value) of the images with the worst counted values, the worst first.
+def worst_rows(rows: Rows, metric: str, name: str, count: int = 10) -> list[Mapping[str, Any]]:
+    """Return the images with the worst counted values, the worst first; of equal ones by name.
 
     Args:
         rows: as in ``write_per_image``.
         metric, name, count: which variant and how many images.
     """
     sign = 1 if METRICS[metric].higher_is_better else -1
-    values = [(str(row["name"]), row["scores"][metric][name].value) for row in rows]
-    found = [(sign * value, image, value) for image, value in values if value is not None]
-    return [(image, value) for _, image, value in sorted(found)[:count]]
+    counted = [row for row in rows if row["scores"][metric][name].value is not None]
+    return sorted(counted, key=lambda r: (sign * r["scores"][metric][name].value, str(r["name"])))[:count]
 
 
 def definitions_text() -> str:

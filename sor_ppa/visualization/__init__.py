@@ -2,7 +2,7 @@
 
 from .colors import rank_colors
 from .heatmap import heatmap
-from .ranked import RankStyle, draw_ranked
+from .ranked import EVERYTHING, RankStyle, draw_ranked
 from .sheet import contact_sheet
 
-__all__ = ["RankStyle", "contact_sheet", "draw_ranked", "heatmap", "rank_colors"]
+__all__ = ["EVERYTHING", "RankStyle", "contact_sheet", "draw_ranked", "heatmap", "rank_colors"]

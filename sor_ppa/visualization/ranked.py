@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,10 +14,13 @@ from .badges import CASING, Badge, draw_badge, place_badges
 from .colors import rank_colors
 from .text import draw_text, text_width
 
-__all__ = ["RankStyle", "draw_ranked"]
+__all__ = ["EVERYTHING", "RankStyle", "draw_ranked"]
 
 # Left, top, width, height in pixels.
 Box = Sequence[int]
+
+# Options of RankStyle that draw every object.
+EVERYTHING: dict[str, Any] = {"duplicate": 2.0, "most": 1_000_000, "confident": 0.0}
 
 # Radius in pixels below which a number is hard to read; badges of thumbnails may be smaller.
 MIN_RADIUS = 8.0
@@ -36,7 +40,11 @@ class RankStyle:
         badge: radius of the badges.
         legend: draw the colors and their ranks into the lower left corner.
         unranked: outline objects without a rank; None: only if no object has a rank.
-        duplicate: leave out an object whose IoU with a more salient one is at least this; above 1: none.
+        duplicate: leave out an object whose IoU with a more salient one is at least this, and one that lies
+            in a more salient one and fills a third of it; above 1: none.
+        confident: in ``RankedImage.draw``, leave out objects whose confidence is below this share of the
+            highest one.
+        most: in ``RankedImage.draw``, how many objects are drawn, at most.
     """
 
     tint: float = 0.2
@@ -49,6 +57,8 @@ class RankStyle:
     legend: bool = False
     unranked: bool | None = None
     duplicate: float = 0.8
+    confident: float = 0.5
+    most: int = 10
 
 
 def draw_ranked(
@@ -153,11 +163,13 @@ def _drawing_order(masks: NDArray[np.bool_], ranks: NDArray[np.int64], style: Ra
     both = np.einsum("ihw,jhw->ij", small, small, optimize=True)
     areas = np.diag(both)
     iou = both / np.maximum(areas[:, None] + areas[None] - both, 1)
+    nested = (both >= 0.9 * areas[:, None]) & (3 * areas[:, None] >= areas) & (style.duplicate <= 1)
+    hidden = (iou >= style.duplicate) | nested
     unranked = not ranks.any() if style.unranked is None else style.unranked
     kept: list[int] = []
     for i in np.argsort(np.where(ranks > 0, ranks, np.iinfo(np.int64).max), kind="stable"):
         wanted = ranks[i] > 0 or unranked
-        if wanted and masks[i].any() and not (iou[i, kept] >= style.duplicate).any():
+        if wanted and masks[i].any() and not hidden[i, kept].any():
             kept.append(int(i))
     return kept[::-1]
 
@@ -277,19 +289,17 @@ def _note(canvas: NDArray[np.uint8], text: str, badge: Badge) -> None:
 
 
 def _legend(canvas: NDArray[np.uint8], ranks: NDArray[np.int64], radius: float) -> None:
-    """Draw a plate in the lower left corner with the colors of the ranks, as many as fit in one line."""
+    """Draw a plate in the lower left corner with the colors of the ranks, in one line."""
     height, width = canvas.shape[:2]
     radius = min(0.8 * radius, 0.1 * height)
     size, pad, color = max(round(1.1 * radius), 6), round(0.8 * radius), (235, 235, 235)
-    ends = ["most salient", "least"]
-    space = width - 6 * pad - sum(text_width(text, size) for text in ends)
-    # Badges shrink down to half their size before the last ranks are left out.
-    radius = min(radius, max(space / (2.4 * len(ranks)), 0.5 * radius))
+    ends, space = ["most salient", "least"], width - 6 * pad
+    # Badges shrink down to half their size before the words are left out, and further without them.
+    if space - sum(text_width(text, size) for text in ends) < 1.2 * radius * len(ranks):
+        ends = ["", ""]
+    space -= sum(text_width(text, size) for text in ends)
+    radius = min(radius, space / (2.4 * len(ranks)))
     step = 2.4 * radius
-    if len(ranks) > max(space // step, 0):
-        ranks, ends[1] = ranks[: int(max(space // step, 0))], "…"
-    if not len(ranks):
-        return
     lengths = [text_width(text, size) for text in ends]
     middle, right = height - 3 * pad, round(5 * pad + sum(lengths) + step * len(ranks))
     _plate(canvas, pad, middle - 2 * pad, right, middle + 2 * pad)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-__all__ = ["Entry", "ZooError", "catalog"]
+__all__ = ["Entry", "ZooError", "catalog", "entry_of_file"]
 
 
 class ZooError(ValueError):
@@ -33,6 +33,7 @@ class Entry:
     url: str | None = None
     reported: str | None = None
     hash: str | None = None
+    file: str | None = None
     classes: tuple[str, ...] | str = ()
 
     @property
@@ -53,3 +54,11 @@ def catalog() -> Mapping[str, Entry]:
                 merged[key] = tuple(merged[key])
         entries[name] = Entry(name=name, **merged)
     return entries
+
+
+def entry_of_file(path: str) -> Entry | None:
+    """Return the entry of this name, or else that of a published file with the file name of ``path``."""
+    if path in catalog():
+        return catalog()[path]
+    name = Path(path).name
+    return next((e for e in catalog().values() if name in (e.file, (e.url or "").rsplit("/", 1)[-1])), None)

@@ -104,6 +104,7 @@ def test_pictures_in_results_out(demo, config, photos, tmp_path, capsys):
         (["MODEL.WEIGHTS", "missing.pth"], "MODEL.WEIGHTS: no such file: missing.pth"),
         (["MODEL.NO_SUCH_KEY", "1"], "MODEL.NO_SUCH_KEY"),
         ([], "MODEL.WEIGHTS: expected a weight file"),
+        (["--salience-maps", "MODEL.WEIGHTS", ""], "expected a model with salience maps"),
     ],
 )
 def test_what_stops_the_run_is_one_line(demo, config, photos, tmp_path, capsys, words, message):
@@ -111,6 +112,7 @@ def test_what_stops_the_run_is_one_line(demo, config, photos, tmp_path, capsys, 
     assert demo.main([*base, *words]) == 2
     errors = capsys.readouterr().err.strip().splitlines()
     assert message in errors[-1]
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_script_runs_from_any_folder(tmp_path):

@@ -55,6 +55,34 @@ def test_all_rules_on_maps_and_detection_measures(files, capsys):
     assert "pysodmetrics" in capsys.readouterr().out
 
 
+def test_maps_of_the_rank_command_beside_its_drawings(files):
+    assert run(files, "maps") == 0
+    wanted = result(files)["variants"]
+    for path in list((files / "maps").iterdir()):
+        path.with_name(f"{path.stem}_ranked.png").write_bytes(b"")
+        path.rename(path.with_name(f"{path.stem}_saliency.png"))
+    assert run(files, "maps", "--strict") == 0
+    assert result(files)["variants"] == wanted
+
+
+@pytest.mark.parametrize("source", ["pred.json", "maps"])
+def test_pictures_of_the_worst_images(files, source):
+    for image in json.loads((files / "truth.json").read_text())["images"]:
+        (files / "photos/a").mkdir(parents=True, exist_ok=True)
+        pixels = np.full((image["height"], image["width"], 3), 99, np.uint8)
+        cv2.imwrite(str(files / "photos" / image["file_name"]), pixels)
+    table, column = files / "a.csv", "mae:assr@map" if source == "maps" else "mae:assr@assr"
+    options = ["--metrics", "mae", "--per-image", str(table), "--worst", "2"]
+    where = ["--show", str(files / "worst"), "--images", str(files / "photos")]
+    assert run(files, source, *options, *where) == 0
+    with table.open() as lines:
+        values = {row["file_name"]: float(row[column]) for row in csv.DictReader(lines)}
+    worst = sorted(values, key=lambda name: -values[name])[:2]
+    expected = [f"{number:03d}_{name[2:-4]}.jpg" for number, name in enumerate(worst, start=1)]
+    assert sorted(path.name for path in (files / "worst").iterdir()) == expected
+    assert cv2.imread(str(files / "worst" / expected[0])).std() > 0
+
+
 def test_gray_levels_of_maps_as_instances(files):
     assert run(files, "maps", "--levels", "--metrics", "sa_sor", "mae") == 0
     scorer = RankingScorer(["sa_sor"])

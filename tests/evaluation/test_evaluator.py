@@ -77,6 +77,18 @@ def test_the_values_are_those_of_the_scorer_on_arrays():
     assert results["nDCG"] == expected["ndcg"]["ijcv_lin@assr_ijcv"]["value"]
 
 
+@pytest.mark.parametrize("painter", ["assr", "ppa"])
+def test_rank_maps_have_the_scores_of_the_instances(tmp_path, painter):
+    metrics = [f"sor:assr@{painter}", f"mae:{painter}" if painter == "ppa" else "mae"]
+    results = evaluate(output_dir=tmp_path, metrics=metrics, rank_maps=painter, iou_types=())["sor"]
+    found = score_files(tmp_path / "rank_maps", NAME).scorer.result()
+    assert found["sor"]["assr@map"]["value"] == pytest.approx(
+        results["SOR" if painter == "assr" else "SOR[assr@ppa]"]
+    )
+    mae = results["MAE" if painter == "assr" else "MAE[ppa@ppa]"]
+    assert found["mae"]["assr@map"]["value"] == pytest.approx(mae)
+
+
 def test_average_precision_in_percent_ignores_crowds():
     results = evaluate(lambda record: predictions({**record, "image_id": 0}))  # no false positives
     assert results["bbox"]["AP"] == pytest.approx(100)

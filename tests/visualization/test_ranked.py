@@ -78,10 +78,17 @@ def test_duplicates_of_a_more_salient_object_are_left_out():
     assert (everything != expected).any()
 
 
-def test_the_legend_shows_every_rank():
-    image = np.full((480, 640, 3), 128, np.uint8)
-    masks = _boxes(480, 640, *[(i, 0, i + 20, 20) for i in range(0, 600, 30)])
-    out = draw_ranked(image, masks, np.arange(1, 21), style=RankStyle(legend=True))[440:]
+def test_a_nested_duplicate_is_left_out():
+    masks = _boxes(120, 160, (10, 10, 100, 100), (10, 10, 100, 60))
+    expected = draw_ranked(_image(), masks[:1], [1])
+    np.testing.assert_array_equal(draw_ranked(_image(), masks, [1, 2]), expected)
+
+
+@pytest.mark.parametrize("width", [640, 260])
+def test_the_legend_shows_every_rank(width):
+    image = np.full((480, width, 3), 128, np.uint8)
+    masks = _boxes(480, width, *[(i, 0, i + 4, 20) for i in range(0, 240, 12)])
+    out = draw_ranked(image, masks, np.arange(1, 21), style=RankStyle(legend=True))[400:]
     for color in rank_colors(np.arange(1, 21)):
         assert (out == color).all(2).any()
 

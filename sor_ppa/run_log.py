@@ -1,0 +1,72 @@
+"""The log of a training or evaluation: what it starts with, and lines for spreadsheets."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.utils import comm
+from detectron2.utils.collect_env import collect_env_info
+from detectron2.utils.env import seed_all_rng
+from detectron2.utils.file_io import PathManager
+from detectron2.utils.logger import setup_logger
+from torch import nn
+
+__all__ = ["log_copypaste", "model_line", "start_log"]
+
+_log = logging.getLogger(__name__)
+# results beside the main ones: of single classes, counts, shuffled ranks
+_SIDE_RESULTS = ("AP-",), ("-images", "-shuffled")
+
+
+def start_log(cfg: CfgNode, args: argparse.Namespace) -> None:
+    """Start the log, write ``OUTPUT_DIR/config.yaml``, and set the seed.
+
+    detectron2's ``default_setup``, but the configuration is written and not logged, and only a terminal gets
+    colors.
+
+    Args:
+        cfg: the frozen configuration.
+        args: of detectron2's ``default_argument_parser``.
+    """
+    rank, folder = comm.get_rank(), cfg.OUTPUT_DIR
+    for name in ("fvcore", "detectron2", "sor_ppa"):
+        setup_logger(folder, distributed_rank=rank, color=sys.stdout.isatty(), name=name)
+    logging.getLogger("sor_ppa").setLevel(logging.INFO)  # setup_logger sets DEBUG
+    _log.info("Process %d of %d. Environment:\n%s", rank + 1, comm.get_world_size(), collect_env_info())
+    _log.info("Command line: %s", args)
+    if comm.is_main_process() and folder:
+        path = os.path.join(folder, "config.yaml")
+        with PathManager.open(path, "w") as file:
+            file.write(cfg.dump())
+        _log.info("Configuration (%s and the command line): %s", args.config_file or "defaults", path)
+    seed_all_rng(cfg.SEED + rank if cfg.SEED >= 0 else None)
+    if not args.eval_only:
+        torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
+
+
+def model_line(model: nn.Module) -> str:
+    """Return the name of a model and its number of parameters."""
+    sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
+    total, trained = sum(n for n, _ in sizes) / 1e6, sum(n for n, grad in sizes if grad) / 1e6
+    return f"{type(model).__name__}, {total:.2f} M parameters, {trained:.2f} M of them trained"
+
+
+def log_copypaste(results: Mapping[str, Any]) -> None:
+    """Log the main results as lines for spreadsheets, as detectron2 does, with those named ``SA-SOR``.
+
+    Args:
+        results: task -> name -> number.
+    """
+    starts, ends = _SIDE_RESULTS
+    for task, values in results.items():
+        main = {k: v for k, v in values.items() if not k.startswith(starts) and not k.endswith(ends)}
+        _log.info("copypaste: Task: %s", task)
+        _log.info("copypaste: %s", ",".join(main))
+        _log.info("copypaste: %s", ",".join(f"{value:.4f}" for value in main.values()))
