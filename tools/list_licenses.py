@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
+from typing import Any
 
 REPO = Path(__file__).resolve().parents[1]
 _PAGE = """\
@@ -35,7 +36,7 @@ def pinned_names(text: str) -> list[str]:
 
 def license_of(distribution: Distribution) -> str:
     """Return the license that the metadata of a distribution names, in one line."""
-    metadata = distribution.metadata
+    metadata: Any = distribution.metadata  # a message of the email package
     classifiers = [line for line in metadata.get_all("Classifier") or [] if line.startswith("License :: OSI")]
     text = (metadata.get("License") or "").strip()
     named = metadata.get("License-Expression") or ", ".join(line.split(" :: ")[-1] for line in classifiers)
