@@ -57,6 +57,10 @@ def get_parser() -> argparse.ArgumentParser:
     add("--count", type=int, default=16, help="number of images (default: 16)")
     add("--seed", type=int, default=None, help="choose at random (default: the first ones)")
     add("--rankless", action="store_true", help="draw objects without a rank, too")
+    what = "draw training samples of the model of --config-file, for ranking, detection and saliency sets"
+    add("--augmented", action="store_true", help=what)
+    add("--config-file", default="", metavar="FILE", help="model whose augmentations are drawn")
+    add("--opts", nargs="+", default=[], metavar="KEY VALUE", help="configuration keys")
 
     add = commands.add_parser("stats", parents=[named], help="count, measure and plot").add_argument
     add("--output", type=Path, default=None, help="folder for a PNG and a JSON file")
@@ -132,6 +136,17 @@ def _show(source: DatasetSource, args: argparse.Namespace) -> int:
     return 0
 
 
+def _show_augmented(args: argparse.Namespace) -> int:
+    from ..config import load_config
+    from ..training_pictures import write_training_pictures
+
+    root = ["DATASETS.ROOT", args.root] if args.root else []
+    cfg = load_config(args.config_file, [*root, *args.opts])
+    count = write_training_pictures(cfg, args.name, args.output, args.count, args.seed)
+    _say(f"{args.output}: {count} pictures of {args.name}")
+    return 0
+
+
 def _stats(source: DatasetSource, args: argparse.Namespace) -> int:
     from .stats import measure, plot
 
@@ -177,8 +192,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     register_all(args.root)
     run = {"check": _check, "show": _show, "stats": _stats, "convert": _convert}
     try:
+        if args.command == "show" and args.augmented:
+            return _show_augmented(args)
         return _list() if args.command == "list" else run[args.command](source_of(args.name), args)
-    except (DatasetError, OSError) as error:
+    except (ValueError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
 
