@@ -145,14 +145,14 @@ def profile_model(
     with _attributed(names, read) as seconds:
         for _ in range(runs):
             _run(model, inputs)
-    found = [len(o["instances"]) for o in outputs[-1] if isinstance(o, dict) and "instances" in o]
+    counts = [len(o["instances"]) for o in outputs[-1] if isinstance(o, dict) and "instances" in o]
     shown = [name for name in parameters if parameters[name] or flops[name] or seconds[name]]
     return Profile(
         *size,
         batch,
         torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         torch.get_num_threads(),
-        sum(found) / len(found) if found else None,
+        sum(counts) / len(counts) if counts else None,
         float(np.median(durations)),
         float(np.percentile(durations, 90)),
         *memory,
