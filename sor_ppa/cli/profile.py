@@ -18,8 +18,8 @@ from ..visualization.files import read_image
 
 _EPILOG = """\
 examples:
-  sor-ppa profile --config-file configs/sor/ppa.yaml --size 480x640 800x1333
-  sor-ppa profile --model ppa-v39 --input photo.jpg --batch-size 1 4
+  sor-ppa profile --config-file configs/sor/ppa.yaml --size 480x640,800x1333
+  sor-ppa profile --model ppa-v39 --input photo.jpg --batch-size 1,4
   sor-ppa profile --config-file configs/salience_detr/salience_detr_R_50_4scale.yaml --output profile.json \\
       MODEL.DEVICE cpu MODEL.SALIENCE_DETR.TEST_RESIZE "[]"
 
@@ -36,9 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model", metavar="NAME", help="a name of `sor-ppa models`, a checkpoint file, or contrast"
     )
     parser.add_argument(
-        "--size", nargs="+", type=_size, default=[(800, 1333)], metavar="HxW", help="default: 800x1333"
+        "--size", type=_sizes, default="800x1333", metavar="HxW[,...]", help="default: 800x1333"
     )
-    parser.add_argument("--batch-size", nargs="+", type=int, default=[1], metavar="N", help="default: 1")
+    parser.add_argument("--batch-size", type=_counts, default="1", metavar="N[,...]", help="default: 1")
     parser.add_argument("--repeats", type=int, default=10, metavar="N", help="timed runs (default: 10)")
     parser.add_argument("--depth", type=int, default=2, metavar="N", help="levels of parts (default: 2)")
     parser.add_argument("--input", metavar="PHOTO", help="measured on it, resized; default: noise")
@@ -83,12 +83,19 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _size(text: str) -> tuple[int, int]:
-    """Return (height, width) from ``480x640``."""
-    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
-    if match is None:
+def _sizes(text: str) -> list[tuple[int, int]]:
+    """Return each (height, width) of ``480x640,800x1333``."""
+    found = [re.fullmatch(r"(\d+)x(\d+)", size) for size in text.split(",")]
+    if None in found:
         raise argparse.ArgumentTypeError(f"expected height x width such as 480x640, found {text!r}")
-    return int(match[1]), int(match[2])
+    return [(int(match[1]), int(match[2])) for match in found if match]
+
+
+def _counts(text: str) -> list[int]:
+    """Return the numbers of ``1,4``."""
+    if not re.fullmatch(r"\d+(,\d+)*", text):
+        raise argparse.ArgumentTypeError(f"expected numbers such as 1,4, found {text!r}")
+    return [int(number) for number in text.split(",")]
 
 
 def _table(profile: Profile, title: str) -> str:

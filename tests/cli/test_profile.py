@@ -25,8 +25,8 @@ def run(*words: object) -> int:
 
 def test_the_table_and_the_json_hold_the_same_figures(config: Path, tmp_path: Path, capsys):
     file = tmp_path / "profile.json"
-    options = ("--size", "64x96", "48x48", "--batch-size", 1, 2, "--repeats", 1, "--depth", 1)
-    assert run("--config-file", config, *options, "--output", file, "MODEL.DEVICE", "cpu") == 0
+    options = ("--repeats", 1, "--depth", 1, "--size", "64x96,48x48", "--batch-size", "1,2")
+    assert run("--config-file", config, "--output", file, *options, "MODEL.DEVICE", "cpu") == 0
     out = capsys.readouterr().out
     content = json.loads(file.read_text())
     assert content["architecture"] == "RankingDETR"
@@ -52,7 +52,14 @@ def test_a_model_is_asked_for(capsys):
     assert "expected --config-file FILE or --model NAME, found neither" in capsys.readouterr().err
 
 
-def test_a_size_has_two_numbers(capsys):
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--size", "480x640,640", "expected height x width such as 480x640, found '480x640,640'"),
+        ("--batch-size", "1,x", "expected numbers such as 1,4, found '1,x'"),
+    ],
+)
+def test_unusable_lists_are_refused(option: str, value: str, message: str, capsys):
     with pytest.raises(SystemExit):
-        run("--size", "640")
-    assert "expected height x width such as 480x640, found '640'" in capsys.readouterr().err
+        run(option, value)
+    assert message in capsys.readouterr().err
