@@ -55,7 +55,7 @@ class Evil:
     ("content", "message"),
     [
         ({"box": BOXES[:, :3]}, r"expected numbers of shape \(N, 4\), found int64 of shape \(2, 3\)"),
-        ({"box": BOXES.astype(complex)}, r"found complex128 of shape \(2, 4\)"),
+        ({"box": BOXES.astype(bool)}, r"found bool of shape \(2, 4\)"),
         ({"boxes": BOXES}, "found nothing"),
         ({"box": BOXES[:, [2, 3, 0, 1]]}, "expected corners x1, y1, x2, y2 in pixels"),
         ({"box": BOXES, "score": SCORES[:1]}, r"expected 2 scores, found float64 of shape \(1, 1\)"),
