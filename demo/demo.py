@@ -45,7 +45,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--batch-size", type=int, default=4, metavar="N", help="pictures at once (default: 4)"
     )
-    parser.add_argument("--format", choices=("jpg", "png"), default="jpg", help="file format of the drawings")
+    what = "file format of the pictures (default: jpg; for saliency, that of the photo)"
+    parser.add_argument("--format", choices=("jpg", "png", "webp"), help=what)
     parser.add_argument("--masks", choices=("rle", "polygons"), default="rle", help="masks in the JSON files")
     parser.add_argument("--scores", action="store_true", help="write confidences below the badges")
     sheet = "also write a sheet of the model's foreground maps (Salience-DETR)"
@@ -60,6 +61,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     group.add_argument("--reverse", action="store_true", help="keep the background instead")
     modes = ("quality", "speed")
     group.add_argument("--mode", choices=modes, default="quality", help="as configured, or one small pass")
+    group.add_argument("--resize", choices=("static", "dynamic"), help="MODEL.INSPYRENET.RESIZE")
     parser.add_argument("--webcam", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--video-input", help=argparse.SUPPRESS)
     parser.add_argument(
@@ -74,6 +76,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     args.input, trailing = _split(args.input or [])
     args.type, more = _split(args.type)
     args.opts = trailing + more + args.opts + args.after_opts
+    if args.resize:
+        args.opts += ["MODEL.INSPYRENET.RESIZE", args.resize]
     if not args.input:
         parser.error("--input: no picture, folder, glob or list given")
     if not args.output:
@@ -118,7 +122,7 @@ def ranking(args: argparse.Namespace) -> tuple[int, Summary]:
     files, faults = expand_inputs(args.input)
     _report(faults, "no pictures to rank" if not files else "")
     style = RankStyle(legend=args.legend, **(EVERYTHING if args.all_objects else {}))
-    output = FileOutput(Path(args.output), None, args.format, args.masks, args.scores, style)
+    output = FileOutput(Path(args.output), None, args.format or "jpg", args.masks, args.scores, style)
     predictor = demo_predictor(
         args.config_file, args.opts, batch_size=args.batch_size, threshold=args.confidence_threshold
     )
@@ -137,7 +141,7 @@ def saliency(args: argparse.Namespace) -> tuple[int, SaliencySummary]:
     from sor_ppa.saliency_predictor import SaliencyPredictor
 
     kinds = tuple(dict.fromkeys(args.type))
-    output = SaliencyOutput(Path(args.output), kinds, args.threshold, args.reverse, args.format)
+    output = SaliencyOutput(Path(args.output), kinds, args.threshold, args.reverse, args.format or "")
     pictures, videos, faults = find_media(args.input)
     _report(faults, "no pictures or videos found" if not pictures and not videos else "")
     predictor = SaliencyPredictor(load_with_weights(args.config_file, args.opts), mode=args.mode)

@@ -72,7 +72,7 @@ class FileOutput:
 
     folder: Path
     model: str | None = None
-    extension: Literal["jpg", "png"] = "jpg"
+    extension: Literal["jpg", "png", "webp"] = "jpg"
     masks: Literal["rle", "polygons"] = "rle"
     scores: bool = False
     style: RankStyle | None = None

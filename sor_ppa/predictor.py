@@ -19,7 +19,7 @@ from torch import nn
 
 from .building import find_weights, needs_weights
 from .checkpoint import read_checkpoint_info
-from .config import ConfigError, load_config
+from .config import ConfigError, load_config, score_threshold_keys
 from .cpu_inference import release_free_memory
 from .inference_model import build_inference_model, check_gives_objects
 from .pictures import ChannelOrder, Picture, is_picture, resize_shortest_edge, to_bgr
@@ -298,12 +298,7 @@ def demo_predictor(
     """
     cfg = load_with_weights(path, opts)
     if threshold is not None:
-        for node, key in (
-            (cfg.MODEL.FCOS, "INFERENCE_TH_TEST"),
-            (cfg.MODEL.ROI_HEADS, "SCORE_THRESH_TEST"),
-            (cfg.MODEL.SALIENCE_DETR, "TEST_SCORE_THRESH"),
-            (cfg.MODEL.SIAMESE_DETR, "SCORE_THRESH"),
-        ):
+        for node, key in score_threshold_keys(cfg):
             # With several views the mean confidence decides, so single views keep lower ones.
             node[key] = min(node[key], threshold) if cfg.TEST.AUG.ENABLED else threshold
     return SORPredictor(cfg, batch_size=batch_size, min_score=threshold or 0.0)

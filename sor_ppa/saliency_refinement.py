@@ -146,12 +146,15 @@ def with_saliency(cfg: CfgNode, detector: nn.Module) -> nn.Module:
     saliency = _saliency_predictor(cfg) if by_saliency or by_network else None
     refiner = NetworkRefiner(saliency.model) if saliency is not None and by_network else ColorRefiner()
     sharpen = partial(refine_masks, refiner=refiner, margin=node.MARGIN, band=node.BAND)
-    return SaliencyRefinement(
+    stage = SaliencyRefinement(
         detector,
         sharpen=sharpen if refine else None,
         saliency=saliency if by_saliency else None,
         image_format=cfg.INPUT.FORMAT,
-    ).eval()
+    )
+    if saliency is not None:
+        stage.saliency_network = saliency.model  # a submodule: its parameters are parameters of the stage
+    return stage.eval()
 
 
 def _saliency_predictor(cfg: CfgNode) -> SaliencyPredictor:

@@ -18,6 +18,7 @@ COMMANDS = {
     "models": "list published models and fetch them",
     "data": "fetch, check, show, measure, convert and label ranking datasets",
     "evaluate": "score saved results of any method",
+    "profile": "measure parameters, operations, time and memory of a model",
     "train": "train or evaluate a model; the options of train_net.py",
 }
 _EXAMPLES = """\

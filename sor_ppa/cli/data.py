@@ -13,6 +13,7 @@ from detectron2.data import DatasetCatalog
 from tqdm import tqdm
 
 from ..atomic import write_json
+from ..config import load_config
 from ..data.builtin import DatasetSource, datasets_root, register_all, source_of
 from ..data.check import check_dataset
 from ..data.export import WRITERS, write_png, write_records
@@ -22,6 +23,7 @@ from ..data.own import register_own
 from ..data.record import ImageRecord
 from ..data.stats import measure, plot
 from ..labeling import LabelCounts, label_photos
+from ..training_pictures import write_training_pictures
 from ..visualization import draw_ranked
 from ..visualization.files import expand_inputs, result_names
 from ..zoo.datasets import DATASETS, get_dataset
@@ -67,6 +69,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     showing.add_argument("--count", type=int, default=16, help="number of images (default: 16)")
     showing.add_argument("--seed", type=int, help="choose at random (default: the first ones)")
     showing.add_argument("--rankless", action="store_true", help="draw objects without a rank, too")
+    what = "draw training samples of the model of --config-file, for ranking, detection and saliency sets"
+    showing.add_argument("--augmented", action="store_true", help=what)
+    showing.add_argument("--config-file", default="", metavar="FILE", help="model of --augmented")
+    showing.add_argument("--opts", nargs="+", default=[], metavar="KEY VALUE", help="configuration keys")
 
     measuring = actions.add_parser("stats", parents=[named], help="count, measure and plot")
     measuring.set_defaults(act=_measure_dataset)
@@ -155,6 +161,12 @@ def _picture(record: ImageRecord) -> np.ndarray:
 
 
 def _show_dataset(options: argparse.Namespace) -> int:
+    if options.augmented:
+        root = ["DATASETS.ROOT", options.root] if options.root else []
+        cfg = load_config(options.config_file, [*root, *options.opts])
+        count = write_training_pictures(cfg, options.name, options.output, options.count, options.seed)
+        _say(f"{options.output}: {count} pictures of {options.name}")
+        return 0
     records = source_of(options.name).read(keep_rankless=options.rankless)
     if options.seed is not None:
         records = [records[i] for i in np.random.default_rng(options.seed).permutation(len(records))]

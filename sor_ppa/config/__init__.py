@@ -4,6 +4,7 @@ from .allowed import ConfigError, check_classes, check_config
 from .files import get_config_file
 from .keys import add_sor_config
 from .load import load_config, settle_config
+from .thresholds import score_threshold_keys
 
 __all__ = [
     "ConfigError",
@@ -12,5 +13,6 @@ __all__ = [
     "check_config",
     "get_config_file",
     "load_config",
+    "score_threshold_keys",
     "settle_config",
 ]

@@ -87,9 +87,12 @@ _VIEWS: r.Keys = {
 }
 
 _PROPOSALS: r.Keys = {
-    # "edge_boxes" (structured edges, needs EDGE_MODEL), "gradient_boxes" (image gradients) or
-    # "random" (boxes drawn inside the intersection of the views: the published ablation).
-    "METHOD": ("gradient_boxes", r.one_of("edge_boxes", "gradient_boxes", "random")),
+    # "edge_boxes" (structured edges, needs EDGE_MODEL), "gradient_boxes" (image gradients), "saved" (the .npy
+    # files of the published generator, needs FOLDER) or "random" (boxes drawn inside the intersection of
+    # the views: the published ablation).
+    "METHOD": ("gradient_boxes", r.one_of("edge_boxes", "gradient_boxes", "saved", "random")),
+    # Saved boxes: the published unsup_boxes_root.
+    "FOLDER": ("", r.TEXT),
     # OpenCV's structured-edge forest, model.yml.gz.
     "EDGE_MODEL": ("", r.TEXT),
     # Boxes kept per image.

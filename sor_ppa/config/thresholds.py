@@ -6,7 +6,7 @@ import math
 
 from detectron2.config import CfgNode
 
-__all__ = ["DEFAULT_SCORE_THRESH", "RANKING_ROI_HEADS", "score_threshold"]
+__all__ = ["DEFAULT_SCORE_THRESH", "RANKING_ROI_HEADS", "score_threshold", "score_threshold_keys"]
 
 RANKING_ROI_HEADS = ("CenterROIHeads", "MaskRCNNHeads")
 _DETECTION, _RANKING = 0.05, 0.3
@@ -31,3 +31,14 @@ def score_threshold(cfg: CfgNode, value: float) -> float:
         return value
     ranks = cfg.MODEL.ROI_HEADS.NAME in RANKING_ROI_HEADS and bool(cfg.MODEL.SOR.NAME)
     return _RANKING if ranks else _DETECTION
+
+
+def score_threshold_keys(cfg: CfgNode) -> list[tuple[CfgNode, str]]:
+    """Return the node and the name of the score threshold of every detector."""
+    model = cfg.MODEL
+    return [
+        (model.FCOS, "INFERENCE_TH_TEST"),
+        (model.ROI_HEADS, "SCORE_THRESH_TEST"),
+        (model.SALIENCE_DETR, "TEST_SCORE_THRESH"),
+        (model.SIAMESE_DETR, "SCORE_THRESH"),
+    ]

@@ -47,14 +47,15 @@ class SaliencyOutput:
             background picture.
         threshold: use hard masks of the pixels above it instead of soft edges.
         reverse: keep the background, remove the salient objects.
-        extension: of the pictures: "jpg", "png" or "webp"; cut-outs and maps are always PNG.
+        extension: of the pictures: "jpg", "png" or "webp"; empty: that of the photo, or "png" if it is none
+            of these. Cut-outs and maps are always PNG.
     """
 
     folder: Path
     kinds: tuple[str, ...] = ("map",)
     threshold: float | None = None
     reverse: bool = False
-    extension: str = "png"
+    extension: str = ""
     _backgrounds: dict[str, NDArray[np.uint8]] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -63,7 +64,7 @@ class SaliencyOutput:
         Raises:
             ValueError: an invalid choice, or an unreadable background (its subclass ImageReadError).
         """
-        if self.extension not in _FORMATS:
+        if self.extension not in ("", *_FORMATS):
             raise ValueError(f"format: expected one of {', '.join(_FORMATS)}, found {self.extension!r}")
         if self.threshold is not None and not 0 <= self.threshold <= 1:
             raise ValueError(f"threshold: expected 0 to 1, found {self.threshold}")
@@ -73,9 +74,14 @@ class SaliencyOutput:
             elif kind not in KINDS:
                 parse_color(kind)
 
-    def path(self, name: str, kind: str, *, video: bool = False) -> Path:
-        """Return the path of the result of one kind for the picture or video ``name``."""
-        extension = "mp4" if video else "png" if kind in ("rgba", "map") else self.extension
+    def path(self, name: str, kind: str, suffix: str) -> Path:
+        """Return the path of the result of one kind for the picture or video ``name`` with a suffix."""
+        same = suffix.lower().removeprefix(".").replace("jpeg", "jpg")
+        extension = self.extension or (same if same in _FORMATS else "png")
+        if suffix.lower() in VIDEO_SUFFIXES:
+            extension = "mp4"
+        elif kind in ("rgba", "map"):
+            extension = "png"
         if kind in self._backgrounds:
             kind = Path(kind).stem
         elif kind not in KINDS:
@@ -141,8 +147,8 @@ def run_saliency(
         raise ValueError(f"type rgba: video has no transparency: {videos[0]} (use green, or a color)")
     files = [*pictures, *videos]
     targets = [
-        {kind: output.path(name, kind, video=index >= len(pictures)) for kind in output.kinds}
-        for index, name in enumerate(result_names(files))
+        {kind: output.path(name, kind, file.suffix) for kind in output.kinds}
+        for file, name in zip(files, result_names(files), strict=True)
     ]
     check_not_inputs((path for paths in targets for path in paths.values()), files)
     output.folder.mkdir(parents=True, exist_ok=True)

@@ -14,6 +14,8 @@ from detectron2.config import CfgNode
 from detectron2.data import detection_utils
 from numpy.typing import NDArray
 
+from .saved_proposals import SavedProposals
+
 DENSEST = 0.04  # share of the pixels that gradient edges cover at most
 SHORTEST = 8  # pixels of the shortest connected gradient edge
 COUNTED = 0.1  # EdgeBoxes ignores weaker edges (edgeMinMag)
@@ -23,7 +25,7 @@ SMALLEST_RESCALED = 1000.0  # shorter side, in pixels, of the second attempt
 Array = NDArray[Any]
 
 #: Names for ``INPUT.TWO_VIEWS.PROPOSALS.METHOD``.
-METHODS = ("edge_boxes", "gradient_boxes", "random")
+METHODS = ("edge_boxes", "gradient_boxes", "saved", "random")
 
 
 def _ximgproc() -> Any:
@@ -187,11 +189,12 @@ def _sharpen(image: Array) -> tuple[Array, int]:
     return cv2.resize(strong, (width * factor, height * factor)), factor
 
 
-def make_proposer(cfg: CfgNode) -> tuple[EdgeBoxProposer | None, dict[str, Any]]:
+def make_proposer(cfg: CfgNode) -> tuple[EdgeBoxProposer | SavedProposals | None, dict[str, Any]]:
     """Return the proposer of a config (None for random boxes) and the settings its boxes depend on.
 
     Raises:
         ValueError: the method needs a forest and none is given.
+        FileNotFoundError: the method needs a folder or a forest that does not exist.
     """
     node = cfg.INPUT.TWO_VIEWS.PROPOSALS
     assert node.METHOD in METHODS
@@ -200,6 +203,8 @@ def make_proposer(cfg: CfgNode) -> tuple[EdgeBoxProposer | None, dict[str, Any]]
         settings["densest"] = DENSEST
     if node.METHOD == "random":
         return None, settings
+    if node.METHOD == "saved":
+        return SavedProposals(node.FOLDER, node.MAX_BOXES), settings | {"folder": node.FOLDER}
     if node.METHOD == "edge_boxes" and not node.EDGE_MODEL:
         raise ValueError(
             "INPUT.TWO_VIEWS.PROPOSALS.EDGE_MODEL: expected OpenCV's structured-edge forest, found nothing "

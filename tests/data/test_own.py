@@ -9,9 +9,9 @@ from detectron2.config import get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from sor_ppa import add_sor_config
+from sor_ppa.cli import main
 from sor_ppa.config import ConfigError, check_config
 from sor_ppa.data import DatasetError
-from sor_ppa.data.__main__ import main
 from sor_ppa.data.builtin import register_all, source_of
 from sor_ppa.data.export import write_records
 from sor_ppa.data.own import register_own, register_own_from_config
@@ -91,7 +91,7 @@ def test_the_configuration_registers_them(tmp_path: Path) -> None:
 
 def test_commands_take_them_in_place_of_a_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     entry = f"mine_train=assr:{make_assr_folder(tmp_path / 'set')}"
-    assert main(["check", entry, "--fast"]) == 0
+    assert main(["data", "check", entry, "--fast"]) == 0
     assert "mine_train: 5 usable images" in capsys.readouterr().out
     assert len(read_truth(entry)) == 5
 

@@ -47,6 +47,13 @@ def _opts(demo, *words):
     return demo.parse(["--output", "out", *words])
 
 
+def test_resize_is_a_config_option(demo):
+    args = _opts(
+        demo, "--task", "saliency", "--input", "a.jpg", "--resize", "static", "MODEL.WEIGHTS", "w.pth"
+    )
+    assert args.opts == ["MODEL.WEIGHTS", "w.pth", "MODEL.INSPYRENET.RESIZE", "static"]
+
+
 @pytest.mark.parametrize("before", [[], ["--opts"], ["--batch-size", "2"]])
 def test_config_options_are_found_wherever_they_stand(demo, tmp_path, monkeypatch, before):
     monkeypatch.chdir(tmp_path)

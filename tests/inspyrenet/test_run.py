@@ -44,6 +44,15 @@ def test_every_kind_of_a_picture_is_written(tmp_path: Path) -> None:
         assert written.shape == shape
 
 
+@pytest.mark.parametrize(
+    ("name", "written"), [("a.JPEG", "a_green.jpg"), ("a.webp", "a_green.webp"), ("a.bmp", "a_green.png")]
+)
+def test_without_a_format_that_of_the_photo_is_kept(tmp_path: Path, name: str, written: str) -> None:
+    picture = write_picture(tmp_path / "a.png").rename(tmp_path / name)
+    run_saliency(brightness, [picture], [], SaliencyOutput(tmp_path / "out", ("green",)), progress=False)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [written]
+
+
 def test_a_video_keeps_its_frames_and_size(tmp_path: Path) -> None:
     video = write_video(tmp_path / "clip.mp4")
     output = SaliencyOutput(tmp_path / "out", ("green",))
