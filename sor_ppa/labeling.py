@@ -43,7 +43,7 @@ class LabelCounts:
 
 
 def agreed_objects(
-    plain: RankedImage, mirrored: RankedImage, *, score: float = 0.0, overlap: float = 0.7
+    plain: RankedImage, mirrored: RankedImage, *, score: float = 0.5, overlap: float = 0.5
 ) -> tuple[ObjectRecord, ...]:
     """Return the objects on which two views of a photo agree.
 
@@ -75,8 +75,8 @@ def label_photos(
     files: Sequence[Path],
     counts: LabelCounts,
     *,
-    score: float = 0.0,
-    overlap: float = 0.7,
+    score: float = 0.5,
+    overlap: float = 0.5,
 ) -> Iterator[ImageRecord]:
     """Yield a record for each photo on which the two views agree about at least one object.
 
