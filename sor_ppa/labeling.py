@@ -1,8 +1,7 @@
 """Ranking labels for unlabeled photos, from the results of any ranker.
 
-Two views of each photo, as it is and mirrored, are ranked. What both views agree on becomes a label. A
-network trained on such labels can be better than its teacher: the errors of the teacher that depend on the
-view are left out, and the network sees what the others have in common.
+Two views of each photo, as it is and mirrored, are ranked. What both views agree on becomes a label.
+docs/predict.md says what a network learns from such labels.
 """
 
 from __future__ import annotations
