@@ -1,8 +1,7 @@
 """Ranking labels for unlabeled photos, from the results of any ranker.
 
-Two views of each photo, as it is and mirrored, are ranked. What both views agree on becomes a label. A
-network trained on such labels can be better than its teacher: the errors of the teacher that depend on the
-view are left out, and the network sees what the others have in common.
+Two views of each photo, as it is and mirrored, are ranked. What both views agree on becomes a label.
+docs/predict.md says what a network learns from such labels.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ class LabelCounts:
 
 
 def agreed_objects(
-    plain: RankedImage, mirrored: RankedImage, *, score: float = 0.0, overlap: float = 0.7
+    plain: RankedImage, mirrored: RankedImage, *, score: float = 0.5, overlap: float = 0.5
 ) -> tuple[ObjectRecord, ...]:
     """Return the objects on which two views of a photo agree.
 
@@ -75,8 +74,8 @@ def label_photos(
     files: Sequence[Path],
     counts: LabelCounts,
     *,
-    score: float = 0.0,
-    overlap: float = 0.7,
+    score: float = 0.5,
+    overlap: float = 0.5,
 ) -> Iterator[ImageRecord]:
     """Yield a record for each photo on which the two views agree about at least one object.
 

@@ -34,6 +34,11 @@ _log = logging.getLogger(__name__)
 # by suffix: encoders in order of preference, the first that this PyAV has is used
 _ENCODERS = {".webm": ("libvpx-vp9", "libvpx"), ".avi": ("mpeg4",), ".gif": ("gif",)}
 _DEFAULT_ENCODERS = ("libx264", "libopenh264", "mpeg4")
+# MPEG-4 part 2 takes no finer time base
+_FINEST_TIME_BASE = Fraction(1, 60_000)
+# devices and generators of FFmpeg, named as FORMAT:ADDRESS
+_DEVICES = ("v4l2", "dshow", "avfoundation", "lavfi")
+_UNCOMPRESSED = ("rawvideo", "wrapped_avframe", "mjpeg")
 _TRANSPARENT = {".webm": ("libvpx-vp9", "yuva420p"), ".mov": ("qtrle", "argb"), ".mkv": ("ffv1", "bgra")}
 
 
@@ -71,7 +76,8 @@ def read_frames(source: str | os.PathLike[str]) -> Iterator[tuple[float, NDArray
     """Yield the frames of a video file, a device or a stream address.
 
     Args:
-        source: a file, an address that FFmpeg reads, or a device such as ``/dev/video0``.
+        source: a file, an address that FFmpeg reads, ``/dev/video0``, or a device of FFmpeg as
+            FORMAT:ADDRESS, for example ``dshow:video=NAME`` (Windows) or ``avfoundation:0`` (macOS).
 
     Yields:
         Seconds since the start, and the frame as (H, W, 3) uint8 RGB.
@@ -79,16 +85,8 @@ def read_frames(source: str | os.PathLike[str]) -> Iterator[tuple[float, NDArray
     Raises:
         VideoError: it cannot be opened or holds no video. A damaged end is logged and ends the frames.
     """
-    av = _av()
-    with _open(source) as container:
-        stream = container.streams.video[0]
-        stream.thread_type = "AUTO"
-        rate = float(stream.average_rate or 25)
-        try:
-            for index, frame in enumerate(container.decode(stream)):
-                yield frame.time if frame.time is not None else index / rate, frame.to_ndarray(format="rgb24")
-        except av.FFmpegError as error:
-            _log.warning("%s: the video ends early: %s", source, error)
+    with _Reader(source) as reader:
+        yield from reader.frames()
 
 
 def rank_frames(
@@ -127,8 +125,9 @@ def rank_video(
 ) -> int:
     """Write a video with masks and rank badges, a JSON line a frame, and a plot of attention over time.
 
-    Size, frame rate, bit rate and container are those of the source, and its sound is copied. Beside
-    ``output`` stand ``<output>.jsonl`` and ``<output>.attention.png``.
+    Size, time stamps, bit rate and container are those of the source, and its sound is copied. Beside
+    ``output`` stand ``<output>.jsonl`` and ``<output>.attention.png``. ``KeyboardInterrupt`` ends the source;
+    the files are complete up to there.
 
     Args:
         source: a video that :func:`read_frames` reads.
@@ -149,16 +148,21 @@ def rank_video(
         draft = stack.enter_context(atomic_write(target))
         lines = stack.enter_context(atomic_write(target.with_suffix(".jsonl")))
         log = stack.enter_context(lines.open("w", encoding="utf-8"))
-        writer = stack.enter_context(_Writer(source, draft, target.suffix.lower()))
-        for frame in rank_frames(read_frames(source), predictor):
-            writer.write(frame.result.draw(frame.picture[:, :, ::-1]))
-            log.write(json.dumps(frame.to_json()) + "\n")
-            history.append((frame.seconds, [(t.track, t.rank) for t in frame.objects if t.rank is not None]))
-            count += 1
-            if progress:
-                progress(count, writer.frames)
-    if not count:
-        raise VideoError(f"{source}: expected frames, found none")
+        reader = stack.enter_context(_Reader(source))
+        writer = stack.enter_context(_Writer(reader, draft, target.suffix.lower()))
+        try:
+            for frame in rank_frames(reader.frames(writer.copy_sound), predictor):
+                writer.write(frame.result.draw(frame.picture[:, :, ::-1]), frame.seconds)
+                log.write(json.dumps(frame.to_json()) + "\n")
+                ranks = [(t.track, t.rank) for t in frame.objects if t.rank is not None]
+                history.append((frame.seconds, ranks))
+                count += 1
+                if progress:
+                    progress(count, reader.video.frames or None)
+        except KeyboardInterrupt:
+            _log.warning("%s: interrupted after %d frames", source, count)
+        if not count:
+            raise VideoError(f"{source}: expected frames, found none")
     if plot:
         _plot(history, target.with_suffix(".attention.png"))
     return count
@@ -185,11 +189,12 @@ def cut_out_video(
     target, count = Path(output), 0
     with (
         atomic_write(target) as draft,
-        _Writer(source, draft, target.suffix.lower(), transparent=True) as writer,
+        _Reader(source) as reader,
+        _Writer(reader, draft, target.suffix.lower(), transparent=True) as writer,
     ):
-        for _, picture in read_frames(source):
+        for seconds, picture in reader.frames():
             alpha = np.rint(saliency(np.ascontiguousarray(picture[:, :, ::-1])) * 255).astype(np.uint8)
-            writer.write(np.dstack([picture, alpha]))
+            writer.write(np.dstack([picture, alpha]), seconds)
             count += 1
     return count
 
@@ -222,60 +227,109 @@ def key_frames(frames: Iterable[RankedFrame], *, top: int = 1, hold: int = 5) ->
             candidate = None
 
 
-class _Writer:
-    """Encode frames in the manner of the source, with its sound."""
+class _Reader:
+    """An open video: its frames, and the packets of sound between them."""
 
-    def __init__(
-        self, source: str | os.PathLike[str], path: Path, suffix: str, transparent: bool = False
-    ) -> None:
+    def __init__(self, source: str | os.PathLike[str]) -> None:
         self._av = _av()
-        self._source = _open(source)
-        video = self._source.streams.video[0]
-        self.frames: int | None = video.frames or None
-        self._video = video
+        self._name = name = os.fspath(source)
+        kind, _, address = name.partition(":")
+        if name.startswith("/dev/video"):
+            kind, address = "v4l2", name
+        try:
+            self._container = self._av.open(address, format=kind) if kind in _DEVICES else self._av.open(name)
+        except (self._av.FFmpegError, ValueError, OSError) as error:
+            found = getattr(error, "strerror", None) or error
+            raise VideoError(f"{name}: expected a video, found {found}") from error
+        if not self._container.streams.video:
+            self._container.close()
+            raise VideoError(f"{name}: expected a video, found no video stream")
+        self.video = self._container.streams.video[0]
+        self.video.thread_type = "AUTO"
+        self.sounds = self._container.streams.audio
+        self.rate = self.video.average_rate or Fraction(25)
+        # a camera counts from when the machine was started
+        self._start = Fraction(self._container.start_time or 0, 1_000_000)
+
+    def __enter__(self) -> _Reader:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._container.close()
+
+    def frames(
+        self, take_sound: Callable[[Any], None] | None = None
+    ) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+        """Yield seconds since the start and pictures (H, W, 3) uint8 RGB; a damaged end is logged.
+
+        Args:
+            take_sound: is called with the packets of sound as they come, their times since the start as well.
+        """
+        streams = [self.video, *(self.sounds if take_sound else ())]
+        index = 0
+        try:
+            for packet in self._container.demux(*streams):
+                if take_sound and packet.stream is not self.video:
+                    if packet.dts is not None and packet.pts is not None:
+                        start = round(self._start / packet.time_base)
+                        packet.dts, packet.pts = packet.dts - start, packet.pts - start
+                        take_sound(packet)
+                    continue
+                for frame in packet.decode():
+                    seconds = (
+                        index / self.rate if frame.pts is None else frame.pts * frame.time_base - self._start
+                    )
+                    yield float(seconds), frame.to_ndarray(format="rgb24")
+                    index += 1
+        except self._av.FFmpegError as error:
+            _log.warning("%s: the video ends early: %s", self._name, error)
+
+
+class _Writer:
+    """Encode frames in the manner of a source, with its sound."""
+
+    def __init__(self, source: _Reader, path: Path, suffix: str, transparent: bool = False) -> None:
+        self._av, self._source = _av(), source
         kind = {".mkv": "matroska", ".m4v": "mp4"}.get(suffix, suffix.lstrip(".") or "mp4")
         try:
             self._out = self._av.open(str(path), "w", format=kind)
             self._encoder = self._add_video(suffix, transparent)
         except VideoError:
-            self._source.close()
             raise
         except (self._av.FFmpegError, ValueError) as error:
-            self._source.close()
             raise VideoError(
                 f"{suffix}: expected a video container, found one that cannot be written"
             ) from error
         self._sounds = {} if transparent else self._add_sound()
-        self._size: tuple[int, int] | None = None
+        self._last = -1  # time stamp
 
     def __enter__(self) -> _Writer:
         return self
 
-    def write(self, picture: NDArray[np.uint8]) -> None:
-        """Encode the next frame, (H, W, 3 or 4) uint8 RGB(A)."""
-        if self._size is None:
-            height, width = picture.shape[:2]
-            even = self._encoder.pix_fmt in ("yuv420p", "yuva420p")
-            self._size = (width - width % 2, height - height % 2) if even else (width, height)
-            self._encoder.width, self._encoder.height = self._size
-        width, height = self._size
-        layout = "rgba" if picture.shape[2] == 4 else "rgb24"
-        frame = self._av.VideoFrame.from_ndarray(
-            np.ascontiguousarray(picture[:height, :width]), format=layout
-        )
+    def write(self, picture: NDArray[np.uint8], seconds: float) -> None:
+        """Encode the next frame, (H, W, 3 or 4) uint8 RGB(A), shown from ``seconds`` on."""
+        cut = np.ascontiguousarray(picture[: self._encoder.height, : self._encoder.width])
+        frame = self._av.VideoFrame.from_ndarray(cut, format="rgba" if picture.shape[2] == 4 else "rgb24")
+        frame.time_base = self._encoder.codec_context.time_base
+        self._last = max(self._last + 1, round(seconds / frame.time_base))
+        frame.pts = self._last
         self._out.mux(self._encoder.encode(frame))
+
+    def copy_sound(self, packet: Any) -> None:
+        """Write a packet of the source's sound, if the container takes it."""
+        if packet.stream.index in self._sounds:
+            packet.stream = self._sounds[packet.stream.index]
+            self._out.mux(packet)
 
     def __exit__(self, kind: Any, value: Any, trace: Any) -> None:
         try:
-            if kind is None and self._size is not None:
+            if kind is None:
                 self._out.mux(self._encoder.encode(None))
-                self._copy_sound()
         finally:
             self._out.close()
-            self._source.close()
 
     def _add_video(self, suffix: str, transparent: bool) -> Any:
-        rate = self._video.average_rate or Fraction(25)
+        video, rate = self._source.video, self._source.rate
         if transparent:
             if suffix not in _TRANSPARENT:
                 raise VideoError(f"{suffix}: expected {', '.join(_TRANSPARENT)} for transparent video")
@@ -285,13 +339,20 @@ class _Writer:
             layout = "rgb8" if name == "gif" else "yuv420p"
         stream = self._out.add_stream(name, rate=rate)
         stream.pix_fmt = layout
-        if self._video.bit_rate and name not in ("gif", "qtrle", "ffv1"):
-            stream.bit_rate = self._video.bit_rate
+        step = 2 if layout in ("yuv420p", "yuva420p") else 1  # color has half the resolution
+        stream.width, stream.height = video.width // step * step, video.height // step * step
+        constant = suffix == ".avi"
+        stream.codec_context.time_base = 1 / rate if constant else max(video.time_base, _FINEST_TIME_BASE)
+        lossy = name not in ("gif", "qtrle", "ffv1") and video.codec_context.name not in _UNCOMPRESSED
+        if lossy and video.bit_rate:
+            stream.bit_rate = video.bit_rate
         return stream
 
     def _encoder_name(self, suffix: str) -> str:
         source = {"h264": "libx264", "hevc": "libx265", "vp9": "libvpx-vp9", "mpeg4": "mpeg4"}
-        wanted = _ENCODERS.get(suffix, (source.get(self._video.codec_context.name, ""), *_DEFAULT_ENCODERS))
+        wanted = _ENCODERS.get(
+            suffix, (source.get(self._source.video.codec_context.name, ""), *_DEFAULT_ENCODERS)
+        )
         for name in wanted:
             if name in self._av.codecs_available:
                 return name
@@ -304,7 +365,7 @@ class _Writer:
         if not self._out.supported_codecs:
             return {}
         result = {}
-        for stream in self._source.streams.audio:
+        for stream in self._source.sounds:
             if stream.codec_context.name in self._out.supported_codecs:
                 result[stream.index] = self._out.add_stream_from_template(stream)
             else:
@@ -312,14 +373,6 @@ class _Writer:
                     "sound in %s does not fit the container and is left out", stream.codec_context.name
                 )
         return result
-
-    def _copy_sound(self) -> None:
-        if not self._sounds:
-            return
-        for packet in self._source.demux(*(s for s in self._source.streams.audio if s.index in self._sounds)):
-            if packet.dts is not None:
-                packet.stream = self._sounds[packet.stream.index]
-                self._out.mux(packet)
 
 
 def _plot(history: list[tuple[float, list[tuple[int, int]]]], path: Path) -> None:
@@ -346,21 +399,6 @@ def _plot(history: list[tuple[float, list[tuple[int, int]]]], path: Path) -> Non
         axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     with atomic_write(path) as draft:
         figure.savefig(draft, format="png", dpi=110)
-
-
-def _open(source: str | os.PathLike[str]) -> Any:
-    av, name = _av(), os.fspath(source)
-    kind = "v4l2" if name.startswith("/dev/video") else None
-    try:
-        container = av.open(name, format=kind)
-    except (av.FFmpegError, OSError) as error:
-        raise VideoError(
-            f"{name}: expected a video, found {getattr(error, 'strerror', None) or error}"
-        ) from error
-    if not container.streams.video:
-        container.close()
-        raise VideoError(f"{name}: expected a video, found no video stream")
-    return container
 
 
 def _av() -> Any:

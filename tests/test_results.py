@@ -2,7 +2,6 @@
 
 import json
 import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -110,12 +109,20 @@ def test_coco_annotations_of_ranked_objects():
     )
 
 
-def test_supervision_gets_ranks_as_data(monkeypatch):
-    monkeypatch.setitem(sys.modules, "supervision", SimpleNamespace(Detections=SimpleNamespace))
-    found = fake_predictor()(picture()).to_supervision()
-    assert found.data["rank"].tolist() == [1, 2, 0]
-    assert found.xyxy.shape == (3, 4)
-    assert found.mask.shape == (3, 60, 80)
+@pytest.mark.parametrize("count", [3, 0])
+def test_supervision_takes_and_draws_the_result(count: int):
+    sv = pytest.importorskip("supervision")
+    result = fake_predictor(FakeModel(count=count), class_names=("person",))(picture())
+    found = result.to_supervision()
+    assert len(found) == count
+    assert found.data["rank"].tolist() == [1, 2, 0][:count]
+    np.testing.assert_array_equal(found.mask, result.masks)
+    np.testing.assert_allclose(found.xyxy, np.array([o.box for o in result.objects]).reshape(-1, 4))
+    ranked = found[found.data["rank"] > 0]
+    assert [str(name) for name in ranked.data["class_name"]] == ["person"] * len(ranked)
+    drawn = sv.MaskAnnotator().annotate(result.image_bgr.copy(), ranked)
+    drawn = sv.LabelAnnotator().annotate(drawn, ranked, labels=[str(rank) for rank in ranked.data["rank"]])
+    assert (drawn != result.image_bgr).any() == (count > 0)
 
 
 def test_supervision_that_is_not_installed_is_one_line(monkeypatch):

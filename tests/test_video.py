@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import resource
 from fractions import Fraction
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -27,17 +30,18 @@ def frames(count: int, swap_at: int | None = None):
         yield index / 25, picture
 
 
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory) -> Path:
-    """Half a second of video with sound."""
-    path = tmp_path_factory.mktemp("video") / "clip.mp4"
+def make_clip(path: Path, times: list[int]) -> Path:
+    """Write frames that are shown from ``times`` (milliseconds) on, with half a second of sound."""
     with av.open(str(path), "w") as out:
         video = out.add_stream("libx264", rate=25)
         video.height, video.width = SIZE
         video.pix_fmt = "yuv420p"
+        video.codec_context.time_base = Fraction(1, 1000)
         sound = out.add_stream("aac", rate=44100, layout="mono")
-        for _, picture in frames(12):
-            out.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        for time, (_, picture) in zip(times, frames(len(times)), strict=True):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts, frame.time_base = time, Fraction(1, 1000)
+            out.mux(video.encode(frame))
         out.mux(video.encode(None))
         tone = np.sin(np.arange(22050) / 20).astype(np.float32)[None]
         frame = av.AudioFrame.from_ndarray(tone, format="fltp", layout="mono")
@@ -45,6 +49,12 @@ def clip(tmp_path_factory) -> Path:
         out.mux(sound.encode(frame))
         out.mux(sound.encode(None))
     return path
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory) -> Path:
+    """Half a second of video with sound."""
+    return make_clip(tmp_path_factory.mktemp("video") / "clip.mp4", list(range(0, 480, 40)))
 
 
 def streams(path: Path) -> dict:
@@ -71,6 +81,56 @@ def test_ranked_video_keeps_size_rate_and_sound(clip: Path, tmp_path: Path):
 def test_other_containers(clip: Path, tmp_path: Path, suffix: str):
     rank_video(clip, tmp_path / f"out{suffix}", BrightSquares(), plot=False)
     assert streams(tmp_path / f"out{suffix}")["frames"] == 12
+
+
+@pytest.mark.parametrize("start", [0, 300])
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_variable_frame_rate_is_kept_in_step_with_the_sound(tmp_path: Path, suffix: str, start: int):
+    times = [start + time for time in (0, 40, 55, 200, 210, 380, 400, 470)]
+    rank_video(make_clip(tmp_path / f"clip{suffix}", times), tmp_path / f"out{suffix}", BrightSquares())
+    with av.open(str(tmp_path / f"out{suffix}")) as container:
+        sound = [float(p.pts * p.time_base) for p in container.demux(audio=0) if p.dts is not None]
+    with av.open(str(tmp_path / f"out{suffix}")) as container:
+        shown = [frame.time - sound[0] for frame in container.decode(video=0)]
+    assert shown == pytest.approx([time / 1000 for time in times], abs=0.001)
+    assert np.diff(sound) == pytest.approx(np.full(22, 1024 / 44100), abs=0.001)
+
+
+class Interrupted(BrightSquares):
+    """A ranker during whose third batch the user types Ctrl-C."""
+
+    calls = 0
+
+    def __call__(self, pictures, **options):
+        self.calls += 1
+        if self.calls == 3:
+            raise KeyboardInterrupt
+        return super().__call__(pictures, **options)
+
+
+def test_camera_is_recorded_until_the_user_stops(tmp_path: Path):
+    ranker = Interrupted()
+    count = rank_video("lavfi:testsrc=rate=10:size=128x96", tmp_path / "seen.mkv", ranker, plot=False)
+    assert count == 2 * ranker.batch_size
+    seconds = [s for s, _ in read_frames(tmp_path / "seen.mkv")]
+    assert seconds == pytest.approx(np.arange(count) / 10)
+    assert len((tmp_path / "seen.jsonl").read_text().splitlines()) == count
+
+
+def test_pipe_is_read_once(tmp_path: Path):
+    pipe, buffer = tmp_path / "camera", io.BytesIO()
+    os.mkfifo(pipe)
+    with av.open(buffer, "w", format="mpjpeg") as out:
+        video = out.add_stream("mjpeg", rate=25)
+        video.height, video.width = SIZE
+        video.pix_fmt = "yuvj420p"
+        for _, picture in frames(6):
+            out.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        out.mux(video.encode(None))
+    camera = Thread(target=pipe.write_bytes, args=(buffer.getvalue(),))
+    camera.start()
+    assert rank_video(pipe, tmp_path / "seen.mp4", BrightSquares(), plot=False) == 6
+    camera.join()
 
 
 @pytest.mark.parametrize("suffix", [".webm", ".mov", ".mkv"])

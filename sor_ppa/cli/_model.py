@@ -25,7 +25,11 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--config-file", metavar="FILE", help="of a checkpoint that has no config inside")
     group.add_argument("--batch-size", type=int, default=4, metavar="N", help="photos at once (default: 4)")
     group.add_argument(
-        "--confidence-threshold", type=float, default=0.0, metavar="P", help="drop detections below it"
+        "--confidence-threshold",
+        type=float,
+        default=0.0,
+        metavar="P",
+        help="drop detections below it (default: %(default)s)",
     )
     group.add_argument(
         "--opts",

@@ -102,10 +102,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     labeling.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the dataset")
     labeling.add_argument("--split", default="train", help="name of the split (default: train)")
     labeling.add_argument(
-        "--agreement", type=float, default=0.7, metavar="IOU", help="overlap of the views (default: 0.7)"
+        "--agreement", type=float, default=0.5, metavar="IOU", help="overlap of the views (default: 0.5)"
     )
     labeling.add_argument("--images", choices=("symlink", "hardlink", "copy"), default="symlink")
     add_model_arguments(labeling)
+    labeling.set_defaults(confidence_threshold=0.5)  # doubtful objects spoil labels
 
 
 def run(options: argparse.Namespace) -> int:

@@ -19,9 +19,10 @@ examples:
   sor-ppa video clip.mp4 --output out.webm
   sor-ppa video clip.mp4 --summary frames/         the frames at which the most salient object changes
   sor-ppa video clip.mp4 --cut-out --output cut.webm --model transparent-background
-  sor-ppa video /dev/video0 --output seen.mkv      a webcam; Ctrl-C ends
+  sor-ppa video /dev/video0 --output seen.mkv      a webcam; Ctrl-C ends and finishes the file
+  sor-ppa video "dshow:video=NAME" ...             on Windows; avfoundation:0 on macOS
 
-Objects keep their number, and badges are smoothed over time. Frame rate, size, bit rate and sound are as in
+Objects keep their number, and badges are smoothed over time. Time stamps, size, bit rate and sound are as in
 the input.
 """
 
@@ -57,8 +58,11 @@ def run(options: argparse.Namespace) -> int:
             write_image(options.summary / f"{source.stem}_{frame.index:06d}.jpg", frame.result.draw())
             sys.stdout.write(f"{frame.seconds:.2f} s: frame {frame.index}\n")
         return 0 if count else 1
-    suffix = source.suffix if source.is_file() else ".mkv"
-    output = options.output or source.with_name(f"{source.stem}_ranked{suffix}")
+    if not options.output and not source.is_file():
+        raise ValueError(
+            f"{options.input}: expected a file, or --output for a device or stream, found neither"
+        )
+    output = options.output or source.with_name(f"{source.stem}_ranked{source.suffix}")
     if output.resolve() == source.resolve():
         raise ValueError(f"{output}: is the input; choose another --output")
     with count_progress(unit="frame") as progress:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import html
 import http.client
 import json
 import logging
@@ -13,7 +14,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlencode, urljoin, urlsplit
 
 from .catalog import ZooError
 
@@ -22,7 +23,8 @@ __all__ = ["check_hash", "download", "file_hash"]
 _log = logging.getLogger(__name__)
 _CHUNK = 1 << 20  # bytes
 _LIMIT = 20 << 30  # bytes; no published file is near it
-_DRIVE = ("drive.google.com", "docs.google.com")
+_DRIVE_HOSTS = ("drive.google.com", "docs.google.com")
+_DRIVE_DOWNLOAD = "https://drive.usercontent.google.com/download"
 
 Progress = Callable[[int, int | None], None]
 
@@ -36,7 +38,7 @@ def download(
     file (``If-Range``).
 
     Args:
-        url: http or https; Google Drive links need the package gdown.
+        url: http or https; a sharing link of Google Drive, too.
         path: of the complete file.
         progress: called with the bytes so far and the total, None where the server does not say it.
         attempts: tries in a row that bring no new bytes before giving up.
@@ -49,18 +51,20 @@ def download(
         raise ZooError(f"{url}: expected an http or https address")
     part = path.with_name(path.name + ".part")
     part.parent.mkdir(parents=True, exist_ok=True)
+    source = _drive_address(url) if urlsplit(url).hostname in _DRIVE_HOSTS else url
     try:
-        if urlsplit(url).hostname in _DRIVE:
-            _from_drive(url, part)
-        else:
-            _from_server(url, part, progress, attempts, pause)
+        _from_server(source, part, progress, attempts, pause)
+        if confirmed := _confirmation(source, _web_page(part)):
+            part.unlink()
+            _from_server(confirmed, part, progress, attempts, pause)
     except OSError as error:
         raise ZooError(f"{part}: {'disk full' if error.errno == errno.ENOSPC else error}") from error
-    with part.open("rb") as file:
-        head = file.read(512)
-    if re.match(rb"\s*(<!doctype html|<html)", head, re.IGNORECASE):
+    if page := _web_page(part):
         part.unlink()
-        raise ZooError(f"{url}: expected a file, found a web page (a quota, a login or a moved file)")
+        title = re.search(r"<title>(.*?)</title>", page, re.IGNORECASE | re.DOTALL)
+        found = f"the web page {html.unescape(title[1]).strip()!r}" if title else "a web page"
+        advice = "open the address in a browser and pass the file with --file"
+        raise ZooError(f"{url}: expected a file, found {found}; {advice}")
     part.replace(path)
     _tag(part).unlink(missing_ok=True)
 
@@ -157,20 +161,34 @@ def _fetch(url: str, part: Path, progress: Progress | None) -> bool:
     return total is None or done == total
 
 
-def _from_drive(url: str, part: Path) -> None:
-    try:
-        import gdown
-    except ImportError as error:
-        raise ZooError(
-            f"{url}: expected the package gdown for Google Drive; run: pip install gdown"
-        ) from error
-    try:
-        gdown.download(url, str(part), resume=True, quiet=False)
-    except Exception as error:
-        # gdown raises its own errors, those of requests, and OSError
-        raise ZooError(f"{url}: {' '.join(str(error).split()) or type(error).__name__}") from error
-    if not part.is_file():
-        raise ZooError(f"{url}: Google Drive sent no file; open the address in a browser to see why")
+def _drive_address(link: str) -> str:
+    """Return the address at which Google Drive sends the file of a sharing link."""
+    parts = urlsplit(link)
+    named = re.search(r"/d/([\w-]+)", parts.path)
+    key = named[1] if named else parse_qs(parts.query).get("id", [""])[0]
+    if not key:
+        raise ZooError(f"{link}: expected a Google Drive link of one file, found no file id")
+    return f"{_DRIVE_DOWNLOAD}?{urlencode({'id': key, 'export': 'download', 'confirm': 't'})}"
+
+
+def _web_page(part: Path) -> str:
+    """Return the text of a file that is a web page, "" for any other file."""
+    with part.open("rb") as file:
+        head = file.read(1 << 16)
+    is_page = re.match(rb"\s*(<!doctype html|<html)", head, re.IGNORECASE)
+    return head.decode("utf-8", "replace") if is_page else ""
+
+
+def _confirmation(source: str, page: str) -> str | None:
+    """Return the address behind the button of Google Drive's page about files too large for a virus scan."""
+    form = re.search(r'<form id="download-form" action="([^"]+)"', page)
+    if form is None:
+        return None
+    address = urljoin(source, html.unescape(form[1]))
+    if urlsplit(address)[:2] != urlsplit(source)[:2]:  # scheme and host
+        return None
+    fields = re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)"', page)
+    return f"{address}?{urlencode([(name, html.unescape(value)) for name, value in fields])}"
 
 
 def _tag(part: Path) -> Path:

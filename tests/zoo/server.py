@@ -22,7 +22,9 @@ class Server:
         extra_length: added to the true Content-Length.
         status: of every answer, where it is not 200.
         kind: Content-Type.
+        pages: web pages that the first requests get instead.
         requests: the Range header of each request.
+        paths: path and query of each request.
     """
 
     content: bytes
@@ -34,7 +36,9 @@ class Server:
     kind: str = "application/octet-stream"
     tag: str = '"one"'
     url: str = ""
+    pages: list[bytes] = field(default_factory=list)
     requests: list[str | None] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
 
 
 @contextmanager
@@ -44,10 +48,11 @@ def serving(server: Server) -> Iterator[Server]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             server.requests.append(self.headers.get("Range"))
+            server.paths.append(self.path)
             if server.status != 200:
                 self.send_error(server.status)
                 return
-            start, body = 0, server.content
+            start, body = 0, server.pages.pop(0) if server.pages else server.content
             span = re.match(r"bytes=(\d+)-", self.headers.get("Range", ""))
             if span and server.ranges and self.headers.get("If-Range") == server.tag:
                 start = int(span[1])

@@ -64,7 +64,7 @@ def test_server_without_ranges_starts_anew(tmp_path: Path):
     ("server", "message"),
     [
         (Server(CONTENT, extra_length=10), "ended early"),
-        (Server(b"<!DOCTYPE html><title>Quota exceeded</title>"), "found a web page"),
+        (Server(b"<!DOCTYPE html><title>Log in</title>"), "found the web page 'Log in'"),
         (Server(b"", status=404), "the server answered 404 Not Found"),
         (Server(b"", status=503), "the server answered 503 Service Unavailable"),
     ],
@@ -75,6 +75,68 @@ def test_what_is_not_the_file_is_refused(tmp_path: Path, server: Server, message
         fetch(server, tmp_path / "f")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "f").exists()
+
+
+SHARED = "https://drive.google.com/file/d/10oqR9-_P6/view?usp=sharing"
+QUOTA = (
+    b"<!DOCTYPE html><html><head><title>Google Drive - Quota exceeded</title></head><body>"
+    b"Too many users have viewed or downloaded this file recently.</body></html>"
+)
+CONFIRM = (
+    b"<!DOCTYPE html><html><head><title>Google Drive - Virus scan warning</title></head><body><form "
+    b'id="download-form" action="%s" method="get"><input type="submit" value="Download anyway"/>'
+    b'<input type="hidden" name="id" value="10oqR9-_P6"><input type="hidden" name="confirm" value="t">'
+    b'<input type="hidden" name="uuid" value="a&amp;b"></form></body></html>'
+)
+
+
+@pytest.fixture
+def drive(monkeypatch):
+    """A server that plays Google Drive."""
+    with serving(Server(CONTENT)) as server:
+        monkeypatch.setattr("sor_ppa.zoo.download._DRIVE_DOWNLOAD", server.url)
+        yield server
+
+
+@pytest.mark.parametrize("link", [SHARED, "https://drive.google.com/uc?id=10oqR9-_P6"])
+def test_drive_links_name_the_file(tmp_path: Path, drive: Server, link: str):
+    drive.cut_after = 50_000
+    download(link, tmp_path / "f", pause=0)
+    assert (tmp_path / "f").read_bytes() == CONTENT
+    assert set(drive.paths) == {"/weights.pth?id=10oqR9-_P6&export=download&confirm=t"}
+    assert drive.requests == [None, "bytes=50000-", "bytes=100000-"]
+
+
+def test_drive_asks_before_large_files(tmp_path: Path, drive: Server):
+    drive.pages = [CONFIRM % drive.url.encode()]
+    download(SHARED, tmp_path / "f", pause=0)
+    assert (tmp_path / "f").read_bytes() == CONTENT
+    assert drive.paths[1] == "/weights.pth?id=10oqR9-_P6&confirm=t&uuid=a%26b"
+
+
+@pytest.mark.parametrize(
+    ("pages", "found"),
+    [
+        ([QUOTA], "'Google Drive - Quota exceeded'"),
+        ([CONFIRM % b"/weights.pth", QUOTA], "'Google Drive - Quota exceeded'"),
+        ([CONFIRM % b"http://127.0.0.2/weights.pth"], "'Google Drive - Virus scan warning'"),
+    ],
+    ids=["quota", "quota after the question", "form of another host"],
+)
+def test_drive_pages_are_one_line_with_the_way_out(
+    tmp_path: Path, drive: Server, pages: list[bytes], found: str
+):
+    drive.pages = list(pages)
+    with pytest.raises(ZooError) as caught:
+        download(SHARED, tmp_path / "f", pause=0)
+    advice = "open the address in a browser and pass the file with --file"
+    assert str(caught.value) == f"{SHARED}: expected a file, found the web page {found}; {advice}"
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_drive_folders_are_refused(tmp_path: Path):
+    with pytest.raises(ZooError, match="expected a Google Drive link of one file"):
+        download("https://drive.google.com/drive/folders/1AbC", tmp_path / "f")
 
 
 def test_other_schemes_are_refused(tmp_path: Path):
