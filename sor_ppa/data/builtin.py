@@ -16,7 +16,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +102,7 @@ class DatasetSource:
     split: str  # in that folder
     root: str = ""  # see ``datasets_root``
     keep_rankless: bool = False  # whether objects without a rank are kept
+    max_unreadable: float = 0.0  # share of the images that may be left out because they are broken
 
     @property
     def path(self) -> Path:
@@ -118,6 +119,7 @@ class DatasetSource:
         if not self.path.is_dir():
             raise missing_folder(self.name, datasets_root(self.root), self.folder)
         keep = self.keep_rankless if keep_rankless is None else keep_rankless
+        issues = issues or IssueLog(max_unreadable=self.max_unreadable)
         with _paused_garbage_collector():
             return FORMATS[self.kind].read(self.path, self.split, keep_rankless=keep, issues=issues)
 
@@ -165,8 +167,15 @@ def register_all(root: str | os.PathLike[str] | None = None, *, keep_rankless: b
 
 
 def register_from_config(cfg: CfgNode) -> None:
-    """Register every ranking dataset as ``cfg.DATASETS`` says (ROOT, KEEP_RANKLESS)."""
+    """Register every ranking dataset as ``cfg.DATASETS`` says (ROOT, KEEP_RANKLESS).
+
+    Those for training alone may lack images, see ``DATALOADER.MAX_UNREADABLE``.
+    """
     register_all(cfg.DATASETS.ROOT, keep_rankless=cfg.DATASETS.KEEP_RANKLESS)
+    for name in set(cfg.DATASETS.TRAIN) - set(cfg.DATASETS.TEST):
+        source = DatasetCatalog.data.get(name)
+        if isinstance(source, DatasetSource):
+            register_source(name, replace(source, max_unreadable=cfg.DATALOADER.MAX_UNREADABLE), "sor")
 
 
 def source_of(name: str) -> DatasetSource:

@@ -10,9 +10,8 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from numpy.typing import NDArray
 
 from ..atomic import atomic_write
+from ..processes import exit_with_parent
 from .images import IMAGE_SUFFIXES
 
 logger = logging.getLogger(__name__)
@@ -165,7 +165,7 @@ def build_proposal_cache(
     if count <= 1:
         list(map(work, parts, paths))
     else:
-        with ProcessPoolExecutor(count, get_context("spawn"), initializer=_exit_with_parent) as pool:
+        with ProcessPoolExecutor(count, get_context("spawn"), initializer=exit_with_parent) as pool:
             for number, _ in enumerate(pool.map(work, parts, paths), start=1):
                 logger.info("proposed boxes for %d of %d parts", number, len(starts))
     cache = ProposalCache(folder)
@@ -212,14 +212,3 @@ def _write_part(propose: Propose, files: Sequence[str], path: Path) -> None:
     counts = np.array([len(part) for part in boxes[1:]], np.int64)
     with atomic_write(path) as temporary, temporary.open("wb") as stream:
         np.savez(stream, counts=counts, boxes=np.concatenate(boxes), scores=np.concatenate(scores))
-
-
-def _exit_with_parent() -> None:
-    """End this process when the process that started it ends, even if that was killed."""
-
-    def wait() -> None:
-        if (parent := parent_process()) is not None:
-            parent.join()
-            os._exit(1)
-
-    Thread(target=wait, daemon=True).start()
