@@ -1,6 +1,7 @@
 # make setup   virtual environment in .venv with everything needed (about 3 GB the first time)
 # make demo    data, training, evaluation and pictures on the synthetic benchmark
 # make test    the tests, without the slow ones; make test-slow runs those
+# make trials  break trainings on purpose (kills, dead workers, broken images, full disks), count the outcomes
 # make lint    ruff and mypy; make format repairs what ruff can
 # make pin     resolve requirements/pinned.txt anew (needs uv)
 #
@@ -18,7 +19,7 @@ LINTED := train_net.py sor_ppa tools demo tests benchmarks
 PACKAGE := .venv/.package-$(firstword $(shell pwd | cksum))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint format pin clean clean-venv
+.PHONY: help setup demo test test-slow trials lint format pin clean clean-venv
 .DELETE_ON_ERROR:
 
 help:
@@ -59,6 +60,9 @@ test: setup
 
 test-slow: setup
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(VENV) -m pytest -n $(JOBS) -m slow $(ARGS)
+
+trials: setup
+	@OMP_NUM_THREADS=1 $(VENV) tools/trials.py $(ARGS)
 
 lint: setup
 	@$(VENV) -m ruff check $(LINTED)
