@@ -2,6 +2,7 @@
 # make demo    data, training, evaluation and pictures on the synthetic benchmark
 # make test    the tests, without the slow ones; make test-slow runs those
 # make fuzz    100,000 damaged files and random values; a minute of it is part of make test
+# make trials  break trainings on purpose (kills, dead workers, broken images, full disks), count the outcomes
 # make lint    ruff and mypy; make format repairs what ruff can
 # make pin     resolve requirements/pinned.txt anew (needs uv)
 #
@@ -19,7 +20,7 @@ LINTED := train_net.py sor_ppa tools demo tests benchmarks
 PACKAGE := .venv/.package-$(firstword $(shell pwd | cksum))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow fuzz lint format pin clean clean-venv
+.PHONY: help setup demo test test-slow fuzz trials lint format pin clean clean-venv
 .DELETE_ON_ERROR:
 
 help:
@@ -63,6 +64,9 @@ test-slow: setup
 
 fuzz: setup
 	@OMP_NUM_THREADS=1 $(VENV) -m tests.fuzz $(ARGS)
+
+trials: setup
+	@OMP_NUM_THREADS=1 $(VENV) tools/trials.py $(ARGS)
 
 lint: setup
 	@$(VENV) -m ruff check $(LINTED)

@@ -7,24 +7,18 @@ import copy
 import logging
 import os
 import tempfile
-import time
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from detectron2.config import CfgNode
-from detectron2.data import (
-    DatasetCatalog,
-    DatasetFromList,
-    MapDataset,
-    MetadataCatalog,
-    get_detection_dataset_dicts,
-)
+from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_dataset_dicts
 from detectron2.data.samplers import InferenceSampler
-from detectron2.engine import AMPTrainer, DefaultTrainer, SimpleTrainer, TrainerBase
+from detectron2.engine import DefaultTrainer, HookBase, TrainerBase, hooks
 from detectron2.engine.defaults import create_ddp_model
 from detectron2.evaluation import (
     COCOEvaluator,
@@ -34,20 +28,20 @@ from detectron2.evaluation import (
     verify_results,
 )
 from detectron2.utils import comm
+from detectron2.utils.events import EventStorage
 from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import setup_logger
 from torch import nn
-from torch.utils.data import DataLoader
 
 from .building import build_checked_model, find_weights, needs_weights
-from .checkpoint import CheckpointInfo, SORCheckpointer
+from .checkpoint import CheckpointInfo
 from .config import ConfigError, check_classes, load_config
 from .cpu_inference import tune_for_inference
 from .data.builtin import DatasetSource, register_from_config
 from .data.mapper import RankingDatasetMapper
 from .data.own import DetectionSource, register_own_from_config
 from .data.sod import SODSource, register_sod_from_config
-from .data.train_loader import train_loader
+from .data.train_loader import CheckedLoader, Samples, TrainingBatches, train_loader
 from .data.unlabelled import register_folders
 from .evaluation.evaluator import SODEvaluator, SOREvaluator
 from .inference_model import gives_ranks, wrap_for_inference
@@ -57,6 +51,7 @@ from .siamese_detr.base import event_storage
 from .siamese_detr.loading import build_pretraining_loader
 from .solver import build_lr_scheduler, build_optimizer
 from .test_time_augmentation import unresized, with_views
+from .training import BestCheckpointHook, TrainingCheckpointer, TrainingStep, amp_dtype, synchronize_norms
 
 __all__ = ["MAPPERS", "TRAIN_LOADERS", "Trainer", "evaluate", "run", "setup", "summary"]
 
@@ -93,6 +88,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
     cfg.freeze()
     _make_writable(cfg.OUTPUT_DIR)
     start_log(cfg, args)
+    _choose_algorithms(cfg)
     return cfg
 
 
@@ -108,27 +104,12 @@ def _make_writable(folder: str) -> None:
         raise ConfigError(f"OUTPUT_DIR: cannot write to {folder} ({error.strerror or error})") from error
 
 
-class AutocastTrainer(AMPTrainer):
-    """Train in mixed precision: bfloat16 on a CPU, float16 with scaled gradients on a GPU."""
-
-    def __init__(self, model: nn.Module, data_loader: Any, optimizer: torch.optim.Optimizer) -> None:
-        self.device_type = next(model.parameters()).device.type
-        self.dtype = _half_precision(self.device_type)
-        scaler = torch.amp.GradScaler(self.device_type, enabled=self.dtype == torch.float16)
-        super().__init__(model, data_loader, optimizer, grad_scaler=scaler)
-
-    def run_step(self) -> None:
-        """Forward, backward, update."""
-        start = time.perf_counter()
-        data = next(self._data_loader_iter)
-        data_time = time.perf_counter() - start
-        with torch.autocast(self.device_type, dtype=self.dtype):
-            losses = self.model(data)
-        self.optimizer.zero_grad()
-        self.grad_scaler.scale(sum(losses.values())).backward()
-        self._write_metrics(losses, data_time)
-        self.grad_scaler.step(self.optimizer)
-        self.grad_scaler.update()
+def _choose_algorithms(cfg: CfgNode) -> None:
+    """Allow only deterministic algorithms, or all, as ``DETERMINISTIC`` says."""
+    if cfg.DETERMINISTIC:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs for it
+        torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(cfg.DETERMINISTIC)
 
 
 class Trainer(DefaultTrainer):
@@ -143,16 +124,29 @@ class Trainer(DefaultTrainer):
         if not logging.getLogger("detectron2").isEnabledFor(logging.INFO):
             setup_logger()
         cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
-        model = self.build_model(cfg)
+        _check_batch(cfg)
+        model = synchronize_norms(cfg, self.build_model(cfg))
         optimizer = self.build_optimizer(cfg, model)
         data_loader = self.build_train_loader(cfg)
-        ids = {"device_ids": None} if next(model.parameters()).device.type == "cpu" else {}
+        device_type = next(model.parameters()).device.type
+        ids = {"device_ids": None} if device_type == "cpu" else {}
         model = create_ddp_model(model, broadcast_buffers=False, **ids)
-        kind = AutocastTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer
-        self._trainer = kind(model, data_loader, optimizer)
+        self._trainer: TrainingStep = TrainingStep(
+            model,
+            data_loader,
+            optimizer,
+            seed=cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed(),
+            dtype=amp_dtype(cfg, device_type) if cfg.SOLVER.AMP.ENABLED else torch.float32,
+            accumulate=cfg.SOLVER.ACCUMULATE,
+            max_skipped=cfg.SOLVER.SKIP_NON_FINITE,
+        )
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
-        self.checkpointer = SORCheckpointer(
-            model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self), info=_checkpoint_info(cfg)
+        self.checkpointer = TrainingCheckpointer(
+            model,
+            cfg.OUTPUT_DIR,
+            keep=cfg.SOLVER.KEEP_CHECKPOINTS,
+            trainer=weakref.proxy(self),
+            info=_checkpoint_info(cfg),
         )
         self.start_iter, self.max_iter = 0, cfg.SOLVER.MAX_ITER
         self.cfg = cfg
@@ -165,18 +159,61 @@ class Trainer(DefaultTrainer):
         _log.info("Model: %s", model_line(model))
         return model
 
+    def build_hooks(self) -> list[HookBase]:
+        """Return detectron2's hooks, and the one for the best checkpoint."""
+        found = [hook for hook in super().build_hooks() if hook is not None]
+        for precise in [hook for hook in found if isinstance(hook, hooks.PreciseBN)]:
+            # take the same batches every time, as a resumed training does
+            restart = partial(setattr, precise, "_data_iter", None)
+            found.append(hooks.CallbackHook(before_step=lambda trainer, restart=restart: restart()))
+        if self.cfg.SOLVER.BEST_METRIC and comm.is_main_process():
+            solver, period = self.cfg.SOLVER, self.cfg.TEST.EVAL_PERIOD
+            best = BestCheckpointHook(period, self.checkpointer, solver.BEST_METRIC, solver.BEST_MODE)
+            evaluation = next(i for i, hook in enumerate(found) if isinstance(hook, hooks.EvalHook))
+            found.insert(evaluation + 1, best)
+        return found
+
     def state_dict(self) -> dict[str, Any]:
-        return TrainerBase.state_dict(self) | {"_trainer": self._trainer.state_dict()}
+        step = self._trainer
+        return TrainerBase.state_dict(self) | {"_trainer": step.state_dict(), "seed": step.seed}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         TrainerBase.load_state_dict(self, state_dict)
         if "_trainer" in state_dict:
-            # a training without mixed precision has saved no scaler
-            self._trainer.load_state_dict({"grad_scaler": {}} | state_dict["_trainer"])
+            self._trainer.load_state_dict(state_dict["_trainer"])
+        if self.cfg.SEED < 0:  # goes on with the seed that was drawn
+            self._trainer.seed = state_dict.get("seed", self._trainer.seed)
 
     def train(self) -> OrderedDict[str, Any] | None:
-        """Train; return the results of the last evaluation, None without one or beside the main process."""
-        TrainerBase.train(self, self.start_iter, self.max_iter)
+        """Train; return the results of the last evaluation, None without one or beside the main process.
+
+        Raises:
+            NonFiniteError: the training diverged, see ``SOLVER.SKIP_NON_FINITE``.
+            DatasetError: images cannot be read, see ``DATALOADER.MAX_UNREADABLE``.
+        """
+        _log.info("Starting training from iteration %d", self.start_iter)
+        loader = self._trainer.data_loader
+        if isinstance(loader, TrainingBatches):
+            loader.seed, loader.start = self._trainer.seed, self.start_iter
+        if self.start_iter >= self.max_iter:  # killed between its last two checkpoints, or finished
+            self.iter = self.start_iter - 1
+            self.checkpointer.save("model_final", iteration=self.iter)
+        self.iter = self.start_iter
+        with EventStorage(self.start_iter) as self.storage:
+            try:
+                self.before_train()
+                for iteration in range(self.start_iter, self.max_iter):
+                    self.iter = iteration
+                    self.before_step()
+                    self.run_step()
+                    self.after_step()
+            except BaseException:
+                for hook in self._hooks:  # the other hooks expect a finished training
+                    if isinstance(hook, hooks.PeriodicWriter):
+                        hook.after_train()
+                raise
+            self.iter = self.max_iter
+            self.after_train()
         results = getattr(self, "_last_eval_results", None)
         if results is not None and comm.is_main_process():
             verify_results(self.cfg, results)
@@ -193,11 +230,11 @@ class Trainer(DefaultTrainer):
         return own(cfg) if own else train_loader(cfg, _mapper(cfg, is_train=True))
 
     @classmethod
-    def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> DataLoader:
+    def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> CheckedLoader:
         """Return batches of ``TEST.IMS_PER_BATCH`` images; each image goes to one process."""
         dicts = get_detection_dataset_dicts(dataset_name, filter_empty=False)
-        dataset = MapDataset(DatasetFromList(dicts), _mapper(cfg, is_train=False))
-        return DataLoader(
+        dataset = Samples(dicts, _mapper(cfg, is_train=False))
+        return CheckedLoader(
             dataset,
             batch_size=cfg.TEST.IMS_PER_BATCH,
             sampler=InferenceSampler(len(dataset)),
@@ -213,7 +250,8 @@ class Trainer(DefaultTrainer):
 
         The dataset's ``evaluator_type`` decides. A detector without ranks gets COCO AP.
         """
-        folder = output_folder or os.path.join(cfg.OUTPUT_DIR, "inference", dataset_name)
+        kind = "inference_TTA" if cfg.TEST.AUG.ENABLED else "inference"
+        folder = output_folder or os.path.join(cfg.OUTPUT_DIR, kind, dataset_name)
         kind = MetadataCatalog.get(dataset_name).get("evaluator_type", "coco")
         if kind == "sod":
             return SODEvaluator(dataset_name, output_dir=folder)
@@ -234,16 +272,22 @@ class Trainer(DefaultTrainer):
         """Evaluate on every dataset of ``DATASETS.TEST``, with :func:`wrap_for_inference`.
 
         On a CPU, a model in training is copied and tuned, so that the results are those of ``--eval-only``.
+        With ``TEST.AUG.ENABLED`` the results of the augmented views follow, as ``<task>_TTA``.
         """
         device = next(model.parameters()).device
         _share_buffers(model)
         if model.training and device.type == "cpu":
             model = tune_for_inference(copy.deepcopy(getattr(model, "module", model)))
-        model = wrap_for_inference(cfg, model)
-        with torch.autocast(device.type, dtype=_half_precision(device.type), enabled=cfg.TEST.AMP):
-            results = cls._test_each(cfg, model, evaluators)
-        if comm.is_main_process() and (lines := summary(results)):
-            _log.info("Results in short:\n%s", lines)
+        results: OrderedDict[str, Any] = OrderedDict()
+        for views in (False, True) if cfg.TEST.AUG.ENABLED else (False,):
+            part = cfg.clone()
+            part.merge_from_list(["TEST.AUG.ENABLED", views])
+            with torch.autocast(device.type, dtype=_half_precision(device.type), enabled=cfg.TEST.AMP):
+                found = cls._test_each(part, wrap_for_inference(part, model), evaluators)
+            results.update({f"{name}_TTA" if views else name: value for name, value in found.items()})
+            if comm.is_main_process() and (lines := summary(found)):
+                title = "Results with test-time augmentation" if views else "Results in short"
+                _log.info("%s:\n%s", title, lines)
         return results
 
     @classmethod
@@ -269,6 +313,14 @@ def _pictures_are_due(cfg: CfgNode) -> bool:
     done = min(storage.iter + 1, cfg.SOLVER.MAX_ITER)  # the last evaluation follows the last iteration
     evaluations = done // cfg.TEST.EVAL_PERIOD if cfg.TEST.EVAL_PERIOD else 0
     return evaluations % period == 0
+
+
+def _check_batch(cfg: CfgNode) -> None:
+    """Check that the images of an iteration can be split among processes and parts."""
+    share = comm.get_world_size() * cfg.SOLVER.ACCUMULATE
+    if cfg.SOLVER.IMS_PER_BATCH % share:
+        expected = f"a multiple of {share} (processes x SOLVER.ACCUMULATE)"
+        raise ConfigError(f"SOLVER.IMS_PER_BATCH: expected {expected}, found {cfg.SOLVER.IMS_PER_BATCH}")
 
 
 def _mapper(cfg: CfgNode, *, is_train: bool) -> Any:
@@ -325,7 +377,7 @@ def evaluate(cfg: CfgNode, resume: bool = False) -> OrderedDict[str, Any]:
     """
     model = Trainer.build_model(cfg)
     if needs_weights(cfg):
-        checkpointer = SORCheckpointer(model, save_dir=cfg.OUTPUT_DIR)
+        checkpointer = TrainingCheckpointer(model, cfg.OUTPUT_DIR)
         complete = cfg.MODEL.SOR.RANK_BY == "head"
         checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume, complete=complete)
         if checkpointer.fit is None:

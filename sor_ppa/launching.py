@@ -15,6 +15,8 @@ import torch.multiprocessing as mp
 from detectron2.engine import launch
 from detectron2.utils import comm
 
+from .processes import exit_with_parent
+
 __all__ = ["start"]
 
 
@@ -48,6 +50,7 @@ def start(
     if "TORCHELASTIC_RUN_ID" in os.environ or {"RANK", "WORLD_SIZE", "LOCAL_RANK"} <= os.environ.keys():
         if on_gpu:
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        exit_with_parent()
         local_size = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         return _in_group(local_size, function, args, backend="nccl" if on_gpu else "gloo")
     if num_processes * num_machines == 1:
@@ -62,18 +65,23 @@ def start(
             url = f"file://{folder}/store" if dist_url == "auto" else dist_url
             numbers = (num_processes, num_machines, machine_rank)
             mp.spawn(_cpu_worker, nprocs=num_processes, args=(*numbers, url, arguments))
-        except mp.ProcessExitedException as error:
-            # All processes usually stop for the same reason: print it once, without a traceback.
+        except (mp.ProcessExitedException, mp.ProcessRaisedException):
+            # All processes usually stop for the same reason: print it once, without a traceback. Where one
+            # stops, the others may fail first because they have lost it.
             reasons = sorted({file.read_text() for file in Path(folder).glob("*.txt")})
             if not reasons:
                 raise
             sys.stderr.write("\n".join(reasons) + "\n")
-            sys.exit(error.exit_code)
+            sys.exit(1)
     return None
 
 
 def _record_exit(folder: str, function: Callable[..., Any], *args: Any) -> Any:
-    """Call a function; write the message with which it exits into a file for the parent process."""
+    """Call a function; write the message with which it exits into a file for the parent process.
+
+    This process ends if its parent does, also by a signal that neither can handle.
+    """
+    exit_with_parent()
     try:
         return function(*args)
     except SystemExit as leaving:

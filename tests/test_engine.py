@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,11 +11,13 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
+import torch
 from detectron2.engine import default_argument_parser
 from detectron2.evaluation import DatasetEvaluators
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 from safetensors.torch import save_file
+from torch.utils._pytree import tree_flatten
 
 from sor_ppa import SORPredictor
 from sor_ppa.checkpoint import CheckpointError
@@ -25,6 +28,7 @@ from sor_ppa.data.synthetic import SyntheticSpec, write_dataset
 from sor_ppa.engine import Trainer, run, summary
 from sor_ppa.evaluation.evaluator import SOREvaluator
 from tests.models import REPO, make_cfg
+from tools.trials import SYSTEMS, make_data, training_words
 
 DEMO = str(REPO / "configs/sor/demo.yaml")
 TINY = ["MODEL.DEVICE", "cpu", "DATALOADER.NUM_WORKERS", "0", "SOLVER.IMS_PER_BATCH", "2"]
@@ -98,8 +102,11 @@ def test_mixed_precision_trains(datasets: Path, tmp_path: Path) -> None:
 
 
 def test_views_of_a_picture_are_evaluated(datasets: Path, tmp_path: Path) -> None:
-    results = train(datasets, tmp_path, "TEST.AUG.ENABLED", "True", flags=("--eval-only",))
-    assert results["sor"]["MAE"] >= 0
+    plain = train(datasets, tmp_path, flags=("--eval-only",))
+    both = train(datasets, tmp_path, "TEST.AUG.ENABLED", "True", flags=("--eval-only",))
+    assert set(both) == {*plain, *(f"{task}_TTA" for task in plain)}
+    assert both["sor"] == pytest.approx(plain["sor"], nan_ok=True)
+    assert both["sor_TTA"]["MAE"] >= 0
 
 
 def test_a_missing_test_set_is_said_before_training(datasets: Path, tmp_path: Path) -> None:
@@ -194,3 +201,113 @@ def test_pictures_of_the_worst_images_go_to_tensorboard(datasets: Path, tmp_path
     names = [call.args[1] for call in put.call_args_list]
     assert names == [f"synthetic_sor_test/worst {number}" for number in range(1, len(names) + 1)]
     assert put.call_args.args[2].shape[0] == 3
+
+
+def assert_same_state(first: Path, second: Path) -> None:
+    """Two final checkpoints hold the same weights, optimizer and schedule, bit by bit."""
+    states = [torch.load(folder / "model_final.pth", weights_only=False) for folder in (first, second)]
+    flat = [tree_flatten({key: state[key] for key in ("model", "trainer", "iteration")}) for state in states]
+    assert flat[0][1] == flat[1][1]
+    for one, other in zip(flat[0][0], flat[1][0], strict=True):
+        assert torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
+
+
+SHORT = (
+    "SOLVER.MAX_ITER",
+    "4",
+    "SOLVER.CHECKPOINT_PERIOD",
+    "2",
+    "DATASETS.TEST",
+    "()",
+    "DETERMINISTIC",
+    "True",
+)
+
+
+@pytest.mark.parametrize(("seed", "iteration"), [("-1", 1), ("3", 3)])
+def test_a_resumed_training_ends_like_an_uninterrupted_one(
+    datasets: Path, tmp_path: Path, seed: str, iteration: int
+) -> None:
+    options = [*SHORT, "SEED", seed, "INPUT.COPY_PASTE.ENABLED", "True", "INPUT.COLOR.ENABLED", "True"]
+    train(datasets, tmp_path / "whole", *options)
+    (tmp_path / "cut").mkdir()
+    # all that a kill has left, perhaps just before model_final.pth was written
+    shutil.copy(tmp_path / f"whole/model_000000{iteration}.pth", tmp_path / "cut")
+    train(datasets, tmp_path / "cut", *options, "DATALOADER.NUM_WORKERS", "2", flags=("--resume",))
+    assert_same_state(tmp_path / "whole", tmp_path / "cut")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("system", [name for name in SYSTEMS if name != "centermask"])
+def test_every_system_resumes_like_that(tmp_path: Path, system: str) -> None:
+    make_data(tmp_path)
+
+    def run_system(folder: Path) -> None:
+        words = training_words(tmp_path, folder, system, workers=0)
+        run(default_argument_parser().parse_args(["--resume", *words]))
+
+    run_system(tmp_path / "whole")
+    (tmp_path / "cut").mkdir()
+    shutil.copy(tmp_path / "whole/model_0000003.pth", tmp_path / "cut")
+    run_system(tmp_path / "cut")
+    assert_same_state(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_accumulation_synchronization_and_the_best_checkpoint(datasets: Path, tmp_path: Path) -> None:
+    options = ["SOLVER.ACCUMULATE", "2", "SOLVER.SYNC_BN", "True", "SOLVER.KEEP_CHECKPOINTS", "1"]
+    options += ["SOLVER.BEST_METRIC", "sor/MAE", "SOLVER.BEST_MODE", "min", "TEST.EVAL_PERIOD", "1"]
+    results = train(datasets, tmp_path, *SHORT[:2], "SOLVER.CHECKPOINT_PERIOD", "1", *options)
+    best = json.loads((tmp_path / "model_best.json").read_text())
+    assert best["value"] <= results["sor"]["MAE"]
+    assert sorted(file.name for file in tmp_path.glob("*.pth")) == [
+        "model_0000003.pth",
+        "model_best.pth",
+        "model_final.pth",
+    ]
+    assert (tmp_path / "last_checkpoint").read_text() == "model_final.pth"
+
+
+def test_a_missing_training_image_is_left_out_or_said(datasets: Path, tmp_path: Path) -> None:
+    shutil.copytree(datasets / "synthetic_sor", tmp_path / "data/synthetic_sor")
+    (tmp_path / "data/synthetic_sor/images/train/train_000002.jpg").unlink()
+    options = ("SOLVER.MAX_ITER", "1", "DATASETS.TEST", "()")
+    with pytest.raises(DatasetError, match=r"train_000002\.jpg"):
+        train(tmp_path / "data", tmp_path, *options)
+    train(tmp_path / "data", tmp_path, *options, "DATALOADER.MAX_UNREADABLE", "0.2")
+    line = "train_000002.jpg: expected an image, found no such image; left out"
+    assert (tmp_path / "log.txt").read_text().count(line) == 1
+
+
+def test_images_that_cannot_be_shared_are_said(datasets: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"IMS_PER_BATCH: expected a multiple of 3 .*, found 2"):
+        train(datasets, tmp_path, "SOLVER.ACCUMULATE", "3")
+
+
+def test_a_training_that_diverges_ends_in_one_line_and_keeps_its_checkpoint(
+    datasets: Path, tmp_path: Path
+) -> None:
+    first = script(
+        *arguments(
+            "DATASETS.ROOT",
+            str(datasets),
+            "OUTPUT_DIR",
+            str(tmp_path),
+            *TINY,
+            *SHORT,
+            "SOLVER.CHECKPOINT_PERIOD",
+            "1",
+            "SOLVER.OPTIMIZER",
+            "SGD",
+            "SOLVER.BASE_LR",
+            "1e30",
+            "SOLVER.CLIP_GRADIENTS.ENABLED",
+            "False",
+        )
+    )
+    assert first.returncode != 0
+    line = first.stderr.strip().splitlines()[-1]
+    assert "Traceback" not in first.stderr
+    assert line.startswith("error: ")
+    assert "finite" in line
+    for file in tmp_path.glob("model_*.pth"):
+        assert all(value.isfinite().all() for value in torch.load(file)["model"].values())

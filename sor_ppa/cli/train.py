@@ -13,13 +13,16 @@ from ..config import ConfigError
 from ..data import DatasetError
 from ..engine import run
 from ..launching import start
+from ..training import NonFiniteError
 
 __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train or, with ``--eval-only``, evaluate; return the exit status."""
-    options = default_argument_parser().parse_args(arguments)
+    parser = default_argument_parser()
+    parser.set_defaults(dist_url="auto")  # detectron2's port is the same for every training of a user
+    options = parser.parse_args(arguments)
     start(
         _process,
         options.num_gpus,
@@ -34,5 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _process(options: argparse.Namespace) -> None:
     try:
         run(options)
-    except (CheckpointError, ConfigError, DatasetError, FileNotFoundError) as error:
+    except (CheckpointError, ConfigError, DatasetError, FileNotFoundError, NonFiniteError) as error:
         sys.exit(f"error: {error}")
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        sys.exit(f"error: {' '.join(str(error).split())}")  # "DataLoader worker (pid 7) is killed by signal"

@@ -27,8 +27,6 @@ _INSPYRENET: r.Keys = {
     "NORMALIZE": (True, r.SWITCH),
     # Side in pixels of the tiles in which the finest levels are computed; 0: no tiles, -1: by device.
     "TILE": (-1, r.whole(-1, r.MAX_SIDE)),
-    # Normalization.
-    "NORM": ("BN", r.one_of("BN", "SyncBN")),
     # Learning rate of everything but the encoder, as a multiple of SOLVER.BASE_LR.
     "DECODER_LR_FACTOR": (10.0, r.NOT_NEGATIVE),
     # Exponent and final learning rate of the polynomial decay.

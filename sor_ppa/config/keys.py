@@ -176,16 +176,14 @@ _INPUT: r.Keys = {
     "COLOR.ENABLED": (False, r.SWITCH),
     "COLOR.BRIGHTNESS COLOR.CONTRAST COLOR.SATURATION": (0.2, r.BELOW_ONE),
     "COLOR.HUE": (0.0, r.number("[0, 360]")),
-    # [new] Paste up to MAX_OBJECTS ranked objects of one of the last MEMORY images, with probability
-    # PROB. RANKS of the pasted objects: "interleave" (by their position in the order of their own image),
-    # "below" (below all others) or "none". Objects of whose mask less than MIN_VISIBLE stays visible are
-    # dropped.
+    # [new] Paste up to MAX_OBJECTS ranked objects of another image, with probability PROB. RANKS of the
+    # pasted objects: "interleave" (by their position in the order of their own image), "below" (below all
+    # others) or "none". Objects of whose mask less than MIN_VISIBLE stays visible are dropped.
     "COPY_PASTE.ENABLED": (False, r.SWITCH),
     "COPY_PASTE.PROB": (0.5, r.SHARE),
     "COPY_PASTE.MAX_OBJECTS": (2, r.FEW),
     "COPY_PASTE.RANKS": ("interleave", r.one_of("interleave", "below", "none")),
     "COPY_PASTE.MIN_VISIBLE": (0.2, r.SHARE),
-    "COPY_PASTE.MEMORY": (64, r.SOME),
 }
 
 _TEST: r.Keys = {
@@ -216,7 +214,35 @@ _TEST: r.Keys = {
     "RANK_MAPS": ("assr", r.one_of("", *(name for name, how in PAINTERS.items() if not how.of_gt))),
 }
 
+_SOLVER: r.Keys = {
+    # [new] Optimizer. Beside detectron2's types of gradient clipping, SOLVER.CLIP_GRADIENTS.CLIP_TYPE may be
+    # "full_model": the norm over all parameters. SOLVER.LR_SCHEDULER_NAME may also be
+    # "WarmupPolynomialLR" (MODEL.INSPYRENET.LR_POWER, LR_MINIMUM).
+    "OPTIMIZER": ("SGD", r.one_of("SGD", "Adam", "AdamW")),
+    # [new] Parts into which the images of an iteration are split, to save memory; their gradients are added.
+    "ACCUMULATE": (1, r.FEW),
+    # [new] Number format of SOLVER.AMP.ENABLED; "auto": float16 on GPUs, bfloat16 on CPUs.
+    "AMP.DTYPE": ("auto", r.one_of("auto", "float16", "bfloat16")),
+    # [new] Share the statistics of batch norms among all processes.
+    "SYNC_BN": (False, r.SWITCH),
+    # [new] Iterations in a row that may be skipped because a loss or gradient is NaN or infinite, before the
+    # training stops; 0: stop at the first.
+    "SKIP_NON_FINITE": (0, r.COUNT_OR_ZERO),
+    # [new] Number of periodic checkpoints to keep; 0: all.
+    "KEEP_CHECKPOINTS": (0, r.COUNT_OR_ZERO),
+    # [new] Metric of the evaluation, such as "sor/SA-SOR" or "segm/AP", whose best checkpoint is written as
+    # model_best.pth; with several datasets "<dataset>/sor/SA-SOR"; "": none. The best is the largest or the
+    # smallest value.
+    "BEST_METRIC": ("", r.TEXT),
+    "BEST_MODE": ("max", r.one_of("max", "min")),
+}
+
 KEYS: r.Keys = {
+    # [new] Only algorithms that give the same result in every run; an operation without one is an error.
+    "DETERMINISTIC": (False, r.SWITCH),
+    # [new] Share of the training images that may be unreadable. Others take their place, and the log names
+    # each in one line; 0: the first one ends the training. Evaluation always ends at the first.
+    "DATALOADER.MAX_UNREADABLE": (0.01, r.SHARE),
     # Build MobileNetV2 instead of a ResNet in ``build_fcos_resnet_fpn_backbone``.
     "MODEL.MOBILENET": (False, r.SWITCH),
     **r.below("MODEL.VOVNET", _VOVNET),
@@ -228,10 +254,7 @@ KEYS: r.Keys = {
     **r.below("DATASETS", _DATASETS),
     **r.below("INPUT", _INPUT),
     **r.below("TEST", _TEST),
-    # [new] Optimizer. Beside detectron2's types of gradient clipping, SOLVER.CLIP_GRADIENTS.CLIP_TYPE may be
-    # "full_model": the norm over all parameters. SOLVER.LR_SCHEDULER_NAME may also be
-    # "WarmupPolynomialLR" (MODEL.INSPYRENET.LR_POWER, LR_MINIMUM).
-    "SOLVER.OPTIMIZER": ("SGD", r.one_of("SGD", "Adam", "AdamW")),
+    **r.below("SOLVER", _SOLVER),
     **contrast.KEYS,
     **salience_detr.KEYS,
     **inspyrenet.KEYS,
@@ -250,4 +273,6 @@ def add_sor_config(cfg: CfgNode) -> None:
         for part in path:
             node = node.setdefault(part, CfgNode())
         node[name] = copy.deepcopy(default)
-    cfg.register_deprecated_key("DATASETS.CACHE")  # [new] of configs saved by earlier versions
+    # [new] of configs saved by earlier versions
+    for key in ("DATASETS.CACHE", "INPUT.COPY_PASTE.MEMORY", "MODEL.INSPYRENET.NORM"):
+        cfg.register_deprecated_key(key)

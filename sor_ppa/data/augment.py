@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ import cv2
 import numpy as np
 import torch
 from detectron2.config import CfgNode
+from detectron2.data import DatasetFromList
 from detectron2.data import transforms as T
 from detectron2.data.detection_utils import build_augmentation
 from detectron2.structures import BitMasks, Instances, PolygonMasks
@@ -148,7 +148,7 @@ Load = Callable[[dict[str, Any]], tuple[np.ndarray, Instances]]
 
 
 class CopyPaste:
-    """Paste ranked objects of earlier images onto an image.
+    """Paste ranked objects of other images onto an image.
 
     Objects of the image that are covered too much are removed. The others keep their order; their masks
     and boxes shrink to the visible part.
@@ -158,36 +158,36 @@ class CopyPaste:
         max_objects: largest number of pasted objects.
         rule: ``interleave``, ``below`` or ``none``, see ``merged_ranks``.
         min_visible: share of an object that must stay visible, else it is removed.
-        memory: number of earlier images to paste from.
     """
 
-    def __init__(
-        self, probability: float, max_objects: int, rule: str, min_visible: float, memory: int
-    ) -> None:
+    def __init__(self, probability: float, max_objects: int, rule: str, min_visible: float) -> None:
         assert rule in PASTE_RANKS, rule
         self.probability = probability
         self.max_objects = max_objects
         self.rule = rule
         self.min_visible = min_visible
-        self.recent: deque[dict[str, Any]] = deque(maxlen=memory)
+        self.donors: Sequence[dict[str, Any]] = []
 
-    def __call__(
-        self, image: np.ndarray, instances: Instances, sample: dict[str, Any], load: Load
-    ) -> tuple[np.ndarray, Instances]:
-        """Paste objects of one earlier image, or none; the masks are bit masks if anything was pasted.
+    def set_donors(self, records: Sequence[dict[str, Any]]) -> None:
+        """Paste from now on from those of the dataset dicts that have a ranked object."""
+        ranked = [
+            record
+            for record in records
+            if any(item.get("gt_rank", UNRANKED) >= 0 for item in record.get("annotations", ()))
+        ]
+        self.donors = DatasetFromList(ranked, copy=False) if ranked else []
+
+    def __call__(self, image: np.ndarray, instances: Instances, load: Load) -> tuple[np.ndarray, Instances]:
+        """Paste objects of one other image, or none; the masks are bit masks if anything was pasted.
 
         Args:
             image: (H, W, C), augmented.
             instances: its targets, with the dataset's own ranks.
-            sample: the dataset dict of the image; kept for later images.
             load: from a dataset dict to an augmented image and its targets.
         """
-        donors = list(self.recent)
-        if any(item.get("gt_rank", UNRANKED) >= 0 for item in sample.get("annotations", ())):
-            self.recent.append(sample)
-        if not donors or np.random.rand() >= self.probability:
+        if not len(self.donors) or np.random.rand() >= self.probability:
             return image, instances
-        return self._paste(image, instances, *load(donors[np.random.randint(len(donors))]))
+        return self._paste(image, instances, *load(self.donors[np.random.randint(len(self.donors))]))
 
     def _paste(
         self, image: np.ndarray, instances: Instances, other: np.ndarray, source: Instances

@@ -16,7 +16,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +112,7 @@ class DatasetSource:
     keep_rankless: bool = False  # whether objects without a rank are kept
     file: str = ""  # annotations at another place than the format's
     images: str = ""  # folder of the images of such a COCO file; "": found below the folder
+    max_unreadable: float = 0.0  # share of the images that may be left out because they are broken
 
     @property
     def path(self) -> Path:
@@ -130,11 +131,11 @@ class DatasetSource:
             raise missing_folder(self.name, datasets_root(self.root), self.folder)
         keep = self.keep_rankless if keep_rankless is None else keep_rankless
         file, images = (Path(part) if part else None for part in (self.file, self.images))
+        options: dict[str, Any] = {"keep_rankless": keep}
+        options["issues"] = issues or IssueLog(max_unreadable=self.max_unreadable)
         if file and self.kind == "coco":
-            options: dict[str, Any] = {"images": images, "keep_rankless": keep, "issues": issues}
-            return read_coco_file(file, self.path, self.split, **options)
-        options = {"keep_rankless": keep, "issues": issues, "file": file}
-        return FORMATS[self.kind].read(self.path, self.split, **options)
+            return read_coco_file(file, self.path, self.split, images=images, **options)
+        return FORMATS[self.kind].read(self.path, self.split, file=file, **options)
 
     @_paused_garbage_collector()
     def __call__(self) -> list[dict[str, Any]]:
@@ -180,8 +181,15 @@ def register_all(root: str | os.PathLike[str] | None = None, *, keep_rankless: b
 
 
 def register_from_config(cfg: CfgNode) -> None:
-    """Register every ranking dataset as ``cfg.DATASETS`` says (ROOT, KEEP_RANKLESS)."""
+    """Register every ranking dataset as ``cfg.DATASETS`` says (ROOT, KEEP_RANKLESS).
+
+    Those for training alone may lack images, see ``DATALOADER.MAX_UNREADABLE``.
+    """
     register_all(cfg.DATASETS.ROOT, keep_rankless=cfg.DATASETS.KEEP_RANKLESS)
+    for name in set(cfg.DATASETS.TRAIN) - set(cfg.DATASETS.TEST):
+        source = DatasetCatalog.data.get(name)
+        if isinstance(source, DatasetSource):
+            register_source(name, replace(source, max_unreadable=cfg.DATALOADER.MAX_UNREADABLE), "sor")
 
 
 def source_of(name: str) -> DatasetSource:

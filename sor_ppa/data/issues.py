@@ -40,10 +40,12 @@ class IssueLog:
 
     Args:
         collect: keep them all; else the first fault raises, and parts that are left out are logged.
+        max_unreadable: share of the images that may be missing or broken; they are left out and logged.
     """
 
-    def __init__(self, collect: bool = False) -> None:
+    def __init__(self, collect: bool = False, max_unreadable: float = 0.0) -> None:
         self.collect = collect
+        self.max_unreadable = max_unreadable
         self.issues: list[Issue] = []
         self.left_out: dict[str, list[Issue]] = {}
 

@@ -49,7 +49,7 @@ class RankingDatasetMapper(DatasetMapper):
             is_train: whether to make training targets.
             num_ranks, rank_rule, rank_overflow: see ``training_ranks``.
             min_visible: objects are removed if crops leave less than this share of their box.
-            copy_paste: pastes ranked objects of earlier images; needs masks.
+            copy_paste: pastes ranked objects of other images; needs masks.
             use_instance_mask, options: as for detectron2's ``DatasetMapper``.
         """
         super().__init__(is_train, use_instance_mask=use_instance_mask, **options)
@@ -75,9 +75,7 @@ class RankingDatasetMapper(DatasetMapper):
             arguments["augmentations"] = training_augmentations(cfg)
         if is_train and node.COPY_PASTE.ENABLED:
             paste = node.COPY_PASTE
-            arguments["copy_paste"] = CopyPaste(
-                paste.PROB, paste.MAX_OBJECTS, paste.RANKS, paste.MIN_VISIBLE, paste.MEMORY
-            )
+            arguments["copy_paste"] = CopyPaste(paste.PROB, paste.MAX_OBJECTS, paste.RANKS, paste.MIN_VISIBLE)
         return {
             **arguments,
             "num_ranks": cfg.MODEL.SOR.NUM_RANKS,
@@ -95,7 +93,7 @@ class RankingDatasetMapper(DatasetMapper):
             rule = self.rank_rule
             if self.copy_paste is not None:
                 before = instances
-                image, instances = self.copy_paste(image, instances, dataset_dict, self._load)
+                image, instances = self.copy_paste(image, instances, self._load)
                 rule = rule if instances is before else "top"
             labels = training_ranks(instances.gt_ranks.tolist(), self.num_ranks, rule, self.rank_overflow)
             instances.gt_ranks = torch.from_numpy(labels)
@@ -118,7 +116,11 @@ class RankingDatasetMapper(DatasetMapper):
         utils.check_image_size(output, image)
         ranked = [item for item in dataset_dict.get("annotations", ()) if item.get("gt_rank", UNRANKED) >= 0]
         augmented = T.AugInput(image, boxes=_corners(ranked))
-        transforms = self.augmentations(augmented)
+        try:
+            transforms = self.augmentations(augmented)
+        except ValueError as error:  # a side of a very long image may shrink to nothing
+            found = f"{image.shape[1]} x {image.shape[0]} pixels ({error})"
+            raise DatasetError(f"{output['file_name']}: expected a size to resize, found {found}") from error
         return augmented.image, transforms
 
     def _instances(

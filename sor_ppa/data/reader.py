@@ -109,6 +109,9 @@ class Format:
                 continue
             missing = isinstance(size, FileNotFoundError)
             kind, found = ("missing", "no such image") if missing else ("broken", "a broken file")
+            if broken <= log.max_unreadable * len(images):
+                logger.warning("%s: expected an image, found %s; left out", image.path, found)
+                continue
             detail = f"expected an image, found {found}: {image.path}"
             if broken > 1 and not log.collect:
                 detail += f" ({broken - 1} more images are missing or broken)"

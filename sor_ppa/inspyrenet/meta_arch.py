@@ -73,7 +73,7 @@ class InSPyReNet(nn.Module):
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         """Return the arguments from ``MODEL.INSPYRENET`` and ``MODEL.PIXEL_*``."""
         node = cfg.MODEL.INSPYRENET
-        network: nn.Module = InSPyReNetNetwork(
+        network = InSPyReNetNetwork(
             build_encoder(node.BACKBONE),
             depth=node.DEPTH,
             base_size=(node.BASE_SIZE, node.BASE_SIZE),
@@ -81,8 +81,6 @@ class InSPyReNet(nn.Module):
         )
         if node.BACKBONE_WEIGHTS:
             load_backbone(network, node.BACKBONE_WEIGHTS)
-        if node.NORM == "SyncBN":
-            network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
         return {
             "network": network,
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import DatasetFromList, build_batch_data_loader, detection_utils
-from detectron2.data.samplers import TrainingSampler
+from detectron2.data import detection_utils
 from detectron2.utils import comm
 from PIL import Image, ImageFilter
 from torch import Tensor
-from torch.utils.data import Dataset
 from torchvision.transforms import functional as TF
 
+from ..data.issues import DatasetError
+from ..data.train_loader import TrainingBatches, train_loader
 from ..data.unlabelled import ProposalCache, build_proposal_cache, unlabelled_records
 from .region_proposals import make_proposer
 from .views import (
@@ -31,9 +29,6 @@ from .views import (
     resized_shape,
 )
 
-logger = logging.getLogger(__name__)
-
-REPLACEMENTS = 100  # images tried in place of one without a sample
 ATTEMPTS = 5  # crops tried per image until both views share a proposal
 #: color adjustments and the range of their factor
 JITTER: tuple[tuple[Any, float, float], ...] = (
@@ -83,8 +78,8 @@ class TwoViewMapper:
 
     A sample has ``views`` (2, 3, H, W) uint8 RGB, ``boxes`` (2, P, 4) corners in pixels of each
     view, row p the same region in both, ``crops`` (2, P, 3, S, S) uint8 if the feature loss is
-    on, ``file_name`` and ``image_id``. The result is None for an image that cannot be read, or whose
-    views share no region in several attempts; the loader then takes another image.
+    on, ``file_name`` and ``image_id``. The result is None for an image whose views share no region in several
+    attempts; the loader then takes another image.
     """
 
     def __init__(self, cfg: CfgNode, proposals: ProposalCache | None) -> None:
@@ -95,14 +90,13 @@ class TwoViewMapper:
         self.proposals = proposals
 
     def __call__(self, record: dict[str, Any]) -> dict[str, Any] | None:
-        """Return a sample of an image, or None."""
+        """Return a sample of an image, or None; raise ``DatasetError`` if it cannot be read."""
         rng = np.random.default_rng(np.random.randint(2**31, size=2))
         path = record["file_name"]
         try:
             picture = Image.fromarray(np.ascontiguousarray(detection_utils.read_image(path, format="RGB")))
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            logger.warning("%s: cannot be read (%s); using another image", path, error)
-            return None
+            raise DatasetError(f"{path}: cannot be read ({error})") from error
         boxes = None if self.proposals is None else self.proposals.boxes(record["proposal_row"])
         for _ in range(ATTEMPTS):
             sample = self.sample(picture, boxes, rng)
@@ -176,41 +170,7 @@ def load_proposals(cfg: CfgNode, records: list[dict[str, Any]]) -> ProposalCache
     return ProposalCache(folder)
 
 
-class ViewDataset(Dataset[dict[str, Any]]):
-    """Samples of a mapper; an image without a sample is replaced by a random other one.
-
-    detectron2's ``MapDataset`` does the same, but its replacement fails on Python 3.11 and later.
-
-    Args:
-        records: the images.
-        mapper: record to sample, or None.
-    """
-
-    def __init__(self, records: list[dict[str, Any]], mapper: Callable[[dict[str, Any]], Any]) -> None:
-        self.records = DatasetFromList(records, copy=False)
-        self.mapper = mapper
-
-    def __len__(self) -> int:
-        return len(self.records)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        """Return one sample.
-
-        Raises:
-            ValueError: none of the images tried has a sample.
-        """
-        for _ in range(REPLACEMENTS):
-            sample = self.mapper(self.records[index])
-            if sample is not None:
-                return dict(sample)
-            index = int(np.random.randint(len(self.records)))
-        raise ValueError(
-            "DATASETS.TRAIN: expected readable images whose views share a region, "
-            f"found none in {REPLACEMENTS} draws from {len(self.records)} images"
-        )
-
-
-def build_pretraining_loader(cfg: CfgNode) -> Any:
+def build_pretraining_loader(cfg: CfgNode) -> TrainingBatches:
     """Return endless batches of :class:`TwoViewMapper` samples of ``DATASETS.TRAIN``.
 
     Raises:
@@ -223,11 +183,4 @@ def build_pretraining_loader(cfg: CfgNode) -> Any:
         records = [records[i] for i in filled]
         if not records:
             raise ValueError(f"{proposals.folder}: expected boxes, found none for any image")
-    dataset = ViewDataset(records, TwoViewMapper(cfg, proposals))
-    return build_batch_data_loader(
-        dataset,
-        TrainingSampler(len(dataset)),
-        cfg.SOLVER.IMS_PER_BATCH,
-        aspect_ratio_grouping=False,
-        num_workers=cfg.DATALOADER.NUM_WORKERS,
-    )
+    return train_loader(cfg, TwoViewMapper(cfg, proposals), records)

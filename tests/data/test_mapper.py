@@ -222,6 +222,15 @@ def test_labels_of_joined_datasets_follow_the_config(
     assert [mapper(sample)["instances"].gt_ranks.tolist() for sample in samples] == labels
 
 
+def test_an_image_too_long_to_resize_is_one_line(tmp_path: Path) -> None:
+    path = str(tmp_path / "long.png")
+    cv2.imwrite(path, np.zeros((1, 9000, 3), np.uint8))
+    with pytest.raises(
+        DatasetError, match=r"long\.png: expected a size to resize, found 9000 x 1 pixels \(.*\)$"
+    ):
+        RankingDatasetMapper(config(), is_train=False)({"file_name": path})
+
+
 def test_in_inference_there_are_no_targets(sample: dict[str, Any]) -> None:
     output = RankingDatasetMapper(config(), is_train=False)(sample)
     assert set(output) == {"file_name", "image_id", "height", "width", "image"}

@@ -7,7 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from sor_ppa.siamese_detr.loading import TwoViewMapper, ViewDataset, build_pretraining_loader
+from sor_ppa.data import DatasetError
+from sor_ppa.siamese_detr.loading import TwoViewMapper, build_pretraining_loader
 from tests.detr import picture
 
 from .tiny import tiny_cfg
@@ -55,9 +56,10 @@ def test_regions_show_the_same_pixels_in_both_views(tmp_path):
     assert (first - second).abs().mean() < 3
 
 
-def test_an_unreadable_image_is_passed_over(tmp_path):
+def test_an_unreadable_image_is_said(tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"no image")
-    assert make_mapper()({"file_name": str(tmp_path / "a.jpg"), "image_id": 0, "proposal_row": 0}) is None
+    with pytest.raises(DatasetError, match=r"a\.jpg"):
+        make_mapper()({"file_name": str(tmp_path / "a.jpg"), "image_id": 0, "proposal_row": 0})
 
 
 def test_the_loader_makes_batches_of_a_folder(tmp_path):
@@ -72,15 +74,3 @@ def test_the_loader_makes_batches_of_a_folder(tmp_path):
     batch = next(iter(build_pretraining_loader(cfg)))
     assert len(batch) == 2
     assert batch[0]["views"].shape[:2] == (2, 3)
-
-
-def test_an_image_without_a_sample_is_replaced():
-    records = [{"image_id": 0}, {"image_id": 1}]
-    dataset = ViewDataset(records, lambda record: record if record["image_id"] == 1 else None)
-    np.random.seed(0)
-    assert [dataset[0]["image_id"] for _ in range(5)] == [1] * 5
-
-
-def test_images_without_any_sample_are_refused():
-    with pytest.raises(ValueError, match=r"DATASETS\.TRAIN: expected readable images"):
-        ViewDataset([{"image_id": 0}], lambda record: None)[0]

@@ -1,0 +1,15 @@
+"""Parts of the trainer: one iteration, and the checkpoints of a run."""
+
+from .checkpoints import BestCheckpointHook, TrainingCheckpointer
+from .errors import NonFiniteError
+from .norms import synchronize_norms
+from .step import TrainingStep, amp_dtype
+
+__all__ = [
+    "BestCheckpointHook",
+    "NonFiniteError",
+    "TrainingCheckpointer",
+    "TrainingStep",
+    "amp_dtype",
+    "synchronize_norms",
+]

@@ -1,0 +1,16 @@
+"""One trial of each kind; `make trials` runs more."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from trials import Trials
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["kills", "parents", "workers", "pictures", "disks"])
+def test_a_training_survives(kind: str, tmp_path: Path) -> None:
+    for good, text in getattr(Trials(tmp_path, count=1, seed=0), kind)():
+        assert good, text
