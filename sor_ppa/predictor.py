@@ -188,9 +188,9 @@ class SORPredictor:
         """
         self.check_salience_maps()
         item = self._input(to_bgr(picture, channel_order), resize=True)
+        model: Any = self.model
         with self._lock:
-            maps: Any = self.model.salience_maps(item["image"])  # type: ignore[attr-defined]
-            return [part.float().cpu().numpy() for part in maps]
+            return [part.float().cpu().numpy() for part in model.salience_maps(item["image"])]
 
     def check_salience_maps(self) -> None:
         """Raise ValueError if the model has no :meth:`salience_maps`."""
