@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from detectron2.config import CfgNode
@@ -11,13 +12,25 @@ from detectron2.modeling import META_ARCH_REGISTRY, build_model
 from torch import nn
 
 from .checkpoint import SORCheckpointer
-from .config import ConfigError, check_config
+from .config import ConfigError, check_config, flat
 from .cpu_inference import tune_for_inference
 from .zoo import entry_of_file, installed
 
-__all__ = ["DetectorWrapper", "build_checked_model", "build_loaded_model", "find_weights", "needs_weights"]
+__all__ = [
+    "DetectorWrapper",
+    "build_checked_model",
+    "build_loaded_model",
+    "check_weights_named",
+    "find_weights",
+    "needs_weights",
+]
 
 _log = logging.getLogger(__name__)
+# meta-architectures whose training starts from other weights, and the keys that may name them
+_STARTS_FROM = {
+    "InSPyReNet": ("MODEL.WEIGHTS", "MODEL.INSPYRENET.BACKBONE_WEIGHTS"),
+    "SiameseDETR": ("MODEL.WEIGHTS",),
+}
 
 
 def build_checked_model(cfg: CfgNode) -> nn.Module:
@@ -41,6 +54,24 @@ def needs_weights(cfg: CfgNode) -> bool:
     """Return whether the meta-architecture has weights to learn or load; most do."""
     name = cfg.MODEL.META_ARCHITECTURE
     return name not in META_ARCH_REGISTRY or getattr(META_ARCH_REGISTRY.get(name), "needs_weights", True)
+
+
+def check_weights_named(cfg: CfgNode, options: Sequence[str], *, training: bool = False) -> None:
+    """Check that random weights are asked for, by an empty value on the command line.
+
+    Args:
+        cfg: the configuration.
+        options: keys and values of the command line, alternating.
+        training: only models whose training starts from other weights need some.
+
+    Raises:
+        ConfigError: no weights are named.
+    """
+    keys = _STARTS_FROM.get(cfg.MODEL.META_ARCHITECTURE, ()) if training else ("MODEL.WEIGHTS",)
+    values = dict(flat(cfg))
+    if keys and needs_weights(cfg) and not any(values[key] or key in options[::2] for key in keys):
+        expected = 'a weight file ("" on the command line for random weights)'
+        raise ConfigError(f"{' or '.join(keys)}: expected {expected}, found none")
 
 
 def find_weights(weights: str) -> str:

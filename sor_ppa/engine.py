@@ -33,7 +33,7 @@ from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import setup_logger
 from torch import nn
 
-from .building import build_checked_model, find_weights, needs_weights
+from .building import build_checked_model, check_weights_named, find_weights, needs_weights
 from .checkpoint import CheckpointInfo
 from .config import ConfigError, check_classes, load_config
 from .cpu_inference import tune_for_inference
@@ -409,6 +409,8 @@ def run(args: argparse.Namespace) -> OrderedDict[str, Any] | None:
         raise ConfigError(
             f"MODEL.META_ARCHITECTURE: expected a model that can be trained, found {found} (use --eval-only)"
         )
+    if not args.resume:
+        check_weights_named(cfg, args.opts, training=not args.eval_only)
     key = "TEST" if args.eval_only else "TRAIN"
     if not cfg.DATASETS[key]:
         raise ConfigError(f"DATASETS.{key}: expected at least one dataset, found ()")

@@ -17,9 +17,9 @@ from detectron2.structures import Instances
 from numpy.typing import NDArray
 from torch import nn
 
-from .building import find_weights, needs_weights
+from .building import check_weights_named, find_weights
 from .checkpoint import read_checkpoint_info
-from .config import ConfigError, load_config, score_threshold_keys
+from .config import load_config, score_threshold_keys
 from .cpu_inference import release_free_memory
 from .inference_model import build_inference_model, check_gives_objects
 from .pictures import ChannelOrder, Picture, is_picture, resize_shortest_edge, to_bgr
@@ -307,9 +307,7 @@ def demo_predictor(
 def load_with_weights(path: str | os.PathLike[str], opts: Sequence[str]) -> CfgNode:
     """Return the configuration of a command; raise ConfigError if it says nothing about weights."""
     cfg = load_config(path, opts)
-    if needs_weights(cfg) and not cfg.MODEL.WEIGHTS and "MODEL.WEIGHTS" not in opts[::2]:
-        expected = 'a weight file ("" for random weights)'
-        raise ConfigError(f"{path}: MODEL.WEIGHTS: expected {expected}, found none")
+    check_weights_named(cfg, opts)
     return cfg
 
 

@@ -1,6 +1,6 @@
 """Every configuration key of this package, the table of allowed values, and reading configurations."""
 
-from .allowed import ConfigError, check_classes, check_config
+from .allowed import ConfigError, check_classes, check_config, flat
 from .files import get_config_file
 from .keys import add_sor_config
 from .load import load_config, settle_config
@@ -11,6 +11,7 @@ __all__ = [
     "add_sor_config",
     "check_classes",
     "check_config",
+    "flat",
     "get_config_file",
     "load_config",
     "score_threshold_keys",
