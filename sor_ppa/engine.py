@@ -39,6 +39,7 @@ from .data.unlabelled import register_folders
 from .evaluation.evaluator import SODEvaluator, SOREvaluator
 from .inference_model import gives_ranks, wrap_for_inference
 from .inspyrenet.mapper import SODDatasetMapper
+from .processes import exit_with_parent
 from .siamese_detr.loading import build_pretraining_loader
 from .solver import build_lr_scheduler, build_optimizer
 from .test_time_augmentation import unresized, with_views
@@ -226,6 +227,7 @@ class Trainer(DefaultTrainer):
             sampler=InferenceSampler(len(dataset)),
             num_workers=cfg.DATALOADER.NUM_WORKERS,
             collate_fn=list,
+            worker_init_fn=exit_with_parent,
         )
 
     @classmethod
