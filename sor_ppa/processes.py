@@ -10,8 +10,13 @@ from threading import Thread
 __all__ = ["exit_with_parent"]
 
 
-def exit_with_parent() -> None:
-    """End this process within about a second of the end of its parent, however that ended."""
+def exit_with_parent(worker: int = 0) -> None:
+    """End this process within about a second of the end of its parent, however that ended.
+
+    Args:
+        worker: number of a worker of torch's ``DataLoader``, which calls this as its ``worker_init_fn``. Its
+            own watch misses a parent that ends while a worker starts.
+    """
     parent = parent_process()
     pid = os.getppid() if parent is None or parent.pid is None else parent.pid
 

@@ -40,7 +40,7 @@ from sor_ppa.data.synthetic import SyntheticSpec, write_dataset
 
 REPO = Path(__file__).resolve().parents[1]
 LIMIT = 600  # seconds for one training
-PATIENCE = 20  # seconds until the processes of a dead parent or worker must have ended
+PATIENCE = 60  # seconds until the processes of a dead parent or worker must have ended
 BATCH = "SOLVER.IMS_PER_BATCH 2 INPUT.MIN_SIZE_TRAIN (64,)"
 COMMON = """MODEL.DEVICE cpu MODEL.WEIGHTS "" SOLVER.MAX_ITER 12 SOLVER.CHECKPOINT_PERIOD 4 DATASETS.TEST ()
     DETERMINISTIC True SEED 1"""

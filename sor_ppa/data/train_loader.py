@@ -25,6 +25,7 @@ from detectron2.data.samplers import (
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset
 
+from ..processes import exit_with_parent
 from ..visualization.files import ImageReadError
 from .issues import DatasetError
 
@@ -156,6 +157,7 @@ class TrainingBatches(Iterable[list[Any]]):
             batch_sampler=islice(self._draws(), self.start, None),
             num_workers=self.num_workers,
             collate_fn=list,
+            worker_init_fn=exit_with_parent,
             generator=torch.Generator(),  # otherwise the loader takes a number from the global one
         )
         for batch in loader:

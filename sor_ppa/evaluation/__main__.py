@@ -27,8 +27,8 @@ unless info.rank_order says "higher is more salient".
 docs/metrics.md describes both in full and defines every variant; --list prints the rules.
 """
 _EPILOG = """\
-Exit status: 0; 1 if nothing could be scored, if more than half of the images have no prediction, or with
---strict if there was any problem; 2 for unusable input.
+Exit status: 0; 1 if nothing could be scored, if images have no prediction and --missing does not say what to
+do with them, or with --strict if there was any problem; 2 for unusable input.
 """
 
 
@@ -63,7 +63,8 @@ def parser() -> argparse.ArgumentParser:
         "--missing",
         choices=["auto", "skip", "empty"],
         default="auto",
-        help="images without a prediction: leave out, or score as empty; auto: skip maps, not instances",
+        help="images without a prediction: leave out, or score as empty; auto: leave out of maps, score as empty "
+        "of instances, and exit with 1",
     )
     add("--per-image", type=Path, metavar="CSV", help="write one line an image")
     add("--json", type=Path, metavar="JSON", help="write the results")
@@ -118,8 +119,12 @@ def main(argv: list[str] | None = None) -> int:
     if not outcome.rows:
         return _fail("no image could be scored", 1)
     missing = outcome.counts().get(MISSING, 0)
-    if 2 * missing > outcome.images:
-        return _fail(f"{missing} of {outcome.images} images have no prediction", 1)
+    if missing and arguments.missing == "auto":
+        treated = "left out" if outcome.kind == "maps" else "scored as empty"
+        choices = "--missing skip or --missing empty accepts that"
+        return _fail(
+            f"{missing} of {outcome.images} images have no prediction and were {treated} ({choices})", 1
+        )
     return 1 if arguments.strict and outcome.faulty() else 0
 
 

@@ -97,12 +97,13 @@ def test_missing_predictions_may_be_scored_or_left_out(files, source, option, sc
 
 
 @pytest.mark.parametrize("source", ["maps", "pred.json"])
-def test_most_images_without_a_prediction_are_a_failure(files, capsys, source):
+def test_images_without_a_prediction_are_a_failure_unless_accepted(files, capsys, source):
     for path in sorted((files / "maps").glob("*.png"))[:4]:
         path.unlink()
     edit(files / "pred.json", lambda c: c.update(images=[], annotations=c["annotations"][:1]))
     assert run(files, source) == 1
     assert "of 7 images have no prediction" in capsys.readouterr().err
+    assert run(files, source, "--missing", "empty") == 0
 
 
 def test_tied_ground_truth_is_a_note(files, capsys):
