@@ -46,12 +46,9 @@ from .data.unlabelled import register_folders
 from .evaluation.evaluator import SODEvaluator, SOREvaluator
 from .inference_model import gives_ranks, wrap_for_inference
 from .inspyrenet.mapper import SODDatasetMapper
-<<<<<<< HEAD
+from .processes import exit_with_parent
 from .run_log import log_copypaste, model_line, start_log
 from .siamese_detr.base import event_storage
-=======
-from .processes import exit_with_parent
->>>>>>> engine
 from .siamese_detr.loading import build_pretraining_loader
 from .solver import build_lr_scheduler, build_optimizer
 from .test_time_augmentation import unresized, with_views

@@ -63,8 +63,8 @@ def parser() -> argparse.ArgumentParser:
         "--missing",
         choices=["auto", "skip", "empty"],
         default="auto",
-        help="images without a prediction: leave out, or score as empty; auto: leave out of maps, score as empty "
-        "of instances, and exit with 1",
+        help="images without a prediction: leave out, or score as empty; auto: leave out (maps) or score as "
+        "empty (instances), and exit with 1",
     )
     add("--per-image", type=Path, metavar="CSV", help="write one line an image")
     add("--json", type=Path, metavar="JSON", help="write the results")
