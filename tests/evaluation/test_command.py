@@ -134,7 +134,7 @@ def test_images_may_be_named_instead_of_numbered(files):
         content["images"] = []
 
     edit(files / "pred.json", change)
-    check_sa_sor(files)
+    check_sa_sor(files, "--missing", "empty")
     assert result(files)["problems"] == {"missing prediction": 1}
 
 
