@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from ..atomic import atomic_write
 from ..visualization.files import (
     IMAGE_SUFFIXES,
     BadInput,
@@ -25,6 +25,7 @@ from ..visualization.files import (
     result_names,
     write_image,
 )
+from ..visualization.video_files import VideoError, VideoReader, VideoWriter
 from .outputs import KINDS, compose, parse_color
 
 __all__ = ["SaliencyOutput", "SaliencySummary", "find_media", "run_saliency"]
@@ -79,7 +80,7 @@ class SaliencyOutput:
         same = suffix.lower().removeprefix(".").replace("jpeg", "jpg")
         extension = self.extension or (same if same in _FORMATS else "png")
         if suffix.lower() in VIDEO_SUFFIXES:
-            extension = "mp4"
+            extension = "webm" if kind == "rgba" else "mp4"  # mp4 holds no transparency
         elif kind in ("rgba", "map"):
             extension = "png"
         if kind in self._backgrounds:
@@ -135,16 +136,14 @@ def run_saliency(
     Args:
         predictor: from a BGR picture to its saliency map, such as ``SaliencyPredictor``.
         pictures: picture files; results are ``NAME_KIND.EXT``.
-        videos: video files; results are ``NAME_KIND.mp4``.
+        videos: video files; results are ``NAME_KIND.mp4``, transparent ones ``NAME_rgba.webm``.
         output: what to write, and where.
         progress: show progress bars.
 
     Raises:
-        ValueError: a cut-out of a video, which has no transparency, or an input would be overwritten.
+        ValueError: an input would be overwritten, or a video cannot be written.
         OSError: results cannot be written.
     """
-    if videos and "rgba" in output.kinds:
-        raise ValueError(f"type rgba: video has no transparency: {videos[0]} (use green, or a color)")
     files = [*pictures, *videos]
     targets = [
         {kind: output.path(name, kind, file.suffix) for kind in output.kinds}
@@ -187,26 +186,28 @@ def _video(
 ) -> int:
     """Write the outputs of a video; return the number of its frames."""
     frames = 0
-    capture = cv2.VideoCapture(str(file))
     with ExitStack() as stack:
-        stack.callback(capture.release)
-        read, frame = capture.read()
-        if not read:
-            raise ImageReadError(f"{file}: cannot be read as a video")
-        rate = float(capture.get(cv2.CAP_PROP_FPS)) or 25.0
-        count = max(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
-        size = (frame.shape[1], frame.shape[0])
+        try:
+            reader = stack.enter_context(VideoReader(file))
+        except VideoError as error:
+            raise ImageReadError(str(error)) from error
         writers = {}
         for kind, path in paths.items():
-            writers[kind] = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
-            stack.callback(writers[kind].release)
-            if not writers[kind].isOpened():
-                raise OSError(f"{path}: cannot be written as a video")
-        bar = stack.enter_context(tqdm(total=count or None, unit="frame", leave=False, disable=not progress))
-        while read:
-            for kind, result in _render(predictor, np.asarray(frame, np.uint8), output):
-                writers[kind].write(np.ascontiguousarray(result[:, :, ::-1]))
+            draft = stack.enter_context(atomic_write(path))
+            writer = VideoWriter(reader, draft, path.suffix, transparent=kind == "rgba")
+            writers[kind] = stack.enter_context(writer)
+
+        def copy_sound(packet: Any) -> None:
+            for writer in writers.values():
+                writer.copy_sound(packet)
+
+        total = reader.video.frames or None
+        bar = stack.enter_context(tqdm(total=total, unit="frame", leave=False, disable=not progress))
+        for seconds, picture in reader.frames(copy_sound):
+            for kind, result in _render(predictor, np.ascontiguousarray(picture[:, :, ::-1]), output):
+                writers[kind].write(result, seconds)
             bar.update()
-            read, frame = capture.read()
             frames += 1
+        if not frames:
+            raise ImageReadError(f"{file}: expected a video, found one without frames")
     return frames

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from sor_ppa.inspyrenet.run import SaliencyOutput, find_media, run_saliency
+from sor_ppa.visualization.video_files import VideoReader
 
 
 def brightness(image: np.ndarray) -> np.ndarray:
@@ -81,10 +82,20 @@ def test_an_unreadable_file_is_skipped(tmp_path: Path) -> None:
     assert (summary.images, summary.unreadable) == (1, 2)
 
 
-def test_a_cut_out_of_a_video_is_refused(tmp_path: Path) -> None:
-    output = SaliencyOutput(tmp_path / "out", ("rgba",))
-    with pytest.raises(ValueError, match="video has no transparency"):
-        run_saliency(brightness, [], [write_video(tmp_path / "clip.mp4")], output, progress=False)
+def test_a_cut_out_of_a_video_is_transparent(tmp_path: Path) -> None:
+    output = SaliencyOutput(tmp_path / "out", ("rgba", "map"))
+    run_saliency(brightness, [], [write_video(tmp_path / "clip.mp4")], output, progress=False)
+    assert sorted(path.name for path in output.folder.iterdir()) == ["clip_map.mp4", "clip_rgba.webm"]
+    with VideoReader(output.folder / "clip_rgba.webm") as video:
+        assert video.video.codec_context.name == "vp9"
+        assert len(list(video.frames())) == 5
+
+
+def test_a_broken_video_leaves_no_file(tmp_path: Path) -> None:
+    (tmp_path / "clip.mp4").write_bytes(b"no video")
+    output = SaliencyOutput(tmp_path / "out")
+    assert run_saliency(brightness, [], [tmp_path / "clip.mp4"], output, progress=False).unreadable == 1
+    assert not list(output.folder.iterdir())
 
 
 def test_an_input_is_not_overwritten(tmp_path: Path) -> None:
