@@ -138,13 +138,13 @@ def profile_model(
         memory = peak_memory(_prepared_run, cfg, inputs)
         model = _build(cfg)
     read = _clock(device)
-    outputs = [_run(model, inputs) for _ in range(_WARM_UP)]
+    outputs = [_run_once(model, inputs) for _ in range(_WARM_UP)]
     durations = [_duration(read, model, inputs) for _ in range(repeats)]
     names = _part_names(model, depth)
     runs = min(repeats, _PART_RUNS)
     with _attributed(names, read) as seconds:
         for _ in range(runs):
-            _run(model, inputs)
+            _run_once(model, inputs)
     counts = [len(o["instances"]) for o in outputs[-1] if isinstance(o, dict) and "instances" in o]
     shown = [name for name in parameters if parameters[name] or flops[name] or seconds[name]]
     return Profile(
@@ -187,7 +187,7 @@ def count_flops(model: nn.Module, inputs: Any, names: dict[nn.Module, str] | Non
     try:
         counter = FlopCounterMode(display=False, depth=0, custom_mapping=mapping)
         with counter, _attributed(names or {}, counter.get_total_flops) as flops:
-            _run(model, inputs)
+            _run_once(model, inputs)
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
     return Counter({name: int(count) for name, count in flops.items()})
@@ -253,14 +253,14 @@ def _process_memory(field: str) -> int:
 
 def _prepared_run(cfg: CfgNode, inputs: Any) -> Callable[[], Any]:
     model = _build(cfg)
-    return lambda: _run(model, inputs)
+    return lambda: _run_once(model, inputs)
 
 
 def _cuda_memory(model: nn.Module, inputs: Any, device: torch.device) -> tuple[int, int]:
     """Return what PyTorch has allocated on a GPU before a forward pass and at most during it."""
     before = torch.cuda.memory_allocated(device)
     torch.cuda.reset_peak_memory_stats(device)
-    _run(model, inputs)
+    _run_once(model, inputs)
     return before, torch.cuda.max_memory_allocated(device)
 
 
@@ -293,13 +293,13 @@ def _inputs(
 
 
 @torch.no_grad()
-def _run(model: nn.Module, inputs: Any) -> Any:
+def _run_once(model: nn.Module, inputs: Any) -> Any:
     return model(inputs)
 
 
 def _duration(read: Callable[[], float], model: nn.Module, inputs: Any) -> float:
     start = read()
-    _run(model, inputs)
+    _run_once(model, inputs)
     return read() - start
 
 

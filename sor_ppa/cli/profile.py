@@ -70,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
             arguments = {"repeats": options.repeats, "depth": options.depth, "image": image}
             profiles.append(profile_model(cfg, size, batch, **arguments))
             if not options.json:
-                sys.stdout.write(_table(profiles[-1], cfg.MODEL.META_ARCHITECTURE) + "\n")
+                sys.stdout.write(_profile_table(profiles[-1], cfg.MODEL.META_ARCHITECTURE) + "\n")
     content = {
         "architecture": cfg.MODEL.META_ARCHITECTURE,
         "weights": cfg.MODEL.WEIGHTS,
@@ -98,7 +98,7 @@ def _counts(text: str) -> list[int]:
     return [int(number) for number in text.split(",")]
 
 
-def _table(profile: Profile, title: str) -> str:
+def _profile_table(profile: Profile, title: str) -> str:
     """Return the figures as text."""
     where = f"{profile.device}, {profile.threads} threads" if profile.device == "cpu" else profile.device
     rate = profile.batch / profile.median

@@ -32,6 +32,7 @@ __all__ = [
 IMAGE_SUFFIXES = tuple(
     ".avif .bmp .gif .jp2 .jpeg .jpg .pgm .png .ppm .tif .tiff .webp".split()  # noqa: SIM905
 )
+_FEWEST_PIXELS = 16  # a smaller picture stands in for one that is missing
 
 
 class ImageReadError(ValueError):
@@ -67,7 +68,7 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
         (H, W, 3) uint8 BGR.
 
     Raises:
-        ImageReadError: the file does not exist, is not a picture or is damaged.
+        ImageReadError: no such file, no picture, a damaged one, or one of a few pixels.
     """
     name = os.fspath(path)
     if not os.path.isfile(name):
@@ -82,6 +83,9 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     except Exception as error:  # decoders raise many types for damaged files
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ImageReadError(f"{name}: cannot be read as a picture ({reason})") from error
+    height, width = rgb.shape[:2]
+    if height * width < _FEWEST_PIXELS:
+        raise ImageReadError(f"{name}: expected at least {_FEWEST_PIXELS} pixels, found {width} x {height}")
     return np.ascontiguousarray(rgb[:, :, ::-1])
 
 

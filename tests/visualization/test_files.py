@@ -36,8 +36,8 @@ def test_every_mode_is_read_as_bgr(tmp_path, name):
 
 def test_colors_transparency_and_floats(tmp_path):
     for picture, bgr in (
-        (Image.new("RGB", (3, 2), (250, 100, 5)), [5, 100, 250]),
-        (Image.new("RGBA", (3, 2), (0, 0, 0, 0)), [255, 255, 255]),
+        (Image.new("RGB", (6, 4), (250, 100, 5)), [5, 100, 250]),
+        (Image.new("RGBA", (6, 4), (0, 0, 0, 0)), [255, 255, 255]),
         (Image.fromarray(np.full((4, 4), 0.5, np.float32)), [128, 128, 128]),
     ):
         picture.save(tmp_path / "a.tif")
@@ -164,3 +164,9 @@ def test_faults_in_a_list_name_the_list(tmp_path):
 )
 def test_results_never_share_a_name(files, names):
     assert result_names([Path("/root") / file for file in files]) == names
+
+
+def test_a_placeholder_of_one_pixel_is_refused(tmp_path):
+    Image.new("RGB", (1, 1)).save(tmp_path / "a.png")
+    with pytest.raises(ImageReadError, match=r"a\.png: expected at least 16 pixels, found 1 x 1$"):
+        read_image(tmp_path / "a.png")
