@@ -411,11 +411,11 @@ def run(args: argparse.Namespace) -> OrderedDict[str, Any] | None:
         raise ConfigError(
             f"MODEL.META_ARCHITECTURE: expected a model that can be trained, found {found} (use --eval-only)"
         )
-    if not args.resume:
-        check_weights_named(cfg, args.opts, training=not args.eval_only)
     key = "TEST" if args.eval_only else "TRAIN"
     if not cfg.DATASETS[key]:
         raise ConfigError(f"DATASETS.{key}: expected at least one dataset, found ()")
+    if not args.resume:
+        check_weights_named(cfg, args.opts, training=not args.eval_only)
     if args.eval_only:
         return evaluate(cfg, args.resume)
     for name in cfg.DATASETS.TEST:

@@ -102,8 +102,9 @@ def test_mixed_precision_trains(datasets: Path, tmp_path: Path) -> None:
 
 
 def test_views_of_a_picture_are_evaluated(datasets: Path, tmp_path: Path) -> None:
-    plain = train(datasets, tmp_path, flags=("--eval-only",))
-    both = train(datasets, tmp_path, "TEST.AUG.ENABLED", "True", flags=("--eval-only",))
+    random = ("MODEL.WEIGHTS", "")
+    plain = train(datasets, tmp_path, *random, flags=("--eval-only",))
+    both = train(datasets, tmp_path, *random, "TEST.AUG.ENABLED", "True", flags=("--eval-only",))
     assert set(both) == {*plain, *(f"{task}_TTA" for task in plain)}
     assert both["sor"] == pytest.approx(plain["sor"], nan_ok=True)
     assert both["sor_TTA"]["MAE"] >= 0
@@ -170,7 +171,11 @@ def test_two_processes_evaluate_like_one(
             arguments("DATASETS.TEST", "('nothing',)"),
             "DATASETS: expected names of registered datasets, found 'nothing'",
         ),
-        (arguments("--eval-only", "DATASETS.ROOT", "/nonexistent"), "no such folder"),
+        (arguments("--eval-only", "MODEL.WEIGHTS", "", "DATASETS.ROOT", "/nonexistent"), "no such folder"),
+        (
+            arguments("--eval-only"),
+            'WEIGHTS: expected a weight file ("" on the command line for random weights)',
+        ),
         (arguments("--eval-only", "MODEL.WEIGHTS", "nowhere.pth"), "nowhere.pth"),
         (arguments("--eval-only", "DATASETS.TEST", "()"), "DATASETS.TEST: expected at least one dataset"),
         (arguments("--num-gpus", "2", "DATASETS.ROOT", "/nonexistent"), "no such folder"),

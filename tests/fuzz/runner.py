@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import mmap
 import os
 import resource
@@ -92,6 +93,7 @@ def _run(
 ) -> None:
     """Run cases in this process, which ends at the first one that takes too long."""
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    logging.disable(logging.CRITICAL)
     for index, case in enumerate(cases):
         states[index] = _RUNNING
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

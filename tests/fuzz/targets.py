@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,5 +133,3 @@ TARGETS = {
     "config keys": Target(_overrides, (ConfigError,)),
     "metrics": Target(_metrics, (ValueError,)),
 }
-
-logging.disable(logging.CRITICAL)
