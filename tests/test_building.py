@@ -47,7 +47,7 @@ def test_what_detectron2_cannot_build_is_one_line(key: str, value: Any, reason: 
 @pytest.mark.parametrize("flags", [["--eval-only"], []])
 def test_training_and_evaluation_refuse_by_the_same_line(flags: list[str], tmp_path: Any) -> None:
     options = ["MODEL.SOR.NAME", "Nope", "MODEL.DEVICE", "cpu", "OUTPUT_DIR", str(tmp_path)]
-    options += [] if flags else ["DATASETS.TEST", "()"]
+    options += ["MODEL.WEIGHTS", ""] if flags else ["DATASETS.TEST", "()"]
     words = [*flags, "--config-file", str(REPO / DEMO), *options]
     with pytest.raises(ConfigError, match=r"MODEL\.SOR\.NAME: expected one of .*, found 'Nope'"):
         run(default_argument_parser().parse_args(words))
