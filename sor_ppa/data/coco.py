@@ -20,6 +20,7 @@ part counts.
 
 from __future__ import annotations
 
+import os
 import pickle
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -66,7 +67,7 @@ def _seqrank_entries(root: Path, file: Path, split: str, log: IssueLog) -> Itera
 
 def _folder_with(name: str, folders: list[Path]) -> Path:
     """Return the first folder that holds an image, else the first that exists, else the first."""
-    return min(folders, key=lambda folder: (not (folder / name).is_file(), not folder.is_dir()))
+    return min(folders, key=lambda folder: (not os.path.isfile(folder / name), not folder.is_dir()))
 
 
 def image_folder(root: Path, split: str, names: list[str]) -> Path:

@@ -175,8 +175,9 @@ def file_content(path: Path) -> bytes:
         return path.read_bytes()
     except FileNotFoundError:
         raise DatasetError(f"{path}: expected an annotation file, found no such file") from None
-    except OSError as error:
-        raise DatasetError(f"{path}: expected a readable file, found {error.strerror}") from None
+    except (OSError, ValueError) as error:  # a ValueError: the name holds a null character
+        found = getattr(error, "strerror", error)
+        raise DatasetError(f"{ascii(str(path))[1:-1]}: expected a readable file, found {found}") from None
 
 
 def json_file(path: Path, *lists: str) -> Any:
