@@ -17,11 +17,11 @@ def exit_with_parent(worker: int = 0) -> None:
         worker: number of a worker of torch's ``DataLoader``, which calls this as its ``worker_init_fn``. Its
             own watch misses a parent that ends while a worker starts.
     """
-    parent = parent_process()
-    pid = os.getppid() if parent is None or parent.pid is None else parent.pid
+    parent, pid = parent_process(), os.getppid()  # pid is another one if a fork server started this process
 
     def watch() -> None:
-        while os.getppid() == pid:
+        # a forked process does not see the first, a process that torchrun started has only the second
+        while (parent is None or parent.is_alive()) and os.getppid() == pid:
             time.sleep(1)
         os._exit(1)
 
