@@ -3,12 +3,12 @@
 Importing this package registers its models and datasets with detectron2.
 """
 
-from multiprocessing import parent_process
+from multiprocessing import current_process
 from typing import TYPE_CHECKING, Any
 
 from .processes import exit_with_parent
 
-if parent_process() is not None:  # the imports below take seconds, in which the parent may die
+if current_process().name != "MainProcess":  # the imports below take seconds, in which the parent may die
     exit_with_parent()
 
 import torch

@@ -39,7 +39,7 @@ from sor_ppa.data.synthetic import SyntheticSpec, write_dataset
 
 REPO = Path(__file__).resolve().parents[1]
 LIMIT = 600  # seconds for one training
-PATIENCE = 60  # seconds until the processes of a dead parent or worker must have ended
+PATIENCE = 20  # seconds until the processes of a dead parent or worker must have ended
 BATCH = "SOLVER.IMS_PER_BATCH 2 INPUT.MIN_SIZE_TRAIN (64,)"
 COMMON = """MODEL.DEVICE cpu MODEL.WEIGHTS "" SOLVER.MAX_ITER 12 SOLVER.CHECKPOINT_PERIOD 4 DATASETS.TEST ()
     DETERMINISTIC True SEED 1"""
@@ -259,15 +259,18 @@ class Trials:
             training = Training(
                 self.data, self.folder / f"parent_{number}", "centermask", workers, 2, options
             )
-            if number % 4 < 2:
-                _wait_for(training.has_begun)
+            when, condition = [
+                ("the first batch", training.has_begun),
+                ("the second process", lambda training=training: len(training.members()) > 1),
+            ][number // 2 % 2]
+            _wait_for(condition)
             time.sleep(moment)
             before = len(training.members())
             os.kill(training.pid, signal.SIGKILL)
             training.wait()
             good, seconds = _wait_for(lambda training=training: not training.members(), PATIENCE)
-            when = f"{moment:.1f} s after the {'first batch' if number % 4 < 2 else 'start'}"
-            yield good, f"{before} processes, {workers} workers each, killed {when}: ended in {seconds:.1f} s"
+            text = f"{before} processes, {workers} workers each, killed {moment:.1f} s after {when}"
+            yield good, f"{text}: ended in {seconds:.1f} s"
             training.kill()
 
     def workers(self) -> Iterator[tuple[bool, str]]:
