@@ -19,13 +19,14 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -194,18 +195,18 @@ def _wait_for(
 
 
 class Trials:
-    """Trials in a folder, with data that they share. Each yields whether it passed, and a line about it.
+    """Trials in a folder, with data that they share.
+
+    Each takes its number and returns whether it passed, None if it cannot run here, and a line about it.
 
     Args:
         folder: of the data and of the trainings.
-        count: trials of each kind.
         seed: of the moments at which they strike.
     """
 
-    def __init__(self, folder: Path, count: int, seed: int) -> None:
-        self.folder, self.count = folder, count
+    def __init__(self, folder: Path, seed: int) -> None:
+        self.folder, self.data = folder, folder / "data"
         self.random = random.Random(seed)
-        self.data = folder / "data"
         make_data(self.data)
         self.reference = cache(self._reference)
 
@@ -216,20 +217,19 @@ class Trials:
         first, *_, last = sorted(file.stat().st_mtime for file in output.glob("model_0*.pth"))
         return output / "model_final.pth", (last - first) / 2
 
-    def kills(self) -> Iterator[tuple[bool, str]]:
-        """Kill trainings and resume them."""
-        for number in range(self.count):
-            system = list(SYSTEMS)[number % len(SYSTEMS)]
-            turn = number % len(SYSTEMS) + number // len(SYSTEMS)
-            processes, workers = (2 if turn % 4 == 3 else 1), 2 * (number % 2)
-            expected, seconds = self.reference(system, processes)
-            output, kills = self.folder / f"killed_{number}", []
-            for _ in range(self.random.randint(1, 2)):
-                kills.append(self._strike(Training(self.data, output, system, workers, processes), seconds))
-            Training(self.data, output, system, workers, processes).finish()
-            equal = same_state(output / "model_final.pth", expected)
-            yield equal, f"{system}, {processes} process(es), {workers} workers, killed {' and '.join(kills)}"
-            shutil.rmtree(output)
+    def kills(self, number: int) -> tuple[bool, str]:
+        """Kill a training and resume it."""
+        system = list(SYSTEMS)[number % len(SYSTEMS)]
+        turn = number % len(SYSTEMS) + number // len(SYSTEMS)
+        processes, workers = (2 if turn % 4 == 3 else 1), 2 * (number % 2)
+        expected, seconds = self.reference(system, processes)
+        output, kills = self.folder / f"killed_{number}", []
+        for _ in range(self.random.randint(1, 2)):
+            kills.append(self._strike(Training(self.data, output, system, workers, processes), seconds))
+        Training(self.data, output, system, workers, processes).finish()
+        equal = same_state(output / "model_final.pth", expected)
+        shutil.rmtree(output)
+        return equal, f"{system}, {processes} process(es), {workers} workers, killed {' and '.join(kills)}"
 
     def _strike(self, training: Training, seconds: float) -> str:
         """Kill a training that writes a checkpoint every so many seconds; return when."""
@@ -251,59 +251,51 @@ class Trials:
         during = f" while writing {unfinished}" if unfinished else ""
         return f"after {len(found('model_0*.pth'))} checkpoints{during}"
 
-    def parents(self) -> Iterator[tuple[bool, str]]:
+    def parents(self, number: int) -> tuple[bool, str]:
         """Kill the process that started the others, when they start or later."""
-        for number in range(self.count):
-            workers, moment = (2, 0)[number % 2], self.random.uniform(0, 6)
-            options = "SOLVER.MAX_ITER 100000"
-            training = Training(
-                self.data, self.folder / f"parent_{number}", "centermask", workers, 2, options
-            )
-            when, condition = [
-                ("the first batch", training.has_begun),
-                ("the second process", lambda training=training: len(training.members()) > 1),
-            ][number // 2 % 2]
-            _wait_for(condition)
-            time.sleep(moment)
-            before = len(training.members())
-            os.kill(training.pid, signal.SIGKILL)
-            training.wait()
-            good, seconds = _wait_for(lambda training=training: not training.members(), PATIENCE)
-            text = f"{before} processes, {workers} workers each, killed {moment:.1f} s after {when}"
-            yield good, f"{text}: ended in {seconds:.1f} s"
-            training.kill()
+        workers, delay = (2, 0)[number % 2], self.random.uniform(0, 6)
+        output = self.folder / f"parent_{number}"
+        training = Training(self.data, output, "centermask", workers, 2, "SOLVER.MAX_ITER 100000")
+        if number // 2 % 2 == 0:
+            when = "the first batch"
+            _wait_for(training.has_begun)
+        else:
+            when = "the second process"
+            _wait_for(lambda: training.has_ended() or len(training.members()) > 1)
+        time.sleep(delay)
+        before = len(training.members())
+        os.kill(training.pid, signal.SIGKILL)
+        training.wait()
+        ended, seconds = _wait_for(lambda: not training.members(), PATIENCE)
+        training.kill()
+        text = f"{before} processes, {workers} workers each, killed {delay:.1f} s after {when}"
+        return ended, f"{text}: ended in {seconds:.1f} s"
 
-    def workers(self) -> Iterator[tuple[bool, str]]:
+    def workers(self, number: int) -> tuple[bool, str]:
         """Kill a process that reads images, when it starts or later."""
-        for number in range(self.count):
-            processes, delay = 1 + number % 2, self.random.uniform(0, 6) if number % 4 > 1 else 0.0
-            options = "SOLVER.MAX_ITER 100000"
-            training = Training(
-                self.data, self.folder / f"worker_{number}", "centermask", 2, processes, options
+        processes, delay = 1 + number % 2, self.random.uniform(0, 6) if number % 4 > 1 else 0.0
+        output = self.folder / f"worker_{number}"
+        training = Training(self.data, output, "centermask", 2, processes, "SOLVER.MAX_ITER 100000")
+
+        def readers() -> list[int]:
+            parents = training.members()
+            trainers = (
+                {pid for pid in parents if parents[pid] == training.pid} if processes > 1 else {training.pid}
             )
+            return sorted(pid for pid, parent in parents.items() if parent in trainers)
 
-            def readers(training: Training = training, processes: int = processes) -> list[int]:
-                parents = training.members()
-                own = {pid for pid in parents if processes == 1 or parents[pid] == training.pid}
-                return sorted(pid for pid, parent in parents.items() if parent in own)
+        _wait_for(training.has_begun)  # programs ran before
+        _wait_for(lambda: training.has_ended() or readers())
+        time.sleep(delay)
+        os.kill(self.random.choice(readers()), signal.SIGKILL)
+        ended, seconds = _wait_for(training.has_ended, PATIENCE)
+        training.kill()
+        line = training.lines()[-1]
+        good = ended and training.wait() != 0 and line.startswith("error: DataLoader worker")
+        return good, f"killed {delay:.1f} s after its start: ended in {seconds:.1f} s: {line}"
 
-            _wait_for(training.has_begun)  # programs ran before
-            _wait_for(lambda training=training: training.has_ended() or readers())
-            time.sleep(delay)
-            os.kill(self.random.choice(readers()), signal.SIGKILL)
-            ended, seconds = _wait_for(training.has_ended, PATIENCE)
-            line = training.lines()[-1]
-            good = (
-                ended and training.wait() != 0 and line.startswith("error: ") and "DataLoader worker" in line
-            )
-            yield good, f"killed {delay:.1f} s after its start: ended after {seconds:.1f} s: {line}"
-            training.kill()
-
-    def pictures(self) -> Iterator[tuple[bool, str]]:
-        """Train on broken pictures."""
-        broken = self.folder / "broken"
-        shutil.copytree(self.data, broken)
-        victims = sorted((broken / "synthetic_sor").rglob("train*.jpg"))
+    def pictures(self, number: int) -> tuple[bool, str]:
+        """Train with a broken picture."""
         wide = np.zeros((10, 30000, 3), np.uint8)
         damages: list[tuple[str, Callable[[Path], object]]] = [
             ("empty", lambda file: file.write_bytes(b"")),
@@ -312,46 +304,43 @@ class Trials:
             ("30000x10", lambda file: cv2.imwrite(str(file), wide)),
             ("missing", lambda file: file.unlink()),
         ]
-        for number in range(self.count):
-            name, damage = damages[number % len(damages)]
-            share, workers = (0.5, 0.01)[number // 2 % 2], 2 * (number % 2)
-            victim = victims[number % len(victims)]
-            whole = victim.read_bytes()
-            damage(victim)
-            options = f"DATALOADER.MAX_UNREADABLE {share} SOLVER.CHECKPOINT_PERIOD 100"
-            training = Training(broken, self.folder / f"picture_{number}", workers=workers, options=options)
-            status, text = training.wait(), training.lines()
-            lines = [line for line in text if victim.name in line]
-            good = len(lines) == 1 and not any("Traceback" in line for line in text)
-            good &= status == 0 if share > 0.1 else status != 0 and lines == text[-1:]
-            yield good, f"{name}, {workers} workers, limit {share}: {lines[-1] if lines else 'no line'}"
-            victim.write_bytes(whole)
-            shutil.rmtree(training.output)
+        name, damage = damages[number % len(damages)]
+        share, workers = (0.5, 0.01)[number // 2 % 2], 2 * (number % 2)
+        broken = Path(shutil.copytree(self.data, self.folder / f"broken_{number}"))
+        victims = sorted((broken / "synthetic_sor").rglob("train*.jpg"))
+        victim = victims[number % len(victims)]
+        damage(victim)
+        options = f"DATALOADER.MAX_UNREADABLE {share} SOLVER.CHECKPOINT_PERIOD 100"
+        training = Training(broken, self.folder / f"picture_{number}", workers=workers, options=options)
+        status, text = training.wait(), training.lines()
+        shutil.rmtree(training.output)
+        lines = [line for line in text if victim.name in line]
+        good = len(lines) == 1 and not any("Traceback" in line for line in text)
+        good &= status == 0 if share > 0.1 else status != 0 and lines == text[-1:]
+        return good, f"{name}, {workers} workers, limit {share}: {lines[-1] if lines else 'no line'}"
 
-    def disks(self) -> Iterator[tuple[bool, str]]:
+    def disks(self, number: int) -> tuple[bool | None, str]:
         """Train on a small disk in memory, which a namespace of its own mounts; this needs no root."""
         private = ["unshare", "--map-root-user", "--mount", "sh", "-c"]
-        probe = subprocess.run([*private, "mount -t tmpfs tmpfs /mnt"], capture_output=True, text=True)
-        if probe.returncode != 0:
-            say(f"  disks: skipped, no disk can be mounted here: {probe.stderr.strip()}")
-            return
+        probe = shlex.join([*private, "mount -t tmpfs tmpfs /mnt"])
+        status, reason = subprocess.getstatusoutput(probe)
+        if status != 0:
+            return None, f"no disk can be mounted here: {reason}"
         size = self.reference("centermask", 1)[0].stat().st_size
-        for number in range(self.count):
-            space = int(size * 3.9 * (number + self.random.random()) / self.count)
-            output, left = self.folder / f"disk_{number}", self.folder / f"left_{number}"
-            output.mkdir()
-            mount = (
-                f'mount -t tmpfs -o size={space} tmpfs {output} && "$@"; s=$?; cp -r {output} {left}; exit $s'
-            )
-            training = Training(self.data, output, wrapper=[*private, mount, "sh"])
-            status, line = training.wait(), training.lines()[-1]
-            whole = sorted(left.glob("model_*.pth"))
-            for file in whole:
-                torch.load(file, weights_only=False)
-            good = status != 0 and line.startswith("error: ") and "disk full: " in line
-            good &= not list(left.glob("*.part")) and "Traceback" not in training.log.read_text()
-            yield good, f"{space / 2**20:.0f} MiB: {len(whole)} whole checkpoints, {line}"
-            shutil.rmtree(left)
+        space = int(size * (number % 4 + self.random.random()))
+        output, left = self.folder / f"disk_{number}", self.folder / f"left_{number}"
+        output.mkdir()
+        mount = f"mount -t tmpfs -o size={space} tmpfs {output}"
+        script = f'{mount} && "$@"; status=$?; cp -r {output} {left}; exit $status'
+        training = Training(self.data, output, wrapper=[*private, script, "sh"])
+        status, line = training.wait(), training.lines()[-1]
+        whole = sorted(left.glob("model_*.pth"))
+        for file in whole:
+            torch.load(file, weights_only=False)
+        good = status != 0 and line.startswith("error: ") and "disk full: " in line
+        good &= not list(left.glob("*.part")) and "Traceback" not in training.log.read_text()
+        shutil.rmtree(left)
+        return good, f"{space / 2**20:.0f} MiB: {len(whole)} whole checkpoints, {line}"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -368,18 +357,20 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     if unknown := set(args.kinds) - set(kinds):
         parser.error(f"KIND: expected some of {', '.join(kinds)}, found {min(unknown)!r}")
-    results = {}
+    words = {True: "ok", False: "FAILED", None: "skipped"}
+    results: dict[str, list[bool | None]] = {}
     with tempfile.TemporaryDirectory(prefix="trials_") as folder:
-        trials = Trials(Path(folder), args.count, args.seed)
+        trials = Trials(Path(folder), args.seed)
         for kind in args.kinds or kinds:
-            outcomes = []
-            for good, text in getattr(trials, kind)():
-                outcomes.append(good)
-                say(f"  {kind} {len(outcomes):2}: {'ok' if good else 'FAILED'}: {text}")
-            results[kind] = outcomes
+            results[kind] = []
+            for number in range(args.count):
+                passed, text = getattr(trials, kind)(number)
+                results[kind].append(passed)
+                say(f"  {kind} {number + 1:2}: {words[passed]}: {text}")
     for kind, outcomes in results.items():
-        say(f"{kind:9} {sum(outcomes)} of {len(outcomes)} passed")
-    return int(not all(map(all, results.values())))
+        counts = (f"{outcomes.count(value)} {word}" for value, word in words.items() if value in outcomes)
+        say(f"{kind:9} {', '.join(counts)}")
+    return int(any(False in outcomes for outcomes in results.values()))
 
 
 if __name__ == "__main__":
