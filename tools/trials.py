@@ -40,7 +40,7 @@ from sor_ppa.data.synthetic import SyntheticSpec, write_dataset
 
 REPO = Path(__file__).resolve().parents[1]
 LIMIT = 600  # seconds for one training
-PATIENCE = 20  # seconds until the processes of a dead parent or worker must have ended
+PATIENCE = 60  # seconds until the processes of a dead parent or worker must have ended
 BATCH = "SOLVER.IMS_PER_BATCH 2 INPUT.MIN_SIZE_TRAIN (64,)"
 COMMON = """MODEL.DEVICE cpu MODEL.WEIGHTS "" SOLVER.MAX_ITER 12 SOLVER.CHECKPOINT_PERIOD 4 DATASETS.TEST ()
     DETERMINISTIC True SEED 1"""
@@ -289,9 +289,10 @@ class Trials:
         time.sleep(delay)
         os.kill(self.random.choice(readers()), signal.SIGKILL)
         ended, seconds = _wait_for(training.has_ended, PATIENCE)
+        # what multiprocessing says about semaphores of killed processes may come last
+        line = next((line for line in training.lines() if line.startswith("error: ")), "no reason")
+        good = ended and training.wait() != 0 and "DataLoader worker" in line
         training.kill()
-        line = training.lines()[-1]
-        good = ended and training.wait() != 0 and line.startswith("error: DataLoader worker")
         return good, f"killed {delay:.1f} s after its start: ended in {seconds:.1f} s: {line}"
 
     def pictures(self, number: int) -> tuple[bool, str]:
