@@ -3,7 +3,13 @@
 Importing this package registers its models and datasets with detectron2.
 """
 
+from multiprocessing import current_process
 from typing import TYPE_CHECKING, Any
+
+from .processes import exit_with_parent
+
+if current_process().name != "MainProcess":  # the imports below take seconds, in which the parent may die
+    exit_with_parent()
 
 import torch
 

@@ -10,6 +10,7 @@ import tempfile
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -100,7 +101,8 @@ def _make_writable(folder: str) -> None:
     try:
         PathManager.mkdirs(folder)
         if "://" not in folder:
-            tempfile.TemporaryFile(dir=folder).close()
+            with tempfile.TemporaryFile(dir=folder) as file:
+                file.write(bytes(2**20))  # a full disk ends the run here
     except OSError as error:
         raise ConfigError(f"OUTPUT_DIR: cannot write to {folder} ({error.strerror or error})") from error
 
@@ -211,7 +213,8 @@ class Trainer(DefaultTrainer):
             except BaseException:
                 for hook in self._hooks:  # the other hooks expect a finished training
                     if isinstance(hook, hooks.PeriodicWriter):
-                        hook.after_train()
+                        with suppress(OSError):  # a full disk: the first error says so
+                            hook.after_train()
                 raise
             self.iter = self.max_iter
             self.after_train()

@@ -17,11 +17,12 @@ def exit_with_parent(worker: int = 0) -> None:
         worker: number of a worker of torch's ``DataLoader``, which calls this as its ``worker_init_fn``. Its
             own watch misses a parent that ends while a worker starts.
     """
-    parent = parent_process()
-    pid = os.getppid() if parent is None or parent.pid is None else parent.pid
+    pid = os.getppid()  # not that of the parent process below if a fork server started this one
 
     def watch() -> None:
-        while os.getppid() == pid:
+        # the parent process is known once a spawned process has imported its modules; it tells whether the
+        # parent ended before. A forked process, or one of torchrun, has only the number.
+        while os.getppid() == pid and ((parent := parent_process()) is None or parent.is_alive()):
             time.sleep(1)
         os._exit(1)
 

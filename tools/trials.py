@@ -8,7 +8,7 @@ Small models train on small pictures on the CPU. Each trial starts ``train_net.p
     parents   kill -9 the process that started the others: none may train on
     workers   kill -9 a process that reads images: the training must end with a reason
     pictures  broken images: reported and replaced up to DATALOADER.MAX_UNREADABLE, else one line
-    disks     a full disk: one line, and the last checkpoint stays whole (needs root, to mount a small disk)
+    disks     a full disk: one line, and the checkpoints before it stay whole; skipped if none can be mounted
 
 Example:
     python tools/trials.py kills --count 20
@@ -17,24 +17,24 @@ Example:
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
 import random
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from functools import cache, partial
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import torch
+from torch.utils._pytree import tree_flatten
 
 from sor_ppa.data.synthetic import SyntheticSpec, write_dataset
 
@@ -91,218 +91,212 @@ def training_words(data: Path, output: Path, system: str, workers: int) -> list[
     config, options = SYSTEMS[system]
     words = [word.replace('""', "") for word in f"{COMMON} {options}".split()]
     words += ["DATALOADER.NUM_WORKERS", str(workers), "DATASETS.SOD", f"['toy={data / 'toy'}']"]
-    return [
-        "--config-file",
-        str(REPO / config),
-        *words,
-        "DATASETS.ROOT",
-        str(data),
-        "OUTPUT_DIR",
-        str(output),
-    ]
+    words += ["DATASETS.ROOT", str(data), "OUTPUT_DIR", str(output)]
+    return ["--config-file", str(REPO / config), *words]
 
 
-def start(
-    data: Path, output: Path, system: str, workers: int = 0, processes: int = 1, *, more: str = ""
-) -> subprocess.Popen[str]:
-    """Start or resume a training in a session of its own, with SIGINT ignored as under ``nohup ... &``."""
-    flags = ["--resume", "--num-gpus", str(processes)] if processes > 1 else ["--resume"]
-    output.mkdir(parents=True, exist_ok=True)
-    with (output / "out.txt").open("a") as file:
-        return subprocess.Popen(
-            [
-                sys.executable,
-                "train_net.py",
-                *flags,
-                *training_words(data, output, system, workers),
-                *more.split(),
-            ],
-            cwd=REPO,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
-        )
+def same_state(first: Path, second: Path) -> bool:
+    """Tell whether two checkpoints hold the same weights, optimizer and schedule, bit by bit."""
+    states = [torch.load(file, weights_only=False) for file in (first, second)]
+    flat = [tree_flatten({key: state[key] for key in ("model", "trainer", "iteration")}) for state in states]
+    (values, form), (others, other_form) = flat
+    return form == other_form and all(
+        torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
+        for one, other in zip(values, others, strict=True)
+    )
 
 
-def last_line(output: Path) -> str:
-    """Return the last line that a training printed."""
-    lines = (output / "out.txt").read_text().strip().splitlines()
-    return lines[-1] if lines else ""
+class Training:
+    """A training that runs in a session of its own, with SIGINT ignored as under ``nohup ... &``.
 
+    It resumes if it was started before. Its output goes to ``<output>.txt``.
 
-def finish(process: subprocess.Popen[str], output: Path) -> None:
-    """Wait for the end of a training; raise if it fails."""
-    if process.wait(LIMIT) != 0:
-        raise RuntimeError(f"{output}: {last_line(output)}")
+    Args:
+        data: of :func:`make_data`.
+        output: folder of its checkpoints.
+        system: of ``SYSTEMS``.
+        workers: processes that read images, of each training process.
+        processes: that train.
+        options: more words of the command.
+        wrapper: words of a command that runs the command.
+    """
 
+    def __init__(
+        self,
+        data: Path,
+        output: Path,
+        system: str = "centermask",
+        workers: int = 0,
+        processes: int = 1,
+        options: str = "",
+        wrapper: Sequence[str] = (),
+    ) -> None:
+        flags = ["--resume", "--num-gpus", str(processes)] if processes > 1 else ["--resume"]
+        words = [*flags, *training_words(data, output, system, workers), *options.split()]
+        self.output, self.log = output, Path(f"{output}.txt")
+        with self.log.open("w") as file:
+            self.process = subprocess.Popen(
+                [*wrapper, sys.executable, "train_net.py", *words],
+                cwd=REPO,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+            )
+        self.pid = self.process.pid
 
-def processes_of(session: int) -> list[int]:
-    """Return the living processes of a session."""
-    found = []
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = status.read_text().rpartition(")")[2].split()
-        except OSError:  # it has just ended
-            continue
-        if int(fields[3]) == session and fields[0] != "Z":
-            found.append(int(status.parent.name))
-    return found
+    def lines(self) -> list[str]:
+        """Return what it has printed."""
+        return self.log.read_text().splitlines() or [""]
 
+    def wait(self) -> int:
+        """Wait for its end; return the exit status."""
+        return self.process.wait(LIMIT)
 
-def _children(parents: set[int], session: int) -> set[int]:
-    """Return the living processes of a session that these have started."""
-    found = set()
-    for pid in processes_of(session):
-        with suppress(OSError):
-            parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-            found |= {pid} if parent in parents else set()
-    return found
+    def finish(self) -> None:
+        """Wait for its end; raise if it fails."""
+        if self.wait() != 0:
+            raise RuntimeError(f"{self.output}: {self.lines()[-1]}")
 
+    def has_ended(self) -> bool:
+        """Tell whether its main process has ended."""
+        return self.process.poll() is not None
 
-def kill_all(session: int) -> None:
-    """Kill -9 every process of a session."""
-    for pid in processes_of(session):
+    def has_begun(self) -> bool:
+        """Tell whether it takes its first batch, or has ended."""
+        return self.has_ended() or "Starting training" in self.log.read_text()
+
+    def members(self) -> dict[int, int]:
+        """Return the living processes of its session, each with its parent."""
+        found = {}
+        for file in Path("/proc").glob("[0-9]*/stat"):
+            with suppress(OSError):  # it has just ended
+                state, parent, _, session, *_ = file.read_text().rpartition(")")[2].split()
+                if int(session) == self.pid and state != "Z":
+                    found[int(file.parent.name)] = int(parent)
+        return found
+
+    def kill(self) -> None:
+        """Kill -9 all its processes."""
         with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+            os.killpg(self.pid, signal.SIGKILL)
+        self.process.wait()
 
 
-def digest(file: Path) -> str:
-    """Return the SHA-256 of a checkpoint's model, optimizer and schedule."""
-    total = hashlib.sha256()
-
-    def add(value: Any) -> None:
-        if isinstance(value, dict):
-            for key in value:
-                total.update(repr(key).encode())
-                add(value[key])
-        elif isinstance(value, (list, tuple)):
-            for item in value:
-                add(item)
-        elif isinstance(value, torch.Tensor):
-            total.update(value.detach().contiguous().numpy().tobytes())
-        else:
-            total.update(repr(value).encode())
-
-    state = torch.load(file, weights_only=False)
-    add({"model": state["model"], "trainer": state["trainer"], "iteration": state["iteration"]})
-    return total.hexdigest()
+def _wait_for(
+    condition: Callable[[], object], limit: float = LIMIT, step: float = 0.001
+) -> tuple[bool, float]:
+    """Wait until a condition holds; return whether it does, and the seconds."""
+    begin = time.monotonic()
+    while not condition() and time.monotonic() - begin < limit:
+        time.sleep(step)
+    return bool(condition()), time.monotonic() - begin
 
 
 class Trials:
     """Trials in a folder, with data that they share.
 
+    Each takes its number and returns whether it passed, None if it cannot run here, and a line about it.
+
     Args:
         folder: of the data and of the trainings.
-        count: trials of each kind.
         seed: of the moments at which they strike.
     """
 
-    def __init__(self, folder: Path, count: int, seed: int) -> None:
-        self.folder, self.count = folder, count
+    def __init__(self, folder: Path, seed: int) -> None:
+        self.folder, self.data = folder, folder / "data"
         self.random = random.Random(seed)
-        self.data = folder / "data"
         make_data(self.data)
         self.reference = cache(self._reference)
 
-    def _reference(self, system: str, processes: int) -> tuple[str, float]:
-        """Return the digest of an uninterrupted training, and its seconds."""
+    def _reference(self, system: str, processes: int) -> tuple[Path, float]:
+        """Return the end of an uninterrupted training, and the seconds between its checkpoints."""
         output = self.folder / f"whole_{system}_{processes}"
-        begin = time.monotonic()
-        finish(start(self.data, output, system, 0, processes), output)
-        return digest(output / "model_final.pth"), time.monotonic() - begin
+        Training(self.data, output, system, 0, processes).finish()
+        first, *_, last = sorted(file.stat().st_mtime for file in output.glob("model_0*.pth"))
+        return output / "model_final.pth", (last - first) / 2
 
-    def kills(self) -> Iterator[tuple[bool, str]]:
-        """Kill trainings and resume them."""
-        for number in range(self.count):
-            system = list(SYSTEMS)[number % len(SYSTEMS)]
-            turn = number % len(SYSTEMS) + number // len(SYSTEMS)
-            processes, workers = (2 if turn % 4 == 3 else 1), 2 * (number % 2)
-            expected, seconds = self.reference(system, processes)
-            output, kills = self.folder / f"killed_{number}", []
-            for _ in range(self.random.randint(1, 2)):
-                process = start(self.data, output, system, workers, processes)
-                kills.append(self._strike(process, output, seconds))
-            finish(start(self.data, output, system, workers, processes), output)
-            final = output / "model_final.pth"
-            equal = final.is_file() and digest(final) == expected
-            yield equal, f"{system}, {processes} process(es), {workers} workers, killed {' and '.join(kills)}"
-            shutil.rmtree(output)
+    def kills(self, number: int) -> tuple[bool, str]:
+        """Kill a training and resume it."""
+        system = list(SYSTEMS)[number % len(SYSTEMS)]
+        turn = number % len(SYSTEMS) + number // len(SYSTEMS)
+        processes, workers = (2 if turn % 4 == 3 else 1), 2 * (number % 2)
+        expected, seconds = self.reference(system, processes)
+        output, kills = self.folder / f"killed_{number}", []
+        for _ in range(self.random.randint(1, 2)):
+            kills.append(self._strike(Training(self.data, output, system, workers, processes), seconds))
+        Training(self.data, output, system, workers, processes).finish()
+        equal = same_state(output / "model_final.pth", expected)
+        shutil.rmtree(output)
+        return equal, f"{system}, {processes} process(es), {workers} workers, killed {' and '.join(kills)}"
 
-    def _strike(self, process: subprocess.Popen[str], output: Path, seconds: float) -> str:
-        """Kill a training that takes some seconds, at a random moment; return when."""
+    def _strike(self, training: Training, seconds: float) -> str:
+        """Kill a training that writes a checkpoint every so many seconds; return when."""
 
-        def found(pattern: str) -> int:
-            return len(list(output.glob(pattern)))
+        def found(pattern: str) -> list[Path]:
+            return list(training.output.glob(pattern))
 
-        at_write, after = self.random.random() < 0.5, self.random.randint(0, 3)
-        while process.poll() is None and found("model_0*.pth") < after:
-            time.sleep(0.002)
-        end = time.monotonic() + self.random.random() * seconds / (1 if after == 0 else 6)
-        while process.poll() is None and not (found("*.part") if at_write else time.monotonic() > end):
-            time.sleep(0.0005 if at_write else 0.01)
-        if process.poll() is not None:
+        in_writing = self.random.random() < 0.5
+        after = self.random.randint(min(len(found("model_0*.pth")), 2), 3 if in_writing else 2)
+        _wait_for(training.has_begun)
+        _wait_for(lambda: training.has_ended() or len(found("model_0*.pth")) >= after)
+        if in_writing:
+            _wait_for(lambda: training.has_ended() or found("*.part"))
+        time.sleep(self.random.random() * (0.1 if in_writing else seconds))
+        if training.has_ended():
             return "after the end"
-        kill_all(process.pid)
-        process.wait()
-        files = f"after {found('model_0*.pth')} checkpoints"
-        return f"{files}, in writing {self._unfinished(output)}" if at_write else files
+        training.kill()
+        unfinished = ", ".join(file.name for file in found("*.part"))
+        during = f" while writing {unfinished}" if unfinished else ""
+        return f"after {len(found('model_0*.pth'))} checkpoints{during}"
 
-    @staticmethod
-    def _unfinished(output: Path) -> str:
-        return ", ".join(file.name for file in output.glob("*.part")) or "(just finished)"
+    def parents(self, number: int) -> tuple[bool, str]:
+        """Kill the process that started the others, when they start or later."""
+        workers, delay = (2, 0)[number % 2], self.random.uniform(0, 6)
+        output = self.folder / f"parent_{number}"
+        training = Training(self.data, output, "centermask", workers, 2, "SOLVER.MAX_ITER 100000")
+        if number // 2 % 2 == 0:
+            when = "the first batch"
+            _wait_for(training.has_begun)
+        else:
+            when = "the second process"
+            _wait_for(lambda: training.has_ended() or len(training.members()) > 1)
+        time.sleep(delay)
+        before = len(training.members())
+        os.kill(training.pid, signal.SIGKILL)
+        training.wait()
+        ended, seconds = _wait_for(lambda: not training.members(), PATIENCE)
+        training.kill()
+        text = f"{before} processes, {workers} workers each, killed {delay:.1f} s after {when}"
+        return ended, f"{text}: ended in {seconds:.1f} s"
 
-    def parents(self) -> Iterator[tuple[bool, str]]:
-        """Kill the process that started the others."""
-        for number in range(self.count):
-            output, workers = self.folder / f"parent_{number}", 2 * (number % 2)
-            process = start(self.data, output, "centermask", workers, 2, more="SOLVER.MAX_ITER 100000")
-            _, seconds = self.reference("centermask", 2)
-            time.sleep(self.random.uniform(0.3, 1.2) * seconds)
-            before = len(processes_of(process.pid))
-            os.kill(process.pid, signal.SIGKILL)
-            process.wait()
-            left, seconds = _wait_for(partial(_has_ended, process.pid))
-            yield left, f"{before} processes, {workers} workers each: all ended after {seconds:.1f} s"
-            kill_all(process.pid)
-            shutil.rmtree(output)
-
-    def workers(self) -> Iterator[tuple[bool, str]]:
+    def workers(self, number: int) -> tuple[bool, str]:
         """Kill a process that reads images, when it starts or later."""
-        for number in range(self.count):
-            output = self.folder / f"worker_{number}"
-            processes = 1 + number % 2
-            process = start(self.data, output, "centermask", 2, processes, more="SOLVER.MAX_ITER 100000")
-            deadline = time.monotonic() + LIMIT
-            readers: set[int] = set()
-            while not readers and time.monotonic() < deadline and process.poll() is None:
-                time.sleep(0.001)
-                if "Starting training" in (output / "out.txt").read_text():  # programs ran before
-                    trainers = _children({process.pid}, process.pid) if processes > 1 else {process.pid}
-                    readers = _children(trainers, process.pid)
-            delay = 0.0 if number % 4 < 2 else self.random.uniform(0, 6)
-            time.sleep(delay)
-            victim = self.random.choice(sorted(readers))
-            os.kill(victim, signal.SIGKILL)
-            ended, seconds = _wait_for(partial(_has_returned, process))
-            line = last_line(output)
-            good = (
-                ended
-                and process.returncode != 0
-                and line.startswith("error: ")
-                and "DataLoader worker" in line
-            )
-            yield good, f"killed {delay:.1f} s after its start: ended after {seconds:.1f} s: {line}"
-            kill_all(process.pid)
-            shutil.rmtree(output)
+        processes, delay = 1 + number % 2, self.random.uniform(0, 6) if number % 4 > 1 else 0.0
+        output = self.folder / f"worker_{number}"
+        training = Training(self.data, output, "centermask", 2, processes, "SOLVER.MAX_ITER 100000")
 
-    def pictures(self) -> Iterator[tuple[bool, str]]:
-        """Train on broken pictures."""
-        broken = self.folder / "broken"
-        shutil.copytree(self.data, broken)
-        victims = sorted((broken / "synthetic_sor").rglob("train*.jpg"))
+        def readers() -> list[int]:
+            parents = training.members()
+            trainers = (
+                {pid for pid in parents if parents[pid] == training.pid} if processes > 1 else {training.pid}
+            )
+            return sorted(pid for pid, parent in parents.items() if parent in trainers)
+
+        _wait_for(training.has_begun)  # programs ran before
+        _wait_for(lambda: training.has_ended() or readers())
+        time.sleep(delay)
+        os.kill(self.random.choice(readers()), signal.SIGKILL)
+        ended, seconds = _wait_for(training.has_ended, PATIENCE)
+        # what multiprocessing says about semaphores of killed processes may come last
+        line = next((line for line in training.lines() if line.startswith("error: ")), "no reason")
+        good = ended and training.wait() != 0 and "DataLoader worker" in line
+        training.kill()
+        return good, f"killed {delay:.1f} s after its start: ended in {seconds:.1f} s: {line}"
+
+    def pictures(self, number: int) -> tuple[bool, str]:
+        """Train with a broken picture."""
         wide = np.zeros((10, 30000, 3), np.uint8)
         damages: list[tuple[str, Callable[[Path], object]]] = [
             ("empty", lambda file: file.write_bytes(b"")),
@@ -311,75 +305,43 @@ class Trials:
             ("30000x10", lambda file: cv2.imwrite(str(file), wide)),
             ("missing", lambda file: file.unlink()),
         ]
-        for number in range(self.count):
-            name, damage = damages[number % len(damages)]
-            share, workers = (0.5, 0.01)[number // 2 % 2], 2 * (number % 2)
-            victim = victims[number % len(victims)]
-            whole = victim.read_bytes()
-            damage(victim)
-            output = self.folder / f"picture_{number}"
-            more = f"DATALOADER.MAX_UNREADABLE {share} SOLVER.CHECKPOINT_PERIOD 100"
-            process = start(broken, output, "centermask", workers, more=more)
-            process.wait(LIMIT)
-            text = (output / "out.txt").read_text()
-            lines = [line for line in text.splitlines() if victim.name in line]
-            good = len(lines) == 1 and "Traceback" not in text
-            good &= process.returncode == 0 if share > 0.1 else lines[0:1] == [last_line(output)]
-            yield good, f"{name}, {workers} workers, limit {share}: {lines[-1] if lines else 'no line'}"
-            victim.write_bytes(whole)
-            shutil.rmtree(output)
+        name, damage = damages[number % len(damages)]
+        share, workers = (0.5, 0.01)[number // 2 % 2], 2 * (number % 2)
+        broken = Path(shutil.copytree(self.data, self.folder / f"broken_{number}"))
+        victims = sorted((broken / "synthetic_sor").rglob("train*.jpg"))
+        victim = victims[number % len(victims)]
+        damage(victim)
+        options = f"DATALOADER.MAX_UNREADABLE {share} SOLVER.CHECKPOINT_PERIOD 100"
+        training = Training(broken, self.folder / f"picture_{number}", workers=workers, options=options)
+        status, text = training.wait(), training.lines()
+        shutil.rmtree(training.output)
+        lines = [line for line in text if victim.name in line]
+        good = len(lines) == 1 and not any("Traceback" in line for line in text)
+        good &= status == 0 if share > 0.1 else status != 0 and lines == text[-1:]
+        return good, f"{name}, {workers} workers, limit {share}: {lines[-1] if lines else 'no line'}"
 
-    def disks(self) -> Iterator[tuple[bool, str]]:
-        """Train on a disk that fills up."""
-        state = self.folder / "whole_centermask_1"
-        self.reference("centermask", 1)
-        size = (state / "model_final.pth").stat().st_size
-        for _ in range(self.count):
-            space = int(size * self.random.uniform(0.2, 3.5))
-            with _small_disk(self.folder / "disk", space) as disk:
-                if disk is None:
-                    say("  disks: skipped, a small disk cannot be mounted here")
-                    return
-                output = disk / "run"
-                process = start(self.data, output, "centermask")
-                process.wait(LIMIT)
-                line = last_line(output)
-                whole = sorted(output.glob("model_*.pth"))
-                for file in whole:
-                    digest(file)
-                good = process.returncode != 0 and not list(output.glob("*.part"))
-                good &= line.startswith("error: ") and "disk full" in line
-                yield good, f"{space / 2**20:.0f} MiB: {len(whole)} whole checkpoints, {line}"
-
-
-def _has_ended(session: int) -> bool:
-    return not processes_of(session)
-
-
-def _has_returned(process: subprocess.Popen[str]) -> bool:
-    return process.poll() is not None
-
-
-def _wait_for(condition: Callable[[], bool]) -> tuple[bool, float]:
-    """Wait until a condition holds; return whether it does, and the seconds."""
-    begin = time.monotonic()
-    while not condition() and time.monotonic() - begin < PATIENCE:
-        time.sleep(0.05)
-    return condition(), time.monotonic() - begin
-
-
-@contextmanager
-def _small_disk(folder: Path, size: int) -> Iterator[Path | None]:
-    """Mount a disk of some bytes in memory; None where that is not allowed."""
-    folder.mkdir(exist_ok=True)
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        yield None
-        return
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
+    def disks(self, number: int) -> tuple[bool | None, str]:
+        """Train on a small disk in memory, which a namespace of its own mounts; this needs no root."""
+        private = ["unshare", "--map-root-user", "--mount", "sh", "-c"]
+        probe = shlex.join([*private, "mount -t tmpfs tmpfs /mnt"])
+        status, reason = subprocess.getstatusoutput(probe)
+        if status != 0:
+            return None, f"no disk can be mounted here: {reason}"
+        size = self.reference("centermask", 1)[0].stat().st_size
+        space = int(size * (number % 4 + self.random.random()))
+        output, left = self.folder / f"disk_{number}", self.folder / f"left_{number}"
+        output.mkdir()
+        mount = f"mount -t tmpfs -o size={space} tmpfs {output}"
+        script = f'{mount} && "$@"; status=$?; cp -r {output} {left}; exit $status'
+        training = Training(self.data, output, wrapper=[*private, script, "sh"])
+        status, line = training.wait(), training.lines()[-1]
+        whole = sorted(left.glob("model_*.pth"))
+        for file in whole:
+            torch.load(file, weights_only=False)
+        good = status != 0 and line.startswith("error: ") and "disk full: " in line
+        good &= not list(left.glob("*.part")) and "Traceback" not in training.log.read_text()
+        shutil.rmtree(left)
+        return good, f"{space / 2**20:.0f} MiB: {len(whole)} whole checkpoints, {line}"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -396,18 +358,20 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     if unknown := set(args.kinds) - set(kinds):
         parser.error(f"KIND: expected some of {', '.join(kinds)}, found {min(unknown)!r}")
-    results = {}
+    words = {True: "ok", False: "FAILED", None: "skipped"}
+    results: dict[str, list[bool | None]] = {}
     with tempfile.TemporaryDirectory(prefix="trials_") as folder:
-        trials = Trials(Path(folder), args.count, args.seed)
+        trials = Trials(Path(folder), args.seed)
         for kind in args.kinds or kinds:
-            outcomes = []
-            for good, text in getattr(trials, kind)():
-                outcomes.append(good)
-                say(f"  {kind} {len(outcomes):2}: {'ok' if good else 'FAILED'}: {text}")
-            results[kind] = outcomes
+            results[kind] = []
+            for number in range(args.count):
+                passed, text = getattr(trials, kind)(number)
+                results[kind].append(passed)
+                say(f"  {kind} {number + 1:2}: {words[passed]}: {text}")
     for kind, outcomes in results.items():
-        say(f"{kind:9} {sum(outcomes)} of {len(outcomes)} passed")
-    return int(not all(map(all, results.values())))
+        counts = (f"{outcomes.count(value)} {word}" for value, word in words.items() if value in outcomes)
+        say(f"{kind:9} {', '.join(counts)}")
+    return int(any(False in outcomes for outcomes in results.values()))
 
 
 if __name__ == "__main__":

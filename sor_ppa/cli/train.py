@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import logging
 import sys
 from collections.abc import Sequence
 
 from detectron2.engine import default_argument_parser
 
+from ..atomic import DiskFullError
 from ..checkpoint import CheckpointError
 from ..config import ConfigError
 from ..data import DatasetError
@@ -35,10 +38,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _process(options: argparse.Namespace) -> None:
+    logging.raiseExceptions = False  # no traceback for each line that does not fit on a full disk
+    expected = CheckpointError, ConfigError, DatasetError, DiskFullError, FileNotFoundError, NonFiniteError
     try:
         run(options)
-    except (CheckpointError, ConfigError, DatasetError, FileNotFoundError, NonFiniteError) as error:
+    except expected as error:
         sys.exit(f"error: {error}")
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        sys.exit(f"error: disk full: {error.filename or 'OUTPUT_DIR'}")
     except RuntimeError as error:
         if not str(error).startswith("DataLoader worker"):
             raise

@@ -12,5 +12,7 @@ from trials import Trials
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["kills", "parents", "workers", "pictures", "disks"])
 def test_a_training_survives(kind: str, tmp_path: Path) -> None:
-    for good, text in getattr(Trials(tmp_path, count=1, seed=0), kind)():
-        assert good, text
+    passed, text = getattr(Trials(tmp_path, seed=0), kind)(0)
+    if passed is None:
+        pytest.skip(text)
+    assert passed, text
