@@ -3,13 +3,14 @@
 Importing this package registers its models and datasets with detectron2.
 """
 
+import os
 from multiprocessing import current_process
 from typing import TYPE_CHECKING, Any
 
-from .processes import exit_with_parent
+from .processes import TRAINING, exit_with_parent
 
-if current_process().name != "MainProcess":  # the imports below take seconds, in which the parent may die
-    exit_with_parent()
+if TRAINING in os.environ and current_process().name != "MainProcess":
+    exit_with_parent()  # the imports below take seconds, in which the parent may die
 
 import torch
 

@@ -7,7 +7,9 @@ import time
 from multiprocessing import parent_process
 from threading import Thread
 
-__all__ = ["exit_with_parent"]
+__all__ = ["TRAINING", "exit_with_parent"]
+
+TRAINING = "SOR_PPA_TRAINING"  # variable of the environment of a training command and what it starts
 
 
 def exit_with_parent(worker: int = 0) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import logging
+import os
 import sys
 from collections.abc import Sequence
 
@@ -16,6 +17,7 @@ from ..config import ConfigError
 from ..data import DatasetError
 from ..engine import run
 from ..launching import start
+from ..processes import TRAINING
 from ..training import NonFiniteError
 
 __all__ = ["main"]
@@ -26,6 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = default_argument_parser()
     parser.set_defaults(dist_url="auto")  # detectron2's port is the same for every training of a user
     options = parser.parse_args(arguments)
+    os.environ[TRAINING] = "1"
     start(
         _process,
         options.num_gpus,
