@@ -40,7 +40,7 @@ from .config import ConfigError, check_classes, load_config
 from .cpu_inference import tune_for_inference
 from .data.builtin import DatasetSource, register_from_config
 from .data.mapper import RankingDatasetMapper
-from .data.own import DetectionSource, register_own_from_config
+from .data.own import DetectionSource, allow_unreadable, register_own_from_config
 from .data.sod import SODSource, register_sod_from_config
 from .data.train_loader import CheckedLoader, Samples, TrainingBatches, train_loader
 from .data.unlabelled import register_folders
@@ -80,6 +80,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
     register_from_config(cfg)
     register_sod_from_config(cfg)
     register_own_from_config(cfg)
+    allow_unreadable(cfg)
     register_folders(cfg.DATASETS.TRAIN)
     for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
         if name not in MetadataCatalog.list() or not MetadataCatalog.get(name).get("thing_classes"):

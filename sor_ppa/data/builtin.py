@@ -16,7 +16,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -181,15 +181,8 @@ def register_all(root: str | os.PathLike[str] | None = None, *, keep_rankless: b
 
 
 def register_from_config(cfg: CfgNode) -> None:
-    """Register every ranking dataset as ``cfg.DATASETS`` says (ROOT, KEEP_RANKLESS).
-
-    Those for training alone may lack images, see ``DATALOADER.MAX_UNREADABLE``.
-    """
+    """Register every ranking dataset as ``cfg.DATASETS`` says (ROOT, KEEP_RANKLESS)."""
     register_all(cfg.DATASETS.ROOT, keep_rankless=cfg.DATASETS.KEEP_RANKLESS)
-    for name in set(cfg.DATASETS.TRAIN) - set(cfg.DATASETS.TEST):
-        source = DatasetCatalog.data.get(name)
-        if isinstance(source, DatasetSource):
-            register_source(name, replace(source, max_unreadable=cfg.DATALOADER.MAX_UNREADABLE), "sor")
 
 
 def source_of(name: str) -> DatasetSource:

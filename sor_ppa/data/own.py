@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,9 @@ from .builtin import FORMATS, DatasetSource, datasets_root, register_source
 from .coco import image_folder
 from .issues import DatasetError, expected
 from .reader import json_file
-from .sod import register_sod
+from .sod import SODSource, register_sod
 
-__all__ = ["DetectionSource", "register_own", "register_own_from_config"]
+__all__ = ["DetectionSource", "allow_unreadable", "register_own", "register_own_from_config"]
 
 DETECTION, SOD = "detection", "sod"
 
@@ -122,3 +122,11 @@ def register_own_from_config(cfg: CfgNode) -> None:
     entries: Sequence[str] = cfg.DATASETS.OWN
     for entry in entries:
         register_own(entry, cfg.DATASETS.ROOT, keep_rankless=cfg.DATASETS.KEEP_RANKLESS)
+
+
+def allow_unreadable(cfg: CfgNode) -> None:
+    """Let datasets for training alone lack a share of their images, ``DATALOADER.MAX_UNREADABLE``."""
+    for name in set(cfg.DATASETS.TRAIN) - set(cfg.DATASETS.TEST):
+        source = DatasetCatalog.data.get(name)
+        if isinstance(source, (DatasetSource, SODSource)):
+            DatasetCatalog.data[name] = replace(source, max_unreadable=cfg.DATALOADER.MAX_UNREADABLE)

@@ -82,17 +82,21 @@ def _pictures(folder: Path) -> dict[str, Path]:
     return {entry.stem: entry for entry in sorted(files, key=lambda entry: _natural(entry.name))}
 
 
-def read_sod(images: str | Path, masks: str | Path) -> list[dict[str, Any]]:
+def read_sod(images: str | Path, masks: str | Path, max_unreadable: float = 0.0) -> list[dict[str, Any]]:
     """List a set from its folders of images and of masks, which have the same names.
 
     Pairs of different size are left out with a warning (published code leaves them out silently); masks
     without an image are ignored.
 
+    Args:
+        images, masks: folders.
+        max_unreadable: share of the pairs that may hold a broken file; they are left out and logged.
+
     Returns:
         Dicts ``file_name, mask_file_name, image_id, height, width``, in natural order of names.
 
     Raises:
-        DatasetError: a folder is missing or empty, an image has no mask, or a file is broken.
+        DatasetError: a folder is missing or empty, an image has no mask, or too many files are broken.
     """
     pictures, truths = _pictures(Path(images)), _pictures(Path(masks))
     if not pictures:
@@ -103,15 +107,23 @@ def read_sod(images: str | Path, masks: str | Path) -> list[dict[str, Any]]:
         raise DatasetError(f"{lonely[0]}: expected a mask of this name in {masks}, found none{more}")
     pairs = [(picture, truths[name]) for name, picture in pictures.items()]
     files = [path for pair in pairs for path in pair]
-    sizes: list[tuple[int, int]] = []
-    for path, size in zip(files, image_sizes(files), strict=True):
-        if isinstance(size, OSError):
-            raise DatasetError(f"{path}: expected an image, found a broken file ({size})")
-        sizes.append(size)
+    sizes = image_sizes(files)
+    broken = [
+        f"{path}: expected an image, found a broken file ({size})"
+        for path, size in zip(files, sizes, strict=True)
+        if isinstance(size, OSError)
+    ]
+    if len(broken) > max_unreadable * len(pairs):
+        raise DatasetError(broken[0])
+    for line in broken:
+        logger.warning("%s; left out", line)
     log = IssueLog()
     records: list[dict[str, Any]] = []
-    for (picture, mask), (height, width), size in zip(pairs, sizes[::2], sizes[1::2], strict=True):
-        if size != (height, width):
+    for (picture, mask), first, size in zip(pairs, sizes[::2], sizes[1::2], strict=True):
+        if isinstance(first, OSError) or isinstance(size, OSError):
+            continue
+        height, width = first
+        if size != first:
             detail = f"expected {height} x {width} pixels, found {size[0]} x {size[1]}"
             log.at(mask).omit("mask-size", "", detail)
             continue
@@ -141,6 +153,7 @@ class SODSource:
     name: str
     folders: tuple[str, ...]  # to try, in order, relative to the root or absolute
     root: str = ""  # see ``datasets_root``
+    max_unreadable: float = 0.0  # see ``read_sod``
 
     @property
     def path(self) -> Path:
@@ -153,7 +166,7 @@ class SODSource:
         raise missing_folder(self.name, root, self.folders[0])
 
     def __call__(self) -> list[dict[str, Any]]:
-        return read_sod(*find_folders(self.path))
+        return read_sod(*find_folders(self.path), self.max_unreadable)
 
 
 def register_sod(name: str, folders: str | os.PathLike[str] | Sequence[str], root: str = "") -> None:

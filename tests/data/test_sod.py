@@ -71,6 +71,15 @@ def test_pairs_of_different_size_are_left_out(tmp_path: Path, caplog: pytest.Log
     assert "expected 20 x 30 pixels, found 5 x 5" in caplog.text
 
 
+def test_few_broken_files_may_be_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    images, masks = make(tmp_path, "a b")
+    (images / "b.jpg").write_bytes(b"nothing")
+    with pytest.raises(DatasetError, match=r"b\.jpg: expected an image, found a broken file"):
+        read_sod(images, masks)
+    assert len(read_sod(images, masks, max_unreadable=0.5)) == 1
+    assert caplog.text.count("b.jpg: expected an image") == 1
+
+
 def test_an_unusable_folder_is_named(tmp_path: Path) -> None:
     images, masks = make(tmp_path, "")
     with pytest.raises(DatasetError, match="found no image"):
