@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import tempfile
 from collections.abc import Callable
@@ -17,7 +18,9 @@ def _worker(rank: int, size: int, folder: str, function: Callable[..., Any], arg
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", world_size=size, rank=rank)
     try:
         torch.save(function(*args), os.path.join(folder, f"{rank}.pt"))
+        dist.barrier()
     finally:
+        gc.collect()  # a parallel model in the traceback of an error keeps threads of the group
         dist.destroy_process_group()
 
 
