@@ -38,10 +38,10 @@ from .building import build_checked_model, check_weights_named, find_weights, ne
 from .checkpoint import CheckpointInfo
 from .config import ConfigError, check_classes, load_config
 from .cpu_inference import tune_for_inference
-from .data.builtin import DatasetSource, register_from_config
+from .data.builtin import DatasetSource
 from .data.mapper import RankingDatasetMapper
-from .data.own import DetectionSource, allow_unreadable, register_own_from_config
-from .data.sod import SODSource, register_sod_from_config
+from .data.own import DetectionSource, allow_unreadable, register_datasets
+from .data.sod import SODSource
 from .data.train_loader import CheckedLoader, Samples, TrainingBatches, train_loader
 from .data.unlabelled import register_folders
 from .evaluation.evaluator import SODEvaluator, SOREvaluator
@@ -77,9 +77,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
         FileNotFoundError: see :func:`find_weights`.
     """
     cfg = load_config(args.config_file, args.opts)
-    register_from_config(cfg)
-    register_sod_from_config(cfg)
-    register_own_from_config(cfg)
+    register_datasets(cfg)
     allow_unreadable(cfg)
     register_folders(cfg.DATASETS.TRAIN)
     for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):

@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from .config import ConfigError
 from .data import DatasetError
 from .data.augment import bit_masks
-from .data.builtin import register_from_config
 from .data.mapper import RankingDatasetMapper
-from .data.sod import register_sod_from_config
+from .data.own import register_datasets
 from .engine import MAPPERS, TRAIN_LOADERS
 from .inspyrenet.outputs import compose
 from .visualization import contact_sheet, draw_ranked
@@ -47,8 +46,7 @@ def write_training_pictures(
         ConfigError: a model that is not trained on single images.
         DatasetError: an unknown dataset, one that cannot be read, or one of another kind than the model's.
     """
-    register_from_config(cfg)
-    register_sod_from_config(cfg)
+    register_datasets(cfg)
     architecture = cfg.MODEL.META_ARCHITECTURE
     if architecture in TRAIN_LOADERS:
         raise ConfigError(

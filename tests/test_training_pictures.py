@@ -36,6 +36,13 @@ def test_ranks_of_augmented_images_are_drawn(tmp_path: Path):
     assert all(len(np.unique(sheet.reshape(-1, 3), axis=0)) > 1000 for sheet in sheets(out).values())
 
 
+def test_datasets_of_the_user_are_known(tmp_path: Path):
+    folder = make_assr_folder(tmp_path / "ASSR")
+    options = ("DATASETS.OWN", f"('holiday_train=assr:{folder}',)", "INPUT.MIN_SIZE_TRAIN", "(64,)")
+    cfg = config("sor/ppa", tmp_path, *options)
+    assert write_training_pictures(cfg, "holiday_train", tmp_path / "out", 1) == 1
+
+
 def test_classes_of_a_detection_set_are_drawn(tmp_path: Path):
     folder = make_coco_folder(tmp_path / "mine")
     (file,) = (folder / "annotations").glob("*train*.json")

@@ -24,13 +24,13 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json
 
-from .builtin import FORMATS, DatasetSource, datasets_root, register_source
+from .builtin import FORMATS, DatasetSource, datasets_root, register_from_config, register_source
 from .coco import image_folder
 from .issues import DatasetError, expected
 from .reader import json_file
-from .sod import SODSource, register_sod
+from .sod import SODSource, register_sod, register_sod_from_config
 
-__all__ = ["DetectionSource", "allow_unreadable", "register_own", "register_own_from_config"]
+__all__ = ["DetectionSource", "allow_unreadable", "register_datasets", "register_own"]
 
 DETECTION, SOD = "detection", "sod"
 
@@ -117,8 +117,10 @@ def register_own(entry: str, root: str | os.PathLike[str] = "", *, keep_rankless
     return name
 
 
-def register_own_from_config(cfg: CfgNode) -> None:
-    """Register the datasets of ``DATASETS.OWN``; see :func:`register_own`."""
+def register_datasets(cfg: CfgNode) -> None:
+    """Register all datasets as ``cfg.DATASETS`` says: the known ones, saliency sets, and the user's own."""
+    register_from_config(cfg)
+    register_sod_from_config(cfg)
     entries: Sequence[str] = cfg.DATASETS.OWN
     for entry in entries:
         register_own(entry, cfg.DATASETS.ROOT, keep_rankless=cfg.DATASETS.KEEP_RANKLESS)

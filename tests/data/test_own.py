@@ -14,7 +14,7 @@ from sor_ppa.config import ConfigError, check_config
 from sor_ppa.data import DatasetError
 from sor_ppa.data.builtin import register_all, source_of
 from sor_ppa.data.export import write_records
-from sor_ppa.data.own import register_own, register_own_from_config
+from sor_ppa.data.own import register_datasets, register_own
 from sor_ppa.evaluation.ground_truth import read_truth
 from tests.data.folders import (
     make_assr_folder,
@@ -82,7 +82,7 @@ def test_the_configuration_registers_them(tmp_path: Path) -> None:
     add_sor_config(cfg)
     cfg.DATASETS.ROOT, cfg.DATASETS.KEEP_RANKLESS = str(tmp_path), True
     cfg.DATASETS.OWN = ["mine_train=assr:set"]
-    register_own_from_config(cfg)
+    register_datasets(cfg)
     assert sum(len(item["annotations"]) for item in DatasetCatalog.get("mine_train")) == 14
     cfg.DATASETS.OWN = ["mine_train"]
     with pytest.raises(ConfigError, match=r"DATASETS\.OWN: expected .*'name=format:path'"):
