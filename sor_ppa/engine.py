@@ -53,7 +53,14 @@ from .siamese_detr.base import event_storage
 from .siamese_detr.loading import build_pretraining_loader
 from .solver import build_lr_scheduler, build_optimizer
 from .test_time_augmentation import unresized, with_views
-from .training import BestCheckpointHook, TrainingCheckpointer, TrainingStep, amp_dtype, synchronize_norms
+from .training import (
+    BestCheckpointHook,
+    TrainingCheckpointer,
+    TrainingStep,
+    amp_dtype,
+    has_checkpoint,
+    synchronize_norms,
+)
 
 __all__ = ["MAPPERS", "TRAIN_LOADERS", "Trainer", "evaluate", "run", "setup", "summary"]
 
@@ -86,7 +93,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
         if name not in MetadataCatalog.list() or not MetadataCatalog.get(name).get("thing_classes"):
             raise ConfigError(f"DATASETS: expected names of registered datasets, found {name!r}")
         check_classes(cfg, name, len(MetadataCatalog.get(name).thing_classes))
-    if not (args.resume and PathManager.exists(os.path.join(cfg.OUTPUT_DIR, "last_checkpoint"))):
+    if not (args.resume and has_checkpoint(cfg.OUTPUT_DIR)):
         cfg.MODEL.WEIGHTS = find_weights(cfg.MODEL.WEIGHTS)
     cfg.freeze()
     _make_writable(cfg.OUTPUT_DIR)

@@ -228,6 +228,7 @@ def test_a_resumed_training_ends_like_an_uninterrupted_one(
     (tmp_path / "cut").mkdir()
     # all that a kill has left, perhaps just before model_final.pth was written
     shutil.copy(tmp_path / f"whole/model_000000{iteration}.pth", tmp_path / "cut")
+    options += ["MODEL.WEIGHTS", "moved.pth"]  # not needed any more
     train(datasets, tmp_path / "cut", *options, "DATALOADER.NUM_WORKERS", "2", flags=("--resume",))
     assert same_state(tmp_path / "whole/model_final.pth", tmp_path / "cut/model_final.pth")
 

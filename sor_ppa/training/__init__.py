@@ -1,6 +1,6 @@
 """Parts of the trainer: one iteration, and the checkpoints of a run."""
 
-from .checkpoints import BestCheckpointHook, TrainingCheckpointer
+from .checkpoints import BestCheckpointHook, TrainingCheckpointer, has_checkpoint
 from .errors import NonFiniteError
 from .norms import synchronize_norms
 from .step import TrainingStep, amp_dtype
@@ -11,5 +11,6 @@ __all__ = [
     "TrainingCheckpointer",
     "TrainingStep",
     "amp_dtype",
+    "has_checkpoint",
     "synchronize_norms",
 ]
