@@ -58,6 +58,7 @@ from .training import (
     TrainingCheckpointer,
     TrainingStep,
     amp_dtype,
+    half_precision,
     has_checkpoint,
     synchronize_norms,
 )
@@ -295,7 +296,7 @@ class Trainer(DefaultTrainer):
         for views in (False, True) if cfg.TEST.AUG.ENABLED else (False,):
             part = cfg.clone()
             part.merge_from_list(["TEST.AUG.ENABLED", views])
-            with torch.autocast(device.type, dtype=_half_precision(device.type), enabled=cfg.TEST.AMP):
+            with torch.autocast(device.type, dtype=half_precision(device.type), enabled=cfg.TEST.AMP):
                 found = cls._test_each(part, wrap_for_inference(part, model), evaluators)
             results.update({f"{name}_TTA" if views else name: value for name, value in found.items()})
             if comm.is_main_process() and (lines := summary(found)):
@@ -348,11 +349,6 @@ def _checkpoint_info(cfg: CfgNode) -> CheckpointInfo:
     """Return what checkpoints say about the training: configuration and classes."""
     name = next(iter(cfg.DATASETS.TRAIN), "")
     return CheckpointInfo(cfg.dump(), tuple(MetadataCatalog.get(name).get("thing_classes", ())))
-
-
-def _half_precision(device_type: str) -> torch.dtype:
-    """Return bfloat16 for a CPU, float16 for a GPU."""
-    return torch.bfloat16 if device_type == "cpu" else torch.float16
 
 
 def _share_buffers(model: nn.Module) -> None:

@@ -3,7 +3,7 @@
 from .checkpoints import BestCheckpointHook, TrainingCheckpointer, has_checkpoint
 from .errors import NonFiniteError
 from .norms import synchronize_norms
-from .step import TrainingStep, amp_dtype
+from .step import TrainingStep, amp_dtype, half_precision
 
 __all__ = [
     "BestCheckpointHook",
@@ -11,6 +11,7 @@ __all__ = [
     "TrainingCheckpointer",
     "TrainingStep",
     "amp_dtype",
+    "half_precision",
     "has_checkpoint",
     "synchronize_norms",
 ]
