@@ -105,17 +105,17 @@ class TrainingCheckpointer(SORCheckpointer):
         """
         if not self.save_dir or not self.save_to_disk:
             return
-        states = {key: item.state_dict() for key, item in self.checkpointables.items()}
-        for where, tensor in _tensors(states | {"model": self.model.state_dict()}):
-            if tensor.is_floating_point() and not tensor.isfinite().all():
-                target = os.path.join(self.save_dir, f"{name}.pth")
-                raise NonFiniteError(f"{target}: expected finite values, found NaN or infinity in {where}")
         super().save(name, **kwargs)
         if self.keep:
             numbered = glob.glob(os.path.join(glob.escape(self.save_dir), "model_[0-9]*.pth"))
             for file in sorted(numbered)[: -self.keep]:
                 for path in (file, f"{file}.sha256"):
                     Path(path).unlink(missing_ok=True)
+
+    def _check_state(self, path: str, data: dict[str, Any]) -> None:
+        for where, tensor in _tensors(data):
+            if tensor.is_floating_point() and not tensor.isfinite().all():
+                raise NonFiniteError(f"{path}: expected finite values, found NaN or infinity in {where}")
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """Write ``last_checkpoint``, but not for the best one: a training resumes from the last."""
