@@ -12,7 +12,6 @@ import shutil
 import tempfile
 import time
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +86,7 @@ def _tasks(options: Options, folder: str) -> dict[str, Task]:
     from sor_ppa.data.builtin import DatasetSource, register_all
     from sor_ppa.data.images import image_sizes
     from sor_ppa.data.mapper import RankingDatasetMapper
-    from sor_ppa.data.train_loader import Samples, seed_all, train_loader
+    from sor_ppa.data.train_loader import CheckedLoader, Samples, seed_all
 
     cv2.setNumThreads(1)
     register_all(folder)
@@ -119,16 +118,14 @@ def _tasks(options: Options, folder: str) -> dict[str, Task]:
         tasks[f"{len(chosen)} samples, {name}"] = partial(samples, mapper)
 
     def batches(workers: int) -> dict[str, Any]:
-        cfg = load_config(options.config, ["DATALOADER.NUM_WORKERS", str(workers), "MODEL.DEVICE", "cpu"])
-        loader = iter(train_loader(cfg, RankingDatasetMapper(cfg, is_train=True), list(records)))
-        next(loader)
+        cfg = load_config(options.config, ["MODEL.DEVICE", "cpu", *options.opts])
+        data = Samples(records, RankingDatasetMapper(cfg, is_train=True))
+        loader = CheckedLoader(data, batch_size=2, num_workers=workers, collate_fn=list)
         start = time.perf_counter()
-        images = sum(len(batch) for batch in islice(loader, 2 if options.quick else 10))
-        return {
-            "seconds": time.perf_counter() - start,
-            "images a second": images / (time.perf_counter() - start),
-        }
+        images = sum(len(batch) for batch in loader)
+        seconds = time.perf_counter() - start
+        return {"seconds": seconds, "images a second": round(images / seconds, 1)}
 
-    for workers in (0, 2):
-        tasks[f"training batches, {workers} workers"] = partial(batches, workers)
+    for workers in (0, 1, 2):
+        tasks[f"{len(records)} samples, {workers} workers"] = partial(batches, workers)
     return tasks

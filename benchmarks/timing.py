@@ -59,6 +59,7 @@ class Row:
         task: what was done; "images=4" puts it at 4 on the axis "images" of a plot.
         variant: who did it.
         seconds: of each counted run.
+        processor_seconds: of each counted run, of all threads; steadier than ``seconds`` on a busy machine.
         peak_bytes: memory of the process, at most so far.
         facts: about the first result.
     """
@@ -66,6 +67,7 @@ class Row:
     task: str
     variant: str
     seconds: tuple[float, ...]
+    processor_seconds: tuple[float, ...]
     peak_bytes: int
     facts: dict[str, Any] = field(default_factory=dict)
 
@@ -87,10 +89,11 @@ def _serve(pipe: Connection, variant: Variant, threads: int) -> None:
         tasks = variant.build(*variant.arguments)
         pipe.send(list(tasks))
         for name in iter(pipe.recv, None):
-            start = time.perf_counter()
+            start, processor = time.perf_counter(), time.process_time()
             facts = tasks[name]()
             seconds = (facts := facts or {}).pop("seconds", time.perf_counter() - start)
-            pipe.send((seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, facts))
+            processor = time.process_time() - processor
+            pipe.send((seconds, processor, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, facts))
     except Exception:
         pipe.send(traceback.format_exc())
 
@@ -112,7 +115,7 @@ def compare(variants: Iterable[Variant], options: Options) -> list[Row]:
     try:
         for variant in variants:  # one after the other: a variant may read what an earlier one has written
             pipes[variant.name], other = context.Pipe()
-            child = context.Process(target=_serve, args=(other, variant, options.threads), daemon=True)
+            child = context.Process(target=_serve, args=(other, variant, options.threads))
             child.start()
             children.append(child)
             other.close()
@@ -126,8 +129,8 @@ def compare(variants: Iterable[Variant], options: Options) -> list[Row]:
                     pipes[name].send(task)
                     found[name].append(_answer(pipes[name]))
             for name, answers in found.items():
-                seconds, peaks, facts = zip(*answers, strict=True)
-                rows.append(Row(task, name, tuple(seconds[1:]), max(peaks), facts[0]))
+                seconds, processor, peaks, facts = zip(*answers, strict=True)
+                rows.append(Row(task, name, seconds[1:], processor[1:], max(peaks), facts[0]))
         return rows
     finally:
         for pipe in pipes.values():
@@ -140,14 +143,17 @@ def compare(variants: Iterable[Variant], options: Options) -> list[Row]:
 
 def report(rows: Sequence[Row]) -> str:
     """Return a table; each task is compared with its first variant."""
-    lines = [f"{'':46}{'median':>10}{'fastest':>10}{'slowest':>10}{'ratio':>8}{'peak GiB':>10}"]
-    first: dict[str, float] = {}
+    titles = ("median", "fastest", "slowest", "ratio", "CPU time", "ratio", "peak GiB")
+    width = max((len(f"{row.task}, {row.variant}") for row in rows), default=0) + 2
+    lines = [" " * width + "".join(f"{title:>10}" for title in titles)]
+    first: dict[str, Row] = {}
     for row in rows:
-        base = first.setdefault(row.task, row.median)
-        fastest, slowest = row.spread
+        base, processor = first.setdefault(row.task, row), statistics.median(row.processor_seconds)
         lines.append(
-            f"{row.task + ', ' + row.variant:46}{row.median:10.4f}{fastest:10.4f}{slowest:10.4f}"
-            f"{base / row.median:8.2f}{row.peak_bytes / 2**30:10.2f}"
+            f"{row.task + ', ' + row.variant:{width}}{row.median:10.4f}{min(row.seconds):10.4f}"
+            f"{max(row.seconds):10.4f}{base.median / row.median:10.2f}{processor:10.4f}"
+            f"{statistics.median(base.processor_seconds) / max(processor, 1e-9):10.2f}"
+            f"{row.peak_bytes / 2**30:10.2f}"
         )
         lines += [f"    {name}: {value}" for name, value in row.facts.items()]
     return "\n".join(lines) + "\n"
