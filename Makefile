@@ -15,7 +15,7 @@ JOBS ?= 2
 ARGS ?=
 VENV := .venv/bin/python
 PIP := $(VENV) -m pip --disable-pip-version-check install --root-user-action=ignore
-LINTED := train_net.py sor_ppa tools demo tests benchmarks
+LINTED := train_net.py sor_ppa_cli.py sor_ppa tools demo tests benchmarks
 # the editable install holds the path of the checkout, so a moved checkout installs it again
 PACKAGE := .venv/.package-$(firstword $(shell pwd | cksum))
 

@@ -6,7 +6,6 @@ import argparse
 import copy
 import logging
 import os
-import tempfile
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
@@ -30,7 +29,6 @@ from detectron2.evaluation import (
 )
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
-from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import setup_logger
 from torch import nn
 
@@ -48,14 +46,22 @@ from .evaluation.evaluator import SODEvaluator, SOREvaluator
 from .inference_model import gives_ranks, wrap_for_inference
 from .inspyrenet.mapper import SODDatasetMapper
 from .processes import exit_with_parent
-from .run_log import log_copypaste, model_line, start_log
+from .run_log import log_copypaste, model_line, start_run, summary
 from .siamese_detr.base import event_storage
 from .siamese_detr.loading import build_pretraining_loader
 from .solver import build_lr_scheduler, build_optimizer
 from .test_time_augmentation import unresized, with_views
-from .training import BestCheckpointHook, TrainingCheckpointer, TrainingStep, amp_dtype, synchronize_norms
+from .training import (
+    BestCheckpointHook,
+    TrainingCheckpointer,
+    TrainingStep,
+    amp_dtype,
+    half_precision,
+    has_checkpoint,
+    synchronize_norms,
+)
 
-__all__ = ["MAPPERS", "TRAIN_LOADERS", "Trainer", "evaluate", "run", "setup", "summary"]
+__all__ = ["MAPPERS", "TRAIN_LOADERS", "Trainer", "evaluate", "run", "setup"]
 
 _log = logging.getLogger(__name__)
 
@@ -84,34 +90,11 @@ def setup(args: argparse.Namespace) -> CfgNode:
         if name not in MetadataCatalog.list() or not MetadataCatalog.get(name).get("thing_classes"):
             raise ConfigError(f"DATASETS: expected names of registered datasets, found {name!r}")
         check_classes(cfg, name, len(MetadataCatalog.get(name).thing_classes))
-    if not (args.resume and PathManager.exists(os.path.join(cfg.OUTPUT_DIR, "last_checkpoint"))):
+    if not (args.resume and has_checkpoint(cfg.OUTPUT_DIR)):
         cfg.MODEL.WEIGHTS = find_weights(cfg.MODEL.WEIGHTS)
     cfg.freeze()
-    _make_writable(cfg.OUTPUT_DIR)
-    start_log(cfg, args)
-    _choose_algorithms(cfg)
+    start_run(cfg, args)
     return cfg
-
-
-def _make_writable(folder: str) -> None:
-    """Create the folder for results; raise if it cannot be written."""
-    if not folder or not comm.is_main_process():
-        return
-    try:
-        PathManager.mkdirs(folder)
-        if "://" not in folder:
-            with tempfile.TemporaryFile(dir=folder) as file:
-                file.write(bytes(2**20))  # a full disk ends the run here
-    except OSError as error:
-        raise ConfigError(f"OUTPUT_DIR: cannot write to {folder} ({error.strerror or error})") from error
-
-
-def _choose_algorithms(cfg: CfgNode) -> None:
-    """Allow only deterministic algorithms, or all, as ``DETERMINISTIC`` says."""
-    if cfg.DETERMINISTIC:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs for it
-        torch.backends.cudnn.benchmark = False
-    torch.use_deterministic_algorithms(cfg.DETERMINISTIC)
 
 
 class Trainer(DefaultTrainer):
@@ -286,7 +269,7 @@ class Trainer(DefaultTrainer):
         for views in (False, True) if cfg.TEST.AUG.ENABLED else (False,):
             part = cfg.clone()
             part.merge_from_list(["TEST.AUG.ENABLED", views])
-            with torch.autocast(device.type, dtype=_half_precision(device.type), enabled=cfg.TEST.AMP):
+            with torch.autocast(device.type, dtype=half_precision(device.type), enabled=cfg.TEST.AMP):
                 found = cls._test_each(part, wrap_for_inference(part, model), evaluators)
             results.update({f"{name}_TTA" if views else name: value for name, value in found.items()})
             if comm.is_main_process() and (lines := summary(found)):
@@ -341,36 +324,11 @@ def _checkpoint_info(cfg: CfgNode) -> CheckpointInfo:
     return CheckpointInfo(cfg.dump(), tuple(MetadataCatalog.get(name).get("thing_classes", ())))
 
 
-def _half_precision(device_type: str) -> torch.dtype:
-    """Return bfloat16 for a CPU, float16 for a GPU."""
-    return torch.bfloat16 if device_type == "cpu" else torch.float16
-
-
 def _share_buffers(model: nn.Module) -> None:
     """Copy the running statistics of the first process, which are those in checkpoints, to all others."""
     if comm.get_world_size() > 1:
         for buffer in model.buffers():
             dist.broadcast(buffer, src=0)
-
-
-def summary(results: dict[str, Any]) -> str:
-    """Format the numbers that papers on salient object ranking report, one per line.
-
-    Args:
-        results: of :meth:`Trainer.test`, for one dataset or by dataset.
-    """
-    known = ("sor", "saliency", "bbox")
-    if not any(task in results for task in known):
-        named = [(k, v) for k, v in results.items() if isinstance(v, dict) and any(n in v for n in known)]
-        return "\n".join(f"{name}\n{summary(part)}" for name, part in named)
-    ranking = results.get("sor") or results.get("saliency") or {}
-    lines = [f"  {name:24}{value:10.4f}" for name, value in ranking.items() if not name.endswith("-images")]
-    if "SOR-images" in ranking:
-        lines.append(f"  {'images used by SOR':24}{ranking['SOR-images']:10.0f}")
-    for task, name in (("bbox", "box AP / AP50"), ("segm", "mask AP / AP50")):
-        if task in results:
-            lines.append(f"  {name:24}{results[task]['AP']:10.2f} / {results[task]['AP50']:.2f}")
-    return "\n".join(lines)
 
 
 def evaluate(cfg: CfgNode, resume: bool = False) -> OrderedDict[str, Any]:

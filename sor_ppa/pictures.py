@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any, Literal
 
+import cv2
 import numpy as np
 import torch
 from detectron2.data import transforms as T
@@ -45,7 +46,7 @@ def to_bgr(picture: Any, channel_order: ChannelOrder = "bgr", name: str = "pictu
     if isinstance(picture, (str, os.PathLike)):
         return read_image(picture)
     if isinstance(picture, Image.Image):
-        return np.ascontiguousarray(to_rgb(picture)[:, :, ::-1])
+        return np.asarray(cv2.cvtColor(to_rgb(picture), cv2.COLOR_RGB2BGR), np.uint8)
     array = np.asarray(picture.detach().cpu() if isinstance(picture, torch.Tensor) else picture)
     if isinstance(picture, torch.Tensor) and array.ndim == 3 and array.shape[0] == 3:
         array = array.transpose(1, 2, 0)

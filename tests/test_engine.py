@@ -24,7 +24,7 @@ from sor_ppa.config import ConfigError
 from sor_ppa.data import DatasetError
 from sor_ppa.data.builtin import register_all, register_from_config
 from sor_ppa.data.synthetic import SyntheticSpec, write_dataset
-from sor_ppa.engine import Trainer, run, summary
+from sor_ppa.engine import Trainer, run
 from sor_ppa.evaluation.evaluator import SOREvaluator
 from tests.models import REPO, make_cfg
 from tools.trials import SYSTEMS, make_data, same_state, training_words
@@ -121,7 +121,6 @@ def test_a_detector_without_ranks_gets_average_precision(datasets: Path, tmp_pat
     assert isinstance(Trainer.build_evaluator(cfg, "synthetic_sor_test"), SOREvaluator)
     cfg.MODEL.ROI_HEADS.NAME = "StandardROIHeads"
     assert isinstance(Trainer.build_evaluator(cfg, "synthetic_sor_test"), DatasetEvaluators)
-    assert " ".join(summary({"bbox": {"AP": 12.5, "AP50": 25.0}}).split()) == "box AP / AP50 12.50 / 25.00"
 
 
 def test_half_a_model_is_not_evaluated(datasets: Path, tmp_path: Path) -> None:
@@ -228,6 +227,7 @@ def test_a_resumed_training_ends_like_an_uninterrupted_one(
     (tmp_path / "cut").mkdir()
     # all that a kill has left, perhaps just before model_final.pth was written
     shutil.copy(tmp_path / f"whole/model_000000{iteration}.pth", tmp_path / "cut")
+    options += ["MODEL.WEIGHTS", "moved.pth"]  # not needed any more
     train(datasets, tmp_path / "cut", *options, "DATALOADER.NUM_WORKERS", "2", flags=("--resume",))
     assert same_state(tmp_path / "whole/model_final.pth", tmp_path / "cut/model_final.pth")
 

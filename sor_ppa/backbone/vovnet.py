@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from torchvision.ops import DeformConv2d
 
 from ..layers.deformable_conv import deform, offset_layer
+from ..layers.frozen_norm import normalized_conv
 
 __all__ = ["VOVNET_SPECS", "VoVNet", "VoVNetSpec"]
 
@@ -46,15 +47,22 @@ VOVNET_SPECS = {
 class ConvNormReLU(nn.Sequential):
     """Convolution without bias, normalization, ReLU."""
 
+    conv_norm_pairs = (("conv", "norm"),)
+
     def __init__(self, in_channels: int, channels: int, norm: str, kernel: int = 3, stride: int = 1) -> None:
         super().__init__()
         self.conv = nn.Conv2d(in_channels, channels, kernel, stride, kernel // 2, bias=False)
         self.norm = get_norm(norm, channels)
         self.relu = nn.ReLU(inplace=True)
 
+    def forward(self, x: Tensor) -> Tensor:
+        return self.relu(normalized_conv(x, self.conv, self.norm))
+
 
 class DepthwiseConvNormReLU(nn.Sequential):
     """3x3 depthwise and 1x1 pointwise convolution, normalization, ReLU."""
+
+    conv_norm_pairs = (("pointwise", "norm"),)
 
     def __init__(self, in_channels: int, channels: int, norm: str, stride: int = 1) -> None:
         super().__init__()
@@ -62,6 +70,9 @@ class DepthwiseConvNormReLU(nn.Sequential):
         self.pointwise = nn.Conv2d(channels, channels, 1, bias=False)
         self.norm = get_norm(norm, channels)
         self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.relu(normalized_conv(self.depthwise(x), self.pointwise, self.norm))
 
 
 class DeformableConvNormReLU(nn.Module):

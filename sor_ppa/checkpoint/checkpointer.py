@@ -165,11 +165,15 @@ class SORCheckpointer(DetectionCheckpointer):
         if self.info is not None:
             data[INFO_KEY] = asdict(self.info)
         target = os.path.join(self.save_dir, name)
+        self._check_state(f"{target}.pth", data)
         _log.info("Saving checkpoint to %s.pth", target)
         save_torch(f"{target}.pth", data)
         if self.save_safetensors:
             save_safetensors(f"{target}.safetensors", data["model"], self.info)
         self.tag_last_checkpoint(f"{name}.pth")
+
+    def _check_state(self, path: str, data: dict[str, Any]) -> None:
+        """Raise an error if ``data`` must not be written to ``path``; here everything may."""
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """Write ``last_checkpoint``, whole or not at all."""

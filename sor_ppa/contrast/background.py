@@ -6,10 +6,8 @@ Zhu et al., Saliency Optimization from Robust Background Detection, CVPR 2014.
 from __future__ import annotations
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import sparse
-from scipy.sparse.csgraph import dijkstra
-from scipy.sparse.linalg import spsolve
 
 from .superpixels import Superpixels
 
@@ -39,9 +37,9 @@ def background_probability(pixels: Superpixels) -> NDArray[np.float64]:
     weight = np.maximum(np.concatenate([distance, between]) - free, 0) + 1e-6
     first, second = np.concatenate([edges[:, 0], i]), np.concatenate([edges[:, 1], j])
     keys, index = np.unique(first * count + second, return_index=True)
-    graph = sparse.csr_matrix((weight[index], (keys // count, keys % count)), (count, count))
+    graph = scipy.sparse.csr_matrix((weight[index], (keys // count, keys % count)), (count, count))
     # beyond four standard deviations nothing is left to add
-    distance = dijkstra(graph, directed=False, limit=4 * _SIGMA_GEODESIC)
+    distance = scipy.sparse.csgraph.dijkstra(graph, directed=False, limit=4 * _SIGMA_GEODESIC)
     near = np.exp(-np.square(distance) / (2 * _SIGMA_GEODESIC**2))
     connectivity = near[:, border].sum(1) / np.sqrt(near.sum(1))  # eq. 5: boundary length / sqrt(area)
     return 1 - np.exp(-np.square(connectivity) / (2 * _SIGMA_BOUNDARY**2))
@@ -68,10 +66,10 @@ def optimize_saliency(
     i, j = pixels.edges.T
     difference = np.square(pixels.color[i] - pixels.color[j]).sum(1)
     weight = np.exp(-difference / (2 * _SIGMA_COLOR**2)) + _SMOOTHNESS
-    smooth = sparse.csr_matrix((weight, (i, j)), (len(pixels),) * 2)
+    smooth = scipy.sparse.csr_matrix((weight, (i, j)), (len(pixels),) * 2)
     smooth = smooth + smooth.T
     foreground = np.where(foreground >= foreground.mean(), foreground, 0)
     data = _BACKGROUND_WEIGHT * background + foreground + 1e-6
-    laplacian = sparse.diags(np.asarray(smooth.sum(1)).ravel() + data) - smooth
-    saliency = np.atleast_1d(spsolve(laplacian.tocsc(), foreground))
+    laplacian = scipy.sparse.diags(np.asarray(smooth.sum(1)).ravel() + data) - smooth
+    saliency = np.atleast_1d(scipy.sparse.linalg.spsolve(laplacian.tocsc(), foreground))
     return (saliency - saliency.min()) / max(np.ptp(saliency), 1e-9)

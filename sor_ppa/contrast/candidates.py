@@ -6,9 +6,8 @@ import heapq
 from collections.abc import Callable
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import sparse
-from scipy.sparse.csgraph import connected_components
 
 from .superpixels import Superpixels
 
@@ -128,8 +127,8 @@ def _components(pixels: Superpixels, values: NDArray[np.float64]) -> NDArray[np.
     for threshold in np.unique(np.quantile(values, np.linspace(0.2, 0.98, _THRESHOLDS))):
         above = values >= threshold
         inside = above[i] & above[j]
-        graph = sparse.csr_matrix((np.ones(inside.sum()), (i[inside], j[inside])), (len(pixels),) * 2)
-        label = connected_components(graph, directed=False)[1]
+        graph = scipy.sparse.csr_matrix((np.ones(inside.sum()), (i[inside], j[inside])), (len(pixels),) * 2)
+        label = scipy.sparse.csgraph.connected_components(graph, directed=False)[1]
         found.append(label == np.unique(label[above])[:, None])
     return np.concatenate(found)
 

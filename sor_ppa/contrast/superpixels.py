@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+import scipy
+import skimage
 from numpy.typing import NDArray
-from scipy import sparse
-from skimage.segmentation import slic
 
 __all__ = ["Superpixels", "color_words", "segment", "to_lab"]
 
@@ -44,7 +44,7 @@ class Superpixels:
     edges: NDArray[np.intp]
     length: NDArray[np.float32]
     strength: NDArray[np.float32]
-    adjacency: sparse.csr_matrix
+    adjacency: scipy.sparse.csr_matrix
     words: NDArray[np.float32]
 
     def __len__(self) -> int:
@@ -86,7 +86,7 @@ def segment(lab: NDArray[np.float32], words: NDArray[np.intp], count: int, mirro
     """
     smooth = cv2.GaussianBlur(lab[:, ::-1] if mirrored else lab, (0, 0), 0.8)
     spread = max(float(np.ptp(smooth)), 1e-6)  # slic scales its input to [0, 1]
-    labels = slic(
+    labels = skimage.segmentation.slic(
         smooth,
         n_segments=count,
         compactness=_COMPACTNESS / spread,
@@ -120,7 +120,7 @@ def _describe(labels: NDArray[np.intp], lab: NDArray[np.float32], words: NDArray
     histogram = np.bincount(flat * size + words.ravel(), minlength=count * size).reshape(count, size)
     edges, length, strength = _boundaries(labels, _gradient(lab))
     ones = np.ones(len(edges), np.float32)
-    upper = sparse.csr_matrix((ones, (edges[:, 0], edges[:, 1])), (count, count))
+    upper = scipy.sparse.csr_matrix((ones, (edges[:, 0], edges[:, 1])), (count, count))
     return Superpixels(
         labels=labels,
         area=area.astype(np.float32),

@@ -15,6 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from ..atomic import write_json
 from .assr import ASSR
 from .coco import COCO, HIGHER, IRSR, SIFR
 from .issues import DatasetError
@@ -57,7 +58,8 @@ def _write_file(path: Path, content: bytes) -> None:
 
 
 def _write_json(path: Path, content: Any) -> None:
-    _write_file(path, json.dumps(content, allow_nan=False).encode())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, content)
 
 
 def write_png(path: Path, image: np.ndarray) -> None:
@@ -111,7 +113,8 @@ def _assr(images: Images, root: Path, split: str) -> None:
             box = [*np.floor(item.box[:2]).astype(int).tolist(), *np.ceil(item.box[2:]).astype(int).tolist()]
             objects.append({"bbox": box, "segmentation": _polygons(item, record)})
         entries.append({"img": stem, "object_data": objects})
-        _write_json(root / "rank_order" / split / f"{stem}.json", {"rank_order": values})
+        ranks = json.dumps({"rank_order": values})
+        _write_file(root / "rank_order" / split / f"{stem}.json", ranks.encode())
         grays = [int(255 * value) if value > 0.5 else 0 for value in values]
         write_png(root / "gt" / split / f"{stem}.png", _paint(record, grays))
     _write_json(ASSR.path(root, split), entries)

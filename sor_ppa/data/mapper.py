@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from detectron2.config import CfgNode, configurable
@@ -98,7 +99,7 @@ class RankingDatasetMapper(DatasetMapper):
             labels = training_ranks(instances.gt_ranks.tolist(), self.num_ranks, rule, self.rank_overflow)
             instances.gt_ranks = torch.from_numpy(labels)
             output["instances"] = instances
-        output["image"] = torch.as_tensor(np.ascontiguousarray(image.transpose(2, 0, 1)))
+        output["image"] = torch.from_numpy(np.stack(cv2.split(image)))
         return output
 
     def _load(self, dataset_dict: dict[str, Any]) -> tuple[np.ndarray, Instances]:
@@ -112,7 +113,7 @@ class RankingDatasetMapper(DatasetMapper):
         """Read and augment the image; ``output`` gets its size if it has none."""
         image = decoded_image(output["file_name"])
         if self.image_format == "RGB":
-            image = np.ascontiguousarray(image[:, :, ::-1])
+            image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
         utils.check_image_size(output, image)
         ranked = [item for item in dataset_dict.get("annotations", ()) if item.get("gt_rank", UNRANKED) >= 0]
         augmented = T.AugInput(image, boxes=_corners(ranked))

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor, nn
 
 from .context import ContextDecoder, ContextEncoder
 from .layers import resize
 from .pyramid import reconstruct, transition_mask
-from .res2net import Res2Net50
 from .sica import ContextAttention
-from .swin import Swin
+
+if TYPE_CHECKING:
+    from .res2net import Res2Net50
+    from .swin import Swin
 
 __all__ = ["CoarseLevels", "InSPyReNetNetwork", "SaliencyPyramid", "build_encoder", "predict_blended"]
 
@@ -39,6 +41,9 @@ class CoarseLevels(NamedTuple):
 
 def build_encoder(name: str) -> Res2Net50 | Swin:
     """Return the encoder of a published model, "res2net50" or "swin_b"."""
+    from .res2net import Res2Net50  # timm takes most of a second to import
+    from .swin import Swin
+
     return {"res2net50": Res2Net50, "swin_b": Swin}[name]()
 
 

@@ -1,9 +1,9 @@
 """Parts of the trainer: one iteration, and the checkpoints of a run."""
 
-from .checkpoints import BestCheckpointHook, TrainingCheckpointer
+from .checkpoints import BestCheckpointHook, TrainingCheckpointer, has_checkpoint
 from .errors import NonFiniteError
 from .norms import synchronize_norms
-from .step import TrainingStep, amp_dtype
+from .step import TrainingStep, amp_dtype, half_precision
 
 __all__ = [
     "BestCheckpointHook",
@@ -11,5 +11,7 @@ __all__ = [
     "TrainingCheckpointer",
     "TrainingStep",
     "amp_dtype",
+    "half_precision",
+    "has_checkpoint",
     "synchronize_norms",
 ]

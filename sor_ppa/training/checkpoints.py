@@ -13,16 +13,28 @@ from typing import Any
 import torch
 from detectron2.engine.hooks import BestCheckpointer
 from detectron2.utils import comm
+from detectron2.utils.file_io import PathManager
 from torch import nn
 
 from ..atomic import write_json
 from ..checkpoint import CheckpointError, SORCheckpointer
 from .errors import NonFiniteError
 
-__all__ = ["BestCheckpointHook", "TrainingCheckpointer"]
+__all__ = ["BestCheckpointHook", "TrainingCheckpointer", "has_checkpoint"]
 
 _log = logging.getLogger(__name__)
 _BEST = "model_best"
+
+
+def has_checkpoint(folder: str) -> bool:
+    """Return whether a training can be resumed from a folder: it has ``last_checkpoint`` or a checkpoint."""
+    return PathManager.exists(os.path.join(folder, "last_checkpoint")) or bool(_newest_first(folder))
+
+
+def _newest_first(folder: str) -> list[str]:
+    """Return the periodic and final checkpoints of a folder."""
+    found = glob.glob(os.path.join(glob.escape(folder), "model_[0-9f]*.pth"))
+    return sorted(found, key=lambda file: (os.path.getmtime(file), file), reverse=True)
 
 
 class TrainingCheckpointer(SORCheckpointer):
@@ -41,8 +53,8 @@ class TrainingCheckpointer(SORCheckpointer):
         self._resumed = ""
 
     def has_checkpoint(self) -> bool:
-        """Return whether there is ``last_checkpoint`` or a checkpoint."""
-        return super().has_checkpoint() or bool(self._newest_first())
+        """See :func:`has_checkpoint`."""
+        return has_checkpoint(self.save_dir)
 
     def get_checkpoint_file(self) -> str:
         """Return the checkpoint to resume from; see :meth:`resume_or_load`."""
@@ -76,18 +88,13 @@ class TrainingCheckpointer(SORCheckpointer):
 
     def _candidates(self) -> tuple[list[str], str]:
         """Return checkpoints, the best to resume from first, and what is wrong with ``last_checkpoint``."""
-        others, problem = self._newest_first(), ""
+        others, problem = _newest_first(self.save_dir), ""
         try:
             last = [super().get_checkpoint_file()]
         except CheckpointError as error:
             last, problem = [], str(error)
         files = last + [file for file in others if file not in last]
         return comm.all_gather((files, problem if files else ""))[0]
-
-    def _newest_first(self) -> list[str]:
-        """Return the periodic and final checkpoints of the folder."""
-        found = glob.glob(os.path.join(glob.escape(self.save_dir), "model_[0-9f]*.pth"))
-        return sorted(found, key=lambda file: (os.path.getmtime(file), file), reverse=True)
 
     def save(self, name: str, **kwargs: Any) -> None:
         """Write a checkpoint, and remove old ones as ``keep`` says.
@@ -98,17 +105,17 @@ class TrainingCheckpointer(SORCheckpointer):
         """
         if not self.save_dir or not self.save_to_disk:
             return
-        states = {key: item.state_dict() for key, item in self.checkpointables.items()}
-        for where, tensor in _tensors(states | {"model": self.model.state_dict()}):
-            if tensor.is_floating_point() and not tensor.isfinite().all():
-                target = os.path.join(self.save_dir, f"{name}.pth")
-                raise NonFiniteError(f"{target}: expected finite values, found NaN or infinity in {where}")
         super().save(name, **kwargs)
         if self.keep:
             numbered = glob.glob(os.path.join(glob.escape(self.save_dir), "model_[0-9]*.pth"))
             for file in sorted(numbered)[: -self.keep]:
                 for path in (file, f"{file}.sha256"):
                     Path(path).unlink(missing_ok=True)
+
+    def _check_state(self, path: str, data: dict[str, Any]) -> None:
+        for where, tensor in _tensors(data):
+            if tensor.is_floating_point() and not tensor.isfinite().all():
+                raise NonFiniteError(f"{path}: expected finite values, found NaN or infinity in {where}")
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """Write ``last_checkpoint``, but not for the best one: a training resumes from the last."""

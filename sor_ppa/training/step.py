@@ -24,7 +24,7 @@ from ..config import ConfigError
 from ..data.train_loader import seed_all
 from .errors import NonFiniteError
 
-__all__ = ["TrainingStep", "amp_dtype"]
+__all__ = ["TrainingStep", "amp_dtype", "half_precision"]
 
 _log = logging.getLogger(__name__)
 _MOST_NAMES = 8  # images in an error
@@ -48,6 +48,11 @@ def _is_finite(numbers: dict[str, float]) -> bool:
     return all(map(math.isfinite, numbers.values()))
 
 
+def half_precision(device_type: str) -> torch.dtype:
+    """Return the usual 16-bit number format of a device: bfloat16 on a CPU, float16 on a GPU."""
+    return torch.bfloat16 if device_type == "cpu" else torch.float16
+
+
 def amp_dtype(cfg: CfgNode, device_type: str) -> torch.dtype:
     """Return the number format of mixed precision, ``SOLVER.AMP.DTYPE``.
 
@@ -56,7 +61,7 @@ def amp_dtype(cfg: CfgNode, device_type: str) -> torch.dtype:
     """
     name = cfg.SOLVER.AMP.DTYPE
     if name == "auto":
-        name = "bfloat16" if device_type == "cpu" else "float16"
+        return half_precision(device_type)
     if name == "bfloat16" and device_type == "cuda" and not torch.cuda.is_bf16_supported():
         raise ConfigError("SOLVER.AMP.DTYPE: expected 'float16' for this GPU, found 'bfloat16'")
     return torch.bfloat16 if name == "bfloat16" else torch.float16

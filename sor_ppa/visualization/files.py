@@ -6,6 +6,7 @@ import glob
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -86,14 +87,13 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     height, width = rgb.shape[:2]
     if height * width < _FEWEST_PIXELS:
         raise ImageReadError(f"{name}: expected at least {_FEWEST_PIXELS} pixels, found {width} x {height}")
-    return np.ascontiguousarray(rgb[:, :, ::-1])
+    return np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), np.uint8)  # numpy's flip takes 1 ms
 
 
 def _upright(picture: Image.Image) -> Image.Image:
-    try:
-        return ImageOps.exif_transpose(picture)
-    except Exception:  # ignore broken EXIF data
-        return picture
+    with suppress(Exception):  # ignore broken EXIF data
+        ImageOps.exif_transpose(picture, in_place=True)
+    return picture
 
 
 def to_rgb(picture: Image.Image) -> NDArray[np.uint8]:
@@ -109,7 +109,7 @@ def to_rgb(picture: Image.Image) -> NDArray[np.uint8]:
     if picture.has_transparency_data:
         rgba = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-    return np.asarray(picture.convert("RGB"))
+    return np.asarray(picture if picture.mode == "RGB" else picture.convert("RGB"))
 
 
 def write_image(path: Path, image: NDArray[np.uint8]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from PIL import Image
 
 from sor_ppa import cli
 from sor_ppa.cli import _model
+from tests.models import REPO
 from tests.ranked import BrightSquares
 
 
@@ -48,6 +51,29 @@ def test_help_of_every_command(command: str, capsys: pytest.CaptureFixture[str])
         run(*command.split(), "--help")
     assert stop.value.code == 0
     assert "usage: " in capsys.readouterr().out
+
+
+def test_the_list_of_commands_is_shown_without_importing_torch() -> None:
+    code = (
+        "import contextlib, sys, sor_ppa_cli\n"
+        "with contextlib.suppress(SystemExit): sor_ppa_cli.main(['--help'])\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True)
+    assert shown.returncode == 0, shown.stderr
+    assert all(f"  {command} " in shown.stdout for command in cli.COMMANDS)
+
+
+def test_importing_the_package_imports_little_beside_torch_and_detectron2() -> None:
+    code = (
+        "import sys, detectron2.modeling, detectron2.data, detectron2.evaluation, detectron2.engine\n"
+        "before = set(sys.modules)\n"
+        "import sor_ppa\n"
+        "slow = {'timm', 'skimage.segmentation', 'scipy.sparse', 'matplotlib.pyplot', 'sor_ppa.engine'}\n"
+        "sys.exit(', '.join(slow & (set(sys.modules) - before)) or 0)"
+    )
+    imported = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True)
+    assert imported.returncode == 0, imported.stderr
 
 
 def test_rank_writes_a_picture_a_map_and_json(predictor, photo: Path, tmp_path: Path, capsys):

@@ -20,6 +20,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from ...atomic import write_json
 from ..assr import ASSR, SPLITS
 from ..export import write_png
 from ..issues import DatasetError
@@ -130,7 +131,7 @@ def _prepare(root: Path, spec: SyntheticSpec, overwrite: bool) -> bool:
     for split in spec.counts:
         for part in _PARTS:
             (root / part / split).mkdir(parents=True, exist_ok=True)
-    manifest.write_text(json.dumps(started, indent=1))
+    write_json(manifest, started, indent=1)
     return True
 
 
@@ -172,8 +173,8 @@ def write_dataset(
             for part in pool.map(work, chunks) if processes > 1 else map(work, chunks):
                 entries += part
                 bar.update(len(part))
-        ASSR.path(root, split).write_text(json.dumps(entries))
+        write_json(ASSR.path(root, split), entries)
         (root / f"{split}_images.txt").write_text("".join(f"{entry['img']}\n" for entry in entries))
     bar.close()
-    (root / MANIFEST).write_text(json.dumps({"complete": True, "spec": spec.as_json()}, indent=1))
+    write_json(root / MANIFEST, {"complete": True, "spec": spec.as_json()}, indent=1)
     return True

@@ -1,34 +1,28 @@
-#!/usr/bin/env python
-"""Time of the ranking metrics of one image on one core, and the speed-up over plain code.
+"""The ranking metrics of images, beside plain code and the published programs.
 
 Scenes are 480 x 640 with 5 objects and 8 predictions. "Plain" is straightforward numpy, written here: one
-IoU a pair of masks, maps painted mask by mask, one ``np.where`` an object. With ``--reference`` the
-published programs found under that folder are executed on the same scenes as well, unchanged but for
-``np.float`` (clones of dragonlee258079/Saliency-Ranking and guanhuankang/SeqRank; the first needs pandas).
-
-Example:
-    OMP_NUM_THREADS=1 python benchmarks/bench_metrics.py --json metrics_timing.json
+IoU a pair of masks, maps painted mask by mask, one ``np.where`` an object. ``--published`` is a folder with
+clones of dragonlee258079/Saliency-Ranking and guanhuankang/SeqRank; their programs are executed unchanged but
+for ``np.float`` (the first needs pandas).
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
-import json
-import sys
-import time
 import types
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from timing import Options, Row, Task, Variant, compare
 
-from sor_ppa.evaluation import RankingScorer, f_measure, mae, paint, sa_sor, sor
+from sor_ppa.evaluation import RankingScorer, f_measure, mae, paint, sa_sor
 from sor_ppa.evaluation.segmentations import encode_masks
 
 
@@ -169,85 +163,65 @@ def published(folder: Path) -> dict[str, tuple[Callable[[Scene], Any], Callable[
     return found
 
 
-def milliseconds(run: Callable[[Scene], Any], scenes: list[Scene], repeats: int) -> float:
-    """Median time of a call."""
-    times = []
-    for repeat in range(repeats + 1):
-        for scene in scenes:
-            start = time.perf_counter()
-            run(scene)
-            if repeat:  # the first round warms up
-                times.append(time.perf_counter() - start)
-    return float(np.median(times)) * 1e3
+def measure(options: Options) -> list[Row]:
+    """Measure ours, plain code, and the published programs found under their folder."""
+    variants = [Variant("plain numpy", _plain, (options,)), Variant("ours", _ours, (options,))]
+    if options.published:
+        variants.insert(1, Variant("published", _programs, (options, 0)))
+        variants.append(Variant("ours, as published", _programs, (options, 1)))
+    return compare(variants, options)
 
 
-def main() -> int:
-    """Runs the benchmark and prints a table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--scenes", type=int, default=10)
-    parser.add_argument("--repeats", type=int, default=20)
-    parser.add_argument("--objects", type=int, default=5)
-    parser.add_argument("--predictions", type=int, default=8)
-    parser.add_argument("--size", type=int, nargs=2, default=(480, 640), metavar=("HEIGHT", "WIDTH"))
-    parser.add_argument("--reference", type=Path, help="folder with clones of published repositories")
-    parser.add_argument("--json", type=Path, help="write the times here")
-    options = parser.parse_args()
+def _scenes(options: Options) -> list[Scene]:
     warnings.simplefilter("ignore")
     cv2.setNumThreads(1)
     generator = np.random.default_rng(0)
-    counts = options.objects, options.predictions
-    scenes = [make_scene(generator, *counts, *options.size) for _ in range(options.scenes)]
+    size = (48, 64) if options.quick else (480, 640)
+    return [make_scene(generator, 5, 8, *size) for _ in range(2 if options.quick else 10)]
+
+
+def _all_scenes(run: Callable[[Scene], Any], scenes: list[Scene]) -> dict[str, Any]:
+    """Run on every scene; return the mean of the result if it is a number."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        found = [run(scene) for scene in scenes]
+    return {"mean": round(float(np.mean(found)), 6)} if isinstance(found[0], float) else {}
+
+
+def _tasks(runs: dict[str, Callable[[Scene], Any]], scenes: list[Scene]) -> dict[str, Task]:
+    return {f"{len(scenes)} images: {name}": partial(_all_scenes, run, scenes) for name, run in runs.items()}
+
+
+def _plain(options: Options) -> dict[str, Task]:
+    return _tasks({"SA-SOR, SOR, MAE from bool masks": lambda s: plain_metrics(s)[0]}, _scenes(options))
+
+
+def _programs(options: Options, side: int) -> dict[str, Task]:
+    found = published(Path(options.published))
+    return _tasks({name: pair[side] for name, pair in found.items()}, _scenes(options))
+
+
+def _ours(options: Options) -> dict[str, Task]:
+    scenes = _scenes(options)
+    size = scenes[0].gt.shape[1:]
     default, everything = RankingScorer(), RankingScorer("all", "all")
     on_map = RankingScorer(["sor", "mae"], on_map=True)
-    size = tuple(options.size)
 
     def from_png(scene: Scene) -> None:
         gray = np.asarray(cv2.imdecode(scene.png, cv2.IMREAD_GRAYSCALE), np.uint8)
         on_map.add_map(scene.gt, scene.ranks, gray)
 
-    ours: dict[str, Callable[[Scene], Any]] = {
-        "SA-SOR, SOR, MAE from bool masks": lambda s: default.add(s.gt, s.ranks, s.pred, s.scores),
-        "the same, predictions float32": lambda s: default.add(s.gt, s.ranks, s.soft, s.scores),
-        "the same from RLE": lambda s: default.add_rles(s.gt_rles, s.ranks, s.pred_rles, s.scores, size),
+    def from_masks(scene: Scene) -> float:
+        return default.add(*arguments(scene))["sa_sor"]["irsr"].value
+
+    runs: dict[str, Callable[[Scene], Any]] = {
+        "SA-SOR, SOR, MAE from bool masks": from_masks,
+        "the same, predictions float32": lambda s: default.add(s.gt, s.ranks, s.soft, s.scores) and None,
+        "the same from RLE": lambda s: (
+            default.add_rles(s.gt_rles, s.ranks, s.pred_rles, s.scores, size) and None
+        ),
         "SOR, MAE from PNG map (decoded here) and masks": from_png,
-        "all variants from bool masks": lambda s: everything.add(
-            s.gt, s.ranks, s.pred, s.scores, pred_confidences=s.scores
+        "all variants from bool masks": lambda s: (
+            everything.add(*arguments(s), pred_confidences=s.scores) and None
         ),
     }
-    for scene in scenes:
-        given = [metric(*arguments(scene)).value for metric in (sa_sor, sor, mae)]
-        expected = plain_metrics(scene)
-        if any(a is None or abs(a - b) > 1e-9 for a, b in zip(given, expected, strict=True)):
-            raise SystemExit(f"the plain code disagrees: {given} and {expected}")
-    results = {name: milliseconds(run, scenes, options.repeats) for name, run in ours.items()}
-    results["plain numpy: SA-SOR, SOR, MAE"] = milliseconds(plain_metrics, scenes, 2)
-    lines = [f"{counts[0]} objects, {counts[1]} predictions, {size[0]} x {size[1]}; median ms an image"]
-    lines += [f"  {name:50}{value:10.3f}" for name, value in results.items()]
-    base = results["plain numpy: SA-SOR, SOR, MAE"]
-    ratios = {name: base / value for name, value in list(results.items())[:3]}
-    lines += ["times faster than plain numpy"]
-    lines += [f"  {name:50}{value:10.1f}" for name, value in ratios.items()]
-    if options.reference is not None:
-        lines += ["published programs (theirs ms, ours ms, ratio)"]
-        with contextlib.redirect_stdout(io.StringIO()):
-            programs = published(options.reference)
-            for name, (theirs, mine) in programs.items():
-                for scene in scenes:
-                    if not np.isclose(theirs(scene), mine(scene), atol=1e-6):
-                        raise SystemExit(f"{name}: theirs {theirs(scene)}, ours {mine(scene)}")
-                slow, fast = milliseconds(theirs, scenes, 2), milliseconds(mine, scenes, options.repeats)
-                results[f"published: {name}"], results[f"ours: {name}"] = slow, fast
-                ratios[name] = slow / fast
-                lines.append(f"  {name:30}{slow:10.2f}{fast:10.3f}{slow / fast:10.1f}")
-        if not programs:
-            lines.append(f"  none found under {options.reference}")
-    sys.stdout.write("\n".join(lines) + "\n")
-    if options.json is not None:
-        options.json.write_text(json.dumps({"milliseconds": results, "ratios": ratios}, indent=1) + "\n")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return _tasks(runs, scenes)

@@ -1,0 +1,50 @@
+"""The benchmarks run at toy size and write what they promise."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.models import REPO
+
+DEMO = ["--config", "configs/sor/demo.yaml", "--quick", "--runs", "1", "--threads", "1"]
+
+
+def run(script: str, *words: str) -> str:
+    command = [sys.executable, f"benchmarks/{script}.py", *words]
+    done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+def test_figures_are_shown_written_and_drawn(tmp_path: Path) -> None:
+    shown = run("run", "scale", *DEMO, "--json", str(tmp_path / "all.json"), "--plots", str(tmp_path))
+    rows = json.loads((tmp_path / "all.json").read_text())["rows"]["scale"]
+    assert all(row["spread"][0] <= row["median"] <= row["spread"][1] for row in rows)
+    assert all(row["peak_bytes"] > 0 and f"{row['task']}, {row['variant']}" in shown for row in rows)
+    assert {path.name for path in tmp_path.glob("*.png")} == {
+        "scale_reading_records.png",
+        "scale_scoring_records.png",
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["inference", "training", "loading", "evaluation", "video"])
+def test_the_other_kinds_run(kind: str) -> None:
+    assert "ours" in run("run", kind, *DEMO)
+
+
+@pytest.mark.slow
+def test_the_gpu_benchmark_runs_on_a_cpu(tmp_path: Path) -> None:
+    shown = run("bench_gpu", "--device", "cpu", "--quick", "--output", str(tmp_path))
+    assert "FAILED" not in shown
+    checks = json.loads((tmp_path / "checks.json").read_text())
+    assert len(checks) >= 10
+    assert all(check["passed"] for check in checks)
+    assert json.loads((tmp_path / "speed.json").read_text())["rows"]
+    assert json.loads((tmp_path / "curve.json").read_text())["SA-SOR by iteration"]
+    assert {path.name for path in tmp_path.glob("*.png")} == {"curve.png", "speed.png"}
