@@ -78,7 +78,7 @@ def import_file(
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise RequestRefused(422, f"{where}: {first['msg'].removeprefix('Value error, ')}") from None
-    except (ValueError, TypeError, AttributeError) as error:
+    except ValueError as error:
         raise RequestRefused(422, " ".join(str(error).split())) from None
     server.dataset.changed()
     return result

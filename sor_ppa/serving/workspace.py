@@ -37,7 +37,7 @@ from .pictures import SUFFIXES, check_picture, decode_picture
 __all__ = ["Photo", "Workspace", "check_annotator"]
 
 _PLAIN_NAME = re.compile(r"\w[\w.-]*", re.ASCII)
-_ANNOTATOR = re.compile(r"\w([\w .-]{0,58}\w)?")
+_ANNOTATOR = re.compile(r"\w([\w .@+-]{0,58}\w)?")
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,8 @@ def check_annotator(name: str) -> str:
     """Return the name of an annotator, if it can be the name of a folder; else raise RequestRefused (422)."""
     if not _ANNOTATOR.fullmatch(name):
         raise RequestRefused(
-            422, f"annotator: expected up to 60 letters, digits, spaces, dots and dashes, found {name[:60]!r}"
+            422,
+            f"annotator: expected up to 60 letters, digits, and - . + @ between them, found {name[:60]!r}",
         )
     return name
 
