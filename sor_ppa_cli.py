@@ -19,10 +19,12 @@ COMMANDS = {
     "rank": "rank the salient objects of photos",
     "video": "rank the objects of a video, frame by frame, with steady badges",
     "crop": "crop photos to an aspect and keep the most salient objects",
+    "export": "write a model for ONNX Runtime or OpenVINO",
     "models": "list published models and fetch them",
     "data": "fetch, check, show, measure, convert and label ranking datasets",
     "evaluate": "score saved results of any method",
     "profile": "measure parameters, operations, time and memory of a model",
+    "serve": "open a page to see and correct ranks; answer programs over HTTP",
     "train": "train or evaluate a model; the options of train_net.py",
 }
 _EXAMPLES = """\
