@@ -2,9 +2,12 @@
 
 const paths = new WeakMap();
 
-/** Return the "d" of an SVG path. Corners are cut by half a pixel, which turns stairs into slopes. */
+/** Return the "d" of an SVG path. The stairs of pixels become slopes, less than a pixel beside them. */
 export function pathData(polygons) {
-  if (!paths.has(polygons)) paths.set(polygons, polygons.map((ring) => `M${cutCorners(ring).join(" ")}Z`).join(""));
+  if (!paths.has(polygons)) {
+    const smooth = polygons.map((ring) => (ring.length > 12 ? simplify(cutCorners(ring), 0.6) : ring));
+    paths.set(polygons, smooth.map((ring) => `M${ring.join(" ")}Z`).join(""));
+  }
   return paths.get(polygons);
 }
 
@@ -99,7 +102,7 @@ function cutCorners(ring) {
   return all.flatMap((from, i) => {
     const to = all[(i + 1) % all.length];
     const part = Math.min(0.5 / (distance(from, to) || 1), 0.5);
-    const along = (share) => [0, 1].map((axis) => Number((from[axis] + share * (to[axis] - from[axis])).toFixed(2)));
+    const along = (share) => [from[0] + share * (to[0] - from[0]), from[1] + share * (to[1] - from[1])];
     return part === 0.5 ? along(0.5) : [...along(part), ...along(1 - part)];
   });
 }

@@ -129,11 +129,6 @@ function draw() {
     const name = tools.name === "click" ? "add" : tools.name;
     button.setAttribute("aria-pressed", String(button.dataset.tool === name));
   }
-  byId("clicks").hidden = tools.name === "select";
-  byId("clicks").dataset.tool = tools.name;
-  for (const button of document.querySelectorAll("#clicks [data-sign]")) {
-    button.setAttribute("aria-pressed", String((button.dataset.sign === "+") === tools.positive));
-  }
 }
 
 /** Draw what the server makes of the saved objects: saliency map, crop, downloads. */
@@ -163,14 +158,15 @@ async function drawView() {
 }
 
 function showTooltip(id, x, y) {
-  const object = store.objects.find((one) => one.id === id);
+  const object = tools.name === "select" && store.objects.find((one) => one.id === id);
   byId("tooltip").hidden = !object;
   if (!object) return;
   const { rank, score } = object;
   const parts = [rank === null ? "not ranked" : `Rank ${rank}`, object.class];
   if (score !== null) parts.push(`${Math.round(score * 100)}% confident`);
   byId("tooltip").textContent = parts.join(" · ");
-  byId("tooltip").style.transform = `translate(${x + 14}px, ${y + 14}px)`;
+  const left = Math.min(x + 14, byId("stage").clientWidth - byId("tooltip").offsetWidth - 4);
+  byId("tooltip").style.transform = `translate(${left}px, ${y + 18}px)`;
 }
 
 function onstatus(status, detail) {
@@ -300,7 +296,7 @@ for (const button of document.querySelectorAll("#tools [data-tool]")) {
   const { tool } = button.dataset;
   button.addEventListener("click", () => (tool === "add" ? addByClicks() : tools.choose(tool)));
 }
-for (const button of document.querySelectorAll("#clicks [data-sign]")) {
+for (const button of document.querySelectorAll("#tool-bar [data-sign]")) {
   button.addEventListener("click", () => {
     tools.positive = button.dataset.sign === "+";
     draw();

@@ -23,7 +23,8 @@ export class AnnotationStore {
    */
   constructor({ workspace, resolve, onchange, onstatus }) {
     this.#drafts = new Drafts(workspace);
-    Object.assign(this, { resolve, onchange, onstatus, photo: null, annotator: null, version: 0, objects: [] });
+    Object.assign(this, { resolve, onchange, onstatus, photo: null, annotator: null, version: 0 });
+    this.objects = this.#saved;
   }
 
   get dirty() {

@@ -6,9 +6,9 @@ import { points, ringArea, simplify } from "./geometry.js";
 import { withNew, withObject } from "./ranking.js";
 
 const HINTS = {
-  click: "Click what belongs to the object. Shift-click, or choose −, for what does not.",
-  draw: "Click along the outline. Enter or a click on the first point closes it.",
-  outline: "Drag points. A click on the line adds a point, Delete removes one.",
+  click: "Click what belongs to the object; Shift-click what does not",
+  draw: "Click along the outline; the first point or Enter closes it",
+  outline: "Drag points; click the line to add one, Delete removes one",
 };
 
 export class Tools {
@@ -32,16 +32,11 @@ export class Tools {
     this.name = name;
     this.positive = true;
     this.#polygon = [];
-    if (name !== "select") notify(HINTS[name]);
     byId("stage").dataset.tool = name;
     this.onchange();
   }
 
-  get hint() {
-    return HINTS[this.name];
-  }
-
-  /** Draw clicks, points and lines of the tool. */
+  /** Draw clicks, points and lines of the tool, and its hint. */
   draw() {
     const object = this.#object;
     const shapes = [];
@@ -49,6 +44,12 @@ export class Tools {
     if (this.name === "draw") shapes.push(...drawLine(this.#polygon));
     if (this.name === "outline" && object) shapes.push(...this.#handles(object));
     byId("tool").replaceChildren(...shapes);
+    byId("tool-bar").hidden = this.name === "select";
+    byId("tool-bar").dataset.tool = this.name;
+    byId("hint").textContent = HINTS[this.name] ?? "";
+    for (const button of document.querySelectorAll("#tool-bar [data-sign]")) {
+      button.setAttribute("aria-pressed", String((button.dataset.sign === "+") === this.positive));
+    }
   }
 
   /** Handle a click on the photo; return whether the tool used it. */

@@ -54,7 +54,8 @@ export class Viewer {
     this.stage.dataset.mode = mode;
     const shown = mode === "objects" ? objects.filter(({ polygons }) => polygons.length) : [];
     const bySize = [...shown].sort((a, b) => area(b.box) - area(a.box)); // small objects stay clickable
-    byId("clip").replaceChildren(...bySize.map((o) => svg("path", { d: pathData(o.polygons), "clip-rule": "evenodd" })));
+    const lit = bySize.filter(({ id, rank }) => rank !== null || id === selected);
+    byId("clip").replaceChildren(...lit.map((o) => svg("path", { d: pathData(o.polygons), "clip-rule": "evenodd" })));
     byId("objects").replaceChildren(...bySize.map((object) => drawObject(object, object.id === selected)));
     const ranked = shown.filter(({ rank }) => rank !== null);
     const places = badgePlaces(ranked, BADGE / this.zoom);
@@ -64,7 +65,8 @@ export class Viewer {
   fit() {
     if (!this.#photo) return;
     const { clientWidth: width, clientHeight: height } = this.stage;
-    const scale = Math.min((width - 32) / this.#photo.width, (height - 32) / this.#photo.height);
+    const free = width < 500 ? 12 : 32;
+    const scale = Math.min((width - free) / this.#photo.width, (height - free) / this.#photo.height);
     this.#show({ scale, x: (width - scale * this.#photo.width) / 2, y: (height - scale * this.#photo.height) / 2 });
     this.#fitted = true;
   }
