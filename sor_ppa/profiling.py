@@ -232,14 +232,14 @@ def peak_memory(prepare: Callable[..., Callable[[], Any]], *arguments: Any) -> t
 
 def _measured_call(prepare: Callable[..., Callable[[], Any]], arguments: Sequence[Any]) -> tuple[int, int]:
     call = prepare(*arguments)
-    before = _process_memory("VmRSS")
+    before = process_memory("VmRSS")
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")  # what prepare() needed is not part of the peak
     call()
-    return before, _process_memory("VmHWM")
+    return before, process_memory("VmHWM")
 
 
-def _process_memory(field: str) -> int:
+def process_memory(field: str) -> int:
     """Return a field of /proc/self/status in bytes; the peak on systems without that file.
 
     On Linux, ``ru_maxrss`` of a new process starts with the memory of the process that started it.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -97,6 +97,16 @@ class RankedImage:
     def ranks(self) -> NDArray[np.int64]:
         """(N,) ranks in the order of ``objects``: 1 = most salient, 0 = not ranked."""
         return np.array([o.rank or 0 for o in self.objects], np.int64)
+
+    def confident(self, score: float) -> RankedImage:
+        """Return the result without objects of a lower confidence; ranks have no gaps."""
+        kept = [i for i, o in enumerate(self.objects) if o.score >= score]
+        ranked = int((self.ranks[kept] > 0).sum())
+        objects = [
+            replace(self.objects[i], rank=place + 1 if place < ranked else None)
+            for place, i in enumerate(kept)
+        ]
+        return replace(self, objects=tuple(objects), instances=self.instances[kept])
 
     def saliency_map(self, painter: str = "assr") -> NDArray[np.uint8]:
         """Paint the ranked objects into a gray map (H, W) uint8, 0 = background.

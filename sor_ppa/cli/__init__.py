@@ -19,6 +19,7 @@ COMMANDS = {
     "data": "fetch, check, show, measure, convert and label ranking datasets",
     "evaluate": "score saved results of any method",
     "profile": "measure parameters, operations, time and memory of a model",
+    "serve": "open a page to see and correct ranks; answer programs over HTTP",
     "train": "train or evaluate a model; the options of train_net.py",
 }
 _EXAMPLES = """\

@@ -65,7 +65,8 @@ def write_png(path: Path, image: np.ndarray) -> None:
     _write_file(path, cv2.imencode(".png", image)[1].tobytes())
 
 
-def _coco(images: Images, root: Path, split: str) -> None:
+def coco_content(images: Images) -> Plain:
+    """Return a COCO file with ranks."""
     entries: list[Plain] = []
     annotations: list[Plain] = []
     for record, name in images:
@@ -86,13 +87,16 @@ def _coco(images: Images, root: Path, split: str) -> None:
             if item.label is not None:
                 annotation["label"] = item.label
             annotations.append(annotation)
-    content = {
+    return {
         "info": {"description": "salient object ranking", "rank_order": HIGHER},
         "images": entries,
         "annotations": annotations,
         "categories": [{"id": 1, "name": "salient_obj", "supercategory": "object"}],
     }
-    _write_json(COCO.path(root, split), content)
+
+
+def _coco(images: Images, root: Path, split: str) -> None:
+    _write_json(COCO.path(root, split), coco_content(images))
 
 
 def _assr(images: Images, root: Path, split: str) -> None:

@@ -79,18 +79,22 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     Raises:
         OSError: the file cannot be opened or is not an image.
     """
-    orientation = None
     try:
         with Image.open(path) as image:
-            width, height = image.size
-            with suppress(Exception):  # decoding ignores EXIF that cannot be read
-                # the method of the base class, because that of PNG files decodes the image
-                orientation = Image.Image.getexif(image).get(_ORIENTATION)
+            return upright_size(image)
     except OSError:
         raise
     except Exception as error:  # Pillow raises many kinds on broken files
         raise OSError(f"{type(error).__name__}: {error}") from None
-    return (width, height) if orientation in (5, 6, 7, 8) else (height, width)
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Return the (height, width) of an opened image; see :func:`image_size`."""
+    orientation = None
+    with suppress(Exception):  # decoding ignores EXIF that cannot be read
+        # the method of the base class, because that of PNG files decodes the image
+        orientation = Image.Image.getexif(image).get(_ORIENTATION)
+    return image.size if orientation in (5, 6, 7, 8) else image.size[::-1]
 
 
 def image_sizes(paths: Iterable[str | os.PathLike[str]]) -> list[tuple[int, int] | OSError]:

@@ -236,3 +236,33 @@ def mask_to_polygons(mask: np.ndarray, tolerance: float = 0.0) -> list[list[floa
         simple = cv2.approxPolyDP(outline, 2 * tolerance, True) if tolerance > 0 else outline
         parts.append(((simple if len(simple) >= 3 else outline) / 2.0).tolist())
     return [(np.reshape(part, (-1, 2)) + box[:2]).reshape(-1).tolist() for part in parts]
+
+
+def mask_rings(mask: np.ndarray) -> list[list[float]]:
+    """Return closed lines ``[x1, y1, x2, y2, ...]`` along the edges of pixels around a mask (H, W) and holes.
+
+    A point is in the mask if it lies within an odd number of them. Holes are kept, unlike in COCO's polygons.
+    """
+    box = mask_box(mask)
+    if box is None:
+        return []
+    outer, holes = _outlines(mask[box[1] : box[3], box[0] : box[2]])
+    rings = []
+    for line in outer + holes:
+        points = line[:, 0]
+        after = np.roll(points, -1, axis=0)
+        # OpenCV cuts concave corners, from one edge of a pixel to the next; the corner has even coordinates
+        cut = (np.abs(after - points) == 1).all(axis=1)
+        corners = np.where(points % 2 == 0, points, after)
+        pairs = np.stack([points, corners], axis=1).reshape(-1, 2)
+        kept = np.stack([(points % 2 == 0).all(axis=1), cut], axis=1).reshape(-1)
+        rings.append((pairs[kept] // 2 + box[:2]).astype(float).reshape(-1).tolist())
+    return rings
+
+
+def rings_mask(rings: list[list[float]], height: int, width: int) -> np.ndarray:
+    """Return the mask (H, W), bool, of closed lines as :func:`mask_rings` returns them."""
+    mask = np.zeros((height, width), bool)
+    for ring in rings:
+        mask ^= segmentation_mask([ring], height, width)
+    return mask

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 import numpy as np
@@ -21,6 +22,7 @@ __all__ = [
     "BadInput",
     "ImageReadError",
     "check_not_inputs",
+    "decode_image",
     "expand_inputs",
     "read_image",
     "result_names",
@@ -74,8 +76,21 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     if not os.path.isfile(name):
         reason = "not a regular file" if os.path.exists(name) else "no such file"
         raise ImageReadError(f"{name}: {reason}")
+    return decode_image(name, name)
+
+
+def decode_image(
+    source: str | BinaryIO, name: str, formats: Sequence[str] | None = None
+) -> NDArray[np.uint8]:
+    """Decode a picture as :func:`read_image` does.
+
+    Args:
+        source: path or opened file.
+        name: of the picture, for errors.
+        formats: names of Pillow's formats to try; None: all.
+    """
     try:
-        with Image.open(name) as picture:
+        with Image.open(source, formats=formats) as picture:
             picture.load()
             rgb = to_rgb(_upright(picture))
     except Image.UnidentifiedImageError:
