@@ -316,7 +316,7 @@ window.addEventListener("pagehide", () => store.save());
 
 byId("annotator").value = session.annotator ?? localStorage.getItem("sor-ppa annotator") ?? "me";
 byId("folder").textContent = session.folder;
-const models = (await request("/models")).filter(({ installed, task }) => installed && task === "rank");
+const models = (await request("/models")).filter((model) => model.installed && (model.task === "rank" || model.default));
 byId("model").replaceChildren(
   ...models.map((model) => html("option", { value: model.name, selected: model.name === session.model }, model.name)),
 );
