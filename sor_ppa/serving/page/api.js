@@ -21,13 +21,13 @@ export class ServerError extends Error {
  * and try again.
  */
 export async function request(path, { method = "GET", json, body, signal } = {}) {
-  const headers = json === undefined ? {} : { "Content-Type": "application/json" };
+  const kind = json === undefined ? body?.type || "application/octet-stream" : "application/json";
   const content = json === undefined ? body : JSON.stringify(json);
   const keepalive = json !== undefined && content.length < KEEPALIVE; // finish it when the page is closed
   for (let attempt = 0; ; attempt += 1) {
     let answer;
     try {
-      answer = await fetch(path, { method, headers, body: content, signal, keepalive });
+      answer = await fetch(path, { method, headers: { "Content-Type": kind }, body: content, signal, keepalive });
     } catch (error) {
       if (error.name === "AbortError") throw error;
       throw new ServerError(0, "The server does not answer.");

@@ -32,8 +32,8 @@ export class Gallery {
     });
   }
 
-  async load() {
-    this.photos = await request("/api/photos");
+  async load(annotator) {
+    this.photos = await request(`/api/photos?${new URLSearchParams({ annotator })}`);
     this.draw();
   }
 

@@ -67,6 +67,13 @@ async function rankPhoto(target, signal) {
   else if (!store.dirty) store.adoptProposal(document);
 }
 
+/** Read everything again, for another annotator or after an import. */
+async function reload() {
+  await gallery.load(annotator());
+  const same = gallery.photos.find(({ id }) => id === photo?.id);
+  if (same) await open(same);
+}
+
 function annotator() {
   return byId("annotator").value.trim() || "me";
 }
@@ -277,7 +284,7 @@ listen("accept-all", "click", () => {
 });
 listen("annotator", "change", () => {
   localStorage.setItem("sor-ppa annotator", annotator());
-  if (photo) open(photo);
+  reload().catch((error) => notify(error.message, "error"));
 });
 listen("theme", "click", () => {
   const dark = matchMedia("(prefers-color-scheme: dark)").matches;
@@ -320,11 +327,8 @@ const models = (await request("/models")).filter((model) => model.installed && (
 byId("model").replaceChildren(
   ...models.map((model) => html("option", { value: model.name, selected: model.name === session.model }, model.name)),
 );
-connectDialogs(async () => {
-  await gallery.load();
-  if (photo) await open(photo);
-});
-await gallery.load();
+connectDialogs(reload);
+await gallery.load(annotator());
 await store.saveDrafts();
 const first = gallery.photos.find(({ id }) => id === decodeURIComponent(location.hash.slice(1))) ?? gallery.photos[0];
 if (first) await open(first);
