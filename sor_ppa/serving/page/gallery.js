@@ -39,6 +39,16 @@ export class Gallery {
 
   draw() {
     byId("gallery").replaceChildren(...this.photos.map((photo) => this.#entry(photo)));
+    this.#count();
+  }
+
+  /** Show the new state of one photo. */
+  update(photo) {
+    byId("gallery").children[this.photos.indexOf(photo)]?.replaceWith(this.#entry(photo));
+    this.#count();
+  }
+
+  #count() {
     const done = this.photos.filter(({ state }) => state === "edited").length;
     const waiting = this.photos.filter(({ state }) => state === "new").length;
     byId("counts").hidden = !this.photos.length;
@@ -80,10 +90,7 @@ export class Gallery {
   }
 
   #rankAll(photos) {
-    return this.#run("Ranking", photos, async (photo, signal) => {
-      await this.rank(photo, signal);
-      this.draw();
-    });
+    return this.#run("Ranking", photos, this.rank);
   }
 
   /** Work on items one after another, with progress and a cancel button; go on after failures. */

@@ -84,7 +84,7 @@ export class ObjectList {
     return html(
       "div",
       { class: "actions" },
-      button("accept", "check", "Accept", state === "accepted" && salient),
+      button("accept", "check", rank === null ? "Put in order" : "Accept", state === "accepted" && salient),
       button("reject", "cross", "Reject", state === "rejected"),
       button("aside", "eye-off", "Not salient", !salient || state === "rejected"),
       button("tie", "tie", tied ? "Split tie" : "Tie with above", rank === null || (rank === 1 && !tied)),

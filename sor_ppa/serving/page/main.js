@@ -1,9 +1,10 @@
-// Connects the parts of the page: header, view, keyboard.
+// Connects the parts of the page.
 
 import { photoPath, request } from "./api.js";
 import { askConflict, connectDialogs } from "./dialogs.js";
 import { byId, html, notify } from "./dom.js";
 import { Gallery } from "./gallery.js";
+import { listenToKeys } from "./keyboard.js";
 import { ObjectList } from "./list.js";
 import * as ranking from "./ranking.js";
 import { AnnotationStore } from "./store.js";
@@ -13,7 +14,7 @@ import { Viewer } from "./viewer.js";
 const STATUS = {
   saved: "Saved",
   saving: "Saving…",
-  offline: "Server away – changes are kept here and sent again",
+  offline: "Server away – changes wait here",
   failed: "Not saved",
 };
 const selection = { selected: null };
@@ -22,12 +23,8 @@ let mode = "objects";
 
 const session = await request("/api/session");
 const store = new AnnotationStore({ workspace: session.folder, resolve: askConflict, onchange: draw, onstatus });
-const viewer = new Viewer({
-  onselect: select,
-  onhover: showTooltip,
-  onpoint: (point, event) => tools.point(point, event),
-});
-const tools = new Tools({ store, viewer, selection, onchange: draw });
+const viewer = new Viewer({ onselect: select, onhover: showTooltip, onpoint: (...click) => tools.point(...click) });
+const tools = new Tools({ store, viewer, selection, onchange: () => show(tools.name === "select" ? mode : "objects") });
 const list = new ObjectList({
   onselect: select,
   ondrop: (id, next) => edit(ranking.moveBefore(store.objects, id, next), id),
@@ -47,7 +44,7 @@ async function open(next) {
   }
   photo = next;
   selection.selected = null;
-  location.hash = next.id;
+  history.replaceState(null, "", `#${next.id}`); // a reload opens the same photo
   byId("canvas").removeAttribute("hidden");
   byId("welcome").hidden = true;
   byId("tools").hidden = false;
@@ -56,22 +53,23 @@ async function open(next) {
   tools.choose("select");
 }
 
+/** Read everything again, for another annotator or after an import. */
+async function reload() {
+  await gallery.load(annotator());
+  const same = gallery.photos.find(({ id }) => id === photo?.id);
+  if (same) await open(same);
+}
+
 /** Run the chosen model on a photo. The open photo gets the proposals as a change that can be undone. */
 async function rankPhoto(target, signal) {
   const query = { model: byId("model").value, annotator: annotator() };
   const answer = await request(photoPath(target.id, "rank", query), { method: "POST", signal });
   const document = answer.proposal ?? answer;
   Object.assign(target, { state: target.state === "edited" ? "edited" : "ranked", objects: document.objects.length });
+  gallery.update(target);
   if (store.photo !== target.id) return;
   if (answer.proposal) store.change(document.objects);
   else if (!store.dirty) store.adoptProposal(document);
-}
-
-/** Read everything again, for another annotator or after an import. */
-async function reload() {
-  await gallery.load(annotator());
-  const same = gallery.photos.find(({ id }) => id === photo?.id);
-  if (same) await open(same);
 }
 
 function annotator() {
@@ -107,61 +105,66 @@ function act(action, id) {
   if (action === "reject") edit(ranking.takeOut(objects, id, "rejected"), id);
   if (action === "aside") edit(ranking.takeOut(objects, id, "salient"), id);
   if (action === "tie") edit(ranking.toggleTie(objects, id), id);
-  if (action === "delete") {
-    selection.selected = null;
-    edit(ranking.withoutObject(objects, id));
-    notify("Object deleted. Ctrl+Z brings it back.");
-  }
   if (action === "click" || action === "outline") tools.choose(action);
+  if (action !== "delete") return;
+  edit(ranking.withoutObject(objects, id), id);
+  notify("Object deleted. Ctrl+Z brings it back.");
+}
+
+function addByClicks() {
+  select(null);
+  tools.choose("click");
+}
+
+// ---- view ----
+
+function show(next) {
+  mode = next;
+  draw();
 }
 
 function draw() {
   const objects = visible();
-  if (!store.objects.some(({ id }) => id === selection.selected)) selection.selected = null;
+  if (!objects.some(({ id }) => id === selection.selected)) selection.selected = null;
   if (photo) {
     viewer.draw(objects, selection.selected, mode);
     list.draw(photo, objects, selection.selected);
     tools.draw();
     drawView();
   }
-  byId("undo").disabled = !store.canUndo;
-  byId("redo").disabled = !store.canRedo;
-  byId("rank").disabled = !photo;
-  byId("empty").hidden = store.objects.length > 0;
-  byId("accept-all").disabled = !objects.some(({ state }) => state === "proposed");
   const hidden = store.objects.length - objects.length;
   byId("hidden-note").hidden = !hidden;
   byId("hidden-note").firstElementChild.textContent = `${hidden} below the confidence`;
-  for (const button of document.querySelectorAll("#tools [data-tool]")) {
-    const name = tools.name === "click" ? "add" : tools.name;
-    button.setAttribute("aria-pressed", String(button.dataset.tool === name));
-  }
+  byId("empty").hidden = store.objects.length > 0;
+  byId("undo").disabled = !store.canUndo;
+  byId("redo").disabled = !store.canRedo;
+  byId("rank").disabled = !photo;
+  byId("accept-all").disabled = !objects.some(({ state }) => state === "proposed");
+  showPressed("#modes button", ({ dataset }) => dataset.mode === mode);
+  showPressed("#tools button", ({ dataset }) => dataset.tool === tools.name);
+  showPressed("#tool-bar [data-sign]", ({ dataset }) => (dataset.sign === "+") === tools.positive);
 }
 
-/** Draw what the server makes of the saved objects: saliency map, crop, downloads. */
+function showPressed(buttons, isPressed) {
+  for (const button of document.querySelectorAll(buttons)) button.setAttribute("aria-pressed", isPressed(button));
+}
+
+/** Show what the server makes of the saved objects: saliency map, crop, downloads. */
 async function drawView() {
   const query = { annotator: store.annotator, version: store.version };
-  for (const [id, what] of [["json", "annotation"], ["picture", "picture"], ["saliency", "saliency"]]) {
-    byId(`download-${id}`).href = photoPath(photo.id, what, query);
-    byId(`download-${id}`).download = `${photo.name.replace(/\.\w+$/, "")}_${id}`;
+  for (const [what, ending] of [["annotation", ".json"], ["picture", "_ranked.jpg"], ["saliency", "_saliency.png"]]) {
+    byId(`download-${what}`).href = photoPath(photo.id, what, query);
+    byId(`download-${what}`).download = photo.name.replace(/\.\w+$/, "") + ending;
   }
   byId("aspect").hidden = mode !== "crop";
-  byId("crop-note").textContent = "";
-  byId("crop").setAttribute("d", "");
   byId("saliency").toggleAttribute("hidden", mode !== "saliency");
-  if (mode === "saliency") {
-    const image = { href: photoPath(photo.id, "saliency", query), width: photo.width, height: photo.height };
-    for (const [name, value] of Object.entries(image)) byId("saliency").setAttribute(name, value);
+  if (mode === "saliency") viewer.setImage("saliency", photoPath(photo.id, "saliency", query));
+  let crop = null;
+  if (mode === "crop") {
+    const path = photoPath(photo.id, "crop", { ...query, aspect: byId("aspect").value });
+    crop = await request(path).catch((error) => notify(error.message, "error"));
   }
-  if (mode !== "crop") return;
-  const path = photoPath(photo.id, "crop", { ...query, aspect: byId("aspect").value });
-  const { box, kept, lost } = await request(path).catch((error) => ({ box: null, error }));
-  if (!box || mode !== "crop") return;
-  const [left, top, right, bottom] = box;
-  const frame = `M0 0H${photo.width}V${photo.height}H0Z`;
-  byId("crop").setAttribute("d", `${frame}M${left} ${top}H${right}V${bottom}H${left}Z`);
-  const size = `${Math.round(right - left)} × ${Math.round(bottom - top)}`;
-  byId("crop-note").textContent = `${size}, keeps ${kept.length} of ${kept.length + lost.length} objects`;
+  viewer.drawCrop(mode === "crop" ? crop : null);
 }
 
 function showTooltip(id, x, y) {
@@ -180,29 +183,74 @@ function onstatus(status, detail) {
   const wasAway = byId("status").dataset.status === "offline";
   byId("status").dataset.status = status;
   byId("status").textContent = STATUS[status];
-  byId("status").title = detail ?? "";
   if (detail) notify(detail, "error");
   if (status === "saved" && wasAway) store.saveDrafts();
-  if (status !== "saved" || !photo || store.version === 0) return;
-  Object.assign(photo, { state: store.objects.some(({ state }) => state !== "proposed") ? "edited" : "ranked" });
+  if (status !== "saved" || photo?.id !== store.photo || store.version === 0) return;
+  photo.state = store.objects.some(({ state }) => state !== "proposed") ? "edited" : photo.state;
   photo.objects = store.objects.length;
-  gallery.draw();
+  gallery.update(photo);
   drawView();
 }
 
-// ---- keyboard ----
+// ---- controls ----
 
-function selectNext(offset) {
-  const shown = [...document.querySelectorAll("#list [data-row]")].map((row) => row.dataset.row);
-  if (!shown.length) return;
-  const index = shown.indexOf(selection.selected);
-  const next = index < 0 ? 0 : Math.min(Math.max(index + offset, 0), shown.length - 1);
-  select(shown[next]);
-  if (document.activeElement.closest("#list")) document.querySelector(`[data-row="${shown[next]}"] .title`).focus();
+function listen(buttons, type, listener) {
+  for (const button of document.querySelectorAll(buttons)) button.addEventListener(type, () => listener(button));
 }
 
-const KEYS = {
-  a: () => addByClicks(),
+listen("#undo", "click", () => store.undo());
+listen("#redo", "click", () => store.redo());
+listen("#zoom-in", "click", () => viewer.zoomBy(1.25));
+listen("#zoom-out", "click", () => viewer.zoomBy(0.8));
+listen("#zoom-fit", "click", () => viewer.fit());
+listen("#aspect", "change", drawView);
+listen("#done", "click", () => tools.choose("select"));
+listen("#modes button", "click", ({ dataset }) => show(dataset.mode));
+listen("#tools button", "click", ({ dataset }) => (dataset.tool === "click" ? addByClicks() : tools.choose(dataset.tool)));
+listen("#tool-bar [data-sign]", "click", ({ dataset }) => {
+  tools.positive = dataset.sign === "+";
+  draw();
+});
+listen("#rank", "click", async (button) => {
+  button.setAttribute("aria-busy", "true");
+  await rankPhoto(photo).catch((error) => notify(error.message, "error"));
+  button.removeAttribute("aria-busy");
+});
+listen("#threshold", "input", (slider) => {
+  byId("threshold-value").textContent = `${Math.round(slider.value * 100)}%`;
+  draw();
+});
+listen("#reject-hidden", "click", () => {
+  const shown = new Set(visible());
+  const hidden = store.objects.filter((object) => !shown.has(object));
+  store.change(hidden.reduce((objects, { id }) => ranking.takeOut(objects, id, "rejected"), store.objects));
+});
+listen("#accept-all", "click", () => {
+  const proposed = visible().filter(({ state }) => state === "proposed");
+  store.change(proposed.reduce((all, { id }) => ranking.withObject(all, id, { state: "accepted" }), store.objects));
+});
+listen("#annotator", "change", () => {
+  localStorage.setItem("sor-ppa annotator", annotator());
+  reload().catch((error) => notify(error.message, "error"));
+});
+listen("#theme", "click", () => {
+  const { dataset } = document.documentElement;
+  const system = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
+  dataset.theme = (dataset.theme === "system" ? system : dataset.theme) === "dark" ? "light" : "dark";
+  localStorage.setItem("sor-ppa theme", dataset.theme);
+});
+document.addEventListener("click", (event) => {
+  for (const menu of document.querySelectorAll("details[open]")) if (!menu.contains(event.target)) menu.open = false;
+});
+document.addEventListener("visibilitychange", () => {
+  if (document.visibilityState === "hidden") store.save();
+  else store.refresh().catch(() => {}); // the next save says if the server is away
+});
+window.addEventListener("pagehide", () => store.save());
+
+const openNeighbor = (offset) => gallery.neighbor(offset) && open(gallery.neighbor(offset));
+const keys = {
+  a: addByClicks,
   p: () => tools.choose("draw"),
   f: () => viewer.fit(),
   "+": () => viewer.zoomBy(1.25),
@@ -210,127 +258,22 @@ const KEYS = {
   "-": () => viewer.zoomBy(0.8),
   "?": () => byId("help").showModal(),
   Escape: () => select(null),
-  ArrowLeft: () => gallery.neighbor(-1) && open(gallery.neighbor(-1)),
-  ArrowRight: () => gallery.neighbor(1) && open(gallery.neighbor(1)),
+  ArrowLeft: () => openNeighbor(-1),
+  ArrowRight: () => openNeighbor(1),
 };
-const OBJECT_KEYS = {
-  c: "accept", x: "reject", n: "aside", t: "tie", e: "click", o: "outline", Delete: "delete", Backspace: "delete",
-};
-
-function onkey(event) {
-  if (event.target.matches("input, select, textarea") || document.querySelector("dialog[open]")) return;
-  const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-  if (event.ctrlKey || event.metaKey) {
-    if (key === "z" && event.shiftKey) store.redo();
-    else if (key === "z") store.undo();
-    else if (key === "y") store.redo();
-    else return;
-  } else if (event.altKey) return;
-  else if (tools.key(event)) return event.preventDefault();
-  else if (key === "ArrowUp" || key === "ArrowDown") moveOrSelect(event);
-  else if (selection.selected && key >= "1" && key <= "9") {
-    edit(ranking.setRank(store.objects, selection.selected, Number(key)), selection.selected);
-  } else if (selection.selected && OBJECT_KEYS[key]) act(OBJECT_KEYS[key], selection.selected);
-  else if (KEYS[key]) KEYS[key]();
-  else return;
-  event.preventDefault();
-}
-
-function moveOrSelect(event) {
-  const direction = event.key === "ArrowUp" ? -1 : 1;
-  const focused = document.activeElement.closest("[data-row]")?.dataset.row;
-  if (focused && focused !== selection.selected) select(focused);
-  if (!selection.selected || event.shiftKey) selectNext(direction);
-  else edit(ranking.step(store.objects, selection.selected, direction), selection.selected);
-}
-
-function addByClicks() {
-  select(null);
-  tools.choose("click");
-}
-
-// ---- controls ----
-
-function listen(id, type, listener) {
-  byId(id).addEventListener(type, listener);
-}
-
-document.addEventListener("keydown", onkey);
-listen("undo", "click", () => store.undo());
-listen("redo", "click", () => store.redo());
-listen("zoom-in", "click", () => viewer.zoomBy(1.25));
-listen("zoom-out", "click", () => viewer.zoomBy(0.8));
-listen("zoom-fit", "click", () => viewer.fit());
-listen("aspect", "change", drawView);
-listen("done", "click", () => tools.choose("select"));
-listen("rank", "click", async () => {
-  byId("rank").setAttribute("aria-busy", "true");
-  await rankPhoto(photo).catch((error) => notify(error.message, "error"));
-  byId("rank").removeAttribute("aria-busy");
-  gallery.draw();
-});
-listen("threshold", "input", () => {
-  byId("threshold-value").textContent = `${Math.round(byId("threshold").value * 100)}%`;
-  draw();
-});
-listen("reject-hidden", "click", () => {
-  const shown = new Set(visible().map(({ id }) => id));
-  const hidden = store.objects.filter(({ id }) => !shown.has(id));
-  store.change(hidden.reduce((objects, { id }) => ranking.takeOut(objects, id, "rejected"), store.objects));
-});
-listen("accept-all", "click", () => {
-  const proposed = visible().filter(({ state }) => state === "proposed");
-  store.change(proposed.reduce((all, { id }) => ranking.withObject(all, id, { state: "accepted" }), store.objects));
-});
-listen("annotator", "change", () => {
-  localStorage.setItem("sor-ppa annotator", annotator());
-  reload().catch((error) => notify(error.message, "error"));
-});
-listen("theme", "click", () => {
-  const dark = matchMedia("(prefers-color-scheme: dark)").matches;
-  const { dataset } = document.documentElement;
-  dataset.theme = (dataset.theme === "system" ? dark : dataset.theme === "dark") ? "light" : "dark";
-  localStorage.setItem("sor-ppa theme", dataset.theme);
-});
-for (const button of document.querySelectorAll("#modes button")) {
-  button.addEventListener("click", () => {
-    mode = button.dataset.mode;
-    for (const other of button.parentElement.children) other.setAttribute("aria-pressed", String(other === button));
-    draw();
-  });
-}
-for (const button of document.querySelectorAll("#tools [data-tool]")) {
-  const { tool } = button.dataset;
-  button.addEventListener("click", () => (tool === "add" ? addByClicks() : tools.choose(tool)));
-}
-for (const button of document.querySelectorAll("#tool-bar [data-sign]")) {
-  button.addEventListener("click", () => {
-    tools.positive = button.dataset.sign === "+";
-    draw();
-  });
-}
-document.addEventListener("click", (event) => {
-  for (const menu of document.querySelectorAll("details[open]")) if (!menu.contains(event.target)) menu.open = false;
-});
-document.addEventListener("visibilitychange", () => {
-  if (document.visibilityState === "hidden") store.save();
-  else store.refresh().catch(() => {});
-});
-window.addEventListener("focus", () => store.refresh().catch(() => {}));
-window.addEventListener("pagehide", () => store.save());
+listenToKeys({ store, tools, selected: () => selection.selected, select, edit, act, keys });
 
 // ---- start ----
 
 byId("annotator").value = session.annotator ?? localStorage.getItem("sor-ppa annotator") ?? "me";
 byId("folder").textContent = session.folder;
 const models = (await request("/models")).filter((model) => model.installed && (model.task === "rank" || model.default));
-byId("model").replaceChildren(
-  ...models.map((model) => html("option", { value: model.name, selected: model.name === session.model }, model.name)),
-);
+byId("model").replaceChildren(...models.map(({ name }) => html("option", { selected: name === session.model }, name)));
 connectDialogs(reload);
 await gallery.load(annotator());
 await store.saveDrafts();
-const first = gallery.photos.find(({ id }) => id === decodeURIComponent(location.hash.slice(1))) ?? gallery.photos[0];
+const asked = decodeURIComponent(location.hash.slice(1));
+const first = gallery.photos.find(({ id }) => id === asked) ?? gallery.photos[0];
 if (first) await open(first);
 draw();
 document.body.dataset.ready = "true";

@@ -43,13 +43,13 @@ export class Tools {
     if (this.name === "click") shapes.push(...(object?.clicks?.points ?? []).map(drawClick));
     if (this.name === "draw") shapes.push(...drawLine(this.#polygon));
     if (this.name === "outline" && object) shapes.push(...this.#handles(object));
-    byId("tool").replaceChildren(...shapes);
+    const layer = byId("tool");
+    const focused = [...layer.children].indexOf(document.activeElement);
+    layer.replaceChildren(...shapes);
+    layer.children[focused]?.focus();
     byId("tool-bar").hidden = this.name === "select";
     byId("tool-bar").dataset.tool = this.name;
     byId("hint").textContent = HINTS[this.name] ?? "";
-    for (const button of document.querySelectorAll("#tool-bar [data-sign]")) {
-      button.setAttribute("aria-pressed", String((button.dataset.sign === "+") === this.positive));
-    }
   }
 
   /** Handle a click on the photo; return whether the tool used it. */
@@ -74,7 +74,7 @@ export class Tools {
     return this.store.objects.find(({ id }) => id === this.selection.selected);
   }
 
-  /** Ask the server for the mask of all clicks since the tool was chosen. Requests run one after another. */
+  /** Ask the server for the mask of all clicks on the object so far. Requests run one after another. */
   #segment([x, y], positive) {
     this.#enqueue(async (photo) => {
       const object = this.#object;
@@ -100,8 +100,12 @@ export class Tools {
     this.#polygon = [];
   }
 
-  #sendPolygons(polygons, id) {
-    this.#enqueue((photo) => request(photoPath(photo, "polygon"), { method: "POST", json: { polygons } }), id);
+  #sendPolygons(polygons, id, rings = {}) {
+    this.#enqueue(async (photo) => {
+      const found = await request(photoPath(photo, "polygon"), { method: "POST", json: { polygons } });
+      rings.of = found.polygons; // keep the points that are being moved
+      return found;
+    }, id);
   }
 
   /** Change the mask of an object, or add one if the id is null, with what the server answers. */
@@ -141,10 +145,13 @@ export class Tools {
       this.#rings = this.#rings.map((ring) => points(simplify(ring, tolerance)));
       this.#rings.of = object.polygons;
     }
-    return this.#rings.flatMap((ring) => [
-      ...ring.map((point, index) => this.#edge(ring, index)),
-      ...ring.map((point, index) => this.#vertex(ring, index)),
-    ]);
+    const edges = this.#rings.flatMap((ring) => ring.map((_, index) => this.#edge(ring, index)));
+    const handles = this.#rings.flatMap((ring) => ring.map((_, index) => this.#vertex(ring, index)));
+    return [svg("path", { class: "drawn", d: this.#line() }), ...edges, ...handles];
+  }
+
+  #line() {
+    return this.#rings.map((ring) => `M${ring.join(" ")}Z`).join("");
   }
 
   #edge(ring, index) {
@@ -161,7 +168,12 @@ export class Tools {
     const point = ring[index];
     const label = `Point ${index + 1} of ${ring.length}; arrow keys move it`;
     const handle = svg("circle", { r: 6, class: "handle fixed", tabindex: 0, role: "button", "aria-label": label });
-    const move = (event) => at(handle, ([point[0], point[1]] = this.viewer.pointOf(event)));
+    const moveTo = ([x, y]) => {
+      [point[0], point[1]] = [x, y];
+      at(handle, point);
+      byId("tool").querySelector(".drawn").setAttribute("d", this.#line());
+    };
+    const move = (event) => moveTo(this.viewer.pointOf(event));
     handle.addEventListener("pointerdown", (event) => {
       event.stopPropagation();
       handle.setPointerCapture(event.pointerId);
@@ -175,15 +187,15 @@ export class Tools {
       event.stopPropagation();
       event.preventDefault();
       if (removed) ring.splice(index, 1);
-      else at(handle, ([point[0], point[1]] = [point[0] + step[0], point[1] + step[1]]));
+      else moveTo([point[0] + step[0], point[1] + step[1]]);
       this.#sendRings();
     });
     return at(handle, point);
   }
 
   #sendRings() {
-    const rings = this.#rings.map((ring) => ring.flat());
-    this.#sendPolygons(rings, this.selection.selected);
+    const polygons = this.#rings.map((ring) => ring.flat());
+    this.#sendPolygons(polygons, this.selection.selected, this.#rings);
   }
 }
 

@@ -41,12 +41,25 @@ export class Viewer {
 
   setPhoto(photo) {
     this.#photo = photo;
-    for (const id of ["photo", "lit"]) {
-      const size = { href: photoPath(photo.id, "image"), width: photo.width, height: photo.height };
-      for (const [name, value] of Object.entries(size)) byId(id).setAttribute(name, value);
-    }
+    for (const id of ["photo", "lit"]) this.setImage(id, photoPath(photo.id, "image"));
     byId("photo").setAttribute("aria-label", photo.name);
     this.fit();
+  }
+
+  /** Show an image in the place of the photo. */
+  setImage(id, href) {
+    const { width, height } = this.#photo;
+    for (const [name, value] of Object.entries({ href, width, height })) byId(id).setAttribute(name, value);
+  }
+
+  /** Darken what a crop leaves out and say what it keeps; null: no crop. */
+  drawCrop(crop) {
+    const { width, height } = this.#photo;
+    const [left, top, right, bottom] = crop?.box ?? [];
+    const shade = `M0 0H${width}V${height}H0ZM${left} ${top}H${right}V${bottom}H${left}Z`;
+    byId("crop").setAttribute("d", crop ? shade : "");
+    const kept = crop && `keeps ${crop.kept.length} of ${crop.kept.length + crop.lost.length} objects`;
+    byId("crop-note").textContent = crop ? `${right - left} × ${bottom - top}, ${kept}` : "";
   }
 
   /** Draw the objects; the selected one with a stronger outline. */
@@ -99,7 +112,7 @@ export class Viewer {
   }
 
   #down(event) {
-    if (event.target.closest("button")) return;
+    if (!this.#photo || event.target.closest("button")) return;
     this.#pointers.set(event.pointerId, this.#place(event));
     this.#moved = this.#pointers.size > 1;
     this.#distance = this.#spread();
