@@ -78,7 +78,8 @@ class Server:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("workspace")
-    Image.fromarray(data.coffee()).resize((WIDTH, HEIGHT)).save(folder / PHOTO)
+    for name in ("astronaut", "chelsea", "coffee", "rocket"):
+        Image.fromarray(getattr(data, name)()).save(folder / f"{name}.jpg")
     running = Server(folder)
     yield running
     running.kill()
@@ -182,7 +183,7 @@ def test_uploaded_photo_is_ranked(open_tab: OpenTab, server: Server) -> None:
     tab = open_tab()
     photo = cv2.imencode(".png", data.coffee()[100:300, 150:400, ::-1])[1].tobytes()
     tab.page.set_input_files("#files", {"name": "cup.png", "mimeType": "image/png", "buffer": photo})
-    expect(tab.page.locator("[aria-current] .mark.ranked")).to_be_visible(timeout=60_000)
+    expect(tab.page.locator("[aria-current] .mark.ranked")).to_be_visible(timeout=30_000)
     document = server.document(tab.annotator, "cup.png")
     assert len(tab.order) == len(document["objects"]) > 0
     assert (document["width"], document["height"]) == (250, 200)
@@ -197,7 +198,7 @@ def test_file_that_is_no_photo_is_refused_in_a_sentence(open_tab: OpenTab) -> No
 def test_hover_shows_rank_and_confidence(open_tab: OpenTab) -> None:
     tab = open_tab()
     tab.page.mouse.move(*tab.place(100, 100))
-    expect(tab.page.locator("#tooltip")).to_have_text("Rank 1 · object · 80% confident")
+    expect(tab.page.locator("#tooltip")).to_have_text("Rank 1 · object A · 80% confident")
 
 
 def test_click_on_the_photo_selects(open_tab: OpenTab) -> None:

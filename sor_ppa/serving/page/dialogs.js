@@ -2,7 +2,7 @@
 
 import { request } from "./api.js";
 import { rankColor } from "./colors.js";
-import { byId, html, notify } from "./dom.js";
+import { byId, html, notify, objectName } from "./dom.js";
 
 /** Ask which of two versions to keep: "mine" or "theirs". */
 export function askConflict(mine, theirs) {
@@ -68,10 +68,11 @@ async function writeConsensus() {
 }
 
 function summary(objects) {
-  return objects.map(({ id, class: name, rank, state }) => {
+  return objects.map((object) => {
+    const { rank, state } = object;
     const number = html("span", { class: "number" }, rank === null ? "–" : String(rank));
     number.style.setProperty("background", rankColor(rank).fill);
     number.style.setProperty("color", rankColor(rank).ink);
-    return html("li", {}, number, `${name} ${id.replace(/\D/g, "")}${state === "rejected" ? ", rejected" : ""}`);
+    return html("li", {}, number, `${objectName(object)}${state === "rejected" ? ", rejected" : ""}`);
   });
 }

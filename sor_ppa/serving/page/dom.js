@@ -20,6 +20,12 @@ export function icon(name) {
   return svg("svg", { class: "icon", "aria-hidden": "true" }, svg("use", { href: `#icon-${name}` }));
 }
 
+/** Return the name of an object: its class and a letter, "object B"; numbers stand for ranks. */
+export function objectName({ class: name, id }) {
+  const number = Number(id.replace(/\D/g, "")) || 0;
+  return `${name} ${number > 0 && number <= 26 ? String.fromCharCode(64 + number) : number}`;
+}
+
 /** Build a button with an icon; the label is its accessible name and its tooltip. */
 export function iconButton(name, label, onclick, properties = {}) {
   return html("button", { type: "button", "aria-label": label, title: label, onclick, ...properties }, icon(name));

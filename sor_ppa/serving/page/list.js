@@ -2,7 +2,7 @@
 
 import { photoPath } from "./api.js";
 import { rankColor } from "./colors.js";
-import { byId, html, icon, iconButton, svg } from "./dom.js";
+import { byId, html, icon, iconButton, objectName, svg } from "./dom.js";
 
 const SECTIONS = [
   ["ranked", ""],
@@ -39,7 +39,7 @@ export class ObjectList {
     const { id, rank, score, state } = object;
     const tied = rank !== null && above?.rank === rank;
     const chosen = id === selected;
-    const name = `${object.class} ${id.replace(/\D/g, "")}`;
+    const name = objectName(object);
     const place = rank === null ? "not ranked" : `rank ${rank}${tied ? ", tied" : ""}`;
     const confidence = score === null ? "added by hand" : `confidence ${Math.round(score * 100)}%`;
     const { fill, ink } = rankColor(rank);

@@ -2,7 +2,7 @@
 
 import { photoPath, request } from "./api.js";
 import { askConflict, connectDialogs } from "./dialogs.js";
-import { byId, html, notify } from "./dom.js";
+import { byId, html, notify, objectName } from "./dom.js";
 import { Gallery } from "./gallery.js";
 import { listenToKeys } from "./keyboard.js";
 import { ObjectList } from "./list.js";
@@ -172,7 +172,7 @@ function showTooltip(id, x, y) {
   byId("tooltip").hidden = !object;
   if (!object) return;
   const { rank, score } = object;
-  const parts = [rank === null ? "not ranked" : `Rank ${rank}`, object.class];
+  const parts = [rank === null ? "not ranked" : `Rank ${rank}`, objectName(object)];
   if (score !== null) parts.push(`${Math.round(score * 100)}% confident`);
   byId("tooltip").textContent = parts.join(" · ");
   const left = Math.min(x + 14, byId("stage").clientWidth - byId("tooltip").offsetWidth - 4);

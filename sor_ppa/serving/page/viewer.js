@@ -67,6 +67,7 @@ export class Viewer {
     this.stage.dataset.mode = mode;
     const shown = mode === "objects" ? objects.filter(({ polygons }) => polygons.length) : [];
     const bySize = [...shown].sort((a, b) => area(b.box) - area(a.box)); // small objects stay clickable
+    this.stage.classList.toggle("dim", shown.length > 0);
     const lit = bySize.filter(({ id, rank }) => rank !== null || id === selected);
     byId("clip").replaceChildren(...lit.map((o) => svg("path", { d: pathData(o.polygons), "clip-rule": "evenodd" })));
     byId("objects").replaceChildren(...bySize.map((object) => drawObject(object, object.id === selected)));
