@@ -11,7 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
@@ -136,13 +136,15 @@ OpenTab = Callable[..., Tab]
 @pytest.fixture
 def open_tab(server: Server, browser: Browser, request: pytest.FixtureRequest) -> Iterator[OpenTab]:
     """Opens tabs of one window; at the end checks that nothing failed or was loaded from elsewhere."""
-    annotator = re.sub(r"\W+", "-", request.node.name)[5:60].strip("-")
+    own_name = re.sub(r"\W+", "-", request.node.name)[5:60].strip("-")
     faults: list[str] = []
     contexts: list[Any] = []
 
-    def open_one(**options: Any) -> Tab:
+    def open_one(
+        masks: Sequence[dict[str, Any]] | None = None, annotator: str = own_name, **options: Any
+    ) -> Tab:
         if not contexts:
-            save_boxes(server, annotator)
+            save_masks(server, annotator, masks or rectangles())
             contexts.append(browser.new_context(**options))
             contexts[0].add_init_script(f"localStorage.setItem('sor-ppa annotator', '{annotator}')")
             contexts[0].set_default_timeout(15_000)
@@ -158,16 +160,20 @@ def open_tab(server: Server, browser: Browser, request: pytest.FixtureRequest) -
     assert not faults
 
 
-def save_boxes(server: Server, annotator: str) -> None:
-    """Save three boxes with the ranks 1, 2 and 3."""
+def rectangles() -> list[dict[str, Any]]:
+    """Return the run lengths of the boxes."""
     masks = np.zeros((HEIGHT, WIDTH, len(BOXES)), np.uint8, order="F")
     for index, (left, top, right, bottom) in enumerate(BOXES):
         masks[top:bottom, left:right, index] = 1
-    codes = [{"size": code["size"], "counts": code["counts"].decode()} for code in mask_util.encode(masks)]
+    return [{"size": code["size"], "counts": code["counts"].decode()} for code in mask_util.encode(masks)]
+
+
+def save_masks(server: Server, annotator: str, masks: Sequence[dict[str, Any]]) -> None:
+    """Save masks (COCO run lengths) as objects with the ranks 1, 2, ... that a model proposed."""
     common = {"state": "proposed", "salient": True}
     objects = [
-        {"id": f"o{rank}", "mask": code, "score": 1 - 0.2 * rank, "rank": rank, **common}
-        for rank, code in enumerate(codes, 1)
+        {"id": f"o{rank}", "mask": mask, "score": 1 - 0.2 * rank, "rank": rank, **common}
+        for rank, mask in enumerate(masks, 1)
     ]
     document = {**server.document(annotator), "objects": objects}
     server.request(f"api/photos/{PHOTO}/annotation?annotator={annotator}", "PUT", document)
@@ -193,6 +199,32 @@ def test_file_that_is_no_photo_is_refused_in_a_sentence(open_tab: OpenTab) -> No
     page = open_tab().page
     page.set_input_files("#files", {"name": "broken.png", "mimeType": "image/png", "buffer": b"no picture"})
     expect(page.locator("#note.error")).to_contain_text("broken.png: ")
+
+
+@pytest.mark.parametrize("event", ["drop", "paste"])
+def test_dropped_and_pasted_photos_are_added(open_tab: OpenTab, event: str) -> None:
+    page = open_tab().page
+    picture = cv2.imencode(".png", data.coffee()[: 90 + len(event), :120])[1].tolist()
+    page.evaluate(
+        """([event, bytes]) => {
+          const transfer = new DataTransfer();
+          transfer.items.add(new File([new Uint8Array(bytes)], `${event}.png`, { type: 'image/png' }));
+          const kind = event === 'drop' ? DragEvent : ClipboardEvent;
+          const given = { dataTransfer: transfer, clipboardData: transfer, bubbles: true, cancelable: true };
+          document.body.dispatchEvent(new kind(event, given));
+        }""",
+        [event, np.ravel(picture).tolist()],
+    )
+    expect(page.locator(f"#gallery [title='{event}.png'] .mark.ranked")).to_be_visible(timeout=30_000)
+
+
+def test_ranking_of_all_photos_can_be_canceled(open_tab: OpenTab) -> None:
+    page = open_tab().page
+    page.click("#rank-all")
+    expect(page.locator("#job-text")).to_have_text(re.compile(r"Ranking 1 of \d"))
+    page.click("#job-cancel")
+    expect(page.locator("#job")).to_be_hidden()
+    expect(page.locator("#rank-all")).to_have_text(re.compile(r"Rank \d new"))
 
 
 def test_hover_shows_rank_and_confidence(open_tab: OpenTab) -> None:
@@ -379,7 +411,7 @@ def test_views_of_the_photo(open_tab: OpenTab) -> None:
 
 def test_agreement_and_consensus(open_tab: OpenTab, server: Server) -> None:
     tab = open_tab()
-    save_boxes(server, "somebody")
+    save_masks(server, "somebody", rectangles())
     tab.page.click("#agreement-button")
     expect(tab.page.locator("#agreement-table td").filter(has_text="somebody").first).to_be_visible()
     tab.page.keyboard.press("Escape")
@@ -458,13 +490,24 @@ CONTRAST = """() => {
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize(("width", "height"), [(1280, 800), (390, 844)])
-def test_looks(open_tab: OpenTab, width: int, height: int, scheme: str) -> None:
+def test_looks(open_tab: OpenTab, server: Server, width: int, height: int, scheme: str) -> None:
     """Text is readable and nothing is cut off at the side. Pictures are written on request."""
     view = {"width": width, "height": height}
-    tab = open_tab(viewport=view, color_scheme=scheme, has_touch=width < 500)
-    tab.select("o2")
-    contrast, text = tab.page.evaluate(CONTRAST)
-    assert contrast >= 4.5, text
-    assert tab.page.evaluate("document.querySelector('main').scrollWidth") <= width
-    if "SCREENSHOTS" in os.environ:
-        tab.page.screenshot(path=Path(os.environ["SCREENSHOTS"]) / f"serve_{width}_{scheme}.png")
+    boxes = ((165, 10, 445, 290), (85, 90, 480, 385), (315, 235, 410, 330))
+    path = f"api/photos/{PHOTO}/segment"
+    masks = [server.request(path, "POST", {"points": [], "box": box})["mask"] for box in boxes]
+    tab = open_tab(masks, "Ada", viewport=view, color_scheme=scheme, has_touch=width < 500)
+    for state in ("", "_edit"):
+        if state:
+            tab.page.keyboard.press("e")
+            tab.click(385, 215)
+            expect(tab.page.locator("#tool .positive")).to_have_count(1)
+            tab.wait_until_saved()
+        else:
+            tab.select("o3")
+        contrast, text = tab.page.evaluate(CONTRAST)
+        assert contrast >= 4.5, text
+        assert tab.page.evaluate("document.querySelector('main').scrollWidth") <= width
+        if "SCREENSHOTS" in os.environ:
+            file = Path(os.environ["SCREENSHOTS"]) / f"serve_{width}_{scheme}{state}.jpg"
+            tab.page.screenshot(path=file, quality=88)

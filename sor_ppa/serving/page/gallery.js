@@ -143,7 +143,9 @@ export class Gallery {
 
 /** Return the files of a drop, also those in folders. */
 async function filesOf(transfer) {
-  const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
+  const [files, items] = [[...transfer.files], [...transfer.items]]; // both are empty after the event
+  const entries = items.map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
+  if (!entries.length) return files;
   return (await Promise.all(entries.map(filesOfEntry))).flat();
 }
 

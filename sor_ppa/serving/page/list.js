@@ -35,6 +35,12 @@ export class ObjectList {
     this.list.querySelector(`[data-row="${focused}"] [data-control="${control}"]`)?.focus();
   }
 
+  /** Scroll the list, but not the page of a narrow window, to an object. */
+  reveal(id) {
+    const row = this.list.querySelector(`[data-row="${id}"]`);
+    if (this.list.scrollHeight > this.list.clientHeight) row?.scrollIntoView({ block: "nearest" });
+  }
+
   #row(photo, object, above, selected) {
     const { id, rank, score, state } = object;
     const tied = rank !== null && above?.rank === rank;

@@ -87,7 +87,7 @@ function select(id) {
   selection.selected = id;
   if (tools.name === "outline" && !id) tools.choose("select");
   draw();
-  document.querySelector(`[data-row="${id}"]`)?.scrollIntoView({ block: "nearest" });
+  list.reveal(id);
 }
 
 /** Change the objects and read out where one of them stands. */

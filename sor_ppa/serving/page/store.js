@@ -2,7 +2,7 @@
 
 import { photoPath, request } from "./api.js";
 
-const SAVE_AFTER = 200; // milliseconds
+const SAVE_AFTER = 150; // milliseconds
 const RETRY_AFTER = 2000;
 
 export class AnnotationStore {
