@@ -105,11 +105,16 @@ export class ObjectList {
     const row = this.list.querySelector(`[data-row="${id}"]`);
     const others = [...this.list.children].filter((other) => other !== row);
     const grip = start.currentTarget;
+    const scroller = this.list.scrollHeight > this.list.clientHeight ? this.list : document.querySelector("main");
+    const frame = scroller.getBoundingClientRect();
+    const scrolled = scroller.scrollTop;
     let target; // the element before which the row is dropped; null: at the end
     grip.setPointerCapture(start.pointerId);
     const move = (event) => {
-      const offset = event.clientY - start.clientY;
-      if (target === undefined && Math.abs(offset) < 4) return;
+      if (target === undefined && Math.abs(event.clientY - start.clientY) < 4) return;
+      if (event.clientY < frame.top + 40) scroller.scrollTop -= 14;
+      if (event.clientY > frame.bottom - 40) scroller.scrollTop += 14;
+      const offset = event.clientY - start.clientY + scroller.scrollTop - scrolled;
       row.classList.add("dragged");
       row.style.setProperty("--drag", `${offset}px`);
       const below = others.find((other) => {
