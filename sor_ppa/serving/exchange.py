@@ -285,7 +285,7 @@ def _cvat_mask(mask: NDArray[np.bool_]) -> list[float]:
 def _cvat_pixels(points: NDArray[np.float64], size: tuple[int, int], place: str) -> NDArray[np.bool_]:
     points = np.where(np.isfinite(points), points, -1)
     lengths = points[:-4]
-    left, top, right, bottom = (int(side) for side in points[-4:] + [0, 0, 1, 1])
+    left, top, right, bottom = (int(side) for side in points[-4:] + np.array([0, 0, 1, 1]))
     inside = 0 <= left < right <= size[1] and 0 <= top < bottom <= size[0]
     if not inside or not (lengths >= 0).all() or lengths.sum() != (right - left) * (bottom - top):
         raise ValueError(f"{place}.points: expected run lengths over a box in the photo, found others")

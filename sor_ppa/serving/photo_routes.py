@@ -23,7 +23,7 @@ from ..visualization.files import to_rgb
 from ..visualization.rank_maps import paint
 from .documents import Document, RunLengths, drawn_mask, proposals, shown_mask
 from .errors import RequestRefused
-from .pictures import SUFFIXES, encode_picture
+from .pictures import FORMATS, encode_picture
 from .segmenting import Click, segment
 from .services import PictureBody, Server, picture_body
 from .workspace import Photo, check_annotator
@@ -33,7 +33,7 @@ __all__ = ["router"]
 router = APIRouter(prefix="/api", tags=["photos"])
 _THUMBNAIL = 256  # pixels of the long side
 _SHOWN_BY_BROWSERS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "GIF", "BMP")
-_KEPT = {"Cache-Control": "private, max-age=300"}
+_KEPT = {"Cache-Control": "private, max-age=86400"}
 Annotator = Annotated[str, Query(description="who ranks")]
 
 
@@ -105,7 +105,7 @@ def thumbnail(server: Server, photo: str) -> Response:
     """Return a JPEG of at most 256 pixels a side."""
     found = server.workspace.photo(photo)
     try:
-        with Image.open(found.path, formats=[*SUFFIXES]) as picture:
+        with Image.open(found.path, formats=FORMATS) as picture:
             picture.draft("RGB", (2 * _THUMBNAIL, 2 * _THUMBNAIL))
             small = to_rgb(ImageOps.exif_transpose(picture))
     except Exception as error:  # decoders raise many types for damaged files

@@ -14,12 +14,11 @@ from ..data.images import upright_size
 from ..visualization.files import ImageReadError, decode_image
 from .errors import RequestRefused
 
-__all__ = ["SUFFIXES", "check_picture", "decode_picture", "encode_picture"]
+__all__ = ["FORMATS", "SUFFIXES", "check_picture", "decode_picture", "encode_picture"]
 
 # Formats whose decoders take time and memory in proportion to the pixels, with the suffixes of their files.
 SUFFIXES = {
     "JPEG": (".jpg", ".jpeg"),
-    "MPO": (),
     "PNG": (".png",),
     "WEBP": (".webp",),
     "AVIF": (".avif",),
@@ -28,6 +27,8 @@ SUFFIXES = {
     "TIFF": (".tif", ".tiff"),
     "PPM": (".ppm", ".pgm"),
 }
+Image.init()
+FORMATS = [name for name in SUFFIXES if name in Image.OPEN]  # AVIF depends on how Pillow was built
 
 
 def check_picture(source: bytes | Path, most_pixels: int) -> tuple[str, int, int]:
@@ -37,14 +38,12 @@ def check_picture(source: bytes | Path, most_pixels: int) -> tuple[str, int, int
         RequestRefused: it is no picture of a known format (415), or has too many pixels (413).
     """
     try:
-        with Image.open(
-            BytesIO(source) if isinstance(source, bytes) else source, formats=[*SUFFIXES]
-        ) as image:
+        with Image.open(BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
             form, (height, width) = image.format or "", upright_size(image)
     except Image.DecompressionBombError:
         raise RequestRefused(413, f"picture: expected at most {most_pixels} pixels, found more") from None
     except Exception:  # Pillow raises many kinds on broken files
-        raise RequestRefused(415, f"picture: expected {', '.join(SUFFIXES)}, found something else") from None
+        raise RequestRefused(415, f"picture: expected {', '.join(FORMATS)}, found something else") from None
     if height * width > most_pixels:
         found = f"{width} x {height} = {width * height}"
         raise RequestRefused(413, f"picture: expected at most {most_pixels} pixels, found {found}")
@@ -58,7 +57,7 @@ def decode_picture(data: bytes) -> NDArray[np.uint8]:
         RequestRefused: it is damaged.
     """
     try:
-        return decode_image(BytesIO(data), "picture", [*SUFFIXES])
+        return decode_image(BytesIO(data), "picture", FORMATS)
     except ImageReadError as error:
         raise RequestRefused(422, str(error)) from None
 

@@ -33,7 +33,7 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store",
 }
-_LINGER_SECONDS = 2.0
+_LINGER_SECONDS = 1.0
 
 
 def is_loopback(host: str) -> bool:

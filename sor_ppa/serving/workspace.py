@@ -150,7 +150,7 @@ class Workspace:
         form, height, width = check_picture(data, self.limits.pixels)
         decode_picture(data)
         stem = re.sub(r"[^\w.-]+", "_", Path(name.replace("\\", "/")).stem).strip("._-")[:80] or "photo"
-        suffix = (SUFFIXES[form] or (".jpg",))[0]
+        suffix = SUFFIXES.get(form, (".jpg",))[0]  # MPO is a kind of JPEG
         with self._lock:
             for photo in self.photos().values():
                 if photo.path.stat().st_size == len(data) and photo.path.read_bytes() == data:
