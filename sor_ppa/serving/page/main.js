@@ -186,7 +186,7 @@ function onstatus(status, detail) {
   if (detail) notify(detail, "error");
   if (status === "saved" && wasAway) store.saveDrafts();
   if (status !== "saved" || photo?.id !== store.photo || store.version === 0) return;
-  photo.state = store.objects.some(({ state }) => state !== "proposed") ? "edited" : photo.state;
+  if (store.document.edited) photo.state = "edited";
   photo.objects = store.objects.length;
   gallery.update(photo);
   drawView();

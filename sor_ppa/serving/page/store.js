@@ -42,8 +42,9 @@ export class AnnotationStore {
   /** Open the annotation of a photo; continue a draft that was not saved. */
   async open(photo, annotator) {
     const turn = (this.#turn += 1);
-    const document = await request(photoPath(photo, "annotation", { annotator }));
     await this.save();
+    const document = await request(photoPath(photo, "annotation", { annotator }));
+    if (!this.#isOpen(photo, annotator)) await this.save(); // what was changed meanwhile
     if (turn !== this.#turn) return; // another photo was opened meanwhile
     Object.assign(this, { photo, annotator });
     [this.#past, this.#future] = [[], []];
@@ -105,7 +106,7 @@ export class AnnotationStore {
     try {
       const answer = await putObjects({ ...this.document, version: this.version, objects });
       if (!this.#isOpen(photo, annotator)) return;
-      [this.version, this.#saved] = [answer.version, objects];
+      [this.document, this.version, this.#saved] = [answer, answer.version, objects];
       if (!this.dirty) this.#drafts.remove(photo, annotator);
       this.onstatus(this.dirty ? "saving" : "saved");
     } catch (error) {
