@@ -45,6 +45,13 @@ def test_json_has_no_nan():
     json.dumps(fake_predictor(FakeModel(change=spoil))(picture()).to_json(), allow_nan=False)
 
 
+def test_doubtful_objects_are_left_out_without_gaps():
+    whole = fake_predictor()(picture())
+    kept = whole.confident(sorted(o.score for o in whole.objects)[1])
+    assert len(kept.objects) == len(kept.masks) == len(whole.objects) - 1
+    assert [o.rank for o in kept.objects if o.rank] == [*range(1, (kept.ranks > 0).sum() + 1)]
+
+
 def test_the_saliency_map_paints_ranked_objects_only():
     (result,) = fake_predictor()([picture()])
     gray = result.saliency_map()

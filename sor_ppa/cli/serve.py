@@ -58,6 +58,6 @@ def run(options: argparse.Namespace) -> int:
         if not options.no_browser:
             webbrowser.open(address)
 
-    models = ModelList(model, lambda: load_predictor(options, model), options.batch_size)
+    models = ModelList(model, load_predictor(options, model))
     serve(options.folder, models, host=options.host, port=options.port, token=options.token, ready=ready)
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -79,12 +80,13 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 async def _keep_dataset(services: Services) -> None:
     while True:
+        start = time.monotonic()
         try:
             await run_in_threadpool(services.dataset.update)
             await run_in_threadpool(release_free_memory)
         except (OSError, RequestRefused) as error:
-            _log.error("annotations/rank_train.json: %s", error)
-        await asyncio.sleep(_UPDATE_SECONDS)
+            _log.error("%s: %s", services.dataset.path, error)
+        await asyncio.sleep(max(_UPDATE_SECONDS, 10 * (time.monotonic() - start)))  # a tenth of one core
 
 
 async def _refused(request: Request, error: Exception) -> Response:

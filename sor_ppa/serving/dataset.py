@@ -2,41 +2,41 @@
 
 from __future__ import annotations
 
+import json
 import threading
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 from ..atomic import write_json
 from ..data.export import coco_content
 from ..data.record import ImageRecord
 from .consensus import consensus_objects
-from .documents import Document
-from .workspace import Photo, Workspace
+from .workspace import Workspace
 
-__all__ = ["DatasetWriter", "edited_documents"]
+__all__ = ["DatasetWriter"]
 
-
-def edited_documents(workspace: Workspace) -> list[tuple[Photo, list[Document]]]:
-    """Return the photos that people worked on, each with the documents that they saved."""
-    found = [
-        (photo, [document for document in workspace.documents(photo) if document.edited])
-        for photo in workspace.photos().values()
-    ]
-    return [(photo, documents) for photo, documents in found if documents]
+_WRITTEN_BY = {"contributor": "sor-ppa serve"}
 
 
 class DatasetWriter:
     """Keeps ``annotations/rank_train.json`` up to date.
 
-    Only documents that a person saved count; what a model proposed and nobody looked at is no label.
+    Only documents that a person saved count. What a model proposed and nobody looked at is no label.
+
+    Raises:
+        ValueError: there is such a file that a server did not write.
     """
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
         self._lock = threading.Lock()
-        self._changed = True
         self._known: dict[str, tuple[Any, ImageRecord]] = {}
         self.method = "borda"
+        self.path = workspace.folder / "annotations" / "rank_train.json"
+        if self.path.is_file() and not _is_own(self.path.read_bytes()):
+            found = "found another file; serve another folder and import this one there"
+            raise ValueError(f"{self.path}: expected a dataset that sor-ppa serve wrote, {found}")
+        self._changed = bool(workspace.annotators())
 
     def changed(self) -> None:
         """Note that a document was saved."""
@@ -56,30 +56,31 @@ class DatasetWriter:
         with self._lock:
             self._changed, self.method = False, method
             content = self.content()
-            path = self._workspace.folder / "annotations" / "rank_train.json"
-            path.parent.mkdir(exist_ok=True)
-            write_json(path, content)
+            self.path.parent.mkdir(exist_ok=True)
+            write_json(self.path, content)
         return {"photos": len(content["images"]), "objects": len(content["annotations"]), "method": method}
 
     def content(self) -> dict[str, Any]:
         """Return COCO with ranks: the photos with a ranked object, with the consensus of their documents."""
-        records = []
-        for photo, documents in edited_documents(self._workspace):
-            state = (self.method, [(document.annotator, document.version) for document in documents])
+        images = []
+        for photo in self._workspace.photos().values():
+            state = (self.method, self._workspace.revisions(photo))
             if self._known.get(photo.id, (None,))[0] != state:
-                objects = consensus_objects(documents, self.method)
+                documents = [document for document in self._workspace.documents(photo) if document.edited]
+                objects = consensus_objects(documents, self.method) if documents else ()
                 record = ImageRecord(str(photo.path), photo.height, photo.width, objects, 0)
                 self._known[photo.id] = (state, record)
             record = self._known[photo.id][1]
             if any(item.rank >= 0 for item in record.objects):
-                records.append(record)
-        return coco_content(
-            [
-                (ImageRecord(r.file_name, r.height, r.width, r.objects, number), self._name(r))
-                for number, r in enumerate(records, 1)
-            ]
-        )
+                name = photo.path.relative_to(self._workspace.folder).as_posix()
+                images.append((replace(record, image_id=len(images) + 1), name))
+        content = coco_content(images)
+        return {**content, "info": {**content["info"], **_WRITTEN_BY}}
 
-    def _name(self, record: ImageRecord) -> str:
-        """Return the path of a photo in the workspace."""
-        return Path(record.file_name).relative_to(self._workspace.folder).as_posix()
+
+def _is_own(content: bytes) -> bool:
+    try:
+        info = json.loads(content).get("info", {})
+        return _WRITTEN_BY.items() <= info.items()
+    except (ValueError, AttributeError, RecursionError):
+        return False

@@ -9,7 +9,6 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import ValidationError
 
 from .agreement import agreement
-from .dataset import edited_documents
 from .errors import RequestRefused
 from .exchange import Masks, to_cvat, to_labelstudio
 from .imports import import_documents
@@ -26,10 +25,10 @@ Method = Literal["borda", "plackett_luce"]
 @router.get("/agreement")
 def measure_agreement(server: Server, photo: str | None = None) -> dict[str, Any]:
     """Return how far the annotators agree, on one photo or all."""
-    if photo is None:
-        return agreement(edited_documents(server.workspace))
-    found = server.workspace.photo(photo)
-    return agreement([(found, [d for d in server.workspace.documents(found) if d.edited])])
+    workspace = server.workspace
+    photos = workspace.photos().values() if photo is None else [workspace.photo(photo)]
+    documents = ((p, [d for d in workspace.documents(p) if d.edited]) for p in photos)
+    return agreement([(p, found) for p, found in documents if found])
 
 
 @router.post("/consensus")
@@ -79,7 +78,7 @@ def import_file(
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise RequestRefused(422, f"{where}: {first['msg'].removeprefix('Value error, ')}") from None
-    except (ValueError, TypeError, AttributeError) as error:
+    except ValueError as error:
         raise RequestRefused(422, " ".join(str(error).split())) from None
     server.dataset.changed()
     return result

@@ -6,7 +6,7 @@ describes the whole mask, and run lengths for objects with holes or several part
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -16,16 +16,41 @@ from pycocotools import mask as mask_util
 from ..data.issues import expected
 from ..data.masks import mask_box, mask_rings, plain_mask, segmentation_mask
 from .documents import Document, DocumentObject, drawn_mask
+from .errors import RequestRefused
 
-__all__ = ["from_cvat", "from_labelstudio", "to_cvat", "to_labelstudio"]
+__all__ = ["Found", "Masks", "Sizes", "read_documents", "to_cvat", "to_labelstudio"]
 
 Named = tuple[str, Document]
 """A document with the file name of its photo."""
+Found = tuple[str, Document | None]
+"""What a file has for a photo; None if there is no such photo."""
 Sizes = Callable[[str], tuple[int, int] | None]
 """The (height, width) of the photo that a file names, or None if there is none."""
 Masks = Literal["rle", "polygons"]
 
 _RUN_BITS = (3, 4, 8, 16)  # widths of the lengths in Label Studio's run lengths
+
+
+def read_documents(kind: str, content: Any, sizes: Sizes, annotator: str) -> list[Found]:
+    """Return the documents of a file.
+
+    Args:
+        kind: "labelstudio" or "cvat".
+        content: the parsed file: tasks of Label Studio, or annotations of CVAT with ``frames``.
+        sizes: of the photos that are wanted.
+        annotator: of documents that name nobody.
+
+    Raises:
+        ValueError: the file is not as expected.
+    """
+    try:
+        return list(_READERS[kind](content, sizes, annotator))
+    except RequestRefused as error:
+        raise ValueError(str(error)) from None
+    except (AttributeError, LookupError, OverflowError, TypeError) as error:
+        raise ValueError(
+            f"{kind} file: expected other fields, found {type(error).__name__}: {error}"
+        ) from None
 
 
 def to_labelstudio(documents: Sequence[Named], masks: Masks = "rle") -> list[dict[str, Any]]:
@@ -68,61 +93,49 @@ def _labelstudio_parts(item: DocumentObject, document: Document, masks: Masks) -
     return parts
 
 
-def from_labelstudio(content: Any, sizes: Sizes, annotator: str) -> list[Named]:
-    """Return the documents of a Label Studio export.
-
-    Args:
-        content: the parsed file.
-        sizes: of photos; tasks of others are returned without objects.
-        annotator: of annotations that name nobody.
-
-    Raises:
-        ValueError: the file is not as expected.
-    """
-    documents = []
-    for index, task in enumerate(_listed(content, "tasks")):
-        name = str(_at(task, f"tasks.{index}", "data", "image"))
-        for key in ("annotations", "predictions"):
-            for number, answer in enumerate(_listed(task.get(key) or [], f"tasks.{index}.{key}")):
-                place = f"tasks.{index}.{key}.{number}"
-                by = answer.get("completed_by") if isinstance(answer, dict) else None
-                who = by.get("email") if isinstance(by, dict) else None
-                results = _listed(_at(answer, place, "result"), f"{place}.result")
-                objects = _labelstudio_objects(results, sizes(name), place) if sizes(name) else []
-                document = _document(objects, sizes(name), str(who or annotator), answer.get("model_version"))
-                documents.append((name, document.model_copy(update={"edited": key == "annotations"})))
-    return documents
-
-
-def _labelstudio_objects(
-    results: Sequence[Any], size: tuple[int, int] | None, place: str
-) -> list[dict[str, Any]]:
-    assert size is not None
-    objects: dict[str, dict[str, Any]] = {}
-    for number, part in enumerate(results):
-        here = f"{place}.result.{number}"
-        kind, value = _at(part, here, "type"), _at(part, here, "value")
-        item = objects.setdefault(str(_at(part, here, "id")), {})
-        if kind == "number":
-            item["rank"] = _at(value, f"{here}.value", "number")
+def _from_labelstudio(tasks: Any, sizes: Sizes, annotator: str) -> Iterator[Found]:
+    for task in tasks:
+        name = str(task["data"]["image"])
+        size = sizes(name)
+        if size is None:
+            yield name, None
             continue
-        found = (part.get("original_height", size[0]), part.get("original_width", size[1]))
+        for key in ("annotations", "predictions"):
+            for answer in task.get(key) or []:
+                by = answer.get("completed_by")
+                who = by["email"] if isinstance(by, dict) else annotator  # else a number of their server
+                fields = {
+                    "annotator": who,
+                    "model": answer.get("model_version"),
+                    "edited": key == "annotations",
+                }
+                yield name, _document(_labelstudio_objects(answer["result"], size), size, **fields)
+
+
+def _labelstudio_objects(results: Any, size: tuple[int, int]) -> list[dict[str, Any]]:
+    objects: dict[str, dict[str, Any]] = {}
+    for part in results:
+        kind, value = part["type"], part["value"]
+        item = objects.setdefault(str(part["id"]), {"id": str(part["id"])})
+        if kind == "number":
+            item["rank"] = value["number"]
+            continue
+        found = (part["original_height"], part["original_width"])
         if found != size:
-            raise ValueError(f"{here}: {expected(f'height and width {size} as the photo has', found)}")
+            raise ValueError(
+                f"original_height, original_width: {expected(f'{size} as the photo has', found)}"
+            )
         if "rle" in value:
-            mask = _labelstudio_mask(_listed(value["rle"], f"{here}.value.rle"), size, here)
+            mask = _labelstudio_mask(value["rle"], size)
         elif "points" in value:
             points = np.array(value["points"], np.float64).reshape(-1, 2) * size[::-1] / 100
             mask = drawn_mask([np.round(points, 6).reshape(-1).tolist()], *size)
         else:
             continue  # another kind of region
-        meta = part.get("meta") if isinstance(part.get("meta"), dict) else {}
-        labels = next(
-            (value[key] for key in (kind, "brushlabels", "polygonlabels") if value.get(key)), ["object"]
-        )
-        item |= {"mask": _code(mask), "class": str(labels[0]), "score": part.get("score")}
-        item |= {"state": meta.get("state", "accepted"), "salient": meta.get("salient", True)}
-    return [{"id": key, **item} for key, item in objects.items() if "mask" in item]
+        meta = {"state": "accepted", "salient": True} | (part.get("meta") or {})
+        item |= {"mask": _code(mask), "class": value.get(kind, ["object"])[0], "score": part.get("score")}
+        item |= {"state": meta["state"], "salient": meta["salient"]}
+    return [item for item in objects.values() if "mask" in item]
 
 
 def to_cvat(documents: Sequence[Named], masks: Masks = "rle") -> dict[str, Any]:
@@ -154,56 +167,37 @@ def to_cvat(documents: Sequence[Named], masks: Masks = "rle") -> dict[str, Any]:
     return {"version": 0, "tags": [], "shapes": shapes, "tracks": [], "frames": frames}
 
 
-def from_cvat(content: Any, sizes: Sizes, annotator: str) -> list[Named]:
-    """Return the documents of CVAT annotations with ``frames``; see :func:`from_labelstudio`."""
-    jobs = content if isinstance(content, list) else [content]
-    documents = []
-    for number, job in enumerate(jobs):
-        frames = _listed(_at(job, f"{number}", "frames"), "frames")
-        names = [str(_at(frame, "frames", "name")) for frame in frames]
-        objects: dict[int, list[dict[str, Any]]] = {index: [] for index in range(len(names))}
-        for index, shape in enumerate(_listed(_at(job, f"{number}", "shapes"), "shapes")):
-            frame = _at(shape, f"shapes.{index}", "frame")
-            if frame not in objects:
-                raise ValueError(f"shapes.{index}.frame: {expected(f'below {len(names)}', frame)}")
-            size = sizes(names[frame])
-            if size and shape.get("type") in ("mask", "polygon"):
-                objects[frame].append(_cvat_object(shape, size, f"shapes.{index}"))
-        documents += [
-            (name, _document(objects[i], sizes(name), annotator, None).model_copy(update={"edited": True}))
-            for i, name in enumerate(names)
-        ]
-    return documents
+def _from_cvat(content: Any, sizes: Sizes, annotator: str) -> Iterator[Found]:
+    for job in content if isinstance(content, list) else [content]:
+        names = [str(frame["name"]) for frame in job["frames"]]
+        for number, name in enumerate(names):
+            size = sizes(name)
+            own = [shape for shape in job["shapes"] if shape["frame"] == number]
+            if size is None:
+                yield name, None
+                continue
+            kept = [shape for shape in own if shape["type"] in ("mask", "polygon")]
+            objects = [_cvat_object(shape, size, index) for index, shape in enumerate(kept, 1)]
+            yield name, _document(objects, size, annotator=annotator, edited=True)
 
 
-def _cvat_object(shape: dict[str, Any], size: tuple[int, int], place: str) -> dict[str, Any]:
-    points = np.array(_listed(_at(shape, place, "points"), f"{place}.points"), np.float64).ravel()
-    if len(points) < 6:
-        raise ValueError(f"{place}.points: expected at least 6 numbers, found {len(points)}")
-    if shape["type"] == "polygon":
-        mask = drawn_mask([points.tolist()], *size)
-    else:
-        mask = _cvat_pixels(points, size, place)
-    given = {
-        a["name"]: a["value"] for a in shape.get("attributes") or [] if isinstance(a, dict) and "name" in a
-    }
+def _cvat_object(shape: Any, size: tuple[int, int], number: int) -> dict[str, Any]:
+    points = np.array(shape["points"], np.float64).ravel()
+    mask = drawn_mask([points.tolist()], *size) if shape["type"] == "polygon" else _cvat_pixels(points, size)
+    given = {attribute["name"]: attribute["value"] for attribute in shape.get("attributes") or []}
     return {
-        "id": given.get("id", place),
+        "id": given.get("id", f"o{number}"),
         "mask": _code(mask),
-        "class": str(shape.get("label", "object")),
+        "class": shape.get("label", "object"),
         "score": given.get("score"),
         "rank": given.get("rank") or None,
         "state": given.get("state", "accepted"),
-        "salient": str(given.get("salient", True)).lower() == "true",
+        "salient": given.get("salient", True),
     }
 
 
-def _document(
-    objects: Sequence[Mapping[str, Any]], size: tuple[int, int] | None, annotator: str, model: Any
-) -> Document:
-    height, width = size or (1, 1)
-    fields = {"annotator": annotator, "model": model, "height": height, "width": width, "objects": objects}
-    return Document.model_validate(fields)
+def _document(objects: Sequence[Any], size: tuple[int, int], **fields: Any) -> Document:
+    return Document.model_validate({**fields, "height": size[0], "width": size[1], "objects": objects})
 
 
 def _pixels(item: DocumentObject) -> NDArray[np.bool_]:
@@ -240,12 +234,9 @@ def _labelstudio_rle(mask: NDArray[np.bool_]) -> list[int]:
     return np.packbits(flags).tolist()
 
 
-def _labelstudio_mask(data: Sequence[Any], size: tuple[int, int], place: str) -> NDArray[np.bool_]:
+def _labelstudio_mask(data: Any, size: tuple[int, int]) -> NDArray[np.bool_]:
     """Return the mask (H, W) of Label Studio's run lengths; its pixels are those that are not transparent."""
-    try:
-        packed = bytes(data)
-    except (TypeError, ValueError):
-        raise ValueError(f"{place}.value.rle: expected bytes, found something else") from None
+    packed = bytes(list(data))
     bits, position = np.unpackbits(np.frombuffer(packed, np.uint8)), 0
 
     def take(width: int) -> int:
@@ -258,20 +249,16 @@ def _labelstudio_mask(data: Sequence[Any], size: tuple[int, int], place: str) ->
     widths = [take(4) + 1 for _ in range(4)]
     if count != 4 * size[0] * size[1] or word != 8:
         found = f"expected {4 * size[0] * size[1]} bytes of a picture as the photo, found {count}"
-        raise ValueError(f"{place}.value.rle: {found}")
+        raise ValueError(f"rle: {found}")
     values, done = np.zeros(count, np.uint8), 0
     while done < count and position < len(bits):
         repeated = take(1)
         end = min(done + 1 + take(widths[take(2)]), count)
         words = 1 if repeated else end - done
-        part = bits[position : position + 8 * words]
-        position += 8 * words
-        if len(part) < 8 * words:
-            break
-        values[done:end] = np.packbits(part)
-        done = end
+        values[done:end] = np.packbits(bits[position : position + 8 * words])
+        position, done = position + 8 * words, end
     if done < count:
-        raise ValueError(f"{place}.value.rle: expected runs over {count} bytes, found runs over {done}")
+        raise ValueError(f"rle: expected runs over {count} bytes, found runs over {done}")
     return values[3::4].reshape(size) > 0
 
 
@@ -282,29 +269,20 @@ def _cvat_mask(mask: NDArray[np.bool_]) -> list[float]:
     return [*([0] if values[0] else []), *lengths.tolist(), left, top, right - 1, bottom - 1]
 
 
-def _cvat_pixels(points: NDArray[np.float64], size: tuple[int, int], place: str) -> NDArray[np.bool_]:
+def _cvat_pixels(points: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.bool_]:
     points = np.where(np.isfinite(points), points, -1)
     lengths = points[:-4]
     left, top, right, bottom = (int(side) for side in points[-4:] + np.array([0, 0, 1, 1]))
     inside = 0 <= left < right <= size[1] and 0 <= top < bottom <= size[0]
     if not inside or not (lengths >= 0).all() or lengths.sum() != (right - left) * (bottom - top):
-        raise ValueError(f"{place}.points: expected run lengths over a box in the photo, found others")
+        raise ValueError("points: expected run lengths over a box in the photo, found others")
     values = np.arange(len(lengths)) % 2 == 1
     mask = np.zeros(size, bool)
     mask[top:bottom, left:right] = np.repeat(values, lengths.astype(int)).reshape(bottom - top, right - left)
     return mask
 
 
-def _at(value: Any, place: str, *keys: str) -> Any:
-    """Return a field inside nested objects."""
-    for key in keys:
-        if not isinstance(value, dict) or key not in value:
-            raise ValueError(f"{place}: {expected(f'an object with {key}', value)}")
-        value, place = value[key], f"{place}.{key}"
-    return value
-
-
-def _listed(value: Any, place: str) -> list[Any]:
-    if not isinstance(value, list):
-        raise ValueError(f"{place}: {expected('a list', value)}")
-    return value
+_READERS: dict[str, Callable[[Any, Sizes, str], Iterator[Found]]] = {
+    "labelstudio": _from_labelstudio,
+    "cvat": _from_cvat,
+}

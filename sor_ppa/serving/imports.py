@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,12 @@ from ..atomic import write_json
 from ..data.coco import read_coco_file
 from ..data.issues import expected
 from ..data.masks import compressed, plain_mask
+from ..data.record import ImageRecord
 from .documents import Document
-from .exchange import Named, from_cvat, from_labelstudio
+from .exchange import Found, read_documents
 from .workspace import Photo, Workspace
 
-__all__ = ["READERS", "import_documents"]
+__all__ = ["import_documents"]
 
 _UPLOAD_PREFIX = re.compile(r"[0-9a-f]{8}-")  # Label Studio puts it before the name of a file
 
@@ -28,7 +29,7 @@ def import_documents(
 
     Args:
         workspace: whose photos the file names.
-        kind: a key of ``READERS``.
+        kind: "coco", "labelstudio" or "cvat".
         content: the file.
         annotator: of documents that name nobody.
         replace: also where the annotator has another document of the photo.
@@ -46,10 +47,18 @@ def import_documents(
         last = re.split(r"[/\\]", name)[-1]
         return photos.get(last) or photos.get(_UPLOAD_PREFIX.sub("", last, count=1))
 
-    result: dict[str, Any] = {"imported": 0, "unchanged": 0, "kept": [], "unknown": []}
-    for name, document in READERS[kind](content, find, annotator, workspace.folder):
+    def size(name: str) -> tuple[int, int] | None:
         photo = find(name)
-        if photo is None:
+        return None if photo is None else (photo.height, photo.width)
+
+    if kind == "coco":
+        documents = _from_coco(content, find, annotator, workspace.folder)
+    else:
+        documents = read_documents(kind, content, size, annotator)
+    result: dict[str, Any] = {"imported": 0, "unchanged": 0, "kept": [], "unknown": []}
+    for name, document in documents:
+        photo = find(name)
+        if photo is None or document is None:
             result["unknown"].append(name)
             continue
         current = workspace.document(photo, document.annotator)
@@ -63,72 +72,43 @@ def import_documents(
     return result
 
 
-_Find = Callable[[str], Photo | None]
-
-
-def _sizes(find: _Find) -> Callable[[str], tuple[int, int] | None]:
-    def size(name: str) -> tuple[int, int] | None:
-        photo = find(name)
-        return None if photo is None else (photo.height, photo.width)
-
-    return size
-
-
-def _labelstudio(content: Any, find: _Find, annotator: str, folder: Path) -> Sequence[Named]:
-    return from_labelstudio(content, _sizes(find), annotator)
-
-
-def _cvat(content: Any, find: _Find, annotator: str, folder: Path) -> Sequence[Named]:
-    return from_cvat(content, _sizes(find), annotator)
-
-
-def _coco(content: Any, find: _Find, annotator: str, folder: Path) -> Sequence[Named]:
+def _from_coco(
+    content: Any, find: Callable[[str], Photo | None], annotator: str, folder: Path
+) -> list[Found]:
     """Return the documents of a COCO file with ranks; names of files lead to photos of the workspace only."""
-    if not isinstance(content, dict) or not isinstance(content.get("images"), list):
-        raise ValueError(expected("a COCO file with images and annotations", content))
-    known, unknown = [], []
-    for image in content["images"]:
-        name = str(image.get("file_name") if isinstance(image, dict) else image)
-        photo = find(name)
-        if photo is None:
-            unknown.append((name, Document(annotator=annotator, width=1, height=1)))
-        else:
-            known.append({**image, "file_name": photo.path.relative_to(folder).as_posix()})
-    ids = [image.get("id") for image in known]
-    annotations = content.get("annotations")
-    kept = (
-        [a for a in annotations if a.get("image_id") in ids] if isinstance(annotations, list) else annotations
-    )
+    try:
+        photos = {image["id"]: (image["file_name"], find(image["file_name"])) for image in content["images"]}
+        annotations = [item for item in content["annotations"] if photos[item["image_id"]][1]]
+    except (AttributeError, LookupError, TypeError):
+        wanted = "a COCO file with images and annotations"
+        raise ValueError(f"coco file: {expected(wanted, content)}") from None
+    images = [
+        {"id": number, "file_name": photo.path.relative_to(folder).as_posix()}
+        for number, (_, photo) in photos.items()
+        if photo
+    ]
     with tempfile.TemporaryDirectory() as temporary:
         file = Path(temporary) / "import.json"
-        write_json(file, {**content, "images": known, "annotations": kept})
+        write_json(file, {"info": content.get("info"), "images": images, "annotations": annotations})
         records = read_coco_file(file, folder, images=folder, keep_rankless=True)
-    documents = []
-    for record in records:
-        objects = []
-        top = max((item.rank for item in record.objects), default=0)
-        for number, item in enumerate(record.objects, 1):
-            if item.segmentation is None or item.iscrowd:
-                continue
-            mask = plain_mask(compressed(item.segmentation, record.height, record.width))
-            rank = top - item.rank + 1 if item.rank >= 0 else None
-            objects.append(
-                {
-                    "id": f"o{number}",
-                    "mask": mask,
-                    "rank": rank,
-                    "salient": rank is not None,
-                    "state": "accepted",
-                }
-            )
-        fields = {"annotator": annotator, "height": record.height, "width": record.width, "edited": True}
-        document = Document.model_validate({**fields, "objects": objects})
-        documents.append((Path(record.file_name).name, document))
-    return documents + unknown
+    found: list[Found] = [(str(name), None) for name, photo in photos.values() if photo is None]
+    return found + [
+        (Path(record.file_name).name, _document_of_record(record, annotator)) for record in records
+    ]
 
 
-READERS: dict[str, Callable[[Any, _Find, str, Path], Sequence[Named]]] = {
-    "coco": _coco,
-    "labelstudio": _labelstudio,
-    "cvat": _cvat,
-}
+def _document_of_record(record: ImageRecord, annotator: str) -> Document:
+    top = max((item.rank for item in record.objects), default=0)
+    objects = [
+        {
+            "id": f"o{number}",
+            "mask": plain_mask(compressed(item.segmentation, record.height, record.width)),
+            "rank": top - item.rank + 1 if item.rank >= 0 else None,
+            "salient": item.rank >= 0,
+            "state": "accepted",
+        }
+        for number, item in enumerate(record.objects, 1)
+        if item.segmentation and not item.iscrowd
+    ]
+    size = {"height": record.height, "width": record.width}
+    return Document.model_validate({"annotator": annotator, "edited": True, "objects": objects, **size})

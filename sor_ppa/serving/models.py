@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from ..predictor import SORPredictor
@@ -19,18 +18,17 @@ class ModelList:
 
     Args:
         default: name of the last.
-        load_default: builds its predictor.
-        batch_size: of the others.
+        predictor: of the last; its batch size is that of the others.
     """
 
-    def __init__(self, default: str, load_default: Callable[[], SORPredictor], batch_size: int) -> None:
-        self.default, self._load_default, self._batch_size = default, load_default, batch_size
+    def __init__(self, default: str, predictor: SORPredictor) -> None:
+        self.default, self._predictor = default, predictor
 
     def load(self, name: str) -> SORPredictor:
         """Return a new predictor of a model that :meth:`check` accepts."""
         if name == self.default:
-            return self._load_default()
-        return SORPredictor.from_pretrained(name, batch_size=self._batch_size)
+            return self._predictor
+        return SORPredictor.from_pretrained(name, batch_size=self._predictor.batch_size)
 
     def check(self, name: str | None) -> str:
         """Return the name of an installed model (None: the default); raise RequestRefused (404) else."""

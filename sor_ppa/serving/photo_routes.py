@@ -62,23 +62,14 @@ async def session(server: Server) -> dict[str, Any]:
 @router.get("/photos")
 def list_photos(server: Server, annotator: Annotator = "me") -> list[dict[str, Any]]:
     """List the photos, and how far an annotator is with each."""
-    names = server.workspace.annotators()
-    return [_entry(server, photo, annotator, names) for photo in server.workspace.photos().values()]
+    return [_entry(server, photo, annotator) for photo in server.workspace.photos().values()]
 
 
-def _entry(server: Server, photo: Photo, annotator: str, names: list[str]) -> dict[str, Any]:
-    ranked_by = [name for name in names if server.workspace.has_document(photo, name)]
-    document = server.workspace.document(photo, annotator)
-    return {
-        "id": photo.id,
-        "name": photo.name,
-        "width": photo.width,
-        "height": photo.height,
-        "state": "edited" if document.edited else "ranked" if document.version else "new",
-        "version": document.version,
-        "objects": len(document.objects),
-        "annotators": ranked_by,
-    }
+def _entry(server: Server, photo: Photo, annotator: str) -> dict[str, Any]:
+    revisions = server.workspace.revisions(photo)
+    progress = server.workspace.progress(photo, annotator, revisions.get(annotator))
+    size = {"width": photo.width, "height": photo.height}
+    return {"id": photo.id, "name": photo.name, **size, **progress, "annotators": list(revisions)}
 
 
 @router.post("/photos", status_code=201, openapi_extra=picture_body)
@@ -88,7 +79,7 @@ def add_photo(
     """Keep the photo in the body; 200 if it is there already."""
     photo, new = server.workspace.add_photo(name, body)
     response.status_code = 201 if new else 200
-    return _entry(server, photo, annotator, server.workspace.annotators())
+    return _entry(server, photo, annotator)
 
 
 @router.get("/photos/{photo}/image", response_class=Response)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
 import time
 from collections.abc import MutableMapping
 from contextlib import suppress
-from http.cookies import CookieError, SimpleCookie
 from ipaddress import ip_address
 from typing import Any
-from urllib.parse import urlsplit
 
 import h11
 from starlette.datastructures import Headers, MutableHeaders
@@ -33,6 +32,7 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store",
 }
+_HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[\w.-]+)(:\d+)?", re.ASCII)
 _LINGER_SECONDS = 1.0
 
 
@@ -135,18 +135,16 @@ class Protection:
     def _check_sender(self, scope: Scope, headers: Headers) -> None:
         host = headers.get("host", "")
         if self.token is None:
-            name = urlsplit(f"//{host}").hostname if _is_host(host) else None
-            if not name or not is_loopback(name):
+            name = _HOST.fullmatch(host)
+            if not name or not is_loopback(name[1]):
                 raise RequestRefused(
                     403, "Host: expected localhost or a loopback address, found another name"
                 )
-        elif not self._is_token(
-            headers.get("authorization", "").removeprefix("Bearer ")
-        ) and not self._is_token(_cookie(headers)):
-            sentence = (
-                "token: expected Authorization: Bearer TOKEN, or the address /?token=TOKEN, found neither"
-            )
-            raise RequestRefused(401, sentence)
+        else:
+            given = headers.get("authorization", "").removeprefix("Bearer ")
+            if not self._is_token(given) and not self._is_token(Request(scope).cookies.get(_COOKIE, "")):
+                wanted = "Authorization: Bearer TOKEN, or the address /?token=TOKEN"
+                raise RequestRefused(401, f"token: expected {wanted}, found neither")
         if scope["method"] not in ("GET", "HEAD"):
             origin = headers.get("origin")
             foreign = headers.get("sec-fetch-site", "none") not in ("same-origin", "none")
@@ -177,22 +175,6 @@ class Protection:
             chunks.append(chunk)
             more = message.get("more_body", False)
         return b"".join(chunks)
-
-
-def _is_host(host: str) -> bool:
-    """Return whether a Host header has the form of one."""
-    try:
-        return bool(host) and not set(host) & set("/?#@\\ ") and urlsplit(f"//{host}").port != 0
-    except ValueError:
-        return False
-
-
-def _cookie(headers: Headers) -> str:
-    try:
-        found = SimpleCookie(headers.get("cookie", "")).get(_COOKIE)
-    except CookieError:
-        return ""
-    return found.value if found else ""
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

@@ -55,7 +55,7 @@ def serve(
             workspace, models, BatchingRanker(models.load, limits), DatasetWriter(workspace), limits
         )
         config = uvicorn.Config(
-            create_app(services, token),
+            create_app(services, token or None),
             http=connection_class(limits.header_seconds),
             ws="none",
             log_level="warning",

@@ -15,11 +15,13 @@ import fcntl
 import re
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha1
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +37,7 @@ from .pictures import SUFFIXES, check_picture, decode_picture
 __all__ = ["Photo", "Workspace", "check_annotator"]
 
 _PLAIN_NAME = re.compile(r"\w[\w.-]*", re.ASCII)
-_ANNOTATOR = re.compile(r"\w([\w .-]{0,58}\w)?")
+_ANNOTATOR = re.compile(r"\w([\w .@+-]{0,58}\w)?")
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,8 @@ def check_annotator(name: str) -> str:
     """Return the name of an annotator, if it can be the name of a folder; else raise RequestRefused (422)."""
     if not _ANNOTATOR.fullmatch(name):
         raise RequestRefused(
-            422, f"annotator: expected up to 60 letters, digits, spaces, dots and dashes, found {name[:60]!r}"
+            422,
+            f"annotator: expected up to 60 letters, digits, and - . + @ between them, found {name[:60]!r}",
         )
     return name
 
@@ -82,6 +85,7 @@ class Workspace:
         self._lock = threading.Lock()
         self._photos: dict[str, Photo] = {}
         self._known: dict[tuple[Path, int, int], Photo | None] = {}
+        self._progress: dict[tuple[str, str], tuple[tuple[int, int], dict[str, Any]]] = {}
         self._file = (folder / ".lock").open("w")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -165,28 +169,47 @@ class Workspace:
         """Return the names of those who have documents."""
         return sorted(path.name for path in self.rankings.iterdir() if path.is_dir())
 
-    def has_document(self, photo: Photo, annotator: str) -> bool:
-        """Return whether an annotator has a document of a photo."""
-        return self._path(photo, annotator).is_file()
+    def revisions(self, photo: Photo) -> dict[str, tuple[int, int]]:
+        """Return who has a document of a photo, with a value that changes when it is saved."""
+        found = {}
+        for annotator in self.annotators():
+            with suppress(FileNotFoundError):
+                state = self._path(photo, annotator).stat()
+                found[annotator] = (state.st_mtime_ns, state.st_ino)
+        return found
+
+    def progress(self, photo: Photo, annotator: str, revision: tuple[int, int] | None) -> dict[str, Any]:
+        """Return state, version and number of objects of a document, which is read once a revision."""
+        if revision is None:
+            return {"state": "new", "version": 0, "objects": 0}
+        known, found = self._progress.get((photo.id, annotator), (None, {}))
+        if known != revision:
+            document = self.document(photo, annotator)
+            state = "edited" if document.edited else "ranked"
+            found = {"state": state, "version": document.version, "objects": len(document.objects)}
+            self._progress[photo.id, annotator] = (revision, found)
+        return found
 
     def document(self, photo: Photo, annotator: str) -> Document:
         """Return the document of an annotator; an empty one of version 0 if there is none."""
         path = self._path(photo, annotator)
         try:
-            return Document.model_validate_json(path.read_bytes())
+            found = Document.model_validate_json(path.read_bytes())
         except FileNotFoundError:
             size = {"height": photo.height, "width": photo.width}
             return Document(photo=photo.id, annotator=annotator, **size)
         except ValidationError as error:
-            raise RequestRefused(
-                500, f"{path}: expected a document, found {error.errors()[0]['msg']}"
-            ) from None
+            reason = error.errors()[0]["msg"]
+            raise RequestRefused(500, f"{path}: expected a document, found {reason}") from None
+        if (found.height, found.width) != (photo.height, photo.width):
+            sizes = f"{found.width} x {found.height} pixels, found {photo.width} x {photo.height}"
+            raise RequestRefused(500, f"{photo.name}: expected the photo that was ranked, of {sizes}")
+        return found
 
     def documents(self, photo: Photo) -> Iterator[Document]:
         """Yield the documents of a photo in the order of the annotators' names."""
-        for annotator in self.annotators():
-            if self.has_document(photo, annotator):
-                yield self.document(photo, annotator)
+        for annotator in self.revisions(photo):
+            yield self.document(photo, annotator)
 
     def save(self, photo: Photo, document: Document) -> Document:
         """Write a document whose version is that on disk; return it with its new version.

@@ -12,7 +12,9 @@ from pycocotools import mask as mask_util
 from sor_ppa.data.masks import (
     is_number,
     mask_box,
+    mask_rings,
     mask_to_polygons,
+    rings_mask,
     run_lengths,
     segmentation_box,
     segmentation_mask,
@@ -28,6 +30,16 @@ def noise_mask(seed: int, height: int, width: int, cells: int) -> np.ndarray:
 def test_polygons_restore_any_mask_exactly(seed: int, height: int, width: int, cells: int) -> None:
     mask = noise_mask(seed, height, width, cells)
     assert np.array_equal(segmentation_mask(mask_to_polygons(mask), height, width), mask)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 12), st.integers(1, 12), st.floats(0, 1))
+def test_rings_restore_any_mask_exactly(seed: int, height: int, width: int, share: float) -> None:
+    mask = np.random.default_rng(seed).random((height, width)) < share
+    rings = mask_rings(mask)
+    assert (rings_mask(rings, height, width) == mask).all()
+    for ring in rings:  # along the edges of pixels
+        points = np.reshape(ring, (-1, 2))
+        assert ((points == np.roll(points, 1, axis=0)).sum(axis=1) == 1).all()
 
 
 def test_simplified_outlines_stay_close() -> None:

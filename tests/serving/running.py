@@ -34,7 +34,7 @@ def encoded(height: int = 60, width: int = 80, seed: int = 0, suffix: str = ".pn
 def services(folder: Path, predictor: SORPredictor | None = None, **limits: Any) -> Services:
     """The parts of a server with a fake model."""
     bounds = Limits(**limits)
-    models = ModelList("fake", lambda: predictor or fake_predictor(), 4)
+    models = ModelList("fake", predictor or fake_predictor())
     workspace = Workspace(folder, bounds)
     return Services(workspace, models, BatchingRanker(models.load, bounds), DatasetWriter(workspace), bounds)
 

@@ -15,7 +15,7 @@ LIMITS = Limits(header_seconds=0.5, body_seconds=1.0, body_bytes=2**20, waiting=
 
 def main() -> None:
     """Serve the folder of the first argument."""
-    models = ModelList("fake", fake_predictor, 4)
+    models = ModelList("fake", fake_predictor())
     serve(Path(sys.argv[1]), models, port=0, limits=LIMITS, ready=lambda address: print(address, flush=True))
 
 

@@ -284,3 +284,11 @@ def test_agreement_of_two(client: TestClient) -> None:
         ("ben", "ann", 1, -1, -1),
     ]
     assert client.get("/api/agreement?photo=a.png").json()["photos"] == found["photos"]
+
+
+def test_a_dataset_of_somebody_else_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / "rank_train.json").write_text('{"images": []}')
+    with pytest.raises(ValueError, match="expected a dataset that sor-ppa serve wrote"), running(tmp_path):
+        pass
+    assert (tmp_path / "annotations" / "rank_train.json").read_text() == '{"images": []}'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -14,11 +15,11 @@ from hypothesis.extra.numpy import arrays
 
 from sor_ppa.results import _rle
 from sor_ppa.serving.documents import Document
-from sor_ppa.serving.exchange import Masks, from_cvat, from_labelstudio, to_cvat, to_labelstudio
+from sor_ppa.serving.exchange import Masks, read_documents, to_cvat, to_labelstudio
 
 from .running import document
 
-FORMATS = {"labelstudio": (to_labelstudio, from_labelstudio), "cvat": (to_cvat, from_cvat)}
+WRITERS: dict[str, Callable[..., Any]] = {"labelstudio": to_labelstudio, "cvat": to_cvat}
 SIZE = (7, 9)
 # by label_studio_sdk.converter.brush.encode_rle, for the mask [[0, 1, 1], [0, 0, 1]]
 WRITTEN = [0, 0, 0, 24, 57, 27, 252, 96, 19, 255, 206, 1, 31, 248]
@@ -46,13 +47,12 @@ def documents(draw: st.DrawFn) -> Document:
     )
 
 
-@pytest.mark.parametrize("form", list(FORMATS))
+@pytest.mark.parametrize("form", list(WRITERS))
 @settings(max_examples=60, deadline=None)
 @given(documents(), st.sampled_from(["rle", "polygons"]))
 def test_a_round_trip_changes_nothing(form: str, given_document: Document, masks: Masks) -> None:
-    write, read = FORMATS[form]
-    content = json.loads(json.dumps(write([("a.png", given_document)], masks)))
-    assert read(content, lambda name: SIZE, "ann") == [("a.png", given_document)]
+    content = json.loads(json.dumps(WRITERS[form]([("a.png", given_document)], masks)))
+    assert read_documents(form, content, lambda name: SIZE, "ann") == [("a.png", given_document)]
 
 
 def test_labelstudio_has_one_annotation_for_each_person_and_predictions_of_models() -> None:
@@ -67,7 +67,8 @@ def test_labelstudio_masks_are_read_as_its_own_tool_writes_them() -> None:
     value = {"format": "rle", "rle": WRITTEN, "brushlabels": ["dog"]}
     result = {"id": "x", "type": "brushlabels", "original_height": 2, "original_width": 3, "value": value}
     task["annotations"] = [{"completed_by": 7, "result": [result]}]
-    ((_, found),) = from_labelstudio([task], lambda name: (2, 3), "me")
+    ((_, found),) = read_documents("labelstudio", [task], lambda name: (2, 3), "me")
+    assert found is not None
     assert (found.annotator, found.objects[0].class_name, found.objects[0].state) == ("me", "dog", "accepted")
     assert found.objects[0].mask.model_dump() == {
         **_rle(np.array([[0, 1, 1], [0, 0, 1]], bool)),
@@ -82,7 +83,7 @@ def test_cvat_masks_are_runs_in_the_box_row_by_row() -> None:
     assert to_cvat([("a.png", one)])["shapes"][0]["points"] == [1, 5, 3, 2, 5, 3]
 
 
-@pytest.mark.parametrize("form", list(FORMATS))
+@pytest.mark.parametrize("form", list(WRITERS))
 @settings(max_examples=100, deadline=None)
 @given(
     documents(),
@@ -92,8 +93,7 @@ def test_cvat_masks_are_runs_in_the_box_row_by_row() -> None:
 def test_damaged_files_are_refused_with_a_value_error(
     form: str, given_document: Document, data: st.DataObject, junk: Any
 ) -> None:
-    write, read = FORMATS[form]
-    content: Any = json.loads(json.dumps(write([("a.png", given_document)])))
+    content: Any = json.loads(json.dumps(WRITERS[form]([("a.png", given_document)])))
     part = content
     while isinstance(part, (dict, list)) and part:
         key = data.draw(st.sampled_from(sorted(part) if isinstance(part, dict) else range(len(part))))
@@ -102,4 +102,4 @@ def test_damaged_files_are_refused_with_a_value_error(
             break
         part = part[key]
     with suppress(ValueError):
-        read(content, lambda name: SIZE, "ann")
+        read_documents(form, content, lambda name: SIZE, "ann")

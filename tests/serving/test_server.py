@@ -111,7 +111,7 @@ def test_a_killed_server_loses_nothing_that_it_confirmed(process: Any) -> None:
 
 
 def test_another_address_needs_a_token(tmp_path: Path) -> None:
-    models = ModelList("fake", fake_predictor, 4)
+    models = ModelList("fake", fake_predictor())
     with pytest.raises(ValueError, match="expected a loopback address, or --token"):
         serve(tmp_path, models, host="0.0.0.0")
 
