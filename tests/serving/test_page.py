@@ -444,6 +444,19 @@ def run(*words: str) -> None:
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
 
 
+@pytest.mark.parametrize("form", ["labelstudio", "cvat"])
+def test_exported_file_is_imported_unchanged(open_tab: OpenTab, form: str) -> None:
+    page = open_tab().page
+    page.click("[data-opens=dataset]")
+    with page.expect_download() as download:
+        page.click(f"#dataset a[href*={form}]")
+    page.select_option("#import-format", form)
+    page.set_input_files("#import-file", download.value.path())
+    expect(page.locator("#import-result")).to_have_text(
+        re.compile(r"Imported 0, unchanged [1-9]\d*, .* 0\.$")
+    )
+
+
 def test_every_control_has_a_name(open_tab: OpenTab) -> None:
     tab = open_tab()
     tab.select("o2")

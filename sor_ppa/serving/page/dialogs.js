@@ -37,8 +37,12 @@ export async function showAgreement() {
   byId("agreement").showModal();
 }
 
-/** Connect the buttons of all dialogs; `onimport` is called after data were imported. */
-export function connectDialogs(onimport) {
+/**
+ * Connect the buttons of all dialogs.
+ * @param {() => string} annotator whose documents are imported, and exported for CVAT
+ * @param {() => Promise<void>} onimport called after data were imported
+ */
+export function connectDialogs(annotator, onimport) {
   for (const button of document.querySelectorAll("[data-opens]")) {
     button.addEventListener("click", () => byId(button.dataset.opens).showModal());
   }
@@ -48,15 +52,21 @@ export function connectDialogs(onimport) {
   const report = (work) => () => work().catch((error) => notify(error.message, "error"));
   byId("agreement-button").addEventListener("click", report(showAgreement));
   byId("consensus").addEventListener("click", report(writeConsensus));
+  byId("export-cvat").addEventListener("click", (event) => {
+    event.target.href = `/api/export?${new URLSearchParams({ format: "cvat", annotator: annotator() })}`;
+  });
   byId("import").addEventListener("click", () => byId("import-file").click());
   byId("import-file").addEventListener(
     "change",
     report(async () => {
       const [body] = byId("import-file").files;
       byId("import-file").value = "";
-      await request(`/api/import?format=${byId("import-format").value}`, { method: "POST", body });
-      byId("dataset").close();
-      notify(`Imported ${body.name}.`);
+      const query = new URLSearchParams({ format: byId("import-format").value, annotator: annotator() });
+      const json = JSON.parse(await body.text());
+      const found = await request(`/api/import?${query}`, { method: "POST", json });
+      byId("import-result").textContent =
+        `Imported ${found.imported}, unchanged ${found.unchanged}, kept as they are ${found.kept.length}, ` +
+        `photos that are not here ${found.unknown.length}.`;
       await onimport();
     }),
   );
