@@ -78,27 +78,31 @@ export class Gallery {
       return;
     }
     const added = [];
-    await this.#run("Adding", images, async (file, signal) => {
-      const path = `/api/photos?name=${encodeURIComponent(file.name || "pasted.png")}`;
-      const photo = await request(path, { method: "POST", body: file, signal });
-      if (!this.photos.some(({ id }) => id === photo.id)) this.photos.push(photo);
+    const finished = await this.#run("Adding", images, async (file, signal) => {
+      const path = `/api/photos?name=${encodeURIComponent(file.name)}`;
+      const sent = await request(path, { method: "POST", body: file, signal });
+      const photo = this.photos.find(({ id }) => id === sent.id) ?? sent; // the same photo again
+      if (photo === sent) {
+        this.photos.push(photo);
+        byId("gallery").append(this.#entry(photo));
+        this.#count();
+      }
       added.push(photo);
       if (added.length === 1) await this.onopen(photo);
-      this.draw();
     });
-    await this.#rankAll(added.filter(({ state }) => state === "new"));
+    if (finished) await this.#rankAll(added.filter(({ state }) => state === "new"));
   }
 
   #rankAll(photos) {
     return this.#run("Ranking", photos, this.rank);
   }
 
-  /** Work on items one after another, with progress and a cancel button; go on after failures. */
+  /** Work on items one after another, with progress; go on after failures. Return false if it was canceled. */
   async #run(verb, items, work) {
-    if (!items.length) return;
+    if (!items.length) return true;
     if (this.#abort) {
       notify("Wait until the present work is done, or cancel it.", "error");
-      return;
+      return false;
     }
     this.#abort = new AbortController();
     const { signal } = this.#abort;
@@ -114,6 +118,7 @@ export class Gallery {
     this.#abort = null;
     if (signal.aborted) notify("Canceled. What was done is kept.");
     else if (failures.length) notify(failures.slice(0, 3).join(" "), "error");
+    return !signal.aborted;
   }
 
   #entry(photo) {
