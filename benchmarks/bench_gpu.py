@@ -149,7 +149,7 @@ def _step_results(model: nn.Module, batch: list[dict[str, Any]]) -> list[Tensor]
 
 
 def _step_checks(name: str, found: list[Tensor], expected: list[Tensor]) -> Iterator[Check]:
-    """Compare two results of :func:`_step_results`; batch norms over few cells amplify rounding of gradients."""
+    """Compare two results of :func:`_step_results`; batch norms over few cells amplify rounding."""
     yield Check(f"{name}, losses", difference(found[:1], expected[:1]), 1e-3)
     yield Check(f"{name}, gradients", difference(found[1:], expected[1:]), 5e-2)
 
