@@ -79,6 +79,26 @@ def with_gradients(
     return [output, *torch.autograd.grad((output * weight).sum(), placed)]
 
 
+class DensePart(nn.Module):
+    """Backbone, pyramid and FCOS head: what does not depend on the number of objects."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.backbone, self.head = model.backbone, model.proposal_generator.fcos_head
+        self.names = model.proposal_generator.in_features
+
+    def forward(self, images: Tensor) -> Any:
+        """Predict for images (B, 3, H, W)."""
+        features = self.backbone(images)
+        return self.head([features[name] for name in self.names])
+
+
+@torch.no_grad()
+def _call(model: nn.Module, inputs: Any, dtype: torch.dtype | None, device: str) -> Any:
+    with torch.autocast(device, dtype, enabled=dtype is not None, cache_enabled=False):
+        return model(inputs)
+
+
 def check_layers(settings: Settings) -> Iterator[Check]:
     """ROIAlign and deformable attention, forward and backward."""
     from sor_ppa.layers import PyramidROIPooler
@@ -124,10 +144,14 @@ def _step_results(model: nn.Module, batch: list[dict[str, Any]]) -> list[Tensor]
     model.zero_grad()
     sum(losses.values()).backward()
     gradients = [p.grad for p in model.parameters() if p.grad is not None and p.grad.abs().max() > 0]
-    return [
-        torch.stack([losses[name].float() for name in sorted(losses)]),
-        *gradients[:: len(gradients) // 8],
-    ]
+    chosen = torch.cat([gradient.flatten() for gradient in gradients[:: len(gradients) // 8]])
+    return [torch.stack([losses[name].float() for name in sorted(losses)]), chosen]
+
+
+def _step_checks(name: str, found: list[Tensor], expected: list[Tensor]) -> Iterator[Check]:
+    """Compare two results of :func:`_step_results`; batch norms over few cells amplify rounding."""
+    yield Check(f"{name}, losses", difference(found[:1], expected[:1]), 1e-3)
+    yield Check(f"{name}, gradients", difference(found[1:], expected[1:]), 5e-2)
 
 
 @contextmanager
@@ -154,11 +178,9 @@ def check_training(settings: Settings) -> Iterator[Check]:
     with EventStorage():
         expected = _step_results(reference, batch)
         model = copy.deepcopy(reference).to(device)
-        yield Check(
-            "training step, losses and gradients", difference(_step_results(model, batch), expected), 5e-3
-        )
+        yield from _step_checks("training step", _step_results(model, batch), expected)
         last: Any = copy.deepcopy(model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        yield Check("the same, channels-last", difference(_step_results(last, batch), expected), 5e-3)
+        yield from _step_checks("the same, channels-last", _step_results(last, batch), expected)
         with torch.autocast(device.type, half_precision(device.type)):
             mixed = _step_results(model, batch)[:1]
         yield Check("losses in mixed precision", difference(mixed, expected[:1]), 5e-2)
@@ -181,7 +203,7 @@ def _ranks(results: list[dict[str, Any]]) -> list[Tensor]:
 
 @torch.no_grad()
 def check_inference(settings: Settings) -> Iterator[Check]:
-    """Ranks and boxes of the tuned model in float32 and with AMP, and that nothing waits for the device."""
+    """Ranks and boxes in float32, logits with AMP; count how often a prediction waits for the device."""
     from sor_ppa.cpu_inference import tune_for_inference
     from sor_ppa.training.step import half_precision
 
@@ -195,10 +217,10 @@ def check_inference(settings: Settings) -> Iterator[Check]:
     yield Check("share of images with other ranks, float32", 1 - statistics.mean(same), 0.0)
     boxes = [[r["instances"].pred_boxes.tensor.sort(0)[0] for r in part] for part in (found, expected)]
     yield Check("boxes, float32", difference(*boxes) if all(same) else float("inf"), 1e-3)
-    with torch.autocast(device.type, half_precision(device.type)):
-        mixed = model(pictures)
-    same = [torch.equal(a, b) for a, b in zip(_ranks(mixed), _ranks(expected), strict=True)]
-    yield Check("share of images with other ranks, AMP", 1 - statistics.mean(same), 0.5)
+    images = torch.stack([item["image"] for item in pictures]) / 255
+    exact = DensePart(reference)(images)[0]
+    half = _call(DensePart(model), images.to(device), half_precision(device.type), device.type)[0]
+    yield Check("class logits of all cells, AMP", difference(half, exact), 5e-2)
     if device.type == "cuda":
         torch.cuda.set_sync_debug_mode("warn")
         with warnings.catch_warnings(record=True) as caught:
@@ -265,26 +287,6 @@ def limit_of(dtype: torch.dtype, settings: Settings) -> float:
     return 2 * side**3 / seconds_of(lambda: a @ a, settings) / 1e12
 
 
-class DensePart(nn.Module):
-    """Backbone, pyramid and FCOS head: what does not depend on the number of objects."""
-
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.backbone, self.head = model.backbone, model.proposal_generator.fcos_head
-        self.names = model.proposal_generator.in_features
-
-    def forward(self, images: Tensor) -> Any:
-        """Predict for images (B, 3, H, W)."""
-        features = self.backbone(images)
-        return self.head([features[name] for name in self.names])
-
-
-@torch.no_grad()
-def _call(model: nn.Module, inputs: Any, dtype: torch.dtype | None, device: str) -> Any:
-    with torch.autocast(device, dtype, enabled=dtype is not None, cache_enabled=False):
-        return model(inputs)
-
-
 def _batches(mode: str, model: nn.Module, settings: Settings) -> Iterator[dict[str, Any]]:
     """Measure a mode with batches of 1, 2, 4 ... images until the memory is full."""
     from sor_ppa.training.step import half_precision
@@ -324,12 +326,9 @@ def speed(settings: Settings) -> None:
     flops = sum(count_flops(DensePart(model), torch.zeros(1, 3, settings.height, settings.width)).values())
     model = tune_for_inference(model.to(settings.device))
     dense: nn.Module = DensePart(model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    modes: dict[str, Any] = {
-        "eager": dense,
-        "AMP": dense,
-        "compiled, AMP": torch.compile(dense, dynamic=False),
-    }
+    modes: dict[str, Any] = {"eager": dense, "AMP": dense}
     if kind == "cuda":
+        modes["compiled, AMP"] = torch.compile(dense, dynamic=False)
         modes["CUDA graph, AMP"] = dense
     modes |= {"whole model": model, "whole model, AMP": model}
     rows = []
