@@ -19,11 +19,13 @@ from torch import nn
 
 from .building import check_weights_named, find_weights
 from .checkpoint import read_checkpoint_info
-from .config import load_config, score_threshold_keys
+from .config import ConfigError, load_config, score_threshold_keys
 from .cpu_inference import release_free_memory
+from .export.model import ExportedRanker
+from .export.runtime import is_graph, load_graph
 from .inference_model import build_inference_model, check_gives_objects
 from .pictures import ChannelOrder, Picture, is_picture, resize_shortest_edge, to_bgr
-from .pretrained import find_pretrained
+from .pretrained import find_pretrained, parse_config
 from .results import RankedImage, RankedObject
 
 __all__ = ["RankedImage", "RankedObject", "SORPredictor"]
@@ -99,12 +101,13 @@ class SORPredictor:
         batch_size: int = 4,
         min_score: float = 0.0,
     ) -> SORPredictor:
-        """Return a predictor for a weight file or a named model.
+        """Return a predictor for a weight file, an exported or a named model.
 
         Args:
             source: a checkpoint of this package, which holds its configuration; any weight file, with
-                ``config``; the name of a model of the zoo; or "contrast", the ranker without weights.
-            config: YAML file, instead of the configuration in the checkpoint.
+                ``config``; a model of ``sor-ppa export``: an ONNX file or an OpenVINO folder; the name of a
+                model of the zoo; or "contrast", the ranker without weights.
+            config: YAML file, instead of the configuration in the checkpoint; not for exported models.
             options: ``KEY VALUE`` overrides of the configuration.
             batch_size, min_score: see the class.
 
@@ -112,6 +115,8 @@ class SORPredictor:
             ZooError: no such file, nor a model of this name that was fetched.
             ConfigError: a file without a configuration and no ``config``; see also the class.
         """
+        if is_graph(source):
+            return cls(**_exported(source, config, options), batch_size=batch_size, min_score=min_score)
         cfg, names = find_pretrained(source, config, options)
         return cls(cfg, batch_size=batch_size, min_score=min_score, class_names=names)
 
@@ -309,6 +314,19 @@ def load_with_weights(path: str | os.PathLike[str], opts: Sequence[str]) -> CfgN
     cfg = load_config(path, opts)
     check_weights_named(cfg, opts)
     return cfg
+
+
+def _exported(
+    source: str | os.PathLike[str], config: str | os.PathLike[str] | None, options: Sequence[str]
+) -> dict[str, Any]:
+    """Return the arguments of a predictor for an exported model."""
+    if config is not None:
+        raise ConfigError(f"{source}: expected no config file for an exported model, found {config}")
+    device = dict(zip(options[::2], options[1::2], strict=False)).get("MODEL.DEVICE", "cuda")
+    graph = load_graph(source, device=device, threads=torch.get_num_threads())
+    cfg = parse_config(graph.info.config, os.fspath(source), options)
+    check_gives_objects(cfg)
+    return {"cfg": cfg, "model": ExportedRanker(graph), "class_names": graph.info.class_names}
 
 
 def _class_names(cfg: CfgNode, weights: str) -> tuple[str, ...]:
