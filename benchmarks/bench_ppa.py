@@ -53,6 +53,25 @@ def ours(config: str, options: Sequence[str]) -> Any:
     return build_model(load_config(config, ["MODEL.DEVICE", "cpu", *options])).eval()
 
 
+def exported(model: Any, args: argparse.Namespace) -> Any:
+    """Return our model in another runtime."""
+    from sor_ppa.config import load_config
+    from sor_ppa.cpu_inference import fold_for_inference
+    from sor_ppa.export.model import ExportedRanker
+    from sor_ppa.export.runtime import load_graph
+    from sor_ppa.export.writer import describe, save_onnx, save_openvino, trace
+
+    info = describe(load_config(args.config, args.opts), model, (), args.precision)
+    proto, info = trace(fold_for_inference(model), info)
+    path = Path(args.weights).with_name("model.onnx" if args.runtime == "onnx" else "model_openvino")
+    if args.runtime == "onnx":
+        save_onnx(proto, path)
+    else:
+        save_openvino(proto, info, path)
+    del proto
+    return ExportedRanker(load_graph(path, threads=args.threads))
+
+
 def add_detections(model: Any) -> None:
     """Give the classifier of an untrained model weights of a usual size, so that it detects objects."""
     generator = torch.Generator().manual_seed(0)
@@ -89,7 +108,10 @@ def work(args: argparse.Namespace) -> None:
             SORCheckpointer(model).load(args.weights, checkpointables=[])
         else:
             add_detections(model)
-        tune_for_inference(model)
+        if args.runtime == "pytorch":
+            tune_for_inference(model)
+        else:
+            model = exported(model, args)
     items = pictures()
     objects = 0
     sys.stdout.write("ready\n")
@@ -122,6 +144,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--runs", type=int, default=5, metavar="N", help="after one that is not counted")
     parser.add_argument("--threads", type=int, default=2, metavar="N")
     parser.add_argument("--batch", type=int, default=8, metavar="N", help="pictures at once (ours)")
+    parser.add_argument(
+        "--runtime",
+        choices=("pytorch", "onnx", "openvino"),
+        default="pytorch",
+        help="ours (default: pytorch)",
+    )
+    parser.add_argument("--precision", default="fp32", metavar="P", help="of --runtime: fp32, fp16 or bf16")
     parser.add_argument("--worker", choices=("published", "ours"), help=argparse.SUPPRESS)
     parser.add_argument("--weights", default="", help=argparse.SUPPRESS)
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config options")
@@ -134,6 +163,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         flags = ["--config", args.config, "--threads", str(args.threads), "--batch", str(args.batch)]
         flags += ["--weights", f"{folder}/weights.pth"]
+        flags += ["--runtime", args.runtime, "--precision", args.precision]
         flags += ["--published", args.published] if args.published else []
         options = ["MODEL.WEIGHTS", "", "MODEL.FCOS.INFERENCE_TH_TEST", "0.02", *args.opts]
         workers: dict[str, Any] = {}

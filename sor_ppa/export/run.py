@@ -76,7 +76,7 @@ def export_model(
     cfg.MODEL.DEVICE = "cpu"
     model = _exportable_model(cfg)
     info = describe(cfg, model, tuple(class_names), precision)
-    proto = trace(model, info)
+    proto, info = trace(model, info)
     target = Path(output)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
@@ -102,7 +102,7 @@ def _exportable_model(cfg: CfgNode) -> nn.Module:
     check_gives_objects(cfg)
     for key, used in (
         ("TEST.AUG.ENABLED", cfg.TEST.AUG.ENABLED),
-        ("MODEL.SOR.REFINE", cfg.MODEL.SOR.REFINE != "none"),
+        ("MODEL.SOR.REFINE", cfg.MODEL.SOR.REFINE),
         ("MODEL.SOR.RANK_BY", cfg.MODEL.SOR.RANK_BY != "head"),
     ):
         if used:
