@@ -21,6 +21,7 @@ from .building import check_weights_named, find_weights
 from .checkpoint import read_checkpoint_info
 from .config import ConfigError, load_config, score_threshold_keys
 from .cpu_inference import release_free_memory
+from .export.cache import converted_ranker
 from .export.model import ExportedRanker
 from .export.runtime import is_graph, load_graph
 from .inference_model import build_inference_model, check_gives_objects
@@ -58,6 +59,8 @@ class SORPredictor:
             ``TEST.AUG``, the mean confidence decides, before ranking.
         class_names: of the classes in order; default: those in the checkpoint, else those of the first
             training dataset, if known.
+        runtime: what runs the model of ``cfg``: "pytorch"; "openvino", on the CPU, converted when it is first
+            used; "auto": OpenVINO where the model is converted already and the device is the CPU.
 
     Raises:
         ConfigError: an unusable setting, or a model that detects no objects or gives no ranks.
@@ -73,6 +76,7 @@ class SORPredictor:
         batch_size: int = 4,
         min_score: float = 0.0,
         class_names: Sequence[str] = (),
+        runtime: str = "auto",
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size: expected 1 or more, found {batch_size}")
@@ -85,6 +89,8 @@ class SORPredictor:
         self.class_names = tuple(class_names) or _class_names(cfg, weights)
         if model is None:
             check_gives_objects(self.cfg)
+            model = converted_ranker(self.cfg, weights, runtime, self.class_names)
+        if model is None:
             model = build_inference_model(self.cfg, min_score=min_score)
         if isinstance(model, nn.Module):
             model.eval()
@@ -100,6 +106,7 @@ class SORPredictor:
         options: Sequence[str] = (),
         batch_size: int = 4,
         min_score: float = 0.0,
+        runtime: str = "auto",
     ) -> SORPredictor:
         """Return a predictor for a weight file, an exported or a named model.
 
@@ -109,16 +116,17 @@ class SORPredictor:
                 model of the zoo; or "contrast", the ranker without weights.
             config: YAML file, instead of the configuration in the checkpoint; not for exported models.
             options: ``KEY VALUE`` overrides of the configuration.
-            batch_size, min_score: see the class.
+            batch_size, min_score, runtime: see the class; an exported model has a runtime of its own.
 
         Raises:
             ZooError: no such file, nor a model of this name that was fetched.
             ConfigError: a file without a configuration and no ``config``; see also the class.
         """
+        own: dict[str, Any] = {"batch_size": batch_size, "min_score": min_score}
         if is_graph(source):
-            return cls(**_exported(source, config, options), batch_size=batch_size, min_score=min_score)
+            return cls(**_exported(source, config, options), **own)
         cfg, names = find_pretrained(source, config, options)
-        return cls(cfg, batch_size=batch_size, min_score=min_score, class_names=names)
+        return cls(cfg, class_names=names, runtime=runtime, **own)
 
     @classmethod
     def from_config_file(

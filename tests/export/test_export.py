@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +11,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import torch
 
 from sor_ppa.config import ConfigError
 from sor_ppa.export.compare import compare_results
@@ -25,29 +25,6 @@ onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 pytest.importorskip("openvino")
 EXAMPLE = REPO / "examples" / "rank_without_torch.py"
-
-
-@pytest.fixture(scope="session")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A small CenterMask as weights, ONNX file and OpenVINO folder."""
-    folder = tmp_path_factory.mktemp("exported")
-    cfg = ranker_cfg(CENTERMASK, INPUT__MIN_SIZE_TEST=96)
-    model = small_ranker(cfg)
-    weights = folder / "model.pth"
-    torch.save({"model": model.state_dict()}, weights)
-    cfg.MODEL.WEIGHTS = str(weights)
-    paths = {"weights": weights, "onnx": folder / "model.onnx", "openvino": folder / "model_openvino"}
-    pictures = example_pictures(3)
-    for format in ("onnx", "openvino"):
-        names = ["thing"]
-        assert export_model(cfg, paths[format], class_names=names, format=format, pictures=pictures).equal
-    return paths
-
-
-@pytest.fixture(scope="session")
-def eager(exported: dict[str, Path]) -> SORPredictor:
-    cfg = ranker_cfg(CENTERMASK, INPUT__MIN_SIZE_TEST=96, MODEL__WEIGHTS=str(exported["weights"]))
-    return SORPredictor(cfg)
 
 
 @pytest.mark.parametrize("format", ["onnx", "openvino"])
@@ -129,10 +106,11 @@ def test_example_needs_neither_torch_nor_detectron2(
     (picture,) = example_pictures(2)[:1]
     file = tmp_path / "photo.png"
     cv2.imwrite(str(file), picture)
-    block = f"import sys, runpy; sys.modules.update(torch=None, detectron2=None, sor_ppa=None); sys.argv = sys.argv[1:]; runpy.run_path({str(EXAMPLE)!r}, run_name='__main__')"
-    words = [sys.executable, "-c", block, "example", str(exported["onnx"]), str(file)]
+    block = "import sys, runpy; sys.modules.update(torch=None, detectron2=None, sor_ppa=None);"
+    block += "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    words = [sys.executable, "-c", block, str(EXAMPLE), str(exported["onnx"]), str(file)]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
-    lines = [line for line in map(__import__("json").loads, done.stdout.splitlines())]
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
     expected = eager(file).objects
     assert [line["rank"] for line in lines] == [o.rank for o in expected]
     assert [line["class"] for line in lines] == ["thing"] * len(expected)
