@@ -27,8 +27,12 @@ def small_ranker(cfg: CfgNode) -> nn.Module:
     torch.manual_seed(1)
     model = build_checked_model(cfg).eval()
     generator = torch.Generator().manual_seed(0)
+    scales = {
+        **{"cls_logits.weight": 0.1, "predictor.weight": 0.1, "objectness_logits.weight": 0.1},
+        **{"sor_head.sor.weight": 0.1, "cls_score.weight": 0.002},  # probabilities that differ
+    }
     for name, value in model.state_dict().items():
-        last = ("cls_logits.weight", "cls_score.weight", "objectness_logits.weight", "sor.weight")
-        if name.endswith((*last, "predictor.weight")):
-            value.copy_(torch.randn(value.shape, generator=generator) * 0.1)
+        for ending, scale in scales.items():
+            if name.endswith(ending):
+                value.copy_(torch.randn(value.shape, generator=generator) * scale)
     return model
