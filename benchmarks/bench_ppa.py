@@ -67,7 +67,7 @@ def exported(model: Any, args: argparse.Namespace) -> Any:
     proto, info = trace(fold_for_inference(model), info)
     path = Path(args.weights).with_name("model.onnx" if runtime == "onnx" else args.worker)
     if runtime == "onnx":
-        save_onnx(proto, path)
+        save_onnx(proto, info, path)
     else:
         save_openvino(proto, info, path)
     del proto

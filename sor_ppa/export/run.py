@@ -82,7 +82,7 @@ def export_model(
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
         written = Path(folder) / target.name
         if format == "onnx":
-            save_onnx(proto, written)
+            save_onnx(proto, info, written)
         else:
             save_openvino(proto, info, written)
         del proto

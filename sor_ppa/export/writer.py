@@ -14,7 +14,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
+import onnx.numpy_helper
 import torch
 from detectron2.config import CfgNode
 from torch import Tensor, nn
@@ -28,6 +30,7 @@ __all__ = ["describe", "save_onnx", "save_openvino", "trace"]
 
 _OPSET = 18
 _MOST_IMAGES, _MOST_STEPS = 256, 1024  # limits of the batch and of a side in steps, only for the tracer
+_LARGE = 1024  # values of a weight that is worth halving
 # modules that decide about scores, boxes and ranks: float32 also in a bfloat16 model
 _DECIDING = "cls_logits|bbox_pred|ctrness|sor_head|box_predictor|objectness_logits|anchor_deltas"
 
@@ -115,8 +118,26 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def save_onnx(proto: onnx.ModelProto, path: str | os.PathLike[str]) -> None:
-    """Write one ONNX file, whole or not at all."""
+def _halve_weights(proto: onnx.ModelProto) -> None:
+    """Keep large weights as float16, in place; runtimes turn them into float32 when they load the model."""
+    casts = []
+    for weight in proto.graph.initializer:
+        values = onnx.numpy_helper.to_array(weight)
+        if values.dtype != np.float32 or values.size < _LARGE:
+            continue
+        name, half = weight.name, f"{weight.name}.half"
+        largest = np.finfo(np.float16).max
+        weight.CopyFrom(onnx.numpy_helper.from_array(values.clip(-largest, largest).astype(np.float16), half))
+        casts.append(onnx.helper.make_node("Cast", [half], [name], to=onnx.TensorProto.FLOAT))
+    nodes = [*casts, *proto.graph.node]
+    del proto.graph.node[:]
+    proto.graph.node.extend(nodes)
+
+
+def save_onnx(proto: onnx.ModelProto, info: GraphInfo, path: str | os.PathLike[str]) -> None:
+    """Write one ONNX file, whole or not at all; ``proto`` may be changed."""
+    if info.precision == "fp16":
+        _halve_weights(proto)
     with atomic_write(path) as part:
         onnx.save(proto, os.fspath(part))
 

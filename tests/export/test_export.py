@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -17,6 +18,7 @@ from sor_ppa.export.compare import compare_results
 from sor_ppa.export.info import INFO_KEY, GraphInfo
 from sor_ppa.export.run import ExportError, example_pictures, export_model
 from sor_ppa.export.runtime import load_graph
+from sor_ppa.export.writer import save_onnx
 from sor_ppa.predictor import SORPredictor
 from tests.export.rankers import CENTERMASK, MASK_RCNN, ranker_cfg, small_ranker
 from tests.models import REPO
@@ -71,6 +73,16 @@ def test_metadata(exported: dict[str, Path]) -> None:
     assert "SalientObjectRanker" in info.config
     text = exported["onnx"].read_bytes()
     assert str(REPO).encode() not in text, "no paths of this machine"
+
+
+def test_half_the_size(exported: dict[str, Path], eager: SORPredictor, tmp_path: Path) -> None:
+    proto, path = onnx.load(exported["onnx"]), tmp_path / "half.onnx"
+    save_onnx(proto, replace(load_graph(exported["onnx"]).info, precision="fp16"), path)
+    assert path.stat().st_size < 0.6 * exported["onnx"].stat().st_size
+    pictures = example_pictures(4)
+    found = SORPredictor.from_pretrained(path)(pictures)
+    agreement = compare_results(zip(eager(pictures), found, strict=True))
+    assert agreement.same_objects >= 0.75
 
 
 def test_another_onnx_file_is_refused(tmp_path: Path) -> None:
