@@ -50,6 +50,8 @@ class _FlatInference(nn.Module):
 def describe(cfg: CfgNode, model: Any, class_names: tuple[str, ...], precision: str) -> GraphInfo:
     """Return the metadata of a model; ``model.size_divisibility`` or that of its backbone is its step."""
     step = getattr(model, "size_divisibility", None) or model.backbone.size_divisibility
+    cfg = cfg.clone()
+    cfg.MODEL.WEIGHTS = ""  # a path of this machine
     options = cfg.INPUT
     sides = int(options.MIN_SIZE_TEST), int(options.MAX_SIZE_TEST)
     return GraphInfo(cfg.dump(), class_names, __version__, precision, max(step, 1), options.FORMAT, *sides)
