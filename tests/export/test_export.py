@@ -52,7 +52,7 @@ def test_any_number_of_objects(exported: dict[str, Path], format: str) -> None:
         found = graph({"images": images, "sizes": np.array([[1, 1], size])})
         assert found["masks"].shape == (len(found["ranks"]), 1, 28, 28)
         counts.append(len(found["ranks"]))
-    assert counts[0] < counts[1]
+    assert counts[0] < counts[1], "the second picture of the second batch has objects"
 
 
 @pytest.mark.parametrize("format", ["onnx", "openvino"])
@@ -87,8 +87,11 @@ def test_half_the_size(exported: dict[str, Path], eager: SORPredictor, tmp_path:
 
 
 def test_another_onnx_file_is_refused(tmp_path: Path) -> None:
-    graph = onnx.helper.make_graph([], "empty", [], [])
-    onnx.save(onnx.helper.make_model(graph, ir_version=8), tmp_path / "other.onnx")
+    x, y = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in "xy")
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Identity", ["x"], ["y"])], "other", [x], [y])
+    opset = [onnx.helper.make_opsetid("", 18)]
+    other = onnx.helper.make_model(graph, ir_version=8, opset_imports=opset)
+    onnx.save(other, tmp_path / "other.onnx")
     with pytest.raises(ValueError, match="expected a model of `sor-ppa export`, found another one"):
         load_graph(tmp_path / "other.onnx")
     (tmp_path / "broken.onnx").write_bytes(b"no model")
