@@ -76,7 +76,7 @@ def export_model(
     cfg.MODEL.DEVICE = "cpu"
     model = _exportable_model(cfg)
     info = describe(cfg, model, tuple(class_names), precision)
-    proto, info = trace(model, info)
+    proto = trace(model, info)
     target = Path(output)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:

@@ -10,9 +10,9 @@ import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import onnx
@@ -30,9 +30,12 @@ __all__ = ["describe", "save_onnx", "save_openvino", "trace"]
 
 _OPSET = 18
 _MOST_IMAGES, _MOST_STEPS = 256, 1024  # limits of the batch and of a side in steps, only for the tracer
-_LARGE = 1024  # values of a weight that is worth halving
 # modules that decide about scores, boxes and ranks: float32 also in a bfloat16 model
-_DECIDING = "cls_logits|bbox_pred|ctrness|sor_head|box_predictor|objectness_logits|anchor_deltas"
+_DECIDING = re.compile(
+    r"\b(cls_logits|bbox_pred|ctrness|sor_head|box_predictor|objectness_logits|anchor_deltas)\b"
+)
+_DECIDES = "sor_ppa.float32"
+_LARGE = 1024  # values of a weight that is worth halving
 
 
 class _FlatInference(nn.Module):
@@ -58,12 +61,12 @@ def describe(cfg: CfgNode, model: Any, class_names: tuple[str, ...], precision: 
 
 
 @torch.no_grad()
-def trace(model: nn.Module, info: GraphInfo) -> tuple[onnx.ModelProto, GraphInfo]:
-    """Return the ONNX model of ``model.infer_flat``, with dynamic batch and size, and its metadata.
+def trace(model: nn.Module, info: GraphInfo) -> onnx.ModelProto:
+    """Return the ONNX model of ``model.infer_flat``, with dynamic batch and size.
 
     Args:
         model: in evaluation mode on the CPU, with plain PyTorch layers.
-        info: the metadata; for bfloat16, the tensors that stay in float32 are added.
+        info: is put into its metadata.
     """
     step = info.divisibility
     images = torch.rand(2, 3, 5 * step, 7 * step) * 255
@@ -85,22 +88,19 @@ def trace(model: nn.Module, info: GraphInfo) -> tuple[onnx.ModelProto, GraphInfo
             verbose=False,
         )
     proto: onnx.ModelProto = program.model_proto
-    if info.precision == "bf16":
-        info = replace(info, float32=_deciding_tensors(proto))
+    deciding = [node for node in proto.graph.node if _decides(node)]
     for part in (proto.graph, *proto.graph.node, *proto.graph.value_info, *proto.graph.initializer):
         del part.metadata_props[:]  # names of modules and source lines of this machine
+    for node in deciding:
+        node.metadata_props.add(key=_DECIDES, value="true")
     onnx.helper.set_model_props(proto, {INFO_KEY: info.to_json()})
-    return proto, info
+    return proto
 
 
-def _deciding_tensors(proto: onnx.ModelProto) -> tuple[str, ...]:
-    """Return the outputs of the layers in :data:`_DECIDING`, by their modules or parameters."""
-    chosen = []
-    for node in proto.graph.node:
-        origin = [p.value for p in node.metadata_props if p.key == "pkg.torch.onnx.name_scopes"]
-        if any(re.search(rf"\b({_DECIDING})\b", name) for name in [*origin, *node.input]):
-            chosen += node.output
-    return tuple(chosen)
+def _decides(node: onnx.NodeProto) -> bool:
+    """Return whether a node belongs to a deciding module, by the module's name or that of a parameter."""
+    scopes = [p.value for p in node.metadata_props if p.key == "pkg.torch.onnx.name_scopes"]
+    return any(_DECIDING.search(name) for name in (*scopes, *node.input))
 
 
 @contextmanager
@@ -159,5 +159,27 @@ def save_openvino(proto: onnx.ModelProto, info: GraphInfo, folder: str | os.Path
     openvino.save_model(model, os.fspath(part / "model.xml"), compress_to_fp16=info.precision == "fp16")
     del model
     file.unlink()
+    if info.precision == "bf16":
+        nodes = [node for node in proto.graph.node if any(p.key == _DECIDES for p in node.metadata_props)]
+        _keep_float32(part / "model.xml", {name for node in nodes for name in node.output})
     shutil.rmtree(folder, ignore_errors=True)
     part.rename(folder)
+
+
+def _keep_float32(path: Path, tensors: set[str]) -> None:
+    """Mark the layers that compute the tensors, so that OpenVINO's CPU plugin leaves them in float32."""
+    tree = ElementTree.parse(path)
+    layers = {layer.get("id"): layer for layer in tree.iter("layer")}
+    chosen = {
+        number
+        for number, layer in layers.items()
+        if any(tensors & set(port.get("names", "").split(",")) for port in layer.iter("port"))
+    }
+    # A convolution and its bias are two layers.
+    chosen |= {edge.get("from-layer") for edge in tree.iter("edge") if edge.get("to-layer") in chosen}
+    for number in chosen:
+        if layers[number].get("type") not in ("Const", "Parameter"):
+            marks = layers[number].find("rt_info")
+            marks = ElementTree.SubElement(layers[number], "rt_info") if marks is None else marks
+            ElementTree.SubElement(marks, "attribute", name="precise", version="0")
+    tree.write(path)

@@ -118,7 +118,7 @@ def test_disagreement_writes_nothing(
     monkeypatch.setattr("sor_ppa.export.run.SORPredictor", lambda *a, **k: next(calls)(*a, **k))
     monkeypatch.setattr("sor_ppa.export.run.build_loaded_model", lambda cfg, _: small_ranker(cfg))
     proto = onnx.load(exported["onnx"])
-    monkeypatch.setattr("sor_ppa.export.run.trace", lambda _, info: (proto, info))
+    monkeypatch.setattr("sor_ppa.export.run.trace", lambda *_: proto)
     with pytest.raises(ExportError, match="expected the results of PyTorch, found 2 pictures: same objects"):
         export_model(ranker_cfg(CENTERMASK), tmp_path / "m.onnx", pictures=example_pictures(3)[:2])
     assert not list(tmp_path.iterdir())
@@ -152,5 +152,5 @@ def test_mask_rcnn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str)
 
 
 def test_info_round_trip() -> None:
-    info = GraphInfo("MODEL: {}", ("a", "b"), "1", "bf16", 32, "BGR", 480, 640, ("x",))
+    info = GraphInfo("MODEL: {}", ("a", "b"), "1", "bf16", 32, "BGR", 480, 640)
     assert GraphInfo.from_json(info.to_json(), INFO_KEY) == info
