@@ -69,7 +69,7 @@ class _OpenVinoGraph:
         text = model.get_rt_info(INFO_KEY).value if model.has_rt_info(INFO_KEY) else None
         self.info = GraphInfo.from_json(text, os.fspath(path))
         precision = "bf16" if self.info.precision == "bf16" else "f32"
-        settings = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
+        settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
         if threads:
             settings |= {"INFERENCE_NUM_THREADS": threads}
         compiled = core.compile_model(model, "CPU", settings)

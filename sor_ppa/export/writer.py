@@ -75,7 +75,7 @@ def trace(model: nn.Module, info: GraphInfo) -> onnx.ModelProto:
     height, width = (torch.export.Dim(name, min=1, max=_MOST_STEPS) for name in ("rows", "columns"))
     with _quiet():
         names = list(model.infer_flat(images, sizes))  # type: ignore[operator]
-        program = torch.onnx.export(
+        program: Any = torch.onnx.export(
             _FlatInference(model).eval(),
             (images, sizes),
             dynamo=True,
@@ -88,6 +88,7 @@ def trace(model: nn.Module, info: GraphInfo) -> onnx.ModelProto:
             verbose=False,
         )
     proto: onnx.ModelProto = program.model_proto
+    _round_down(proto)
     deciding = [node for node in proto.graph.node if _decides(node)]
     for part in (proto.graph, *proto.graph.node, *proto.graph.value_info, *proto.graph.initializer):
         del part.metadata_props[:]  # names of modules and source lines of this machine
@@ -95,6 +96,20 @@ def trace(model: nn.Module, info: GraphInfo) -> onnx.ModelProto:
         node.metadata_props.add(key=_DECIDES, value="true")
     onnx.helper.set_model_props(proto, {INFO_KEY: info.to_json()})
     return proto
+
+
+def _round_down(proto: onnx.ModelProto) -> None:
+    """Replace ``ceil_mode`` of max pooling by padding at the end, in place.
+
+    The result is the same; OpenVINO refuses inputs that are smaller than the kernel without it.
+    """
+    for node in proto.graph.node:
+        named = {attribute.name: attribute for attribute in node.attribute}
+        if node.op_type == "MaxPool" and "ceil_mode" in named and named["ceil_mode"].i:
+            named["ceil_mode"].i = 0
+            sides = len(named["strides"].ints)
+            for side, stride in enumerate(named["strides"].ints):
+                named["pads"].ints[sides + side] += stride - 1
 
 
 def _decides(node: onnx.NodeProto) -> bool:
