@@ -8,6 +8,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import cv2
 import numpy as np
@@ -18,7 +19,7 @@ from sor_ppa.export.compare import compare_results
 from sor_ppa.export.info import INFO_KEY, GraphInfo
 from sor_ppa.export.run import ExportError, example_pictures, export_model
 from sor_ppa.export.runtime import load_graph
-from sor_ppa.export.writer import save_onnx
+from sor_ppa.export.writer import save_onnx, save_openvino
 from sor_ppa.predictor import SORPredictor
 from tests.export.rankers import CENTERMASK, MASK_RCNN, ranker_cfg, small_ranker
 from tests.models import REPO
@@ -84,6 +85,17 @@ def test_half_the_size(exported: dict[str, Path], eager: SORPredictor, tmp_path:
     found = SORPredictor.from_pretrained(path)(pictures)
     agreement = compare_results(zip(eager(pictures), found, strict=True))
     assert agreement.same_objects >= 0.75
+
+
+def test_bfloat16_keeps_deciding_layers_in_float32(exported: dict[str, Path], tmp_path: Path) -> None:
+    info = replace(load_graph(exported["onnx"]).info, precision="bf16")
+    save_openvino(onnx.load(exported["onnx"]), info, tmp_path)
+    layers = ElementTree.parse(tmp_path / "model.xml").iter("layer")
+    convolutions = [layer for layer in layers if layer.get("type") == "Convolution"]
+    marked = [x for x in convolutions if x.find("rt_info/attribute[@name='precise']") is not None]
+    # class, box and centerness on three levels, and the ranking head's
+    assert len(marked) == 3 * 3 + 3
+    assert len(convolutions) > 40
 
 
 def test_another_onnx_file_is_refused(tmp_path: Path) -> None:
