@@ -67,7 +67,7 @@ def export_model(
         pictures: to compare on; default: eight of :func:`example_pictures`.
 
     Raises:
-        ExportError: the model has no form for export, or the results differ: in float32 by more than rounding,
+        ExportError: the model has no form for export, or the results differ: in float32 beyond rounding,
             else the objects in more than half of the pictures.
         ConfigError: a setting that exports do not support.
         ValueError: another format or precision.
