@@ -30,11 +30,11 @@ def measure(options: Options) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         arguments = (options, f"{folder}/weights.pth")
         saliency = "inspyrenet" in options.config
-        theirs, mine = (_published_saliency, _our_saliency) if saliency else (_published, _ours)
+        theirs, mine = (_published_saliency, _our_saliency) if saliency else (published, _ours_by_size)
         variants = [Variant("published", theirs, arguments)] if options.published else []
         variants.append(Variant("ours", mine, arguments))
         if not saliency:
-            variants.append(Variant("ours, bfloat16", mine, (*arguments, torch.bfloat16)))
+            variants.append(Variant("ours, bfloat16", _ours_by_size, (*arguments, torch.bfloat16)))
         return compare(variants, options)
 
 
@@ -54,7 +54,7 @@ def _add_detections(model: Any) -> None:
 
 
 @torch.no_grad()
-def _predict(model: Any, pictures: list[dict[str, Any]], batch: int = 64) -> dict[str, Any]:
+def predict(model: Any, pictures: list[dict[str, Any]], batch: int = 64) -> dict[str, Any]:
     """Predict; return the number of objects and a checksum of their ranks."""
     found = [
         r for i in range(0, len(pictures), batch) for r in model(list(map(dict, pictures[i : i + batch])))
@@ -63,7 +63,8 @@ def _predict(model: Any, pictures: list[dict[str, Any]], batch: int = 64) -> dic
     return {"objects": sum(map(len, ranks)), "checksum of the ranks": zlib.crc32(str(ranks).encode())}
 
 
-def _main_tasks(predict: Callable[..., dict[str, Any]], options: Options) -> dict[str, Task]:
+def main_tasks(predict: Callable[..., dict[str, Any]], options: Options) -> dict[str, Task]:
+    """Return one picture and a batch of mixed sizes as tasks."""
     sizes = [(64, 96)] if options.quick else SIZES
     pictures = _pictures(sizes)
     return {
@@ -72,33 +73,46 @@ def _main_tasks(predict: Callable[..., dict[str, Any]], options: Options) -> dic
     }
 
 
-def _published(options: Options, weights: str) -> dict[str, Task]:
+def published(options: Options, weights: str) -> dict[str, Task]:
+    """Return the main tasks of the published model, whose weights are written."""
     words = ["MODEL.WEIGHTS", "", *DETECTIONS, *options.opts]
     model = load_published(options.published, options.config, words)[0].eval()
     _add_detections(model)
     torch.save({"model": model.state_dict()}, weights)
-    return _main_tasks(partial(_predict, model, batch=1), options)
+    return main_tasks(partial(predict, model, batch=1), options)
 
 
-def _ours(options: Options, weights: str, dtype: torch.dtype | None = None) -> dict[str, Task]:
-    from sor_ppa.cpu_inference import tune_for_inference
-
-    model = load_ours(options.config, [*DETECTIONS, *options.opts], weights)[0]
+def our_model(options: Options, weights: str) -> Any:
+    """Return our model with the weights of the first variant; the first one writes them."""
+    model = load_ours(options.config, [*DETECTIONS, *options.opts], weights)[0].eval()
     if not Path(weights).exists():
         _add_detections(model)
         torch.save({"model": model.state_dict()}, weights)
-    tune_for_inference(model)
+    return model
 
-    def predict(pictures: list[dict[str, Any]]) -> dict[str, Any]:
+
+def ours(options: Options, weights: str) -> dict[str, Task]:
+    """Return the main tasks of our model."""
+    from sor_ppa.cpu_inference import tune_for_inference
+
+    return main_tasks(partial(predict, tune_for_inference(our_model(options, weights))), options)
+
+
+def _ours_by_size(options: Options, weights: str, dtype: torch.dtype | None = None) -> dict[str, Task]:
+    from sor_ppa.cpu_inference import tune_for_inference
+
+    model = tune_for_inference(our_model(options, weights))
+
+    def run(pictures: list[dict[str, Any]]) -> dict[str, Any]:
         with torch.autocast("cpu", dtype, enabled=dtype is not None):
-            return _predict(model, pictures)
+            return predict(model, pictures)
 
-    tasks = _main_tasks(predict, options)
+    tasks = main_tasks(run, options)
     side = 64 if options.quick else 480
     for height in (side // 2, side, 2 * side):
-        tasks[f"pixels={height * height * 4 // 3}"] = partial(predict, _pictures([(height, height * 4 // 3)]))
+        tasks[f"pixels={height * height * 4 // 3}"] = partial(run, _pictures([(height, height * 4 // 3)]))
     for count in (1, 2, 4, 8):
-        tasks[f"pictures in a batch={count}"] = partial(predict, _pictures([(side, side * 4 // 3)] * count))
+        tasks[f"pictures in a batch={count}"] = partial(run, _pictures([(side, side * 4 // 3)] * count))
     if hasattr(model, "detect"):
         for count in (1, 10, 50, 100):
             tasks[f"objects={count}"] = partial(_heads, model, side, count)

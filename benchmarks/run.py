@@ -20,6 +20,7 @@ KINDS = {
     "training": "a training step",
     "loading": "registering, decoding and augmenting",
     "evaluation": "ranking metrics",
+    "export": "prediction in every runtime",
     "video": "ranking and tracking the frames of a video",
     "scale": "reading and scoring many records",
 }

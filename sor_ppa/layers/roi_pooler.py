@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from detectron2.layers import ROIAlign
@@ -13,7 +13,7 @@ from torchvision.ops import RoIPool
 
 from .precision import at_least_float32
 
-__all__ = ["PyramidROIPooler", "assign_levels_by_area", "assign_levels_by_ratio"]
+__all__ = ["PyramidROIPooler", "assign_levels_by_area", "assign_levels_by_ratio", "pool_by_level"]
 
 
 def assign_levels_by_ratio(box_areas: Tensor, image_areas: Tensor, min_level: int, max_level: int) -> Tensor:
@@ -104,24 +104,49 @@ class PyramidROIPooler(nn.Module):
             One (sum N_i, C, resolution, resolution) tensor per pyramid, images in order. Under autocast it is
             float32: detectron2 rounds boxes to the type of the features, in float16 to quarters of a pixel.
         """
-        pyramids = [[at_least_float32(feature) for feature in pyramid] for pyramid in pyramids]
         counts = torch.tensor([len(b) for b in boxes], device=boxes[0].device)
         flat = torch.cat(list(boxes))
         index = torch.repeat_interleave(torch.arange(len(boxes), device=flat.device), counts)
-        rois = torch.cat([index[:, None].to(flat.dtype), flat], dim=1)
+        areas = flat.new_tensor([float(h * w) for h, w in image_sizes])
+        return self.pool(pyramids, flat, index, areas)
+
+    def pool(
+        self, pyramids: Sequence[Sequence[Tensor]], boxes: Tensor, image_index: Tensor, image_areas: Tensor
+    ) -> list[Tensor]:
+        """Pool boxes of all images on one axis; the rest is as in :meth:`forward`.
+
+        Args:
+            pyramids: see :meth:`forward`.
+            boxes: (N, 4) XYXY in pixels of the network input.
+            image_index: (N,) int64 image of each box; -1 stands for any.
+            image_areas: (B,) area of each image in pixels, without padding.
+        """
+        pyramids = [[at_least_float32(feature) for feature in pyramid] for pyramid in pyramids]
+        rois = torch.cat([image_index.clamp(min=0)[:, None].to(boxes.dtype), boxes], dim=1)
         if len(self.level_poolers) == 1:
             return [self.level_poolers[0](pyramid[0], rois) for pyramid in pyramids]
-        areas = flat.new_tensor([float(h * w) for h, w in image_sizes])[index]
-        levels = self.assign(flat, areas)
-        chosen = [torch.nonzero(levels == level).squeeze(1) for level in range(len(self.level_poolers))]
-        # pooled level by level, then put back into the order of the boxes by one gather
-        order = torch.argsort(torch.cat(chosen))
-        return [
-            torch.cat(
-                [
-                    pooler(feature, rois[rows])
-                    for feature, rows, pooler in zip(pyramid, chosen, self.level_poolers, strict=True)
-                ]
-            )[order]
-            for pyramid in pyramids
-        ]
+        levels = self.assign(boxes, image_areas[image_index])
+        return [pool_by_level(self.level_poolers, pyramid, rois, levels) for pyramid in pyramids]
+
+
+def pool_by_level(
+    poolers: Iterable[nn.Module], pyramid: Sequence[Tensor], rois: Tensor, levels: Tensor
+) -> Tensor:
+    """Pool each box from its level; return (M, C, R, R).
+
+    Args:
+        poolers: of each level.
+        pyramid: (B, C, H_l, W_l) of each level.
+        rois: (M, 5): image, then XYXY in pixels of the network input.
+        levels: (M,) int64.
+    """
+    chosen = [torch.nonzero(levels == level).squeeze(1) for level in range(len(pyramid))]
+    # Pooled level by level, then put back into the order of the boxes by one gather. torch.export knows the
+    # length of this order; keys without ties give the same order in every runtime.
+    number = levels.shape[0]
+    by_level = levels * number + torch.arange(number, device=levels.device)
+    order = torch.argsort(torch.argsort(by_level))
+    parts = [
+        pooler(feature, rois[rows]) for feature, rows, pooler in zip(pyramid, chosen, poolers, strict=True)
+    ]
+    return torch.cat(parts)[order]

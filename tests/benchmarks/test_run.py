@@ -33,9 +33,9 @@ def test_figures_are_shown_written_and_drawn(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["inference", "training", "loading", "evaluation", "video"])
+@pytest.mark.parametrize("kind", ["inference", "training", "loading", "evaluation", "export", "video"])
 def test_the_other_kinds_run(kind: str) -> None:
-    assert "ours" in run("run", kind, *DEMO)
+    assert ("OpenVINO" if kind == "export" else "ours") in run("run", kind, *DEMO)
 
 
 @pytest.mark.slow

@@ -1,0 +1,199 @@
+"""Writing models as ONNX files and OpenVINO folders."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import re
+import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import onnx
+import onnx.numpy_helper
+import torch
+from detectron2.config import CfgNode
+from torch import Tensor, nn
+
+from .. import __version__
+from ..atomic import atomic_write
+from .info import INFO_KEY, GraphInfo
+from .operators import translations
+
+__all__ = ["describe", "save_onnx", "save_openvino", "trace"]
+
+_OPSET = 18
+_MOST_IMAGES, _MOST_STEPS = 256, 1024  # limits of the batch and of a side in steps, only for the tracer
+# Modules that decide about scores and boxes: float32 also in a bfloat16 model. The ranking head is none of
+# them: in float32 it keeps no more ranks (measured with the model of `make demo`).
+_DECIDING = re.compile(r"\b(cls_logits|bbox_pred|ctrness|box_predictor|objectness_logits|anchor_deltas)\b")
+_DECIDES = "sor_ppa.float32"
+_LARGE = 1024  # values of a weight that is worth halving
+
+
+class _FlatInference(nn.Module):
+    """``infer_flat`` of a model as its ``forward``."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor, sizes: Tensor) -> dict[str, Tensor]:
+        model: Any = self.model
+        return model.infer_flat(images, sizes)
+
+
+def describe(cfg: CfgNode, model: Any, class_names: tuple[str, ...], precision: str) -> GraphInfo:
+    """Return the metadata of a model; ``model.size_divisibility`` or that of its backbone is its step."""
+    step = getattr(model, "size_divisibility", None) or model.backbone.size_divisibility
+    cfg = cfg.clone()
+    cfg.MODEL.WEIGHTS = ""  # a path of this machine
+    options = cfg.INPUT
+    sides = int(options.MIN_SIZE_TEST), int(options.MAX_SIZE_TEST)
+    return GraphInfo(cfg.dump(), class_names, __version__, precision, max(step, 1), options.FORMAT, *sides)
+
+
+@torch.no_grad()
+def trace(model: nn.Module, info: GraphInfo) -> onnx.ModelProto:
+    """Return the ONNX model of ``model.infer_flat``, with dynamic batch and size.
+
+    Args:
+        model: in evaluation mode on the CPU, with plain PyTorch layers.
+        info: is put into its metadata.
+    """
+    step = info.divisibility
+    images = torch.rand(2, 3, 5 * step, 7 * step) * 255
+    sizes = torch.tensor([[5 * step, 6 * step + 1], [4 * step + 1, 7 * step]])
+    batch = torch.export.Dim("batch", min=1, max=_MOST_IMAGES)
+    height, width = (torch.export.Dim(name, min=1, max=_MOST_STEPS) for name in ("rows", "columns"))
+    with _quiet():
+        names = list(model.infer_flat(images, sizes))  # type: ignore[operator]
+        program: Any = torch.onnx.export(
+            _FlatInference(model).eval(),
+            (images, sizes),
+            dynamo=True,
+            opset_version=_OPSET,
+            input_names=["images", "sizes"],
+            output_names=names,
+            dynamic_shapes={"images": {0: batch, 2: step * height, 3: step * width}, "sizes": {0: batch}},
+            custom_translation_table=translations(),
+            external_data=False,
+            verbose=False,
+        )
+    proto: onnx.ModelProto = program.model_proto
+    _round_down(proto)
+    deciding = [node for node in proto.graph.node if _decides(node)]
+    for part in (proto.graph, *proto.graph.node, *proto.graph.value_info, *proto.graph.initializer):
+        del part.metadata_props[:]  # names of modules and source lines of this machine
+    for node in deciding:
+        node.metadata_props.add(key=_DECIDES, value="true")
+    onnx.helper.set_model_props(proto, {INFO_KEY: info.to_json()})
+    return proto
+
+
+def _round_down(proto: onnx.ModelProto) -> None:
+    """Replace ``ceil_mode`` of max pooling by padding at the end, in place.
+
+    The result is the same; OpenVINO refuses inputs that are smaller than the kernel without it.
+    """
+    for node in proto.graph.node:
+        named = {attribute.name: attribute for attribute in node.attribute}
+        if node.op_type == "MaxPool" and "ceil_mode" in named and named["ceil_mode"].i:
+            named["ceil_mode"].i = 0
+            sides = len(named["strides"].ints)
+            for side, stride in enumerate(named["strides"].ints):
+                named["pads"].ints[sides + side] += stride - 1
+
+
+def _decides(node: onnx.NodeProto) -> bool:
+    """Return whether a node belongs to a deciding module, by the module's name or that of a parameter."""
+    scopes = [p.value for p in node.metadata_props if p.key == "pkg.torch.onnx.name_scopes"]
+    return any(_DECIDING.search(name) for name in (*scopes, *node.input))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the exporter, and turn off the fused attention of PyTorch, which has no ONNX form."""
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+        logger.setLevel(level)
+
+
+def _halve_weights(proto: onnx.ModelProto) -> None:
+    """Keep large weights as float16, in place; runtimes turn them into float32 when they load the model."""
+    casts = []
+    for weight in proto.graph.initializer:
+        values = onnx.numpy_helper.to_array(weight)
+        if values.dtype != np.float32 or values.size < _LARGE:
+            continue
+        name, half = weight.name, f"{weight.name}.half"
+        largest = np.finfo(np.float16).max
+        weight.CopyFrom(onnx.numpy_helper.from_array(values.clip(-largest, largest).astype(np.float16), half))
+        casts.append(onnx.helper.make_node("Cast", [half], [name], to=onnx.TensorProto.FLOAT))
+    nodes = [*casts, *proto.graph.node]
+    del proto.graph.node[:]
+    proto.graph.node.extend(nodes)
+
+
+def save_onnx(proto: onnx.ModelProto, info: GraphInfo, path: str | os.PathLike[str]) -> None:
+    """Write one ONNX file, whole or not at all; ``proto`` may be changed."""
+    if info.precision == "fp16":
+        _halve_weights(proto)
+    with atomic_write(path) as part:
+        onnx.save(proto, os.fspath(part))
+
+
+def save_openvino(proto: onnx.ModelProto, info: GraphInfo, folder: str | os.PathLike[str]) -> None:
+    """Write an OpenVINO folder: ``model.xml`` and ``model.bin``; a former one is replaced."""
+    import openvino
+
+    folder = Path(folder)
+    part = Path(f"{folder}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    file = part / "model.onnx"
+    onnx.save(proto, os.fspath(file))
+    model = openvino.convert_model(os.fspath(file))
+    model.set_rt_info(info.to_json(), INFO_KEY)
+    openvino.save_model(model, os.fspath(part / "model.xml"), compress_to_fp16=info.precision == "fp16")
+    del model
+    file.unlink()
+    if info.precision == "bf16":
+        nodes = [node for node in proto.graph.node if any(p.key == _DECIDES for p in node.metadata_props)]
+        _keep_float32(part / "model.xml", {name for node in nodes for name in node.output})
+    shutil.rmtree(folder, ignore_errors=True)
+    part.rename(folder)
+
+
+def _keep_float32(path: Path, tensors: set[str]) -> None:
+    """Mark the layers that compute the tensors, so that OpenVINO's CPU plugin leaves them in float32."""
+    tree = ElementTree.parse(path)
+    layers = {layer.get("id"): layer for layer in tree.iter("layer")}
+    chosen = {
+        number
+        for number, layer in layers.items()
+        if any(tensors & set(port.get("names", "").split(",")) for port in layer.iter("port"))
+    }
+    # A convolution and its bias are two layers.
+    chosen |= {edge.get("from-layer") for edge in tree.iter("edge") if edge.get("to-layer") in chosen}
+    for number in chosen:
+        if layers[number].get("type") not in ("Const", "Parameter"):
+            marks = layers[number].find("rt_info")
+            marks = ElementTree.SubElement(layers[number], "rt_info") if marks is None else marks
+            ElementTree.SubElement(marks, "attribute", name="precise", version="0")
+    tree.write(path)
