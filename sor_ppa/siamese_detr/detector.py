@@ -147,12 +147,17 @@ class DETRDetector(DETRBase):
     def run(self, batched_inputs: Sequence[dict[str, Any]]) -> tuple[Predictions, Features, Memory]:
         """Return the predictions for a batch, its features and the encoder's memory."""
         features = self.extract([sample["image"] for sample in batched_inputs])
+        predictions, memory = self.run_transformer(features)
+        return predictions, features, memory
+
+    def run_transformer(self, features: Features) -> tuple[Predictions, Memory]:
+        """Return the predictions of every decoder layer and the encoder's memory."""
         memory = self.transformer.encode(features.maps, features.levels)
-        return self.predict(self.decode_memory(memory)), features, memory
+        return self.predict(self.decode_memory(memory)), memory
 
     def decode_memory(self, memory: Memory) -> DecoderOutput:
         """Decode the learned queries in an encoded batch."""
-        queries = self.query_embed.weight[None].expand(len(memory.tokens), -1, -1)
+        queries = self.query_embed.weight[None].expand(memory.tokens.shape[0], -1, -1)
         heads = self.bbox_embed if self.refine else None
         assert heads is None or isinstance(heads, nn.ModuleList)
         return self.transformer.decode(queries, memory, heads)
