@@ -15,8 +15,9 @@ from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
 
-from ..layers.detr.detections import FlatDetections, flat_detections, select_detections
+from ..layers.detr.detections import clip_in_images
 from ..layers.detr.levels import Memory
+from ..ranking.flat import flat_detections
 from .base import Features
 from .detector import DETRDetector, at_original_size
 
@@ -111,20 +112,22 @@ class RankingDETR(DETRDetector):
         found = [item[item.pred_boxes.nonempty()] for item in found]
         return self.pyramid_maps(features, memory), found
 
-    def detect_flat(self, images: Tensor, sizes: Tensor) -> tuple[dict[str, Tensor], FlatDetections]:
-        """Return what :meth:`detect` returns, in a form for export.
+    def infer_flat(self, images: Tensor, sizes: Tensor) -> dict[str, Tensor]:
+        """Return the predictions for images of one size as flat tensors, in a form for export.
 
         Args:
-            images: (B, 3, H, W), not normalized, without padding.
+            images: (B, 3, H, W) float32 in 0..255, without padding.
             sizes: (B, 2) int64, each (H, W).
+
+        Returns:
+            See :func:`~sor_ppa.ranking.flat.flat_predictions`.
         """
         features = self.extract_same_size(images)
         predictions, memory = self.run_transformer(features)
-        best = select_detections(predictions.logits[-1], predictions.boxes[-1], self.top_k, self.softmax)
-        found = flat_detections(best, best.labels, best.scores > self.score_threshold, sizes)
-        if self.nms_threshold < 1:
-            found = found.without_overlaps(self.nms_threshold, sizes)
-        return self.pyramid_maps(features, memory), found.clipped(sizes)
+        best, kept = self.select(predictions, sizes)
+        boxes, full = clip_in_images(best.boxes, sizes)
+        found = flat_detections(kept & full, boxes, best.scores, best.labels)
+        return self.roi_heads.infer_flat(self.pyramid_maps(features, memory), sizes, found)
 
     def pyramid_maps(self, features: Features, memory: Memory) -> dict[str, Tensor]:
         """Join the backbone maps and the encoder's memory to a pyramid."""

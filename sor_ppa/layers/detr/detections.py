@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torchvision.ops import nms
 
 from .boxes import cxcywh_to_xyxy
 
@@ -43,47 +42,16 @@ def select_detections(logits: Tensor, boxes: Tensor, count: int, softmax: bool =
     return TopDetections(scores, labels, corners)
 
 
-@dataclass(frozen=True)
-class FlatDetections:
-    """Detections of all images of a batch on one axis: images in order, best first within an image."""
-
-    #: ``(N,)`` int64, rising.
-    image_index: Tensor
-    #: ``(N, 4)`` corner format in pixels.
-    boxes: Tensor
-    scores: Tensor
-    classes: Tensor
-
-    def take(self, rows: Tensor) -> FlatDetections:
-        """Return the detections of rising rows, or those where a mask is true."""
-        return FlatDetections(self.image_index[rows], self.boxes[rows], self.scores[rows], self.classes[rows])
-
-    def clipped(self, sizes: Tensor) -> FlatDetections:
-        """Clip boxes to images of (height, width) ``sizes`` ``(B, 2)``; drop those that are then empty."""
-        limits = sizes.flip(1).repeat(1, 2)[self.image_index].to(self.boxes.dtype)
-        boxes = self.boxes.clamp(min=0).minimum(limits)
-        full = (boxes[:, 2:] > boxes[:, :2]).all(1)
-        return FlatDetections(self.image_index, boxes, self.scores, self.classes).take(full)
-
-    def without_overlaps(self, iou_threshold: float, sizes: Tensor) -> FlatDetections:
-        """Drop detections that overlap a better one of the same image and class by more than a threshold."""
-        group = self.classes * sizes.shape[0] + self.image_index
-        reach = 2 * sizes.max() + 1  # boxes extend beyond an image by half its size at most
-        apart = self.boxes + (group * reach)[:, None]
-        return self.take(nms(apart, self.scores, iou_threshold).sort().values)
+def in_pixels(boxes: Tensor, sizes: Tensor) -> Tensor:
+    """Return boxes ``(B, n, 4)`` of images of (height, width) ``sizes`` ``(B, 2)`` in their pixels."""
+    return boxes * sizes.flip(1).repeat(1, 2)[:, None]
 
 
-def flat_detections(best: TopDetections, classes: Tensor, wanted: Tensor, sizes: Tensor) -> FlatDetections:
-    """Return the wanted detections of a batch on one axis.
+def clip_in_images(boxes: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
+    """Return boxes ``(B, n, 4)`` in pixels, clipped to images as in :func:`in_pixels`.
 
-    Args:
-        best: of every image.
-        classes: ``(B, n)`` int64 classes of the dataset.
-        wanted: ``(B, n)`` bool.
-        sizes: ``(B, 2)`` (height, width) of the images in pixels.
+    The second result ``(B, n)`` says which of them are not empty then.
     """
-    image_index, column = wanted.nonzero(as_tuple=True)
-    scale = sizes.flip(1).repeat(1, 2)[image_index]
-    found = (tensor[image_index, column] for tensor in (best.boxes, best.scores, classes))
-    boxes, scores, labels = found
-    return FlatDetections(image_index, boxes * scale, scores, labels)
+    limits = sizes.flip(1).repeat(1, 2)[:, None].to(boxes.dtype)
+    clipped = boxes.clamp(min=0).minimum(limits)
+    return clipped, (clipped[..., 2:] > clipped[..., :2]).all(-1)
