@@ -17,7 +17,8 @@ from torch.nn import functional as F
 from ..config.thresholds import score_threshold
 from ..layers import DeformableConv2d
 from ..layers.precision import full_precision
-from .fcos_proposals import Detections, ProposalOptions, select_proposals
+from ..ranking.flat import FlatDetections
+from .fcos_proposals import Detections, ProposalOptions, select_candidates, select_proposals
 from .fcos_targets import assign_targets, fcos_losses, level_locations
 
 __all__ = ["FCOS", "FCOSHead"]
@@ -198,15 +199,7 @@ class FCOS(nn.Module):
             ``pred_boxes``, ``scores``, ``pred_classes`` and ``locations``; best first, boxes not
             clipped), and the losses (empty in inference).
         """
-        levels = [features[name] for name in self.in_features]
-        logits, distances, centerness = self.fcos_head(levels)
-        locations = [
-            level_locations((f.shape[-2], f.shape[-1]), stride, f.device)
-            for f, stride in zip(levels, self.strides, strict=True)
-        ]
-        class_rows, side_rows = _as_rows(logits), _as_rows(distances)
-        center_rows = [x.squeeze(2) for x in _as_rows(centerness)]
-
+        locations, class_rows, side_rows, center_rows = self._predict(features)
         options = self.train_options if self.training else self.test_options
         found = select_proposals(locations, class_rows, side_rows, center_rows, self.strides, options)
         if not self.training:
@@ -225,6 +218,26 @@ class FCOS(nn.Module):
         logits, sides, centers = (torch.cat(rows, dim=1) for rows in (class_rows, side_rows, center_rows))
         losses = fcos_losses(logits, sides, centers, targets, **self.loss_options)
         return [_as_proposals(d, size) for d, size in zip(found, images.image_sizes, strict=True)], losses
+
+    def _predict(
+        self, features: dict[str, Tensor]
+    ) -> tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]:
+        """Return per level locations (L, 2), class logits (B, L, C), sides (B, L, 4), centerness (B, L)."""
+        levels = [features[name] for name in self.in_features]
+        logits, distances, centerness = self.fcos_head(levels)
+        locations = [
+            level_locations((f.shape[-2], f.shape[-1]), stride, f.device)
+            for f, stride in zip(levels, self.strides, strict=True)
+        ]
+        center_rows = [x.squeeze(2) for x in _as_rows(centerness)]
+        return locations, _as_rows(logits), _as_rows(distances), center_rows
+
+    def detect_flat(self, features: dict[str, Tensor]) -> FlatDetections:
+        """Return the detections of all images, in a form for export."""
+        found = select_candidates(*self._predict(features), self.strides, self.test_options)
+        image, row = torch.nonzero(found.kept).unbind(dim=1)
+        tables = (found.boxes, found.scores, found.classes)
+        return FlatDetections(image, *(table[image, row] for table in tables))
 
 
 def _as_rows(maps: Sequence[Tensor]) -> list[Tensor]:

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from detectron2.layers import batched_nms
 from torch import Tensor
 
-__all__ = ["Detections", "ProposalOptions", "select_proposals"]
+from ..layers.nms import kept_by_nms
+
+__all__ = ["Candidates", "Detections", "ProposalOptions", "select_candidates", "select_proposals"]
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def _level_candidates(
     product = probability * centerness.sigmoid()[..., None]
     judged = product if options.threshold_with_centerness else probability
     score = product.masked_fill(~(judged > options.threshold), -1.0).flatten(1)
-    score, index = score.topk(min(options.pre_nms, score.shape[1]), dim=1)
+    score, index = score.topk(torch.sym_min(options.pre_nms, score.shape[1]), dim=1)
     place = torch.div(index, num_classes, rounding_mode="floor")
     point = location[place]
     side = distance.gather(1, place[..., None].expand(-1, -1, 4)) * stride
@@ -70,7 +71,53 @@ def _level_candidates(
     return boxes, score, index % num_classes, point
 
 
+@dataclass(frozen=True)
+class Candidates:
+    """Boxes of a batch in tables, best first in each image; the fields are those of :class:`Detections`.
+
+    Attributes:
+        kept: (B, M) bool, which of them are selected.
+        boxes: (B, M, 4).
+        scores, classes: (B, M).
+        locations: (B, M, 2).
+    """
+
+    kept: Tensor
+    boxes: Tensor
+    scores: Tensor
+    classes: Tensor
+    locations: Tensor
+
+
 @torch.no_grad()
+def select_candidates(
+    locations: Sequence[Tensor],
+    logits: Sequence[Tensor],
+    distances: Sequence[Tensor],
+    centerness: Sequence[Tensor],
+    strides: Sequence[int],
+    options: ProposalOptions,
+) -> Candidates:
+    """Return the candidates of each image; arguments as in :func:`select_proposals`."""
+    levels = [
+        _level_candidates(*level, options)
+        for level in zip(locations, logits, distances, centerness, strides, strict=True)
+    ]
+    boxes, score, classes, points = (torch.cat(parts, dim=1) for parts in zip(*levels, strict=True))
+    score, order = score.sort(dim=1, descending=True, stable=True)
+    boxes, points = (x.gather(1, order[..., None].expand_as(x)) for x in (boxes, points))
+    classes = classes.gather(1, order)
+    kept = score >= 0
+    score = score.sqrt().masked_fill(~kept, -1.0)
+    if options.nms_threshold > 0:
+        kept = kept_by_nms(boxes, score, classes, logits[0].shape[-1], options.nms_threshold)
+    if options.post_nms > 0:
+        left = score.masked_fill(~kept, -1.0)
+        last = left.topk(torch.sym_min(options.post_nms, left.shape[1]), dim=1).values[:, -1:]
+        kept = kept & (score >= last)
+    return Candidates(kept, boxes, score, classes, points)
+
+
 def select_proposals(
     locations: Sequence[Tensor],
     logits: Sequence[Tensor],
@@ -92,23 +139,7 @@ def select_proposals(
     Returns:
         One :class:`Detections` per image.
     """
-    levels = [
-        _level_candidates(*level, options)
-        for level in zip(locations, logits, distances, centerness, strides, strict=True)
-    ]
-    boxes, scores, classes, points = (torch.cat(parts, dim=1) for parts in zip(*levels, strict=True))
-    results = []
-    for i in range(len(boxes)):
-        rows = torch.nonzero(scores[i] >= 0).squeeze(1)
-        found = Detections(boxes[i][rows], scores[i][rows].sqrt(), classes[i][rows], points[i][rows])
-        if options.nms_threshold > 0:
-            found = _take(found, batched_nms(found.boxes, found.scores, found.classes, options.nms_threshold))
-        if 0 < options.post_nms < len(found.scores):
-            last = found.scores.topk(options.post_nms).values[-1]
-            found = _take(found, torch.nonzero(found.scores >= last).squeeze(1))
-        results.append(found)
-    return results
-
-
-def _take(found: Detections, rows: Tensor) -> Detections:
-    return Detections(found.boxes[rows], found.scores[rows], found.classes[rows], found.locations[rows])
+    found = select_candidates(locations, logits, distances, centerness, strides, options)
+    tables = (found.boxes, found.scores, found.classes, found.locations)
+    rows = [torch.nonzero(kept).squeeze(1) for kept in found.kept]
+    return [Detections(*(x[i][index] for x in tables)) for i, index in enumerate(rows)]

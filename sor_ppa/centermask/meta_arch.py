@@ -6,7 +6,7 @@ from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN
 from detectron2.structures import Instances
 from torch import Tensor
 
-from ..layers.batching import same_size_groups
+from ..layers.batching import same_size_groups, without_padding
 
 __all__ = ["SalientObjectRanker"]
 
@@ -63,3 +63,17 @@ class SalientObjectRanker(GeneralizedRCNN):
         features = self.backbone(images.tensor)
         proposals, _ = self.proposal_generator(images, features, None)
         return features, self.roi_heads.detect(features, proposals)
+
+    def infer_flat(self, images: Tensor, sizes: Tensor) -> dict[str, Tensor]:
+        """Return the predictions for a batch as flat tensors, in a form for export.
+
+        Args:
+            images: (B, 3, H, W) float32 in 0..255, padded at the right and the bottom with anything to
+                multiples of ``backbone.size_divisibility``.
+            sizes: (B, 2) int64 height and width without padding.
+
+        Returns:
+            See :func:`~sor_ppa.ranking.flat.flat_predictions`.
+        """
+        images = without_padding((images - self.pixel_mean) / self.pixel_std, sizes)
+        return self.roi_heads.infer_flat(self.backbone(images), sizes, self.proposal_generator)

@@ -26,6 +26,7 @@ from ..ranking import (
     ranking_losses,
     set_fields,
 )
+from ..ranking.flat import flat_predictions, with_spare_object
 from .mask_targets import crop_masks, mask_iou_targets, mask_loss, visible_fractions
 from .maskiou_head import build_maskiou_head, mask_iou_loss
 
@@ -239,6 +240,36 @@ class CenterROIHeads(nn.Module):
             fields |= ranked.fields()
         set_fields(instances, fields)
         return instances
+
+    def infer_flat(
+        self, features: dict[str, Tensor], image_sizes: Tensor, detector: Any
+    ) -> dict[str, Tensor]:
+        """Return masks and ranks of all objects of a batch, in a form for export.
+
+        The mask scores are left out: neither scores nor ranks depend on them.
+
+        Args:
+            features: name -> (B, C, H, W).
+            image_sizes: (B, 2) int64 height and width without padding.
+            detector: the proposal generator, with ``detect_flat``.
+
+        Returns:
+            See :func:`~sor_ppa.ranking.flat.flat_predictions`; masks (N, 1, 2R, 2R).
+        """
+        assert self.sor_head is not None, "a model without ranking head is not exported"
+        found = detector.detect_flat(features)
+        image_index, boxes, classes = with_spare_object(found.image_index, found.boxes, found.classes)
+        levels = [features[name] for name in self.in_features]
+        pyramids = [levels]
+        if self.sor_head.needs_maps:
+            pyramids.append(pyramid_maps(levels, self.strides, image_sizes, self.ranking))
+        areas = image_sizes.prod(dim=1).to(boxes.dtype)
+        pooled, *maps = self.mask_pooler.pool(pyramids, boxes, image_index, areas)
+        masks = _class_masks(self.mask_head.layers(pooled), classes).sigmoid()[:, None]
+        position = maps[0] if maps else None
+        return flat_predictions(
+            self.sor_head, found, pooled, masks, position, boxes, image_index, image_sizes, self.ranking
+        )
 
 
 def _class_masks(logits: Tensor, classes: Tensor) -> Tensor:

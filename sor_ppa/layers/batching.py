@@ -1,12 +1,13 @@
-"""Grouping the images of a batch by size."""
+"""Grouping the images of a batch by size, and their padding."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
-__all__ = ["CPU_PIXELS", "same_size_groups"]
+__all__ = ["CPU_PIXELS", "same_size_groups", "without_padding"]
 
 #: Pixels that a CPU computes at once. With more, feature maps no longer fit into its caches and each image
 #: takes longer.
@@ -33,3 +34,10 @@ def same_size_groups(sizes: Sequence[tuple[int, int]], device: torch.device) -> 
         step = max(CPU_PIXELS // max(height * width, 1), 1)
         parts += [members[i : i + step] for i in range(0, len(members), step)]
     return parts
+
+
+def without_padding(images: Tensor, sizes: Tensor) -> Tensor:
+    """Return images (B, C, H, W) with zeros outside the sizes (B, 2), height and width in pixels."""
+    rows = torch.arange(images.shape[2], device=images.device) < sizes[:, :1]
+    columns = torch.arange(images.shape[3], device=images.device) < sizes[:, 1:]
+    return images.where((rows[:, :, None] & columns[:, None])[:, None], 0.0)

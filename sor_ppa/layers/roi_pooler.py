@@ -104,18 +104,34 @@ class PyramidROIPooler(nn.Module):
             One (sum N_i, C, resolution, resolution) tensor per pyramid, images in order. Under autocast it is
             float32: detectron2 rounds boxes to the type of the features, in float16 to quarters of a pixel.
         """
-        pyramids = [[at_least_float32(feature) for feature in pyramid] for pyramid in pyramids]
         counts = torch.tensor([len(b) for b in boxes], device=boxes[0].device)
         flat = torch.cat(list(boxes))
         index = torch.repeat_interleave(torch.arange(len(boxes), device=flat.device), counts)
-        rois = torch.cat([index[:, None].to(flat.dtype), flat], dim=1)
+        areas = flat.new_tensor([float(h * w) for h, w in image_sizes])
+        return self.pool(pyramids, flat, index, areas)
+
+    def pool(
+        self, pyramids: Sequence[Sequence[Tensor]], boxes: Tensor, image_index: Tensor, image_areas: Tensor
+    ) -> list[Tensor]:
+        """Pool boxes of all images on one axis; the rest is as in :meth:`forward`.
+
+        Args:
+            pyramids: see :meth:`forward`.
+            boxes: (N, 4) XYXY in pixels of the network input.
+            image_index: (N,) int64 image of each box; -1 stands for any.
+            image_areas: (B,) area of each image in pixels, without padding.
+        """
+        pyramids = [[at_least_float32(feature) for feature in pyramid] for pyramid in pyramids]
+        rois = torch.cat([image_index.clamp(min=0)[:, None].to(boxes.dtype), boxes], dim=1)
         if len(self.level_poolers) == 1:
             return [self.level_poolers[0](pyramid[0], rois) for pyramid in pyramids]
-        areas = flat.new_tensor([float(h * w) for h, w in image_sizes])[index]
-        levels = self.assign(flat, areas)
+        levels = self.assign(boxes, image_areas[image_index])
         chosen = [torch.nonzero(levels == level).squeeze(1) for level in range(len(self.level_poolers))]
         # pooled level by level, then put back into the order of the boxes by one gather
-        order = torch.argsort(torch.cat(chosen))
+        # (torch.export knows the length of this order; not all runtimes sort equal values stably)
+        number = levels.shape[0]
+        by_level = levels * number + torch.arange(number, device=levels.device)
+        order = torch.argsort(torch.argsort(by_level))
         return [
             torch.cat(
                 [

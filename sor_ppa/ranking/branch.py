@@ -90,7 +90,7 @@ def set_fields(instances: Sequence[Instances], fields: dict[str, Tensor]) -> Non
 def pyramid_maps(
     features: Sequence[Tensor],
     strides: Sequence[int],
-    image_sizes: Sequence[tuple[int, int]],
+    image_sizes: Sequence[tuple[int, int]] | Tensor,
     options: RankingOptions,
 ) -> list[Tensor]:
     """Return position maps for every level of a pyramid, to be pooled at the boxes.
@@ -98,7 +98,7 @@ def pyramid_maps(
     Args:
         features: (B, C, H_l, W_l) per level.
         strides: of the levels in pixels.
-        image_sizes: (height, width) of each image without padding.
+        image_sizes: (height, width) of each image without padding; or a tensor (B, 2).
         options: for the canvas.
 
     Returns:

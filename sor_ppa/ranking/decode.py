@@ -6,8 +6,17 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-__all__ = ["DECODERS", "decode_ranks", "pad_by_image", "rank_all", "rank_greedily", "rank_scores"]
+__all__ = [
+    "DECODERS",
+    "decode_flat",
+    "decode_ranks",
+    "pad_by_image",
+    "rank_all",
+    "rank_greedily",
+    "rank_scores",
+]
 
 DECODERS = ("greedy", "all")
 
@@ -62,20 +71,24 @@ def rank_greedily(logits: Tensor, counts: Sequence[int], threshold: float) -> Te
     Returns:
         (N,) int64 ranks, higher is more salient, -1 for objects without one.
     """
-    ranks = torch.full((logits.shape[0],), -1, dtype=torch.int64, device=logits.device)
     if logits.shape[0] == 0:
-        return ranks
+        return torch.empty(0, dtype=torch.int64, device=logits.device)
     padded, valid = pad_by_image(logits.float(), counts)
+    return _greedy_table(padded, valid, threshold)[valid]
+
+
+def _greedy_table(padded: Tensor, valid: Tensor, threshold: float) -> Tensor:
+    """Return ranks (B, M) for logits (B, M, K) and the mask (B, M) of real objects; -1 elsewhere."""
     taken = ~valid
     probability = torch.softmax(padded.masked_fill(taken[..., None], -torch.inf), dim=1)
-    table = torch.full(valid.shape, -1, dtype=torch.int64, device=logits.device)
-    for rank in range(logits.shape[1] - 1, -1, -1):
+    table = torch.full_like(valid, -1, dtype=torch.int64)
+    for rank in range(padded.shape[2] - 1, -1, -1):
         free = probability[..., rank].masked_fill(taken, -torch.inf)
         best, index = free.max(dim=1, keepdim=True)  # the first of equal maxima
         given = best > threshold
         table.scatter_(1, index, torch.where(given, rank, table.gather(1, index)))
         taken = taken.scatter(1, index, taken.gather(1, index) | given)
-    return table[valid]
+    return table
 
 
 def rank_all(scores: Tensor, counts: Sequence[int]) -> Tensor:
@@ -116,3 +129,29 @@ def decode_ranks(
     if decoder == "greedy":
         return rank_greedily(logits, counts, threshold), scores
     return rank_all(scores, counts), scores
+
+
+def decode_flat(
+    logits: Tensor, image_index: Tensor, num_images: int, decoder: str, threshold: float
+) -> tuple[Tensor, Tensor]:
+    """Return what :func:`decode_ranks` returns, in a form for export: without lists of counts.
+
+    Args:
+        logits: (N, K).
+        image_index: (N,) int64 image of each object, rising.
+        num_images: B.
+        decoder, threshold: see :func:`decode_ranks`.
+    """
+    assert decoder in DECODERS, decoder
+    scores = rank_scores(logits)
+    if decoder == "greedy":
+        # One more object that belongs to no image: ONNX has no maximum of nothing.
+        index = F.pad(image_index, (0, 1), value=-1)
+        members = index == torch.arange(num_images, device=index.device)[:, None]
+        padded = F.pad(logits.float(), (0, 0, 0, 1)).expand(num_images, -1, -1)
+        return _greedy_table(padded, members, threshold).amax(dim=0)[:-1], scores
+    same = image_index[:, None] == image_index
+    number = torch.arange(logits.shape[0], device=logits.device)
+    equal_but_earlier = (scores == scores[:, None]) & (number < number[:, None])
+    better = (scores > scores[:, None]) | equal_but_earlier
+    return (same & ~better).sum(dim=1) - 1, scores

@@ -157,6 +157,11 @@ class RankingHead(nn.Module):
         full = len(set(present)) == 1
         return self.transformer_encoder(padded, src_key_padding_mask=None if full else ~valid)[valid]
 
+    def interact_flat(self, objects: Tensor, image_index: Tensor) -> Tensor:
+        """Apply :meth:`interact` to objects (N, D) with the image (N,) of each, in a form for export."""
+        others = image_index[:, None] != image_index
+        return self.transformer_encoder(objects[None], mask=others, is_causal=False)[0]
+
     def forward(
         self,
         features: Tensor,

@@ -16,7 +16,10 @@ __all__ = ["box_positions", "measuring_sizes", "position_maps", "quantized_cells
 
 
 def measuring_sizes(
-    image_sizes: Sequence[tuple[int, int]], canvas: tuple[int, int], divisibility: int, device: torch.device
+    image_sizes: Sequence[tuple[int, int]] | Tensor,
+    canvas: tuple[int, int],
+    divisibility: int,
+    device: torch.device,
 ) -> Tensor:
     """Return the (height, width) by which positions in each image are divided.
 
@@ -24,7 +27,7 @@ def measuring_sizes(
     ``divisibility``, is the canvas: there the numbers are those of the published code.
 
     Args:
-        image_sizes: (height, width) of each image in pixels, without padding.
+        image_sizes: (height, width) of each image in pixels, without padding; or a tensor (B, 2).
         canvas: (height, width) of the published canvas in pixels.
         divisibility: what images are padded to, in pixels.
         device: of the result.
@@ -32,9 +35,9 @@ def measuring_sizes(
     Returns:
         (B, 2) float32.
     """
-    true = torch.tensor(list(image_sizes), dtype=torch.int64).reshape(-1, 2)
+    true = torch.as_tensor(image_sizes, dtype=torch.int64).reshape(-1, 2)
     padded = torch.div(true + divisibility - 1, divisibility, rounding_mode="floor") * divisibility
-    target = torch.tensor(canvas, dtype=torch.int64)
+    target = torch.tensor(canvas, dtype=torch.int64, device=true.device)
     on_canvas = (padded == target).all(dim=1, keepdim=True)
     return torch.where(on_canvas, target, true).to(device=device, dtype=torch.float32)
 

@@ -1,0 +1,122 @@
+"""Writing models as ONNX files and OpenVINO folders."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+from detectron2.config import CfgNode
+from torch import Tensor, nn
+
+from .. import __version__
+from ..atomic import atomic_write
+from .info import INFO_KEY, GraphInfo
+from .operators import translations
+
+__all__ = ["describe", "save_onnx", "save_openvino", "trace"]
+
+_OPSET = 18
+_MOST_IMAGES, _MOST_STEPS = 256, 1024  # limits of the batch and of a side in steps, only for the tracer
+
+
+class _FlatInference(nn.Module):
+    """``infer_flat`` of a model as its ``forward``."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor, sizes: Tensor) -> dict[str, Tensor]:
+        model: Any = self.model
+        return model.infer_flat(images, sizes)
+
+
+def describe(cfg: CfgNode, model: Any, class_names: tuple[str, ...], precision: str) -> GraphInfo:
+    """Return the metadata of a model; ``model.size_divisibility`` or that of its backbone is its step."""
+    step = getattr(model, "size_divisibility", None) or model.backbone.size_divisibility
+    options = cfg.INPUT
+    sides = int(options.MIN_SIZE_TEST), int(options.MAX_SIZE_TEST)
+    return GraphInfo(cfg.dump(), class_names, __version__, precision, max(step, 1), options.FORMAT, *sides)
+
+
+@torch.no_grad()
+def trace(model: nn.Module, info: GraphInfo) -> onnx.ModelProto:
+    """Return the ONNX model of ``model.infer_flat``, with dynamic batch and size.
+
+    Args:
+        model: in evaluation mode on the CPU, with plain PyTorch layers.
+        info: is put into its metadata.
+    """
+    step = info.divisibility
+    images = torch.rand(2, 3, 5 * step, 7 * step) * 255
+    sizes = torch.tensor([[5 * step, 6 * step + 1], [4 * step + 1, 7 * step]])
+    batch = torch.export.Dim("batch", min=1, max=_MOST_IMAGES)
+    height, width = (torch.export.Dim(name, min=1, max=_MOST_STEPS) for name in ("rows", "columns"))
+    with _quiet():
+        names = list(model.infer_flat(images, sizes))  # type: ignore[operator]
+        program = torch.onnx.export(
+            _FlatInference(model).eval(),
+            (images, sizes),
+            dynamo=True,
+            opset_version=_OPSET,
+            input_names=["images", "sizes"],
+            output_names=names,
+            dynamic_shapes={"images": {0: batch, 2: step * height, 3: step * width}, "sizes": {0: batch}},
+            custom_translation_table=translations(),
+            external_data=False,
+            verbose=False,
+        )
+    proto: onnx.ModelProto = program.model_proto
+    onnx.helper.set_model_props(proto, {INFO_KEY: info.to_json()})
+    return proto
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the exporter, and turn off the fused attention of PyTorch, which has no ONNX form."""
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+        logger.setLevel(level)
+
+
+def save_onnx(proto: onnx.ModelProto, path: str | os.PathLike[str]) -> None:
+    """Write one ONNX file, whole or not at all."""
+    with atomic_write(path) as part:
+        onnx.save(proto, os.fspath(part))
+
+
+def save_openvino(proto: onnx.ModelProto, info: GraphInfo, folder: str | os.PathLike[str]) -> None:
+    """Write an OpenVINO folder: ``model.xml`` and ``model.bin``; a former one is replaced."""
+    import openvino
+
+    folder = Path(folder)
+    part = Path(f"{folder}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    file = part / "model.onnx"
+    onnx.save(proto, os.fspath(file))
+    model = openvino.convert_model(os.fspath(file))
+    model.set_rt_info(info.to_json(), INFO_KEY)
+    openvino.save_model(model, os.fspath(part / "model.xml"), compress_to_fp16=info.precision == "fp16")
+    del model
+    file.unlink()
+    shutil.rmtree(folder, ignore_errors=True)
+    part.rename(folder)

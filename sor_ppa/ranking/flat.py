@@ -1,0 +1,87 @@
+"""The ranking branch in a form for export: objects of all images on one axis, no Python lists."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from .branch import RankingOptions
+from .decode import decode_flat
+from .head import RankingHead
+from .position import measuring_sizes
+
+__all__ = ["FlatDetections", "flat_predictions", "with_spare_object"]
+
+
+@dataclass(frozen=True)
+class FlatDetections:
+    """Detections of a batch; images in order, best first within an image.
+
+    Attributes:
+        image_index: (N,) int64 image of each object.
+        boxes: (N, 4) XYXY in pixels of the network input.
+        scores: (N,).
+        classes: (N,) int64.
+    """
+
+    image_index: Tensor
+    boxes: Tensor
+    scores: Tensor
+    classes: Tensor
+
+
+def with_spare_object(image_index: Tensor, boxes: Tensor, classes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the arguments with one more object, of image -1, at the end.
+
+    So heads always get an object: runtimes do not support all layers, and exporters not all checks, for none.
+    """
+    return F.pad(image_index, (0, 1), value=-1), F.pad(boxes, (0, 0, 0, 1)), F.pad(classes, (0, 1))
+
+
+def flat_predictions(
+    head: RankingHead,
+    found: FlatDetections,
+    features: Tensor,
+    masks: Tensor,
+    maps: Tensor | None,
+    boxes: Tensor,
+    image_index: Tensor,
+    image_sizes: Tensor,
+    options: RankingOptions,
+) -> dict[str, Tensor]:
+    """Rank the detections of a batch; return the outputs of an exported model by name.
+
+    Args:
+        head: the ranking head.
+        found: N detections.
+        features: (N + 1, C, R, R) pooled features; here and below with the spare object.
+        masks: (N + 1, 1, 2R, 2R) mask probabilities.
+        maps: (N + 1, 2, R, R) pooled position maps, where the head needs them.
+        boxes: (N + 1, 4) XYXY in pixels of the network input.
+        image_index: (N + 1,) int64 image of each object.
+        image_sizes: (B, 2) int64 height and width without padding.
+        options: of the branch.
+
+    Returns:
+        The fields of ``found``, ``masks`` (N, 1, 2R, 2R), ``rank_logits`` (N, K), ``rank_scores`` (N,) and
+        ``ranks`` (N,) int64, as :func:`~sor_ppa.ranking.predict_ranks` computes them.
+    """
+    sizes = measuring_sizes(image_sizes, options.canvas, options.divisibility, features.device)
+    objects = head.describe(features, masks, maps, boxes, sizes[image_index])
+    if head.interaction:
+        objects = head.interact_flat(objects, image_index)
+    logits = head.sor(objects)[:-1]
+    number = image_sizes.shape[0]
+    ranks, scores = decode_flat(logits, found.image_index, number, options.decoder, options.threshold)
+    return {
+        "image_index": found.image_index,
+        "boxes": found.boxes,
+        "scores": found.scores,
+        "classes": found.classes,
+        "masks": masks[:-1],
+        "rank_logits": logits,
+        "rank_scores": scores,
+        "ranks": ranks,
+    }
