@@ -140,4 +140,4 @@ class RankingSalienceDETR(SalienceDETR):
         output = self.transformer(*self.same_size_maps(images))
         best, kept = self.select(output, sizes)
         found = flat_detections(kept, best.boxes, best.scores, best.labels)
-        return self.roi_heads.infer_flat(self._features(output), sizes, found)
+        return self.roi_heads.rank_flat(self._features(output), sizes, found)

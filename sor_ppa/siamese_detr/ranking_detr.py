@@ -127,7 +127,7 @@ class RankingDETR(DETRDetector):
         best, kept = self.select(predictions, sizes)
         boxes, full = clip_in_images(best.boxes, sizes)
         found = flat_detections(kept & full, boxes, best.scores, best.labels)
-        return self.roi_heads.infer_flat(self.pyramid_maps(features, memory), sizes, found)
+        return self.roi_heads.rank_flat(self.pyramid_maps(features, memory), sizes, found)
 
     def pyramid_maps(self, features: Features, memory: Memory) -> dict[str, Tensor]:
         """Join the backbone maps and the encoder's memory to a pyramid."""
