@@ -1,8 +1,8 @@
 #!/usr/bin/env python
-"""Measure inference of the full ranking model, ours and optionally the published code's.
+"""Measure inference of the full ranking model, ours in several runtimes and optionally the published code's.
 
-Both load the same weights and process the same pictures alternately, in separate processes, so that other
-load on the machine affects both equally. The published code takes one picture at a time.
+All load the same weights and process the same pictures alternately, in separate processes, so that other
+load on the machine affects all equally. The published code takes one picture at a time.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 import torch
 
 CONFIG = "configs/sor/ppa.yaml"
+RUNTIMES = ("pytorch", "onnx", "openvino", "openvino-bf16")
 # Mixed sizes that the published code supports: all are padded to 480 x 640.
 SIZES = [(480, 640), (470, 630), (460, 620), (480, 610), (450, 640), (480, 625), (455, 615), (475, 640)]
 
@@ -51,6 +52,26 @@ def ours(config: str, options: Sequence[str]) -> Any:
     from sor_ppa.config import load_config
 
     return build_model(load_config(config, ["MODEL.DEVICE", "cpu", *options])).eval()
+
+
+def exported(model: Any, args: argparse.Namespace) -> Any:
+    """Return our model in the runtime that the worker names."""
+    from sor_ppa.config import load_config
+    from sor_ppa.cpu_inference import fold_for_inference
+    from sor_ppa.export.model import ExportedRanker
+    from sor_ppa.export.runtime import load_graph
+    from sor_ppa.export.writer import describe, save_onnx, save_openvino, trace
+
+    runtime, _, precision = args.worker.partition("-")
+    info = describe(load_config(args.config, args.opts), model, (), precision or "fp32")
+    proto, info = trace(fold_for_inference(model), info)
+    path = Path(args.weights).with_name("model.onnx" if runtime == "onnx" else args.worker)
+    if runtime == "onnx":
+        save_onnx(proto, path)
+    else:
+        save_openvino(proto, info, path)
+    del proto
+    return ExportedRanker(load_graph(path, threads=args.threads))
 
 
 def add_detections(model: Any) -> None:
@@ -89,7 +110,10 @@ def work(args: argparse.Namespace) -> None:
             SORCheckpointer(model).load(args.weights, checkpointables=[])
         else:
             add_detections(model)
-        tune_for_inference(model)
+        if args.worker == "pytorch":
+            tune_for_inference(model)
+        else:
+            model = exported(model, args)
     items = pictures()
     objects = 0
     sys.stdout.write("ready\n")
@@ -122,7 +146,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--runs", type=int, default=5, metavar="N", help="after one that is not counted")
     parser.add_argument("--threads", type=int, default=2, metavar="N")
     parser.add_argument("--batch", type=int, default=8, metavar="N", help="pictures at once (ours)")
-    parser.add_argument("--worker", choices=("published", "ours"), help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--runtime",
+        nargs="+",
+        choices=RUNTIMES,
+        default=["pytorch"],
+        metavar="NAME",
+        help=f"of our model: {', '.join(RUNTIMES)} (default: pytorch)",
+    )
+    parser.add_argument("--worker", choices=("published", *RUNTIMES), help=argparse.SUPPRESS)
     parser.add_argument("--weights", default="", help=argparse.SUPPRESS)
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config options")
     args = parser.parse_args(argv)
@@ -130,7 +162,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         work(args)
         return 0
 
-    kinds = (["published"] if args.published else []) + ["ours"]
+    kinds = (["published"] if args.published else []) + args.runtime
     with tempfile.TemporaryDirectory() as folder:
         flags = ["--config", args.config, "--threads", str(args.threads), "--batch", str(args.batch)]
         flags += ["--weights", f"{folder}/weights.pth"]
@@ -156,16 +188,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             medians = {k: statistics.median(a["seconds"] for a in v[1:]) for k, v in answers.items()}
             best = {k: min(a["seconds"] for a in v[1:]) for k, v in answers.items()}
             sys.stdout.write(
-                f"{name}, {answers['ours'][0]['objects']} objects, median (fastest) of {args.runs}\n"
+                f"{name}, {answers[kinds[-1]][0]['objects']} objects, median (fastest) of {args.runs}\n"
             )
             for kind in kinds:
-                sys.stdout.write(f"  {kind:10}{medians[kind]:8.3f} s ({best[kind]:.3f})\n")
-            if args.published:
-                same = answers["published"][0]["ranks"] == answers["ours"][0]["ranks"]
-                ratio = medians["published"] / medians["ours"]
-                sys.stdout.write(
-                    f"  ours is {ratio:.2f} times as fast; same ranks: {'yes' if same else 'no'}\n"
-                )
+                line = f"  {kind:14}{medians[kind]:8.3f} s ({best[kind]:.3f})"
+                if kind != kinds[0]:
+                    same = answers[kinds[0]][0]["ranks"] == answers[kind][0]["ranks"]
+                    line += f"  {medians[kinds[0]] / medians[kind]:.2f} times as fast as {kinds[0]}"
+                    line += f"; same ranks: {'yes' if same else 'no'}"
+                sys.stdout.write(f"{line}\n")
         for worker in workers.values():
             worker.stdin.close()
             worker.wait()

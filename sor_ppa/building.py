@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from detectron2.config import CfgNode
@@ -94,8 +94,14 @@ def find_weights(weights: str) -> str:
     raise FileNotFoundError(f'MODEL.WEIGHTS: no such file: {weights} ({source}; "" gives random weights)')
 
 
-def build_loaded_model(cfg: CfgNode) -> nn.Module:
-    """Build a model with ``MODEL.WEIGHTS``, tuned by :func:`tune_for_inference`; warn of random parameters.
+def build_loaded_model(
+    cfg: CfgNode, tune: Callable[[nn.Module], nn.Module] = tune_for_inference
+) -> nn.Module:
+    """Build a model with ``MODEL.WEIGHTS``, tuned for inference; warn of random parameters.
+
+    Args:
+        cfg: a complete configuration.
+        tune: :func:`fold_for_inference` keeps layers that can be exported.
 
     Raises:
         ConfigError: see :func:`build_checked_model`.
@@ -114,7 +120,7 @@ def build_loaded_model(cfg: CfgNode) -> nn.Module:
             )
     elif getattr(model, "needs_weights", True):
         _log.warning("MODEL.WEIGHTS is empty: the model keeps its random weights, its results mean nothing")
-    return tune_for_inference(model)
+    return tune(model)
 
 
 class DetectorWrapper(nn.Module):

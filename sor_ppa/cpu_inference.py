@@ -16,19 +16,18 @@ from detectron2.layers import Conv2d, FrozenBatchNorm2d
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-__all__ = ["release_free_memory", "tune_for_inference"]
+__all__ = ["fold_for_inference", "release_free_memory", "tune_for_inference"]
 
 _NORMS = (FrozenBatchNorm2d, nn.BatchNorm2d, nn.SyncBatchNorm)
 
 
 @torch.no_grad()
-def tune_for_inference(model: nn.Module) -> nn.Module:
-    """Make a model with loaded weights faster in inference, in place.
+def fold_for_inference(model: nn.Module) -> nn.Module:
+    """Merge layers of a model with loaded weights, in place; outputs stay equal up to rounding.
 
     Normalizations are folded into the convolutions before them, and modules with a method
-    ``reparameterize()`` merge their branches. On a CPU, kernels get the channels-last layout, which
-    convolutions pass on to their outputs, and linear layers run through oneDNN. Outputs stay equal up to
-    rounding. Names of parameters change, so load weights before; the model cannot be trained afterwards.
+    ``reparameterize()`` merge their branches. Names of parameters change, so load weights before; the model
+    cannot be trained afterwards.
 
     Pairs of convolution and normalization are found in ``nn.Sequential``, in detectron2's ``Conv2d``, and
     in modules with an attribute ``conv_norm_pairs``, a sequence of pairs of submodule names.
@@ -46,6 +45,23 @@ def tune_for_inference(model: nn.Module) -> nn.Module:
     for module in list(model.modules()):
         if callable(merge := getattr(module, "reparameterize", None)):
             merge()
+    return model
+
+
+@torch.no_grad()
+def tune_for_inference(model: nn.Module) -> nn.Module:
+    """Make a model with loaded weights faster in inference, in place; outputs stay equal up to rounding.
+
+    Layers are merged by :func:`fold_for_inference`. On a CPU, kernels get the channels-last layout, which
+    convolutions pass on to their outputs, and linear layers run through oneDNN.
+
+    Args:
+        model: any module; it is set to evaluation mode.
+
+    Returns:
+        ``model``.
+    """
+    fold_for_inference(model)
     parameter = next(model.parameters(), None)
     if parameter is not None and parameter.device.type == "cpu":
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -19,11 +19,14 @@ from torch import nn
 
 from .building import check_weights_named, find_weights
 from .checkpoint import read_checkpoint_info
-from .config import load_config, score_threshold_keys
+from .config import ConfigError, load_config, score_threshold_keys
 from .cpu_inference import release_free_memory
+from .export.cache import converted_ranker
+from .export.model import ExportedRanker
+from .export.runtime import is_graph, load_graph
 from .inference_model import build_inference_model, check_gives_objects
 from .pictures import ChannelOrder, Picture, is_picture, resize_shortest_edge, to_bgr
-from .pretrained import find_pretrained
+from .pretrained import find_pretrained, parse_config
 from .results import RankedImage, RankedObject
 
 __all__ = ["RankedImage", "RankedObject", "SORPredictor"]
@@ -56,6 +59,8 @@ class SORPredictor:
             ``TEST.AUG``, the mean confidence decides, before ranking.
         class_names: of the classes in order; default: those in the checkpoint, else those of the first
             training dataset, if known.
+        runtime: what runs the model of ``cfg``: "pytorch"; "openvino", on the CPU, converted when it is first
+            used; "auto": OpenVINO where the model is converted already and the device is the CPU.
 
     Raises:
         ConfigError: an unusable setting, or a model that detects no objects or gives no ranks.
@@ -71,6 +76,7 @@ class SORPredictor:
         batch_size: int = 4,
         min_score: float = 0.0,
         class_names: Sequence[str] = (),
+        runtime: str = "auto",
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size: expected 1 or more, found {batch_size}")
@@ -83,6 +89,8 @@ class SORPredictor:
         self.class_names = tuple(class_names) or _class_names(cfg, weights)
         if model is None:
             check_gives_objects(self.cfg)
+            model = converted_ranker(self.cfg, weights, runtime, self.class_names)
+        if model is None:
             model = build_inference_model(self.cfg, min_score=min_score)
         if isinstance(model, nn.Module):
             model.eval()
@@ -98,22 +106,27 @@ class SORPredictor:
         options: Sequence[str] = (),
         batch_size: int = 4,
         min_score: float = 0.0,
+        runtime: str = "auto",
     ) -> SORPredictor:
-        """Return a predictor for a weight file or a named model.
+        """Return a predictor for a weight file, an exported or a named model.
 
         Args:
             source: a checkpoint of this package, which holds its configuration; any weight file, with
-                ``config``; the name of a model of the zoo; or "contrast", the ranker without weights.
-            config: YAML file, instead of the configuration in the checkpoint.
+                ``config``; a model of ``sor-ppa export``: an ONNX file or an OpenVINO folder; the name of a
+                model of the zoo; or "contrast", the ranker without weights.
+            config: YAML file, instead of the configuration in the checkpoint; not for exported models.
             options: ``KEY VALUE`` overrides of the configuration.
-            batch_size, min_score: see the class.
+            batch_size, min_score, runtime: see the class; an exported model has a runtime of its own.
 
         Raises:
             ZooError: no such file, nor a model of this name that was fetched.
             ConfigError: a file without a configuration and no ``config``; see also the class.
         """
+        own: dict[str, Any] = {"batch_size": batch_size, "min_score": min_score}
+        if is_graph(source):
+            return cls(**_exported(source, config, options), **own)
         cfg, names = find_pretrained(source, config, options)
-        return cls(cfg, batch_size=batch_size, min_score=min_score, class_names=names)
+        return cls(cfg, class_names=names, runtime=runtime, **own)
 
     @classmethod
     def from_config_file(
@@ -309,6 +322,19 @@ def load_with_weights(path: str | os.PathLike[str], opts: Sequence[str]) -> CfgN
     cfg = load_config(path, opts)
     check_weights_named(cfg, opts)
     return cfg
+
+
+def _exported(
+    source: str | os.PathLike[str], config: str | os.PathLike[str] | None, options: Sequence[str]
+) -> dict[str, Any]:
+    """Return the arguments of a predictor for an exported model."""
+    if config is not None:
+        raise ConfigError(f"{source}: expected no config file for an exported model, found {config}")
+    device = dict(zip(options[::2], options[1::2], strict=False)).get("MODEL.DEVICE", "cuda")
+    graph = load_graph(source, device=device, threads=torch.get_num_threads())
+    cfg = parse_config(graph.info.config, os.fspath(source), options)
+    check_gives_objects(cfg)
+    return {"cfg": cfg, "model": ExportedRanker(graph), "class_names": graph.info.class_names}
 
 
 def _class_names(cfg: CfgNode, weights: str) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from .checkpoint import read_checkpoint_info
 from .config import ConfigError, add_sor_config, get_config_file, load_config, settle_config
 from .zoo import resolve
 
-__all__ = ["find_pretrained"]
+__all__ = ["find_pretrained", "parse_config"]
 
 CONTRAST = "contrast"
 
@@ -48,11 +48,20 @@ def find_pretrained(
         raise ConfigError(
             f"{name}: expected a checkpoint with its configuration inside, found weights alone (give config=)"
         )
-    return _parse_config(info.config, name, overrides), names
+    return parse_config(info.config, name, overrides), names
 
 
-def _parse_config(text: str, name: str, options: Sequence[str]) -> CfgNode:
-    """Return the configuration of a checkpoint, with overrides; ``name`` is for errors."""
+def parse_config(text: str, name: str, options: Sequence[str]) -> CfgNode:
+    """Return a configuration that a file holds, with overrides.
+
+    Args:
+        text: YAML.
+        name: of the file, for errors.
+        options: ``KEY VALUE`` overrides.
+
+    Raises:
+        ConfigError: one that cannot be used.
+    """
     cfg = get_cfg()
     add_sor_config(cfg)
     try:

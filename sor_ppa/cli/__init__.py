@@ -15,6 +15,7 @@ COMMANDS = {
     "rank": "rank the salient objects of photos",
     "video": "rank the objects of a video, frame by frame, with steady badges",
     "crop": "crop photos to an aspect and keep the most salient objects",
+    "export": "write a model for ONNX Runtime or OpenVINO",
     "models": "list published models and fetch them",
     "data": "fetch, check, show, measure, convert and label ranking datasets",
     "evaluate": "score saved results of any method",

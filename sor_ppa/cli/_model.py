@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from ..export.cache import RUNTIMES
 from ..predictor import SORPredictor
 from ..zoo import catalog, installed
 
@@ -23,6 +24,12 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "default: the best ranker on this machine",
     )
     group.add_argument("--config-file", metavar="FILE", help="of a checkpoint that has no config inside")
+    group.add_argument(
+        "--runtime",
+        choices=RUNTIMES,
+        default="auto",
+        help="openvino: converts the model once, for the CPU; default: OpenVINO if converted, else PyTorch",
+    )
     group.add_argument("--batch-size", type=int, default=4, metavar="N", help="photos at once (default: 4)")
     group.add_argument(
         "--confidence-threshold",
@@ -63,4 +70,5 @@ def load_predictor(options: argparse.Namespace, model: str | None = None) -> SOR
         options=options.opts,
         batch_size=options.batch_size,
         min_score=options.confidence_threshold,
+        runtime=options.runtime,
     )

@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 import logging
 import os
+import re
 import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,8 @@ __all__ = ["describe", "save_onnx", "save_openvino", "trace"]
 
 _OPSET = 18
 _MOST_IMAGES, _MOST_STEPS = 256, 1024  # limits of the batch and of a side in steps, only for the tracer
+# modules that decide about scores, boxes and ranks: float32 also in a bfloat16 model
+_DECIDING = "cls_logits|bbox_pred|ctrness|sor_head|box_predictor|objectness_logits|anchor_deltas"
 
 
 class _FlatInference(nn.Module):
@@ -49,12 +53,12 @@ def describe(cfg: CfgNode, model: Any, class_names: tuple[str, ...], precision: 
 
 
 @torch.no_grad()
-def trace(model: nn.Module, info: GraphInfo) -> onnx.ModelProto:
-    """Return the ONNX model of ``model.infer_flat``, with dynamic batch and size.
+def trace(model: nn.Module, info: GraphInfo) -> tuple[onnx.ModelProto, GraphInfo]:
+    """Return the ONNX model of ``model.infer_flat``, with dynamic batch and size, and its metadata.
 
     Args:
         model: in evaluation mode on the CPU, with plain PyTorch layers.
-        info: is put into its metadata.
+        info: the metadata; for bfloat16, the tensors that stay in float32 are added.
     """
     step = info.divisibility
     images = torch.rand(2, 3, 5 * step, 7 * step) * 255
@@ -76,8 +80,22 @@ def trace(model: nn.Module, info: GraphInfo) -> onnx.ModelProto:
             verbose=False,
         )
     proto: onnx.ModelProto = program.model_proto
+    if info.precision == "bf16":
+        info = replace(info, float32=_deciding_tensors(proto))
+    for part in (proto.graph, *proto.graph.node, *proto.graph.value_info, *proto.graph.initializer):
+        del part.metadata_props[:]  # names of modules and source lines of this machine
     onnx.helper.set_model_props(proto, {INFO_KEY: info.to_json()})
-    return proto
+    return proto, info
+
+
+def _deciding_tensors(proto: onnx.ModelProto) -> tuple[str, ...]:
+    """Return the outputs of the layers in :data:`_DECIDING`, by their modules or parameters."""
+    chosen = []
+    for node in proto.graph.node:
+        origin = [p.value for p in node.metadata_props if p.key == "pkg.torch.onnx.name_scopes"]
+        if any(re.search(rf"\b({_DECIDING})\b", name) for name in [*origin, *node.input]):
+            chosen += node.output
+    return tuple(chosen)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from detectron2.layers import ROIAlign
@@ -13,7 +13,7 @@ from torchvision.ops import RoIPool
 
 from .precision import at_least_float32
 
-__all__ = ["PyramidROIPooler", "assign_levels_by_area", "assign_levels_by_ratio"]
+__all__ = ["PyramidROIPooler", "assign_levels_by_area", "assign_levels_by_ratio", "pool_by_level"]
 
 
 def assign_levels_by_ratio(box_areas: Tensor, image_areas: Tensor, min_level: int, max_level: int) -> Tensor:
@@ -126,18 +126,27 @@ class PyramidROIPooler(nn.Module):
         if len(self.level_poolers) == 1:
             return [self.level_poolers[0](pyramid[0], rois) for pyramid in pyramids]
         levels = self.assign(boxes, image_areas[image_index])
-        chosen = [torch.nonzero(levels == level).squeeze(1) for level in range(len(self.level_poolers))]
-        # pooled level by level, then put back into the order of the boxes by one gather
-        # (torch.export knows the length of this order; not all runtimes sort equal values stably)
-        number = levels.shape[0]
-        by_level = levels * number + torch.arange(number, device=levels.device)
-        order = torch.argsort(torch.argsort(by_level))
-        return [
-            torch.cat(
-                [
-                    pooler(feature, rois[rows])
-                    for feature, rows, pooler in zip(pyramid, chosen, self.level_poolers, strict=True)
-                ]
-            )[order]
-            for pyramid in pyramids
-        ]
+        return [pool_by_level(self.level_poolers, pyramid, rois, levels) for pyramid in pyramids]
+
+
+def pool_by_level(
+    poolers: Iterable[nn.Module], pyramid: Sequence[Tensor], rois: Tensor, levels: Tensor
+) -> Tensor:
+    """Pool each box from its level; return (M, C, R, R).
+
+    Args:
+        poolers: of each level.
+        pyramid: (B, C, H_l, W_l) of each level.
+        rois: (M, 5): image, then XYXY in pixels of the network input.
+        levels: (M,) int64.
+    """
+    chosen = [torch.nonzero(levels == level).squeeze(1) for level in range(len(pyramid))]
+    # Pooled level by level, then put back into the order of the boxes by one gather. torch.export knows the
+    # length of this order; keys without ties give the same order in every runtime.
+    number = levels.shape[0]
+    by_level = levels * number + torch.arange(number, device=levels.device)
+    order = torch.argsort(torch.argsort(by_level))
+    parts = [
+        pooler(feature, rois[rows]) for feature, rows, pooler in zip(pyramid, chosen, poolers, strict=True)
+    ]
+    return torch.cat(parts)[order]

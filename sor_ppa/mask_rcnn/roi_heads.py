@@ -26,6 +26,8 @@ from ..ranking import (
     ranking_losses,
     set_fields,
 )
+from ..ranking.flat import flat_predictions, with_spare_object
+from .flat import detect_flat, pool_flat, propose_flat
 
 __all__ = ["MaskRCNNHeads"]
 
@@ -142,6 +144,31 @@ class MaskRCNNHeads(StandardROIHeads):
         tensors = [b.tensor for b in boxes]
         losses |= ranking_losses(self.sor_head, pooled, masks, maps, tensors, sizes, ranks, self.ranking)
         return losses
+
+    def infer_flat(self, features: dict[str, Tensor], image_sizes: Tensor, rpn: Any) -> dict[str, Tensor]:
+        """Return detections, masks and ranks of all objects of a batch, in a form for export.
+
+        Args:
+            features: name -> (B, C, H, W).
+            image_sizes: (B, 2) int64 height and width without padding.
+            rpn: the proposal generator.
+
+        Returns:
+            See :func:`~sor_ppa.ranking.flat.flat_predictions`; masks (N, 1, 2R, 2R).
+        """
+        found = detect_flat(self, features, *propose_flat(rpn, features, image_sizes), image_sizes)
+        image_index, boxes, classes = with_spare_object(found.image_index, found.boxes, found.classes)
+        levels = [features[name] for name in self.mask_in_features]
+        pooled = pool_flat(self.mask_pooler, levels, boxes, image_index)
+        maps = None
+        if self.sor_head.needs_maps:
+            pyramid = pyramid_maps(levels, self.strides, image_sizes, self.ranking)
+            maps = pool_flat(self.mask_pooler, pyramid, boxes, image_index)
+        logits = self.mask_head.layers(pooled)
+        masks = (logits if logits.shape[1] == 1 else logits.gather(1, _as_index(classes, logits))).sigmoid()
+        return flat_predictions(
+            self.sor_head, found, pooled, masks, maps, boxes, image_index, image_sizes, self.ranking
+        )
 
 
 def _as_index(classes: Tensor, logits: Tensor) -> Tensor:

@@ -1,0 +1,60 @@
+#!/usr/bin/env python
+"""Rank the objects of photos with a model of ``sor-ppa export``; needs numpy, Pillow and onnxruntime.
+
+python examples/rank_without_torch.py model.onnx photo.jpg ...
+"""
+
+import json
+import sys
+
+import numpy as np
+import onnxruntime
+from PIL import Image, ImageOps
+
+
+def main(model, files):
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    info = json.loads(session.get_modelmeta().custom_metadata_map["sor_ppa"])
+    names = [output.name for output in session.get_outputs()]
+    for file in files:
+        photo = ImageOps.exif_transpose(Image.open(file)).convert("RGB")
+        found = dict(zip(names, session.run(names, network_input(photo, info)), strict=True))
+        scale = photo.width / network_size(photo, info)[0], photo.height / network_size(photo, info)[1]
+        boxes = (found["boxes"] * np.tile(scale, 2)).clip(0, np.tile(photo.size, 2))
+        masks = [paste(mask[0], box, photo.size) for mask, box in zip(found["masks"], boxes, strict=True)]
+        order = np.lexsort((-found["scores"], -found["rank_scores"], -found["ranks"]))
+        for place, i in enumerate((i for i in order if (boxes[i, 2:] > boxes[i, :2]).all()), 1):
+            rank = place if found["ranks"][i] >= 0 else None
+            number = int(found["classes"][i])
+            label = info["class_names"][number] if info["class_names"] else str(number)
+            score, box = round(float(found["scores"][i]), 4), boxes[i].round(2).tolist()
+            line = {"rank": rank, "class": label, "score": score, "box": box, "area": int(masks[i].sum())}
+            print(json.dumps({"file": file, **line}))
+
+
+def network_size(photo, info):
+    """Width and height for the network: the short side as configured, the long side limited."""
+    scale = min(info["short_side"] / min(photo.size), info["long_side"] / max(photo.size))
+    return tuple(int(side * scale + 0.5) for side in photo.size)
+
+
+def network_input(photo, info):
+    pixels = np.asarray(photo.resize(network_size(photo, info), Image.Resampling.BILINEAR), np.float32)
+    pixels = pixels if info["format"] == "RGB" else pixels[:, :, ::-1]
+    height, width = pixels.shape[:2]
+    step = info["divisibility"]
+    images = np.zeros((1, 3, -(-height // step) * step, -(-width // step) * step), np.float32)
+    images[0, :, :height, :width] = pixels.transpose(2, 0, 1)
+    return {"images": images, "sizes": np.array([[height, width]], np.int64)}
+
+
+def paste(mask, box, size):
+    """The mask (H, W) bool of an object from probabilities on a grid over its box."""
+    a, e = ((box[2:] - box[:2]) / mask.shape[::-1]).clip(1e-6)
+    to_grid = (1 / a, 0, 1 - box[0] / a, 0, 1 / e, 1 - box[1] / e)
+    grid = Image.fromarray(np.pad(mask, 1))  # zeros outside the box
+    return np.asarray(grid.transform(size, Image.Transform.AFFINE, to_grid, Image.Resampling.BILINEAR)) >= 0.5
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2:])

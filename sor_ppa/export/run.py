@@ -1,0 +1,124 @@
+"""Exporting a model: write it, compare it with PyTorch, keep it if they agree."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from numpy.typing import NDArray
+from torch import nn
+
+from ..building import build_loaded_model
+from ..config import ConfigError
+from ..cpu_inference import fold_for_inference
+from ..data.synthetic import draw_scene
+from ..inference_model import check_gives_objects, gives_ranks
+from ..pictures import Picture
+from ..predictor import SORPredictor
+from .compare import Agreement, compare_results
+from .model import ExportedRanker
+from .runtime import load_graph
+from .writer import describe, save_onnx, save_openvino, trace
+
+__all__ = ["FORMATS", "ExportError", "example_pictures", "export_model"]
+
+#: format -> precisions that are worth having in it
+FORMATS = {"onnx": ("fp32", "fp16"), "openvino": ("fp32", "fp16", "bf16")}
+# mixed sizes, upright and wide
+_EXAMPLE_SIZES = ((480, 640), (360, 640), (640, 427), (300, 300), (333, 500))
+
+
+class ExportError(ValueError):
+    """A model that cannot be exported, or whose export computes something else."""
+
+
+def example_pictures(number: int) -> list[NDArray[np.uint8]]:
+    """Return painted scenes (H, W, 3) uint8 BGR of mixed sizes, and a gray picture without objects."""
+    scenes = [draw_scene((7, i), *_EXAMPLE_SIZES[i % len(_EXAMPLE_SIZES)]).image for i in range(number - 1)]
+    return [*scenes, np.full((240, 320, 3), 128, np.uint8)]
+
+
+def export_model(
+    cfg: CfgNode,
+    output: str | os.PathLike[str],
+    *,
+    class_names: Sequence[str] = (),
+    format: str = "onnx",
+    precision: str = "fp32",
+    pictures: Iterable[Picture] = (),
+) -> Agreement:
+    """Write a model for ONNX Runtime or OpenVINO after its results were compared with those of PyTorch.
+
+    Args:
+        cfg: with the weights in ``MODEL.WEIGHTS``.
+        output: the ``.onnx`` file, or the folder for OpenVINO; replaced if it exists.
+        class_names: of the classes in order.
+        format: of :data:`FORMATS`.
+        precision: of ``FORMATS[format]``. "fp16" halves the file; "bf16" computes most layers in bfloat16.
+        pictures: to compare on; default: eight of :func:`example_pictures`.
+
+    Raises:
+        ExportError: the model has no form for export, or in float32 the results differ.
+        ConfigError: a setting that exports do not support.
+        ValueError: another format or precision.
+    """
+    if precision not in FORMATS.get(format, ()):
+        offered = ", ".join(f"{name} in {'/'.join(kinds)}" for name, kinds in FORMATS.items())
+        raise ValueError(f"format and precision: expected {offered}, found {format} in {precision}")
+    cfg = cfg.clone()
+    cfg.MODEL.DEVICE = "cpu"
+    model = _exportable_model(cfg)
+    info = describe(cfg, model, tuple(class_names), precision)
+    proto, info = trace(model, info)
+    target = Path(output)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
+        written = Path(folder) / target.name
+        if format == "onnx":
+            save_onnx(proto, written)
+        else:
+            save_openvino(proto, info, written)
+        del proto
+        agreement = _compare(cfg, model, written, list(pictures) or example_pictures(8))
+        if precision == "fp32" and not agreement.equal:
+            raise ExportError(
+                f"{target}: expected the results of PyTorch, found {agreement}; nothing written"
+            )
+        if target.is_dir():
+            shutil.rmtree(target)
+        os.replace(written, target)
+    return agreement
+
+
+def _exportable_model(cfg: CfgNode) -> nn.Module:
+    """Return the loaded model with plain PyTorch layers."""
+    check_gives_objects(cfg)
+    for key, used in (
+        ("TEST.AUG.ENABLED", cfg.TEST.AUG.ENABLED),
+        ("MODEL.SOR.REFINE", cfg.MODEL.SOR.REFINE),
+        ("MODEL.SOR.RANK_BY", cfg.MODEL.SOR.RANK_BY != "head"),
+    ):
+        if used:
+            raise ConfigError(f"{key}: expected its default in an export, found another value")
+    if not gives_ranks(cfg):
+        raise ExportError("MODEL.SOR.NAME: expected a model that ranks, found a plain detector")
+    model = build_loaded_model(cfg, fold_for_inference)
+    if not hasattr(model, "infer_flat"):
+        raise ExportError(
+            f"MODEL.META_ARCHITECTURE: expected one that exports, found {cfg.MODEL.META_ARCHITECTURE}"
+        )
+    return model
+
+
+def _compare(cfg: CfgNode, model: Any, path: Path, pictures: Sequence[Picture]) -> Agreement:
+    graph = load_graph(path, threads=torch.get_num_threads())
+    expected = SORPredictor(cfg, model=model)
+    found = SORPredictor(cfg, model=ExportedRanker(graph))
+    return compare_results(zip(expected.stream(pictures), found.stream(pictures), strict=True))

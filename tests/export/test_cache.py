@@ -1,0 +1,39 @@
+"""Models that were converted to OpenVINO on this machine."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from sor_ppa.export.model import ExportedRanker
+from sor_ppa.predictor import SORPredictor
+from tests.export.rankers import CENTERMASK, ranker_cfg
+
+
+def test_auto_takes_a_model_once_it_is_converted(
+    exported: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOR_PPA_CACHE", str(tmp_path))
+    converted = []
+
+    def convert(cfg: object, folder: Path, **_: object) -> None:
+        converted.append(folder)
+        shutil.copytree(exported["openvino"], folder)
+
+    monkeypatch.setattr("sor_ppa.export.run.export_model", convert)
+    cfg = ranker_cfg(CENTERMASK, MODEL__WEIGHTS=str(exported["weights"]))
+    assert not isinstance(SORPredictor(cfg).model, ExportedRanker)
+    assert isinstance(SORPredictor(cfg, runtime="openvino").model, ExportedRanker)
+    assert isinstance(SORPredictor(cfg).model, ExportedRanker)
+    assert not isinstance(SORPredictor(cfg, runtime="pytorch").model, ExportedRanker)
+    assert len(converted) == 1
+    cfg.MODEL.FCOS.NMS_TH = 0.7
+    assert not isinstance(SORPredictor(cfg).model, ExportedRanker), "another configuration"
+
+
+def test_an_unknown_runtime_is_refused(exported: dict[str, Path]) -> None:
+    cfg = ranker_cfg(CENTERMASK, MODEL__WEIGHTS=str(exported["weights"]))
+    with pytest.raises(ValueError, match="runtime: expected one of auto, pytorch, openvino, found 'jax'"):
+        SORPredictor(cfg, runtime="jax")

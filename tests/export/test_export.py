@@ -1,0 +1,132 @@
+"""Exported models give the results of PyTorch, in every runtime."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from sor_ppa.config import ConfigError
+from sor_ppa.export.compare import compare_results
+from sor_ppa.export.info import INFO_KEY, GraphInfo
+from sor_ppa.export.run import ExportError, example_pictures, export_model
+from sor_ppa.export.runtime import load_graph
+from sor_ppa.predictor import SORPredictor
+from tests.export.rankers import CENTERMASK, MASK_RCNN, ranker_cfg, small_ranker
+from tests.models import REPO
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+pytest.importorskip("openvino")
+EXAMPLE = REPO / "examples" / "rank_without_torch.py"
+
+
+@pytest.mark.parametrize("format", ["onnx", "openvino"])
+def test_results_equal_those_of_the_checkpoint(
+    exported: dict[str, Path], eager: SORPredictor, format: str
+) -> None:
+    predictor = SORPredictor.from_pretrained(exported[format], batch_size=3)
+    assert predictor.class_names == ("thing",)
+    pictures = example_pictures(7)
+    expected, found = eager(pictures), predictor(pictures)
+    assert min(len(x.objects) for x in expected[:-1]) > 2
+    agreement = compare_results(zip(expected, found, strict=True))
+    assert agreement.equal, agreement
+
+
+@pytest.mark.parametrize("format", ["onnx", "openvino"])
+def test_a_picture_without_objects_and_with_few(
+    exported: dict[str, Path], eager: SORPredictor, format: str
+) -> None:
+    graph = load_graph(exported[format], threads=1)
+    found = graph({"images": np.zeros((1, 3, 64, 32), np.float32), "sizes": np.array([[1, 1]])})
+    assert found["masks"].shape == (len(found["ranks"]), 1, 28, 28)
+
+
+@pytest.mark.parametrize("format", ["onnx", "openvino"])
+def test_threads_share_a_graph(exported: dict[str, Path], format: str) -> None:
+    graph = load_graph(exported[format], threads=1)
+    pixels = np.random.default_rng(0).random((4, 1, 3, 96, 96), np.float32) * 255
+    inputs = [{"images": x, "sizes": np.array([[96, 96]])} for x in pixels]
+    alone = [graph(x)["rank_logits"] for x in inputs]
+    with ThreadPoolExecutor(4) as pool:
+        together = [x["rank_logits"] for x in pool.map(graph, inputs)]
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_metadata(exported: dict[str, Path]) -> None:
+    info = load_graph(exported["onnx"]).info
+    assert (info.precision, info.divisibility, info.short_side) == ("fp32", 32, 96)
+    assert "SalientObjectRanker" in info.config
+    text = exported["onnx"].read_bytes()
+    assert str(REPO).encode() not in text, "no paths of this machine"
+
+
+def test_another_onnx_file_is_refused(tmp_path: Path) -> None:
+    graph = onnx.helper.make_graph([], "empty", [], [])
+    onnx.save(onnx.helper.make_model(graph, ir_version=8), tmp_path / "other.onnx")
+    with pytest.raises(ValueError, match="expected a model of `sor-ppa export`, found another one"):
+        load_graph(tmp_path / "other.onnx")
+    (tmp_path / "broken.onnx").write_bytes(b"no model")
+    with pytest.raises(ValueError, match="broken.onnx: expected an ONNX model"):
+        load_graph(tmp_path / "broken.onnx")
+
+
+def test_settings_that_do_not_export(tmp_path: Path) -> None:
+    cfg = ranker_cfg(CENTERMASK, TEST__AUG__ENABLED=True)
+    with pytest.raises(ConfigError, match="TEST.AUG.ENABLED"):
+        export_model(cfg, tmp_path / "model.onnx")
+    with pytest.raises(ValueError, match="fp32/fp16, .* found onnx in bf16"):
+        export_model(cfg, tmp_path / "model.onnx", precision="bf16")
+
+
+def test_disagreement_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Different(SORPredictor):
+        def stream(self, pictures, **options):  # type: ignore[no-untyped-def]
+            yield from super().stream([np.flip(p, 1).copy() for p in pictures], **options)
+
+    calls = iter([SORPredictor, Different])
+    monkeypatch.setattr("sor_ppa.export.run.SORPredictor", lambda *a, **k: next(calls)(*a, **k))
+    monkeypatch.setattr("sor_ppa.export.run.build_loaded_model", lambda cfg, _: small_ranker(cfg))
+    with pytest.raises(ExportError, match="expected the results of PyTorch, found 2 pictures: same objects"):
+        export_model(ranker_cfg(CENTERMASK), tmp_path / "m.onnx", pictures=example_pictures(3)[:2])
+    assert not list(tmp_path.iterdir())
+
+
+def test_example_needs_neither_torch_nor_detectron2(
+    exported: dict[str, Path], eager: SORPredictor, tmp_path: Path
+) -> None:
+    (picture,) = example_pictures(2)[:1]
+    file = tmp_path / "photo.png"
+    cv2.imwrite(str(file), picture)
+    block = "import sys, runpy; sys.modules.update(torch=None, detectron2=None, sor_ppa=None);"
+    block += "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    words = [sys.executable, "-c", block, str(EXAMPLE), str(exported["onnx"]), str(file)]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    expected = eager(file).objects
+    assert [line["rank"] for line in lines] == [o.rank for o in expected]
+    assert [line["class"] for line in lines] == ["thing"] * len(expected)
+    np.testing.assert_allclose([line["box"] for line in lines], [o.box for o in expected], atol=0.02)
+    areas = np.array([o.mask.sum() for o in expected])
+    np.testing.assert_allclose([line["area"] for line in lines], areas, rtol=0.01, atol=2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format", ["onnx", "openvino"])
+def test_mask_rcnn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str) -> None:
+    monkeypatch.setattr("sor_ppa.export.run.build_loaded_model", lambda cfg, _: small_ranker(cfg))
+    cfg = ranker_cfg(MASK_RCNN)
+    assert export_model(cfg, tmp_path / "model", format=format, pictures=example_pictures(6)).equal
+
+
+def test_info_round_trip() -> None:
+    info = GraphInfo("MODEL: {}", ("a", "b"), "1", "bf16", 32, "BGR", 480, 640, ("x",))
+    assert GraphInfo.from_json(info.to_json(), INFO_KEY) == info
