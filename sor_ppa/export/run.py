@@ -22,9 +22,11 @@ from ..data.synthetic import draw_scene
 from ..inference_model import check_gives_objects, gives_ranks
 from ..pictures import Picture
 from ..predictor import SORPredictor
+from ..saliency_predictor import SaliencyPredictor
 from .compare import Agreement, compare_results
 from .model import ExportedRanker
 from .runtime import load_graph
+from .saliency import MapAgreement, compare_maps
 from .writer import describe, save_onnx, save_openvino, trace
 
 __all__ = ["FORMATS", "ExportError", "example_pictures", "export_model"]
@@ -53,7 +55,7 @@ def export_model(
     format: str = "onnx",
     precision: str = "fp32",
     pictures: Iterable[Picture] = (),
-) -> Agreement:
+) -> Agreement | MapAgreement:
     """Write a model for ONNX Runtime or OpenVINO after its results were compared with those of PyTorch.
 
     Args:
@@ -74,7 +76,8 @@ def export_model(
         raise ValueError(f"format and precision: expected {offered}, found {format} in {precision}")
     cfg = cfg.clone()
     cfg.MODEL.DEVICE = "cpu"
-    model = _exportable_model(cfg)
+    gives_maps = cfg.MODEL.META_ARCHITECTURE == "InSPyReNet"
+    model = build_loaded_model(cfg, fold_for_inference) if gives_maps else _exportable_model(cfg)
     info = describe(cfg, model, tuple(class_names), precision)
     proto, info = trace(model, info)
     target = Path(output)
@@ -86,7 +89,8 @@ def export_model(
         else:
             save_openvino(proto, info, written)
         del proto
-        agreement = _compare(cfg, model, written, list(pictures) or example_pictures(8))
+        compare = _compare_maps if gives_maps else _compare
+        agreement = compare(cfg, model, written, list(pictures) or example_pictures(8))
         if precision == "fp32" and not agreement.equal:
             raise ExportError(
                 f"{target}: expected the results of PyTorch, found {agreement}; nothing written"
@@ -122,3 +126,10 @@ def _compare(cfg: CfgNode, model: Any, path: Path, pictures: Sequence[Picture]) 
     expected = SORPredictor(cfg, model=model)
     found = SORPredictor(cfg, model=ExportedRanker(graph))
     return compare_results(zip(expected.stream(pictures), found.stream(pictures), strict=True))
+
+
+def _compare_maps(cfg: CfgNode, model: Any, path: Path, pictures: Sequence[Picture]) -> MapAgreement:
+    exported = cfg.clone()
+    exported.MODEL.WEIGHTS = os.fspath(path)
+    expected, found = SaliencyPredictor(cfg, model=model), SaliencyPredictor(exported)
+    return compare_maps((expected(picture), found(picture)) for picture in pictures)

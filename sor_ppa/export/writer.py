@@ -27,7 +27,8 @@ from .operators import translations
 __all__ = ["describe", "save_onnx", "save_openvino", "trace"]
 
 _OPSET = 18
-_MOST_IMAGES, _MOST_STEPS = 256, 1024  # limits of the batch and of a side in steps, only for the tracer
+# limits of the batch and of a side in pixels, for the tracer only; graphs compute smaller and larger ones
+_MOST_IMAGES, _LEAST_SIDE, _MOST_SIDE = 256, 65, 32768
 # modules that decide about scores, boxes and ranks: float32 also in a bfloat16 model
 _DECIDING = "cls_logits|bbox_pred|ctrness|sor_head|box_predictor|objectness_logits|anchor_deltas"
 
@@ -45,8 +46,11 @@ class _FlatInference(nn.Module):
 
 
 def describe(cfg: CfgNode, model: Any, class_names: tuple[str, ...], precision: str) -> GraphInfo:
-    """Return the metadata of a model; ``model.size_divisibility`` or that of its backbone is its step."""
-    step = getattr(model, "size_divisibility", None) or model.backbone.size_divisibility
+    """Return the metadata of a model.
+
+    Its step is ``model.export_divisibility``, where it has one, or the divisibility of the backbone.
+    """
+    step = getattr(model, "export_divisibility", None) or model.backbone.size_divisibility
     options = cfg.INPUT
     sides = int(options.MIN_SIZE_TEST), int(options.MAX_SIZE_TEST)
     return GraphInfo(cfg.dump(), class_names, __version__, precision, max(step, 1), options.FORMAT, *sides)
@@ -61,20 +65,27 @@ def trace(model: nn.Module, info: GraphInfo) -> tuple[onnx.ModelProto, GraphInfo
         info: the metadata; for bfloat16, the tensors that stay in float32 are added.
     """
     step = info.divisibility
-    images = torch.rand(2, 3, 5 * step, 7 * step) * 255
-    sizes = torch.tensor([[5 * step, 6 * step + 1], [4 * step + 1, 7 * step]])
+    rows, columns, least = (160, 224, _LEAST_SIDE) if step == 1 else (5, 7, 1)
+    images = torch.rand(2, 3, rows * step, columns * step) * 255
+    sizes = torch.tensor([[rows * step, (columns - 1) * step + 1], [(rows - 1) * step + 1, columns * step]])
     batch = torch.export.Dim("batch", min=1, max=_MOST_IMAGES)
-    height, width = (torch.export.Dim(name, min=1, max=_MOST_STEPS) for name in ("rows", "columns"))
+    most = _MOST_SIDE // step
+    height, width = (torch.export.Dim(name, min=least, max=most) for name in ("rows", "columns"))
     with _quiet():
         names = list(model.infer_flat(images, sizes))  # type: ignore[operator]
-        program = torch.onnx.export(
+        # The tracer writes comparisons of sizes that it cannot decide as assertions; ONNX leaves them out.
+        program = torch.export.export(
             _FlatInference(model).eval(),
             (images, sizes),
+            dynamic_shapes={"images": {0: batch, 2: step * height, 3: step * width}, "sizes": {0: batch}},
+            prefer_deferred_runtime_asserts_over_guards=True,
+        )
+        program = torch.onnx.export(
+            program,
             dynamo=True,
             opset_version=_OPSET,
             input_names=["images", "sizes"],
             output_names=names,
-            dynamic_shapes={"images": {0: batch, 2: step * height, 3: step * width}, "sizes": {0: batch}},
             custom_translation_table=translations(),
             external_data=False,
             verbose=False,
@@ -132,6 +143,9 @@ def save_openvino(proto: onnx.ModelProto, info: GraphInfo, folder: str | os.Path
     file = part / "model.onnx"
     onnx.save(proto, os.fspath(file))
     model = openvino.convert_model(os.fspath(file))
+    for operator in model.get_ops():
+        if operator.get_type_name() == "TopK":
+            operator.set_attribute("stable", True)  # as in ONNX Runtime
     model.set_rt_info(info.to_json(), INFO_KEY)
     openvino.save_model(model, os.fspath(part / "model.xml"), compress_to_fp16=info.precision == "fp16")
     del model

@@ -92,8 +92,8 @@ class SwinBlock(nn.Module):
     def _attend(self, x: Tensor, mask: Tensor) -> Tensor:
         batch, height, width, dim = x.shape
         side = self.window
-        x = F.pad(x, (0, 0, 0, -width % side, 0, -height % side))
-        rows, columns = x.shape[1] // side, x.shape[2] // side
+        rows, columns = -(-height // side), -(-width // side)
+        x = F.pad(x, (0, 0, 0, columns * side - width, 0, rows * side - height))
         if self.shift:
             x = x.roll((-self.shift, -self.shift), dims=(1, 2))
         windows = x.view(batch, rows, side, columns, side, dim).transpose(2, 3)
@@ -120,7 +120,7 @@ class SwinStage(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the blocks without the merging, (B, H, W, C) -> same."""
-        height, width = (side + -side % self.window for side in x.shape[1:3])
+        height, width = (-(-side // self.window) * self.window for side in x.shape[1:3])
         mask = shift_mask(height, width, self.window, self.shift, x.device)
         for block in self.blocks:
             x = block(x, mask)

@@ -59,7 +59,9 @@ def select_queries(
     """
     images, tokens = scores.shape
     top = torch.sym_min(4 * count, tokens)
-    # exporters and devices agree on the order of equal scores in a stable sort only
+    # Unusable tokens are alike but for rounding. With equal scores, a stable sort gives one order everywhere.
+    unusable = scores.masked_fill(usable, -torch.inf).amax(1, keepdim=True)
+    scores = torch.where(usable, scores, unusable)
     index = scores.sort(dim=1, descending=True, stable=True).indices[:, :top]
     device = scores.device
     start = torch.tensor(levels.starts, device=device)
@@ -72,5 +74,5 @@ def select_queries(
     kept = kept_by_nms(squares, order, level, len(levels.shapes), iou_threshold)
 
     penalty = torch.where(usable.gather(1, index), 1, 2).masked_fill(kept, 0)
-    order = penalty.sort(dim=1, stable=True).indices
+    order = (penalty * top + torch.arange(top, device=device)).argsort(dim=1)
     return index.gather(1, order[:, : torch.sym_min(count, tokens)])

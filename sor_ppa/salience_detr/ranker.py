@@ -39,6 +39,9 @@ class RankingSalienceDETR(SalienceDETR):
             negative: never.
     """
 
+    #: Images of an exported graph have one size and no padding.
+    export_divisibility = 1
+
     @configurable
     def __init__(
         self, *, roi_heads: Any, first_level: int, train_proposals: int, nms_threshold: float, **kwargs: Any

@@ -37,6 +37,9 @@ class RankingDETR(DETRDetector):
         **detector: of :class:`DETRDetector`.
     """
 
+    #: Images of an exported graph have one size and no padding.
+    export_divisibility = 1
+
     @configurable
     def __init__(
         self,
