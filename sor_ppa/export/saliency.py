@@ -56,7 +56,7 @@ class ExportedNetwork(nn.Module):
 
 def exported_saliency(cfg: CfgNode, path: str | Path) -> InSPyReNet:
     """Return the model of a configuration with an exported network, which normalizes images itself."""
-    network = ExportedNetwork(load_graph(path))
+    network = ExportedNetwork(load_graph(path, threads=torch.get_num_threads()))
     no_change = {"pixel_mean": (0.0, 0.0, 0.0), "pixel_std": (1.0, 1.0, 1.0)}
     return InSPyReNet(network=network, **no_change, **InSPyReNet.inference_options(cfg)).eval()
 
