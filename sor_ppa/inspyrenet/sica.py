@@ -205,7 +205,7 @@ class ContextAttention(nn.Module):
         whole = CHUNK * self.grid[0] * self.grid[1] % channels == 0
         if not whole or any(feature.shape[1] % CHUNK for feature in features):
             slabs = [torch.cat([resize(feature, size) for feature in features], 1)]
-        context = regions.new_zeros(len(regions), regions.shape[1], channels)
+        context = regions.new_zeros(regions.shape[0], regions.shape[1], channels)
         row = 0  # of the (cells, C) matrix
         with torch.autocast(regions.device.type, enabled=False):
             for slab in slabs:

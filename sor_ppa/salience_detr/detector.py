@@ -228,8 +228,13 @@ class SalienceDETR(nn.Module):
             -(-side // self.size_divisibility) * self.size_divisibility - side for side in (height, width)
         )
         padded = F.pad((images - self.pixel_mean) / self.pixel_std, (0, right, 0, below))
+        # the same sizes in simpler terms of the height and the width, with which the tracer is faster
+        first = self.backbone.output_shape()[self.in_features[0]].stride
         maps = self._maps(padded)
-        shapes = [m.shape[-2:] for m in maps]
+        shapes = [
+            tuple(-(-side // (first * 2**level)) for side in padded.shape[-2:]) for level in range(len(maps))
+        ]
+        maps = [m.narrow(2, 0, h).narrow(3, 0, w) for m, (h, w) in zip(maps, shapes, strict=True)]
         levels = build_levels([(height, width)], padded.shape[-2:], shapes, self.device, masked=True)
         return maps, levels.repeated(images.shape[0])
 
