@@ -13,7 +13,7 @@ from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..layers.batching import same_size_groups
+from ..layers.batching import ceil_divide, same_size_groups
 from ..layers.detr.attention import GlobalAttention
 from ..layers.detr.deformable_attention import MultiScaleDeformableAttention
 from ..layers.detr.denoising import ContrastiveDenoising
@@ -225,14 +225,16 @@ class SalienceDETR(nn.Module):
         """Return :meth:`feature_maps` of images ``(B, 3, h, w)`` of one size, not normalized; for export."""
         height, width = images.shape[-2:]
         below, right = (
-            -(-side // self.size_divisibility) * self.size_divisibility - side for side in (height, width)
+            ceil_divide(side, self.size_divisibility) * self.size_divisibility - side
+            for side in (height, width)
         )
         padded = F.pad((images - self.pixel_mean) / self.pixel_std, (0, right, 0, below))
         # the same sizes in simpler terms of the height and the width, with which the tracer is faster
         first = self.backbone.output_shape()[self.in_features[0]].stride
         maps = self._maps(padded)
         shapes = [
-            tuple(-(-side // (first * 2**level)) for side in padded.shape[-2:]) for level in range(len(maps))
+            tuple(ceil_divide(side, first * 2**level) for side in padded.shape[-2:])
+            for level in range(len(maps))
         ]
         maps = [m.narrow(2, 0, h).narrow(3, 0, w) for m, (h, w) in zip(maps, shapes, strict=True)]
         levels = build_levels([(height, width)], padded.shape[-2:], shapes, self.device, masked=True)

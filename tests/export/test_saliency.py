@@ -33,10 +33,39 @@ def model() -> InSPyReNet:
     """A narrow blending model with random weights."""
     torch.manual_seed(0)
     cfg = config("inspyrenet_swin_b", *OPTIONS)
-    swin = Swin(dim=16, depths=(2, 2, 2, 2), heads=(1, 2, 4, 8), window=4)
+    swin = Swin(dim=16, depths=(2, 1, 1, 1), heads=(1, 2, 4, 8), window=4)
     network = InSPyReNetNetwork(swin, depth=16, base_size=(64, 64))
     means = {"pixel_mean": cfg.MODEL.PIXEL_MEAN, "pixel_std": cfg.MODEL.PIXEL_STD}
     return InSPyReNet(network=network, **means, **InSPyReNet.inference_options(cfg)).eval()
+
+
+def pictures() -> list[np.ndarray]:
+    generator = np.random.default_rng(0)
+    return [generator.integers(0, 256, (*size, 3)).astype(np.uint8) for size in SIZES]
+
+
+class TorchGraph:
+    """What an exported model computes, by PyTorch."""
+
+    def __init__(self, model: InSPyReNet) -> None:
+        self.model = model
+
+    @torch.no_grad()
+    def __call__(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        found = self.model.infer_flat(*map(torch.from_numpy, inputs.values()))
+        return {name: value.numpy() for name, value in found.items()}
+
+
+def test_passes_are_blended_from_the_outputs_of_a_graph(
+    model: InSPyReNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cfg = config("inspyrenet_swin_b", *OPTIONS)
+    expected = SaliencyPredictor(cfg, model=model)
+    cfg.MODEL.WEIGHTS = "model.onnx"
+    monkeypatch.setattr("sor_ppa.export.saliency.load_graph", lambda *_, **__: TorchGraph(model))
+    found = SaliencyPredictor(cfg)
+    agreement = compare_maps((expected(picture), found(picture)) for picture in pictures())
+    assert agreement.equal, agreement
 
 
 @pytest.fixture(scope="module")
@@ -50,15 +79,14 @@ def exported(model: InSPyReNet, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["model.onnx", "model_openvino"])
 def test_maps_equal_those_of_the_model(model: InSPyReNet, exported: Path, name: str) -> None:
     cfg = config("inspyrenet_swin_b", *OPTIONS)
     expected = SaliencyPredictor(cfg, model=model)
     cfg.MODEL.WEIGHTS = str(exported / name)
     found = SaliencyPredictor(cfg)
-    generator = np.random.default_rng(0)
-    pictures = [generator.integers(0, 256, (*size, 3)).astype(np.uint8) for size in SIZES]
-    agreement = compare_maps((expected(picture), found(picture)) for picture in pictures)
+    agreement = compare_maps((expected(picture), found(picture)) for picture in pictures())
     assert agreement.equal, agreement
 
 

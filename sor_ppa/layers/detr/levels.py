@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from ..batching import ceil_divide
 from .positions import sine_position_map
 
 Size = tuple[int, int]
@@ -150,7 +151,7 @@ def _valid_shape(size: Size, padded: Size, shape: Size) -> Size:
     """Return the unpadded (rows, columns) of a map, at nearest neighbors."""
     # cell k reads pixel k * whole // cells; those below the length are not padded
     rows, columns = (
-        -(-length * cells // whole) for length, whole, cells in zip(size, padded, shape, strict=True)
+        ceil_divide(length * cells, whole) for length, whole, cells in zip(size, padded, shape, strict=True)
     )
     return rows, columns
 
