@@ -64,10 +64,10 @@ def exported(model: Any, args: argparse.Namespace) -> Any:
 
     runtime, _, precision = args.worker.partition("-")
     info = describe(load_config(args.config, args.opts), model, (), precision or "fp32")
-    proto, info = trace(fold_for_inference(model), info)
+    proto = trace(fold_for_inference(model), info)
     path = Path(args.weights).with_name("model.onnx" if runtime == "onnx" else args.worker)
     if runtime == "onnx":
-        save_onnx(proto, path)
+        save_onnx(proto, info, path)
     else:
         save_openvino(proto, info, path)
     del proto

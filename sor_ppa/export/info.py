@@ -24,7 +24,6 @@ class GraphInfo:
         divisibility: heights and widths of the input are multiples of it, in pixels.
         format: order of the channels, "RGB" or "BGR".
         short_side, long_side: ``INPUT.MIN_SIZE_TEST`` and ``MAX_SIZE_TEST`` in pixels.
-        float32: tensors that a bfloat16 model computes in float32, by name.
     """
 
     config: str
@@ -35,7 +34,6 @@ class GraphInfo:
     format: str
     short_side: int
     long_side: int
-    float32: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """Return JSON text."""
@@ -50,7 +48,6 @@ class GraphInfo:
         """
         try:
             values = json.loads(text or "")
-            lists = {key: tuple(values[key]) for key in ("class_names", "float32")}
-            return cls(**{**values, **lists})
+            return cls(**{**values, "class_names": tuple(values["class_names"])})
         except (ValueError, TypeError, KeyError):
             raise ValueError(f"{name}: expected a model of `sor-ppa export`, found another one") from None

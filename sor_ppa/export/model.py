@@ -11,6 +11,7 @@ from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import Boxes, Instances
 from numpy.typing import NDArray
 
+from ..layers.batching import same_size_groups
 from .runtime import Graph
 
 __all__ = ["ExportedRanker", "pad_images"]
@@ -55,11 +56,10 @@ class ExportedRanker:
         """Return the instances of images ``image`` (3, H, W) at the size ``height`` x ``width``."""
         images = [item["image"].numpy().astype(np.float32, copy=False) for item in batched_inputs]
         step = self.graph.info.divisibility
-        groups: dict[tuple[int, int], list[int]] = {}
-        for i, image in enumerate(images):  # more padding would change an image's features
-            groups.setdefault((-(-image.shape[1] // step), -(-image.shape[2] // step)), []).append(i)
+        # more padding would change an image's features
+        sizes = [(-(-x.shape[1] // step) * step, -(-x.shape[2] // step) * step) for x in images]
         results: list[Any] = [None] * len(images)
-        for rows in groups.values():
+        for rows in same_size_groups(sizes, torch.device("cpu")):
             found = self.graph(pad_images([images[i] for i in rows], step))
             for number, i in enumerate(rows):
                 own = {key: torch.from_numpy(x[found["image_index"] == number]) for key, x in found.items()}

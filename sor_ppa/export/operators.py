@@ -6,13 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from onnxscript import opset18 as op
+from onnxscript import opset18
 
 from ..layers.nms import kept_by_nms
 
 __all__ = ["translations"]
 
-_INT64, _FLOAT, _BOOL = 7, 1, 9  # of onnx.TensorProto
+op: Any = opset18
+_BOOL = 9  # of onnx.TensorProto
 
 
 def _sort_stable(x: Any, *, stable: bool | None = None, dim: int = -1, descending: bool = False) -> Any:

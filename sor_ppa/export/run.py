@@ -79,13 +79,13 @@ def export_model(
     gives_maps = cfg.MODEL.META_ARCHITECTURE == "InSPyReNet"
     model = build_loaded_model(cfg, fold_for_inference) if gives_maps else _exportable_model(cfg)
     info = describe(cfg, model, tuple(class_names), precision)
-    proto, info = trace(model, info)
+    proto = trace(model, info)
     target = Path(output)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
         written = Path(folder) / target.name
         if format == "onnx":
-            save_onnx(proto, written)
+            save_onnx(proto, info, written)
         else:
             save_openvino(proto, info, written)
         del proto

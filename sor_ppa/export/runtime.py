@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -69,8 +69,7 @@ class _OpenVinoGraph:
         text = model.get_rt_info(INFO_KEY).value if model.has_rt_info(INFO_KEY) else None
         self.info = GraphInfo.from_json(text, os.fspath(path))
         precision = "bf16" if self.info.precision == "bf16" else "f32"
-        _keep_float32(model, self.info.float32)
-        settings = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
+        settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
         if threads:
             settings |= {"INFERENCE_NUM_THREADS": threads}
         compiled = core.compile_model(model, "CPU", settings)
@@ -82,16 +81,6 @@ class _OpenVinoGraph:
         with self._lock:
             results = self._request.infer(dict(inputs))
             return {name: np.array(results[name]) for name in self._names}
-
-
-def _keep_float32(model: Any, names: Sequence[str]) -> None:
-    """Mark the operations that compute the tensors, so that the CPU plugin leaves them in float32."""
-    chosen = set(names)
-    for operation in model.get_ordered_ops():
-        if any(chosen & output.get_names() for output in operation.outputs()):
-            sources = [operation.input_value(i).get_node() for i in range(operation.get_input_size())]
-            for part in (operation, *sources):  # a convolution and its bias are two operations
-                part.get_rt_info()["precise_0"] = ""
 
 
 def is_graph(path: str | os.PathLike[str]) -> bool:

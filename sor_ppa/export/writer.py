@@ -10,11 +10,13 @@ import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
+import numpy as np
 import onnx
+import onnx.numpy_helper
 import torch
 from detectron2.config import CfgNode
 from torch import Tensor, nn
@@ -30,7 +32,12 @@ _OPSET = 18
 # limits of the batch and of a side in pixels, for the tracer only; graphs compute smaller and larger ones
 _MOST_IMAGES, _LEAST_SIDE, _MOST_SIDE = 256, 65, 32768
 # modules that decide about scores, boxes and ranks: float32 also in a bfloat16 model
-_DECIDING = "cls_logits|bbox_pred|ctrness|sor_head|box_predictor|objectness_logits|anchor_deltas"
+_DECIDING = re.compile(
+    r"\b(cls_logits|bbox_pred|ctrness|sor_head|box_predictor|objectness_logits|anchor_deltas|"
+    r"class_embed|bbox_embed|ref_point_head|reference_points|(encoder_)?(class|bbox)_head|enc_output)\b"
+)
+_DECIDES = "sor_ppa.float32"
+_LARGE = 1024  # values of a weight that is worth halving
 
 
 class _FlatInference(nn.Module):
@@ -51,18 +58,20 @@ def describe(cfg: CfgNode, model: Any, class_names: tuple[str, ...], precision: 
     Its step is ``model.export_divisibility``, where it has one, or the divisibility of the backbone.
     """
     step = getattr(model, "export_divisibility", None) or model.backbone.size_divisibility
+    cfg = cfg.clone()
+    cfg.MODEL.WEIGHTS = ""  # a path of this machine
     options = cfg.INPUT
     sides = int(options.MIN_SIZE_TEST), int(options.MAX_SIZE_TEST)
     return GraphInfo(cfg.dump(), class_names, __version__, precision, max(step, 1), options.FORMAT, *sides)
 
 
 @torch.no_grad()
-def trace(model: nn.Module, info: GraphInfo) -> tuple[onnx.ModelProto, GraphInfo]:
-    """Return the ONNX model of ``model.infer_flat``, with dynamic batch and size, and its metadata.
+def trace(model: nn.Module, info: GraphInfo) -> onnx.ModelProto:
+    """Return the ONNX model of ``model.infer_flat``, with dynamic batch and size.
 
     Args:
         model: in evaluation mode on the CPU, with plain PyTorch layers.
-        info: the metadata; for bfloat16, the tensors that stay in float32 are added.
+        info: is put into its metadata.
     """
     step = info.divisibility
     rows, columns, least = (160, 224, _LEAST_SIDE) if step == 1 else (5, 7, 1)
@@ -74,7 +83,7 @@ def trace(model: nn.Module, info: GraphInfo) -> tuple[onnx.ModelProto, GraphInfo
     with _quiet():
         names = list(model.infer_flat(images, sizes))  # type: ignore[operator]
         # The tracer writes comparisons of sizes that it cannot decide as assertions; ONNX leaves them out.
-        program = torch.export.export(
+        program: Any = torch.export.export(
             _FlatInference(model).eval(),
             (images, sizes),
             dynamic_shapes={"images": {0: batch, 2: step * height, 3: step * width}, "sizes": {0: batch}},
@@ -91,22 +100,34 @@ def trace(model: nn.Module, info: GraphInfo) -> tuple[onnx.ModelProto, GraphInfo
             verbose=False,
         )
     proto: onnx.ModelProto = program.model_proto
-    if info.precision == "bf16":
-        info = replace(info, float32=_deciding_tensors(proto))
+    _round_down(proto)
+    deciding = [node for node in proto.graph.node if _decides(node)]
     for part in (proto.graph, *proto.graph.node, *proto.graph.value_info, *proto.graph.initializer):
         del part.metadata_props[:]  # names of modules and source lines of this machine
+    for node in deciding:
+        node.metadata_props.add(key=_DECIDES, value="true")
     onnx.helper.set_model_props(proto, {INFO_KEY: info.to_json()})
-    return proto, info
+    return proto
 
 
-def _deciding_tensors(proto: onnx.ModelProto) -> tuple[str, ...]:
-    """Return the outputs of the layers in :data:`_DECIDING`, by their modules or parameters."""
-    chosen = []
+def _round_down(proto: onnx.ModelProto) -> None:
+    """Replace ``ceil_mode`` of max pooling by padding at the end, in place.
+
+    The result is the same; OpenVINO refuses inputs that are smaller than the kernel without it.
+    """
     for node in proto.graph.node:
-        origin = [p.value for p in node.metadata_props if p.key == "pkg.torch.onnx.name_scopes"]
-        if any(re.search(rf"\b({_DECIDING})\b", name) for name in [*origin, *node.input]):
-            chosen += node.output
-    return tuple(chosen)
+        named = {attribute.name: attribute for attribute in node.attribute}
+        if node.op_type == "MaxPool" and "ceil_mode" in named and named["ceil_mode"].i:
+            named["ceil_mode"].i = 0
+            sides = len(named["strides"].ints)
+            for side, stride in enumerate(named["strides"].ints):
+                named["pads"].ints[sides + side] += stride - 1
+
+
+def _decides(node: onnx.NodeProto) -> bool:
+    """Return whether a node belongs to a deciding module, by the module's name or that of a parameter."""
+    scopes = [p.value for p in node.metadata_props if p.key == "pkg.torch.onnx.name_scopes"]
+    return any(_DECIDING.search(name) for name in (*scopes, *node.input))
 
 
 @contextmanager
@@ -126,8 +147,26 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def save_onnx(proto: onnx.ModelProto, path: str | os.PathLike[str]) -> None:
-    """Write one ONNX file, whole or not at all."""
+def _halve_weights(proto: onnx.ModelProto) -> None:
+    """Keep large weights as float16, in place; runtimes turn them into float32 when they load the model."""
+    casts = []
+    for weight in proto.graph.initializer:
+        values = onnx.numpy_helper.to_array(weight)
+        if values.dtype != np.float32 or values.size < _LARGE:
+            continue
+        name, half = weight.name, f"{weight.name}.half"
+        largest = np.finfo(np.float16).max
+        weight.CopyFrom(onnx.numpy_helper.from_array(values.clip(-largest, largest).astype(np.float16), half))
+        casts.append(onnx.helper.make_node("Cast", [half], [name], to=onnx.TensorProto.FLOAT))
+    nodes = [*casts, *proto.graph.node]
+    del proto.graph.node[:]
+    proto.graph.node.extend(nodes)
+
+
+def save_onnx(proto: onnx.ModelProto, info: GraphInfo, path: str | os.PathLike[str]) -> None:
+    """Write one ONNX file, whole or not at all; ``proto`` may be changed."""
+    if info.precision == "fp16":
+        _halve_weights(proto)
     with atomic_write(path) as part:
         onnx.save(proto, os.fspath(part))
 
@@ -150,5 +189,27 @@ def save_openvino(proto: onnx.ModelProto, info: GraphInfo, folder: str | os.Path
     openvino.save_model(model, os.fspath(part / "model.xml"), compress_to_fp16=info.precision == "fp16")
     del model
     file.unlink()
+    if info.precision == "bf16":
+        nodes = [node for node in proto.graph.node if any(p.key == _DECIDES for p in node.metadata_props)]
+        _keep_float32(part / "model.xml", {name for node in nodes for name in node.output})
     shutil.rmtree(folder, ignore_errors=True)
     part.rename(folder)
+
+
+def _keep_float32(path: Path, tensors: set[str]) -> None:
+    """Mark the layers that compute the tensors, so that OpenVINO's CPU plugin leaves them in float32."""
+    tree = ElementTree.parse(path)
+    layers = {layer.get("id"): layer for layer in tree.iter("layer")}
+    chosen = {
+        number
+        for number, layer in layers.items()
+        if any(tensors & set(port.get("names", "").split(",")) for port in layer.iter("port"))
+    }
+    # A convolution and its bias are two layers.
+    chosen |= {edge.get("from-layer") for edge in tree.iter("edge") if edge.get("to-layer") in chosen}
+    for number in chosen:
+        if layers[number].get("type") not in ("Const", "Parameter"):
+            marks = layers[number].find("rt_info")
+            marks = ElementTree.SubElement(layers[number], "rt_info") if marks is None else marks
+            ElementTree.SubElement(marks, "attribute", name="precise", version="0")
+    tree.write(path)

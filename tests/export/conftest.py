@@ -14,12 +14,14 @@ from sor_ppa.export.writer import save_openvino
 from sor_ppa.predictor import SORPredictor
 from tests.export.rankers import CENTERMASK, ranker_cfg, small_ranker
 
+SMALL = {"INPUT__MIN_SIZE_TEST": 96, "MODEL__FCOS__INFERENCE_TH_TEST": 0.05}
+
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A small CenterMask as weights, ONNX file and OpenVINO folder."""
     folder = tmp_path_factory.mktemp("exported")
-    cfg = ranker_cfg(CENTERMASK, INPUT__MIN_SIZE_TEST=96)
+    cfg = ranker_cfg(CENTERMASK, **SMALL)
     model = small_ranker(cfg)
     weights = folder / "model.pth"
     torch.save({"model": model.state_dict()}, weights)
@@ -32,5 +34,5 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="session")
 def eager(exported: dict[str, Path]) -> SORPredictor:
-    cfg = ranker_cfg(CENTERMASK, INPUT__MIN_SIZE_TEST=96, MODEL__WEIGHTS=str(exported["weights"]))
+    cfg = ranker_cfg(CENTERMASK, **SMALL, MODEL__WEIGHTS=str(exported["weights"]))
     return SORPredictor(cfg)

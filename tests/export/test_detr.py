@@ -64,9 +64,9 @@ def test_exported_graphs_equal_the_eager_model(name: str, tmp_path: Path) -> Non
     from sor_ppa.export.writer import save_onnx, save_openvino, trace
 
     model = lively(name)
-    proto, info = trace(model, INFO)
+    proto = trace(model, INFO)
     save_onnx(proto, tmp_path / "model.onnx")
-    save_openvino(proto, info, tmp_path / "model_openvino")
+    save_openvino(proto, INFO, tmp_path / "model_openvino")
     for path in ("model.onnx", "model_openvino"):
         graph = load_graph(tmp_path / path, threads=1)
         for size in SIZES:

@@ -6,7 +6,9 @@ import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import cv2
 import numpy as np
@@ -17,6 +19,7 @@ from sor_ppa.export.compare import compare_results
 from sor_ppa.export.info import INFO_KEY, GraphInfo
 from sor_ppa.export.run import ExportError, example_pictures, export_model
 from sor_ppa.export.runtime import load_graph
+from sor_ppa.export.writer import save_onnx, save_openvino
 from sor_ppa.predictor import SORPredictor
 from tests.export.rankers import CENTERMASK, MASK_RCNN, ranker_cfg, small_ranker
 from tests.models import REPO
@@ -50,7 +53,7 @@ def test_any_number_of_objects(exported: dict[str, Path], format: str) -> None:
         found = graph({"images": images, "sizes": np.array([[1, 1], size])})
         assert found["masks"].shape == (len(found["ranks"]), 1, 28, 28)
         counts.append(len(found["ranks"]))
-    assert counts[0] < counts[1]
+    assert counts[0] < counts[1], "the second picture of the second batch has objects"
 
 
 @pytest.mark.parametrize("format", ["onnx", "openvino"])
@@ -70,12 +73,37 @@ def test_metadata(exported: dict[str, Path]) -> None:
     assert (info.precision, info.divisibility, info.short_side) == ("fp32", 32, 96)
     assert "SalientObjectRanker" in info.config
     text = exported["onnx"].read_bytes()
-    assert str(REPO).encode() not in text, "no paths of this machine"
+    for path in (REPO, exported["weights"]):
+        assert str(path).encode() not in text, "a path of this machine"
+
+
+def test_half_the_size(exported: dict[str, Path], eager: SORPredictor, tmp_path: Path) -> None:
+    proto, path = onnx.load(exported["onnx"]), tmp_path / "half.onnx"
+    save_onnx(proto, replace(load_graph(exported["onnx"]).info, precision="fp16"), path)
+    assert path.stat().st_size < 0.6 * exported["onnx"].stat().st_size
+    pictures = example_pictures(4)
+    found = SORPredictor.from_pretrained(path)(pictures)
+    agreement = compare_results(zip(eager(pictures), found, strict=True))
+    assert agreement.same_objects >= 0.75
+
+
+def test_bfloat16_keeps_deciding_layers_in_float32(exported: dict[str, Path], tmp_path: Path) -> None:
+    info = replace(load_graph(exported["onnx"]).info, precision="bf16")
+    save_openvino(onnx.load(exported["onnx"]), info, tmp_path)
+    layers = ElementTree.parse(tmp_path / "model.xml").iter("layer")
+    convolutions = [layer for layer in layers if layer.get("type") == "Convolution"]
+    marked = [x for x in convolutions if x.find("rt_info/attribute[@name='precise']") is not None]
+    # class, box and centerness on three levels, and the ranking head's
+    assert len(marked) == 3 * 3 + 3
+    assert len(convolutions) > 40
 
 
 def test_another_onnx_file_is_refused(tmp_path: Path) -> None:
-    graph = onnx.helper.make_graph([], "empty", [], [])
-    onnx.save(onnx.helper.make_model(graph, ir_version=8), tmp_path / "other.onnx")
+    x, y = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in "xy")
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Identity", ["x"], ["y"])], "other", [x], [y])
+    opset = [onnx.helper.make_opsetid("", 18)]
+    other = onnx.helper.make_model(graph, ir_version=8, opset_imports=opset)
+    onnx.save(other, tmp_path / "other.onnx")
     with pytest.raises(ValueError, match="expected a model of `sor-ppa export`, found another one"):
         load_graph(tmp_path / "other.onnx")
     (tmp_path / "broken.onnx").write_bytes(b"no model")
@@ -102,7 +130,7 @@ def test_disagreement_writes_nothing(
     monkeypatch.setattr("sor_ppa.export.run.SORPredictor", lambda *a, **k: next(calls)(*a, **k))
     monkeypatch.setattr("sor_ppa.export.run.build_loaded_model", lambda cfg, _: small_ranker(cfg))
     proto = onnx.load(exported["onnx"])
-    monkeypatch.setattr("sor_ppa.export.run.trace", lambda _, info: (proto, info))
+    monkeypatch.setattr("sor_ppa.export.run.trace", lambda *_: proto)
     with pytest.raises(ExportError, match="expected the results of PyTorch, found 2 pictures: same objects"):
         export_model(ranker_cfg(CENTERMASK), tmp_path / "m.onnx", pictures=example_pictures(3)[:2])
     assert not list(tmp_path.iterdir())
@@ -136,5 +164,5 @@ def test_mask_rcnn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str)
 
 
 def test_info_round_trip() -> None:
-    info = GraphInfo("MODEL: {}", ("a", "b"), "1", "bf16", 32, "BGR", 480, 640, ("x",))
+    info = GraphInfo("MODEL: {}", ("a", "b"), "1", "bf16", 32, "BGR", 480, 640)
     assert GraphInfo.from_json(info.to_json(), INFO_KEY) == info

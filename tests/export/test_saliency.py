@@ -73,7 +73,8 @@ def exported(model: InSPyReNet, tmp_path_factory: pytest.TempPathFactory) -> Pat
     from sor_ppa.export.writer import save_onnx, save_openvino, trace
 
     folder = tmp_path_factory.mktemp("saliency")
-    proto, info = trace(model, GraphInfo("", (), "0", "fp32", model.export_divisibility, "RGB", 0, 0))
+    info = GraphInfo("", (), "0", "fp32", model.export_divisibility, "RGB", 0, 0)
+    proto = trace(model, info)
     save_onnx(proto, folder / "model.onnx")
     save_openvino(proto, info, folder / "model_openvino")
     return folder
