@@ -106,6 +106,7 @@ def _exportable_model(cfg: CfgNode) -> nn.Module:
     check_gives_objects(cfg)
     for key, used in (
         ("TEST.AUG.ENABLED", cfg.TEST.AUG.ENABLED),
+        ("MODEL.SALIENCE_DETR.TEST_RESIZE", _resizes_inside(cfg)),
         ("MODEL.SOR.REFINE", cfg.MODEL.SOR.REFINE),
         ("MODEL.SOR.RANK_BY", cfg.MODEL.SOR.RANK_BY != "head"),
     ):
@@ -119,6 +120,11 @@ def _exportable_model(cfg: CfgNode) -> nn.Module:
             f"MODEL.META_ARCHITECTURE: expected one that exports, found {cfg.MODEL.META_ARCHITECTURE}"
         )
     return model
+
+
+def _resizes_inside(cfg: CfgNode) -> bool:
+    used = cfg.MODEL.META_ARCHITECTURE == "RankingSalienceDETR"
+    return used and bool(cfg.MODEL.SALIENCE_DETR.TEST_RESIZE)
 
 
 def _compare(cfg: CfgNode, model: Any, path: Path, pictures: Sequence[Picture]) -> Agreement:
