@@ -12,6 +12,12 @@ from .processes import TRAINING, exit_with_parent
 if TRAINING in os.environ and current_process().name != "MainProcess":
     exit_with_parent()  # the imports below take seconds, in which the parent may die
 
+# Before torch starts its threads: those that wait for others spin for microseconds, not milliseconds, before
+# they sleep. Where other programs take the processors, spinning takes the time of the thread that is waited
+# for. The number is libgomp's own for more threads than processors.
+if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
+    os.environ["GOMP_SPINCOUNT"] = "1000"
+
 import torch
 
 from ._requirements import check_requirements, check_torch

@@ -10,7 +10,10 @@ import yaml
 from detectron2.config import CfgNode, get_cfg
 
 from .checkpoint import read_checkpoint_info
+from .checkpoint.info import CheckpointInfo
 from .config import ConfigError, add_sor_config, get_config_file, load_config, settle_config
+from .export.info import GraphInfo
+from .export.runtime import is_graph, load_graph
 from .zoo import resolve
 
 __all__ = ["find_pretrained", "parse_config"]
@@ -26,7 +29,7 @@ def find_pretrained(
     """Return the configuration, with ``MODEL.WEIGHTS``, and the class names (maybe none) of a model.
 
     Args:
-        source: a weight file, the name of a model of the zoo, or "contrast".
+        source: a weight file, an exported model, the name of a model of the zoo, or "contrast".
         config: YAML file, instead of the configuration in the weight file.
         options: ``KEY VALUE`` overrides.
 
@@ -38,8 +41,12 @@ def find_pretrained(
     name = os.fspath(source)
     if name == CONTRAST:
         return load_config(config or get_config_file("contrast/contrast.yaml"), options), ()
-    path = Path(name) if os.path.isfile(name) else resolve(name)
-    info = read_checkpoint_info(path)
+    info: CheckpointInfo | GraphInfo | None
+    if is_graph(name):
+        path, info = Path(name), load_graph(name).info
+    else:
+        path = Path(name) if os.path.isfile(name) else resolve(name)
+        info = read_checkpoint_info(path)
     names = info.class_names if info is not None else ()
     overrides = ["MODEL.WEIGHTS", os.fspath(path), *options]
     if config is not None:

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from .building import build_loaded_model
 from .config import ConfigError
 from .cpu_inference import tune_for_inference
+from .export.runtime import is_graph
+from .export.saliency import exported_saliency
 from .inspyrenet import InSPyReNet
 from .pictures import Picture, to_bgr
 
@@ -26,7 +28,7 @@ class SaliencyPredictor:
     """A saliency model with loaded weights, tuned for inference, that resizes as published.
 
     Args:
-        cfg: with ``MODEL.META_ARCHITECTURE: InSPyReNet``.
+        cfg: with ``MODEL.META_ARCHITECTURE: InSPyReNet``; ``MODEL.WEIGHTS`` may be an exported model.
         model: used instead of one built from ``cfg`` with ``MODEL.WEIGHTS``; it is copied.
         mode: of :data:`MODES`.
 
@@ -42,12 +44,16 @@ class SaliencyPredictor:
         if cfg.MODEL.META_ARCHITECTURE != "InSPyReNet":
             found = cfg.MODEL.META_ARCHITECTURE
             raise ConfigError(f"MODEL.META_ARCHITECTURE: expected InSPyReNet, found {found}")
-        own = build_loaded_model(cfg) if model is None else tune_for_inference(copy.deepcopy(model))
-        self.model = cast(InSPyReNet, own)
+        exported = model is None and is_graph(cfg.MODEL.WEIGHTS)
+        if exported:
+            self.model = exported_saliency(cfg, cfg.MODEL.WEIGHTS)
+        else:
+            own = build_loaded_model(cfg) if model is None else tune_for_inference(copy.deepcopy(model))
+            self.model = cast(InSPyReNet, own)
         if mode == "speed":
             self.model.dynamic, self.model.threshold = False, 0
         self._bgr = cfg.INPUT.FORMAT == "BGR"
-        self._bfloat16 = mode == "speed" and _fast_bfloat16(self.model.device)
+        self._bfloat16 = mode == "speed" and not exported and _fast_bfloat16(self.model.device)
 
     def __call__(self, picture: Picture) -> NDArray[np.float32]:
         """Return the saliency map of a picture.

@@ -101,13 +101,14 @@ def test_neighbors_change_nothing(name: str) -> None:
 def test_an_image_without_detections_among_others(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model, batch = lively(name), images([(128, 128), (128, 128)])
     alone = answers(model, batch[1:])[0]
-    real = model.detections
+    method = "instances" if name == "salience" else "detections"
+    real = getattr(model, method)
 
     def first_sees_nothing(*arguments: Any) -> list[Instances]:
         found = real(*arguments)
         return [found[0][:0], *found[1:]]
 
-    monkeypatch.setattr(model, "detections", first_sees_nothing)
+    monkeypatch.setattr(model, method, first_sees_nothing)
     empty, other = answers(model, batch)
     assert len(empty) == 0
     assert empty.pred_masks.shape == (0, 128, 128)

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from ..config.thresholds import score_threshold
 from ..layers import DeformableConv2d
 from ..layers.precision import full_precision
-from ..ranking.flat import FlatDetections
+from ..ranking.flat import FlatDetections, flat_detections
 from .fcos_proposals import Detections, ProposalOptions, select_candidates, select_proposals
 from .fcos_targets import assign_targets, fcos_losses, level_locations
 
@@ -235,9 +235,7 @@ class FCOS(nn.Module):
     def detect_flat(self, features: dict[str, Tensor]) -> FlatDetections:
         """Return the detections of all images, in a form for export."""
         found = select_candidates(*self._predict(features), self.strides, self.test_options)
-        image, row = torch.nonzero(found.kept).unbind(dim=1)
-        tables = (found.boxes, found.scores, found.classes)
-        return FlatDetections(image, *(table[image, row] for table in tables))
+        return flat_detections(found.kept, found.boxes, found.scores, found.classes)
 
 
 def _as_rows(maps: Sequence[Tensor]) -> list[Tensor]:

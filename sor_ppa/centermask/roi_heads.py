@@ -26,7 +26,7 @@ from ..ranking import (
     ranking_losses,
     set_fields,
 )
-from ..ranking.flat import flat_predictions, with_spare_object
+from ..ranking.flat import FlatDetections, flat_predictions, with_spare_object
 from .mask_targets import crop_masks, mask_iou_targets, mask_loss, visible_fractions
 from .maskiou_head import build_maskiou_head, mask_iou_loss
 
@@ -244,9 +244,7 @@ class CenterROIHeads(nn.Module):
     def infer_flat(
         self, features: dict[str, Tensor], image_sizes: Tensor, detector: Any
     ) -> dict[str, Tensor]:
-        """Return masks and ranks of all objects of a batch, in a form for export.
-
-        The mask scores are left out: neither scores nor ranks depend on them.
+        """Return masks and ranks of what a detector finds in a batch, in a form for export.
 
         Args:
             features: name -> (B, C, H, W).
@@ -254,10 +252,26 @@ class CenterROIHeads(nn.Module):
             detector: the proposal generator, with ``detect_flat``.
 
         Returns:
+            See :meth:`rank_flat`.
+        """
+        return self.rank_flat(features, image_sizes, detector.detect_flat(features))
+
+    def rank_flat(
+        self, features: dict[str, Tensor], image_sizes: Tensor, found: FlatDetections
+    ) -> dict[str, Tensor]:
+        """Return masks and ranks of given objects of a batch, in a form for export.
+
+        The mask scores are left out: neither scores nor ranks depend on them.
+
+        Args:
+            features: name -> (B, C, H, W).
+            image_sizes: (B, 2) int64 height and width without padding.
+            found: N objects.
+
+        Returns:
             See :func:`~sor_ppa.ranking.flat.flat_predictions`; masks (N, 1, 2R, 2R).
         """
         assert self.sor_head is not None, "a model without ranking head is not exported"
-        found = detector.detect_flat(features)
         image_index, boxes, classes = with_spare_object(found.image_index, found.boxes, found.classes)
         levels = [features[name] for name in self.in_features]
         pyramids = [levels]

@@ -48,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the sub-command and return its exit status."""
+    from ..export.compare import Agreement
     from ..export.run import example_pictures, export_model
 
     cfg, class_names = find_pretrained(options.model, options.config_file, options.opts)
@@ -66,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
         pictures=files or example_pictures(number),
     )
     sys.stdout.write(f"{output}: {agreement}\n")
-    if agreement.same_ranks < _GOOD_SHARE:
+    if isinstance(agreement, Agreement) and agreement.same_ranks < _GOOD_SHARE:
         lost = 1 - agreement.same_ranks
         sys.stderr.write(f"{options.precision} changes the ranking of {lost:.1%} of the pictures\n")
     return 0

@@ -39,6 +39,11 @@ class Agreement:
         """Whether only rounding differs."""
         return self.same_ranks == 1 and self.box_error <= _MOST_PIXELS and self.mask_iou > _LEAST_IOU
 
+    @property
+    def usable(self) -> bool:
+        """Whether a reduced precision finds the same objects in at least half of the pictures."""
+        return self.same_objects >= 0.5
+
     def __str__(self) -> str:
         return (
             f"{self.pictures} pictures: same objects in {self.same_objects:.1%}, same ranks in "

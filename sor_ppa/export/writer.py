@@ -29,10 +29,14 @@ from .operators import translations
 __all__ = ["describe", "save_onnx", "save_openvino", "trace"]
 
 _OPSET = 18
-_MOST_IMAGES, _MOST_STEPS = 256, 1024  # limits of the batch and of a side in steps, only for the tracer
+# limits of the batch and of a side in pixels, for the tracer only; graphs compute smaller and larger ones
+_MOST_IMAGES, _LEAST_SIDE, _MOST_SIDE = 256, 65, 32768
 # Modules that decide about scores and boxes: float32 also in a bfloat16 model. The ranking head is none of
 # them: in float32 it keeps no more ranks (measured with the model of `make demo`).
-_DECIDING = re.compile(r"\b(cls_logits|bbox_pred|ctrness|box_predictor|objectness_logits|anchor_deltas)\b")
+_DECIDING = re.compile(
+    r"\b(cls_logits|bbox_pred|ctrness|box_predictor|objectness_logits|anchor_deltas|"
+    r"class_embed|bbox_embed|ref_point_head|reference_points|(encoder_)?(class|bbox)_head|enc_output)\b"
+)
 _DECIDES = "sor_ppa.float32"
 _LARGE = 1024  # values of a weight that is worth halving
 
@@ -50,8 +54,11 @@ class _FlatInference(nn.Module):
 
 
 def describe(cfg: CfgNode, model: Any, class_names: tuple[str, ...], precision: str) -> GraphInfo:
-    """Return the metadata of a model; ``model.size_divisibility`` or that of its backbone is its step."""
-    step = getattr(model, "size_divisibility", None) or model.backbone.size_divisibility
+    """Return the metadata of a model.
+
+    Its step is ``model.export_divisibility``, where it has one, or the divisibility of the backbone.
+    """
+    step = getattr(model, "export_divisibility", None) or model.backbone.size_divisibility
     cfg = cfg.clone()
     cfg.MODEL.WEIGHTS = ""  # a path of this machine
     options = cfg.INPUT
@@ -68,20 +75,27 @@ def trace(model: nn.Module, info: GraphInfo) -> onnx.ModelProto:
         info: is put into its metadata.
     """
     step = info.divisibility
-    images = torch.rand(2, 3, 5 * step, 7 * step) * 255
-    sizes = torch.tensor([[5 * step, 6 * step + 1], [4 * step + 1, 7 * step]])
+    rows, columns, least = (160, 224, _LEAST_SIDE) if step == 1 else (5, 7, 1)
+    images = torch.rand(2, 3, rows * step, columns * step) * 255
+    sizes = torch.tensor([[rows * step, (columns - 1) * step + 1], [(rows - 1) * step + 1, columns * step]])
     batch = torch.export.Dim("batch", min=1, max=_MOST_IMAGES)
-    height, width = (torch.export.Dim(name, min=1, max=_MOST_STEPS) for name in ("rows", "columns"))
+    most = _MOST_SIDE // step
+    height, width = (torch.export.Dim(name, min=least, max=most) for name in ("rows", "columns"))
     with _quiet():
         names = list(model.infer_flat(images, sizes))  # type: ignore[operator]
-        program: Any = torch.onnx.export(
+        # The tracer writes comparisons of sizes that it cannot decide as assertions; ONNX leaves them out.
+        program: Any = torch.export.export(
             _FlatInference(model).eval(),
             (images, sizes),
+            dynamic_shapes={"images": {0: batch, 2: step * height, 3: step * width}, "sizes": {0: batch}},
+            prefer_deferred_runtime_asserts_over_guards=True,
+        )
+        program = torch.onnx.export(
+            program,
             dynamo=True,
             opset_version=_OPSET,
             input_names=["images", "sizes"],
             output_names=names,
-            dynamic_shapes={"images": {0: batch, 2: step * height, 3: step * width}, "sizes": {0: batch}},
             custom_translation_table=translations(),
             external_data=False,
             verbose=False,
@@ -169,6 +183,9 @@ def save_openvino(proto: onnx.ModelProto, info: GraphInfo, folder: str | os.Path
     file = part / "model.onnx"
     onnx.save(proto, os.fspath(file))
     model = openvino.convert_model(os.fspath(file))
+    for operator in model.get_ops():
+        if operator.get_type_name() == "TopK":
+            operator.set_attribute("stable", True)  # as in ONNX Runtime
     model.set_rt_info(info.to_json(), INFO_KEY)
     openvino.save_model(model, os.fspath(part / "model.xml"), compress_to_fp16=info.precision == "fp16")
     del model

@@ -17,7 +17,7 @@ def resize(x: Tensor, size: tuple[int, int], align_corners: bool = False) -> Ten
         size: target (H, W) in pixels.
         align_corners: as in :func:`torch.nn.functional.interpolate`.
     """
-    if tuple(x.shape[-2:]) == tuple(size):
+    if not torch.compiler.is_exporting() and tuple(x.shape[-2:]) == tuple(size):
         return x
     return F.interpolate(x, size=size, mode="bilinear", align_corners=align_corners)
 

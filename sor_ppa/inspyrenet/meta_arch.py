@@ -15,7 +15,7 @@ from ..checkpoint.inspyrenet import backbone_weights
 from ..layers.batching import same_size_groups
 from .layers import resize
 from .losses import pyramid_losses
-from .network import InSPyReNetNetwork, build_encoder, predict_blended
+from .network import InSPyReNetNetwork, SaliencyPyramid, build_encoder, predict_blended
 from .preprocess import dynamic_size, resize_antialiased
 
 __all__ = ["InSPyReNet"]
@@ -32,6 +32,8 @@ class InSPyReNet(nn.Module):
     """
 
     checkpoint_system = "inspyrenet"
+    #: sides of images in an exported graph are multiples of it, in pixels
+    export_divisibility = 32
     pixel_mean: Tensor
     pixel_std: Tensor
 
@@ -85,6 +87,14 @@ class InSPyReNet(nn.Module):
             "network": network,
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
+            **cls.inference_options(cfg),
+        }
+
+    @staticmethod
+    def inference_options(cfg: CfgNode) -> dict[str, Any]:
+        """Return the arguments that say how images pass the network."""
+        node = cfg.MODEL.INSPYRENET
+        return {
             "base_size": node.BASE_SIZE,
             "dynamic": node.RESIZE == "dynamic",
             "max_short_side": node.MAX_SHORT_SIDE,
@@ -148,10 +158,27 @@ class InSPyReNet(nn.Module):
             (B, 1, h, w) in [0, 1], h x w about H x W.
         """
         if low is None:
-            logits = self.network(images).saliency[-1]
-        else:
-            logits = predict_blended(self.network, self.network(low).saliency[-1], images).saliency[-1]
-        probability = logits.float().sigmoid()
+            return self._probability(self.network(images))
+        return self._probability(predict_blended(self.network, self.network(low).saliency[-1], images))
+
+    def infer_flat(self, images: Tensor, sizes: Tensor) -> dict[str, Tensor]:
+        """Compute saliency and its pyramid, in a form for export.
+
+        Args:
+            images: (B, 3, H, W) float32 in 0..255, without padding; sides are multiples of 32.
+            sizes: (B, 2) int64, each (H, W).
+
+        Returns:
+            ``saliency`` (B, 1, H, W) in [0, 1] of a single pass; for a blend, the logits ``coarse`` of d3
+            (B, 1, H / 8, W / 8) and the Laplacians ``details2``, ``details1`` and ``details0`` (B, 1, H, W).
+        """
+        pyramid = self.network(self.normalized(images))
+        names = [f"details{level}" for level in (2, 1, 0)]
+        parts = {"coarse": pyramid.saliency[0], **dict(zip(names, pyramid.laplacian, strict=True))}
+        return {"saliency": self._probability(pyramid), **parts}
+
+    def _probability(self, pyramid: SaliencyPyramid) -> Tensor:
+        probability = pyramid.saliency[-1].float().sigmoid()
         if not self.normalize:
             return probability
         least = probability.amin((1, 2, 3), keepdim=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from .context import ContextDecoder, ContextEncoder
@@ -109,7 +110,7 @@ class InSPyReNetNetwork(nn.Module):
         return CoarseLevels(SaliencyPyramid([d3, d2, d1], [p2, p1]), f1, (height, width))
 
     def _tile_side(self, x: Tensor) -> int:
-        if self.training:
+        if self.training or torch.compiler.is_exporting():
             return 0
         if self.tile is not None:
             return self.tile

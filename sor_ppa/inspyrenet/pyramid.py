@@ -35,9 +35,9 @@ def reduce(x: Tensor) -> Tensor:
 
 def expand(x: Tensor) -> Tensor:
     """Insert zeros and blur with four times the kernel, (B, C, H, W) -> (B, C, 2H, 2W)."""
-    zeros = x.new_zeros(*x.shape[:2], 2 * x.shape[2], 2 * x.shape[3])
-    zeros[:, :, ::2, ::2] = x
-    return _blur(zeros, gain=2.0)
+    wide = torch.stack([x, torch.zeros_like(x)], dim=4).flatten(3)
+    spread = torch.stack([wide, torch.zeros_like(wide)], dim=3).flatten(2, 3)
+    return _blur(spread, gain=2.0)
 
 
 def reconstruct(low: Tensor, laplacian: Tensor) -> Tensor:

@@ -69,6 +69,30 @@ def crop_resized(feature: Tensor, size: tuple[int, int], rows: slice, columns: s
     return up[:, :, _moved(rows, 2 * low[0].start), _moved(columns, 2 * low[1].start)]
 
 
+def convolve_each(images: Tensor, kernels: Tensor, bias: Tensor | None) -> Tensor:
+    """Convolve each image with a kernel of its own, with zeros around it.
+
+    Args:
+        images: (B, K, H, W).
+        kernels: (B, O, K, 3, 3).
+        bias: (O,).
+
+    Returns:
+        (B, O, H, W).
+    """
+    if not torch.compiler.is_exporting():
+        each = zip(images, kernels, strict=True)
+        return torch.cat([F.conv2d(image[None], kernel, bias, padding=1) for image, kernel in each])
+    # for any number of images: a matrix product with the nine shifted copies of each image
+    height, width = images.shape[-2:]
+    padded = F.pad(images, (1, 1, 1, 1))
+    shifted = [padded[:, :, y : y + height, x : x + width] for y in range(3) for x in range(3)]
+    columns = torch.cat(shifted, dim=1).flatten(2)  # (B, 9K, HW)
+    matrices = kernels.flatten(3).transpose(2, 3).flatten(2)  # (B, O, 9K)
+    out = torch.bmm(matrices, columns).unflatten(2, (height, width))
+    return out if bias is None else out + bias[:, None, None]
+
+
 class ContextAttention(nn.Module):
     """Scale-invariant context attention.
 
@@ -181,7 +205,7 @@ class ContextAttention(nn.Module):
         whole = CHUNK * self.grid[0] * self.grid[1] % channels == 0
         if not whole or any(feature.shape[1] % CHUNK for feature in features):
             slabs = [torch.cat([resize(feature, size) for feature in features], 1)]
-        context = regions.new_zeros(len(regions), regions.shape[1], channels)
+        context = regions.new_zeros(regions.shape[0], regions.shape[1], channels)
         row = 0  # of the (cells, C) matrix
         with torch.autocast(regions.device.type, enabled=False):
             for slab in slabs:
@@ -198,11 +222,6 @@ class ContextAttention(nn.Module):
         weights = torch.einsum("bchw,bck->bkhw", query, self.scale * key).softmax(1)
         # conv(sum_k w_k v_k) = sum_k conv_k(w_k): the kernel of each image is contracted with its values.
         kernels = torch.einsum("oiyx,bik->bokyx", self.conv_out1.conv.weight, value)
-        bias = self.conv_out1.conv.bias
-        mixed = [
-            F.conv2d(weight[None], kernel, bias, padding=1)
-            for weight, kernel in zip(weights, kernels, strict=True)
-        ]
-        attended = self.conv_out1.finish(torch.cat(mixed))
+        attended = self.conv_out1.finish(convolve_each(weights, kernels, self.conv_out1.conv.bias))
         feature = self.conv_out3(self.conv_out2(torch.cat([x, attended], 1)))
         return feature, self.conv_out4(feature)

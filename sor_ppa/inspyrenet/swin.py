@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from timm.layers import DropPath, Mlp, gen_relative_position_index
 from torch import Tensor, nn
-from torchvision.models.swin_transformer import PatchMerging
+
+from ..layers.batching import ceil_divide
 
 __all__ = ["Swin"]
 
@@ -92,8 +93,8 @@ class SwinBlock(nn.Module):
     def _attend(self, x: Tensor, mask: Tensor) -> Tensor:
         batch, height, width, dim = x.shape
         side = self.window
-        x = F.pad(x, (0, 0, 0, -width % side, 0, -height % side))
-        rows, columns = x.shape[1] // side, x.shape[2] // side
+        rows, columns = ceil_divide(height, side), ceil_divide(width, side)
+        x = F.pad(x, (0, 0, 0, columns * side - width, 0, rows * side - height))
         if self.shift:
             x = x.roll((-self.shift, -self.shift), dims=(1, 2))
         windows = x.view(batch, rows, side, columns, side, dim).transpose(2, 3)
@@ -104,6 +105,22 @@ class SwinBlock(nn.Module):
         if self.shift:
             x = x.roll((self.shift, self.shift), dims=(1, 2))
         return x[:, :height, :width]
+
+
+class PatchMerging(nn.Module):
+    """Join 2x2 vectors and map them to twice the width."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.reduction = nn.Linear(4 * dim, 2 * dim, bias=False)
+        self.norm = nn.LayerNorm(4 * dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, H, W, C) -> (B, ceil(H / 2), ceil(W / 2), 2C)."""
+        rows, columns = (ceil_divide(side, 2) for side in x.shape[1:3])
+        x = F.pad(x, (0, 0, 0, 2 * columns - x.shape[2], 0, 2 * rows - x.shape[1]))
+        blocks = x.unflatten(2, (columns, 2)).unflatten(1, (rows, 2))  # (B, h, 2, w, 2, C)
+        return self.reduction(self.norm(blocks.permute(0, 1, 3, 4, 2, 5).flatten(3)))
 
 
 class SwinStage(nn.Module):
@@ -120,7 +137,7 @@ class SwinStage(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the blocks without the merging, (B, H, W, C) -> same."""
-        height, width = (side + -side % self.window for side in x.shape[1:3])
+        height, width = (ceil_divide(side, self.window) * self.window for side in x.shape[1:3])
         mask = shift_mask(height, width, self.window, self.shift, x.device)
         for block in self.blocks:
             x = block(x, mask)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["CPU_PIXELS", "same_size_groups", "without_padding"]
+__all__ = ["CPU_PIXELS", "ceil_divide", "same_size_groups", "without_padding"]
 
 #: Pixels that a CPU computes at once. With more, feature maps no longer fit into its caches and each image
 #: takes longer.
@@ -34,6 +34,14 @@ def same_size_groups(sizes: Sequence[tuple[int, int]], device: torch.device) -> 
         step = max(CPU_PIXELS // max(height * width, 1), 1)
         parts += [members[i : i + step] for i in range(0, len(members), step)]
     return parts
+
+
+def ceil_divide(number: int, divisor: int) -> int:
+    """Return the quotient of positive numbers, rounded up, also of the symbolic sizes of an export.
+
+    ONNX rounds the ``-(-a // b)`` of such sizes towards zero.
+    """
+    return (number + divisor - 1) // divisor
 
 
 def without_padding(images: Tensor, sizes: Tensor) -> Tensor:

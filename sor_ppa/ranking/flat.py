@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -12,7 +13,7 @@ from .decode import decode_flat
 from .head import RankingHead
 from .position import measuring_sizes
 
-__all__ = ["FlatDetections", "flat_predictions", "with_spare_object"]
+__all__ = ["FlatDetections", "flat_detections", "flat_predictions", "with_spare_object"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,12 @@ class FlatDetections:
     boxes: Tensor
     scores: Tensor
     classes: Tensor
+
+
+def flat_detections(kept: Tensor, boxes: Tensor, scores: Tensor, classes: Tensor) -> FlatDetections:
+    """Return the kept rows of tables (B, M), (B, M, 4), (B, M) and (B, M), best first in each image."""
+    image, row = torch.nonzero(kept).unbind(dim=1)
+    return FlatDetections(image, *(table[image, row] for table in (boxes, scores, classes)))
 
 
 def with_spare_object(image_index: Tensor, boxes: Tensor, classes: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -11,12 +11,13 @@ from detectron2.modeling import META_ARCH_REGISTRY, build_backbone
 from detectron2.modeling.backbone import Backbone
 from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from ..layers.batching import same_size_groups
+from ..layers.batching import ceil_divide, same_size_groups
 from ..layers.detr.attention import GlobalAttention
 from ..layers.detr.deformable_attention import MultiScaleDeformableAttention
 from ..layers.detr.denoising import ContrastiveDenoising
-from ..layers.detr.detections import select_detections
+from ..layers.detr.detections import TopDetections, in_pixels, select_detections
 from ..layers.detr.layers import DecoderLayer
 from ..layers.detr.levels import Levels, build_levels
 from ..layers.detr.losses import SetCriterion, VarifocalCriterion
@@ -216,10 +217,32 @@ class SalienceDETR(nn.Module):
 
     def feature_maps(self, batch: ImageList) -> tuple[list[Tensor], Levels]:
         """Return maps ``(B, C, h, w)`` of one width, finest first, and their geometry."""
-        maps = self.backbone(batch.tensor)
-        maps = self.neck([maps[name] for name in self.in_features])
+        maps = self._maps(batch.tensor)
         shapes = [m.shape[-2:] for m in maps]
         return maps, build_levels(batch.image_sizes, batch.tensor.shape[-2:], shapes, self.device)
+
+    def same_size_maps(self, images: Tensor) -> tuple[list[Tensor], Levels]:
+        """Return :meth:`feature_maps` of images ``(B, 3, h, w)`` of one size, not normalized; for export."""
+        height, width = images.shape[-2:]
+        below, right = (
+            ceil_divide(side, self.size_divisibility) * self.size_divisibility - side
+            for side in (height, width)
+        )
+        padded = F.pad((images - self.pixel_mean) / self.pixel_std, (0, right, 0, below))
+        # the same sizes in simpler terms of the height and the width, with which the tracer is faster
+        first = self.backbone.output_shape()[self.in_features[0]].stride
+        maps = self._maps(padded)
+        shapes = [
+            tuple(ceil_divide(side, first * 2**level) for side in padded.shape[-2:])
+            for level in range(len(maps))
+        ]
+        maps = [m.narrow(2, 0, h).narrow(3, 0, w) for m, (h, w) in zip(maps, shapes, strict=True)]
+        levels = build_levels([(height, width)], padded.shape[-2:], shapes, self.device, masked=True)
+        return maps, levels.repeated(images.shape[0])
+
+    def _maps(self, images: Tensor) -> list[Tensor]:
+        maps = self.backbone(images)
+        return self.neck([maps[name] for name in self.in_features])
 
     def targets(self, batched_inputs: Sequence[dict[str, Any]]) -> BoxTargets:
         """Return the objects of a training batch.
@@ -282,14 +305,27 @@ class SalienceDETR(nn.Module):
 
     def instances(self, output: SalienceOutput, sizes: Sequence[tuple[int, int]]) -> list[Instances]:
         """Return boxes, scores and classes above the threshold for images of (height, width) ``sizes``."""
-        found = select_detections(output.logits[-1], output.boxes[-1], self.topk)
+        found, kept = self.select(output, torch.tensor(sizes, device=self.device))
         results = []
-        for row, (height, width) in enumerate(sizes):
-            scores, classes = found.scores[row], self.label_classes[found.labels[row]]
-            boxes = Boxes(found.boxes[row] * found.boxes.new_tensor([width, height, width, height]))
-            instances = Instances((height, width), pred_boxes=boxes, scores=scores, pred_classes=classes)
-            results.append(instances[(classes >= 0) & (scores > self.score_thresh)])
+        for row, size in enumerate(sizes):
+            fields = {"scores": found.scores[row], "pred_classes": found.labels[row]}
+            results.append(Instances(size, pred_boxes=Boxes(found.boxes[row]), **fields)[kept[row]])
         return results
+
+    def select(self, output: SalienceOutput, sizes: Tensor) -> tuple[TopDetections, Tensor]:
+        """Return the best detections, in pixels, with classes of the dataset; and which of them count.
+
+        Args:
+            output: of the transformer.
+            sizes: ``(B, 2)`` int64 (height, width) of each image.
+
+        Returns:
+            The detections, and ``(B, n)`` bool.
+        """
+        found = select_detections(output.logits[-1], output.boxes[-1], self.topk)
+        classes = self.label_classes[found.labels]
+        found = TopDetections(found.scores, classes, in_pixels(found.boxes, sizes))
+        return found, (classes >= 0) & (found.scores > self.score_thresh)
 
     def results(
         self, output: SalienceOutput, batch: ImageList, inputs: Sequence[dict[str, Any]]

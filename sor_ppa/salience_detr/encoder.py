@@ -34,7 +34,7 @@ class SalienceEncoderLayer(EncoderLayer):
 
     def attended(self, scores: Tensor) -> Tensor:
         """Return the indices ``(B, k)`` of the highest scores ``(B, n)``."""
-        return scores.topk(min(self.num_attended, scores.shape[1]), dim=1).indices
+        return scores.topk(torch.sym_min(self.num_attended, scores.shape[1]), dim=1).indices
 
     def forward(  # type: ignore[override]
         self, tokens: Tensor, positions: Tensor, memory: Memory, reference: Tensor, scores: Tensor

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torchvision.ops import batched_nms
 
 from ..layers.detr.levels import Levels
+from ..layers.nms import kept_by_nms
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ def default_boxes(levels: Levels) -> DefaultBoxes:
     """
     centers = levels.centers()
     sides = torch.cat([centers.new_full((n,), 0.05 * 2.0**level) for level, n in enumerate(levels.sizes)])
-    boxes = torch.cat([centers, sides.view(1, -1, 1).expand(len(centers), -1, 2)], dim=-1)
+    boxes = torch.cat([centers, sides.view(1, -1, 1).expand(centers.shape[0], -1, 2)], dim=-1)
     usable = ((boxes > 0.01) & (boxes < 0.99)).all(-1)
     if levels.padding is not None:
         usable = usable & ~levels.padding
@@ -58,19 +58,21 @@ def select_queries(
         ``(B, min(count, S))`` int64 token indices, best first.
     """
     images, tokens = scores.shape
-    top = min(4 * count, tokens)
-    best, index = scores.topk(top, dim=1)
+    top = torch.sym_min(4 * count, tokens)
+    # Unusable tokens are alike but for rounding. With equal scores, a stable sort gives one order everywhere.
+    unusable = scores.masked_fill(usable, -torch.inf).amax(1, keepdim=True)
+    scores = torch.where(usable, scores, unusable)
+    index = scores.sort(dim=1, descending=True, stable=True).indices[:, :top]
     device = scores.device
     start = torch.tensor(levels.starts, device=device)
     width = torch.tensor([w for _, w in levels.shapes], device=device)
-    level = torch.bucketize(index, start, right=True) - 1  # (B, top)
+    level = (index.unsqueeze(-1) >= start).sum(-1) - 1  # (B, top)
     cell = index - start[level]
     x, y = cell % width[level], cell // width[level]
     squares = torch.stack([x - 1.0, y - 1.0, x + 1.0, y + 1.0], dim=-1)
-    group = level + len(levels.shapes) * torch.arange(images, device=device).unsqueeze(1)
-    kept = batched_nms(squares.flatten(0, 1), best.flatten(), group.flatten(), iou_threshold)
+    order = torch.arange(top, 0, -1, dtype=squares.dtype, device=device).expand(images, -1)
+    kept = kept_by_nms(squares, order, level, len(levels.shapes), iou_threshold)
 
-    penalty = torch.where(usable.gather(1, index), 1, 2).flatten()
-    penalty[kept] = 0
-    order = penalty.view(images, top).argsort(dim=1, stable=True)
-    return index.gather(1, order[:, : min(count, tokens)])
+    penalty = torch.where(usable.gather(1, index), 1, 2).masked_fill(kept, 0)
+    order = (penalty * top + torch.arange(top, device=device)).argsort(dim=1)
+    return index.gather(1, order[:, : torch.sym_min(count, tokens)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,9 +14,11 @@ from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.modeling.roi_heads import build_roi_heads
 from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor
-from torchvision.ops import batched_nms
 
 from ..layers.detr.boxes import cxcywh_to_xyxy
+from ..layers.detr.detections import TopDetections, clip_in_images
+from ..layers.nms import kept_by_nms
+from ..ranking.flat import flat_detections
 from .detector import SalienceDETR
 from .transformer import SalienceOutput
 
@@ -35,6 +38,9 @@ class RankingSalienceDETR(SalienceDETR):
         nms_threshold: IoU above which the less confident of two detections of a class is removed;
             negative: never.
     """
+
+    #: Images of an exported graph have one size and no padding.
+    export_divisibility = 1
 
     @configurable
     def __init__(
@@ -95,7 +101,7 @@ class RankingSalienceDETR(SalienceDETR):
         self, output: SalienceOutput, batch: ImageList, inputs: Sequence[dict[str, Any]]
     ) -> list[dict[str, Any]]:
         """Return ``{"instances": Instances}`` per image with masks and ranks, at its output size."""
-        detected = self.detections(output, batch)
+        detected = self.instances(output, batch.image_sizes)
         ranked = self.roi_heads.forward_with_given_boxes(self._features(output), detected)
         results = []
         for instances, item in zip(ranked, inputs, strict=True):
@@ -112,17 +118,29 @@ class RankingSalienceDETR(SalienceDETR):
         """
         batch = self.batch([item["image"] for item in batched_inputs])
         output = self.transformer(*self.feature_maps(batch))
-        return self._features(output), self.detections(output, batch)
+        return self._features(output), self.instances(output, batch.image_sizes)
 
-    def detections(self, output: SalienceOutput, batch: ImageList) -> list[Instances]:
-        """Return clipped boxes, scores and classes of each image after NMS, in pixels of the batch."""
-        detected = []
-        for instances in self.instances(output, batch.image_sizes):
-            instances.pred_boxes.clip(instances.image_size)
-            instances = instances[instances.pred_boxes.nonempty()]
-            if self.nms_threshold >= 0:
-                boxes = instances.pred_boxes.tensor
-                scores, classes = instances.scores, instances.pred_classes
-                instances = instances[batched_nms(boxes, scores, classes, self.nms_threshold)]
-            detected.append(instances)
-        return detected
+    def select(self, output: SalienceOutput, sizes: Tensor) -> tuple[TopDetections, Tensor]:
+        """Return :meth:`SalienceDETR.select` with boxes inside the images, after NMS."""
+        found, kept = super().select(output, sizes)
+        boxes, full = clip_in_images(found.boxes, sizes)
+        kept = kept & full
+        if self.nms_threshold >= 0:
+            scores = found.scores.masked_fill(~kept, -1.0)
+            kept = kept_by_nms(boxes, scores, found.labels, len(self.label_ids), self.nms_threshold)
+        return replace(found, boxes=boxes), kept
+
+    def infer_flat(self, images: Tensor, sizes: Tensor) -> dict[str, Tensor]:
+        """Return the predictions for images of one size as flat tensors, in a form for export.
+
+        Args:
+            images: (B, 3, H, W) float32 in 0..255, without padding.
+            sizes: (B, 2) int64, each (H, W).
+
+        Returns:
+            See :func:`~sor_ppa.ranking.flat.flat_predictions`.
+        """
+        output = self.transformer(*self.same_size_maps(images))
+        best, kept = self.select(output, sizes)
+        found = flat_detections(kept, best.boxes, best.scores, best.labels)
+        return self.roi_heads.rank_flat(self._features(output), sizes, found)

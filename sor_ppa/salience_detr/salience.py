@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import cast
 
 import torch
@@ -23,22 +24,32 @@ class SalienceSelection:
     token_logits: Tensor
     #: ``(B, N)`` int64 flat indices of the kept tokens, most salient first.
     indices: Tensor
-    #: per image: its own number of kept tokens; the rest of the N are not refined.
+    #: per entry of ``Levels.valid_sizes``: its own number of kept tokens; the rest of the N are not refined.
     focus: tuple[int, ...]
     #: per encoder layer: it refines this many of the N, the first ones.
     layer_counts: tuple[int, ...]
 
 
-def level_budget(levels: Levels, ratios: Sequence[float]) -> Tensor:
-    """Return ``(B, L)`` tokens to keep per image and level: ``int(unpadded tokens * ratio)`` in float32."""
-    valid = torch.tensor([[rows * columns for rows, columns in sizes] for sizes in levels.valid_sizes])
-    return (valid * torch.tensor(ratios, dtype=torch.float32)).long()
+def _share(count: int, ratio: float) -> int:
+    """Return ``int(count * ratio)`` in exact arithmetic, which also works on the symbolic sizes of an export.
+
+    For ratios in steps of 0.05 and up to two million tokens, it equals the published product in float32.
+    """
+    exact = Fraction(ratio).limit_denominator(1000)
+    return count * exact.numerator // exact.denominator
+
+
+def level_budget(levels: Levels, ratios: Sequence[float]) -> list[list[int]]:
+    """Return the tokens to keep per entry of ``levels.valid_sizes`` and level."""
+    return [
+        [_share(rows * columns, ratio) for (rows, columns), ratio in zip(sizes, ratios, strict=True)]
+        for sizes in levels.valid_sizes
+    ]
 
 
 def layer_budget(tokens: int, ratios: Sequence[float]) -> tuple[int, ...]:
-    """Return the tokens to refine per encoder layer: ``int(tokens * ratio)`` in float32, at least one."""
-    counts = (tokens * torch.tensor(ratios, dtype=torch.float32)).long()
-    return tuple(counts.clamp(min=1).tolist())
+    """Return the tokens to refine per encoder layer, at least one."""
+    return tuple(torch.sym_max(1, _share(tokens, ratio)) for ratio in ratios)
 
 
 class SaliencePredictor(nn.Module):
@@ -118,10 +129,12 @@ class SalienceFilter(nn.Module):
                 flat = level_logits.flatten(1)
                 if levels.padding is not None:
                     flat = flat.masked_fill(levels.paddings[level].flatten(1), flat.min())
-                best, index = flat.topk(int(budget[:, level].max()), dim=1)
-                kept_logits.append(best)
-                kept.append(index + start)
-            order = torch.cat(kept_logits, dim=1).sort(dim=1, descending=True).indices
+                # exporters and devices agree on the order of equal logits in a stable sort only
+                best, index = flat.sort(dim=1, descending=True, stable=True)
+                count = max(counts[level] for counts in budget)
+                kept_logits.append(best[:, :count])
+                kept.append(index[:, :count] + start)
+            order = torch.cat(kept_logits, dim=1).sort(dim=1, descending=True, stable=True).indices
             indices = torch.cat(kept, dim=1).gather(1, order)
             token_logits = torch.cat([level_logits.flatten(1) for level_logits in logits], dim=1)
             if levels.padding is not None:
@@ -130,6 +143,6 @@ class SalienceFilter(nn.Module):
             logits=logits,
             token_logits=token_logits,
             indices=indices,
-            focus=tuple(budget.sum(1).tolist()),
+            focus=tuple(sum(counts) for counts in budget),
             layer_counts=layer_budget(indices.shape[1], self.layer_ratios),
         )

@@ -167,7 +167,7 @@ class SalienceTransformer(nn.Module):
         index = select_queries(
             logits.detach().amax(-1), boxes.usable, levels, self.num_queries, iou_threshold=self.nms_threshold
         )
-        image = torch.arange(len(index), device=index.device).unsqueeze(1)
+        image = torch.arange(index.shape[0], device=index.device).unsqueeze(1)
         offsets = full_precision(self.encoder_bbox_head, tokens[image, index])
         refined = (offsets + boxes.logits[image, index]).sigmoid()
         return EncoderProposals(index, logits[image, index], refined)
@@ -198,7 +198,7 @@ class SalienceTransformer(nn.Module):
 
         reference = proposals.boxes.detach()
         count = reference.shape[1]
-        query = self.tgt_embed.weight[:count].expand(len(reference), -1, -1)
+        query = self.tgt_embed.weight[:count].expand(reference.shape[0], -1, -1)
         if extra_queries is not None:
             query = torch.cat([extra_queries[0], query], dim=1)
             reference = torch.cat([extra_queries[1].sigmoid(), reference], dim=1)

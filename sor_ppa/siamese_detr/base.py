@@ -187,12 +187,23 @@ class DETRBase(nn.Module):
     def extract(self, images: Sequence[Tensor]) -> Features:
         """Compute the feature maps of a padded batch of images (3, H, W), not normalized."""
         batch = ImageList.from_tensors([self.normalize(image) for image in images])
-        backbone = self.backbone(batch.tensor)
-        maps = [backbone[name] for name in self.in_features]
-        if isinstance(self.input_proj, nn.Conv2d):
-            maps = [self.input_proj(maps[0])]
-        else:
-            maps = project_levels(self.input_proj, maps)
+        backbone, maps = self._maps(batch.tensor)
         shapes: list[Any] = [m.shape[-2:] for m in maps]
         levels = build_levels(batch.image_sizes, batch.tensor.shape[-2:], shapes, self.device)
         return Features(maps, levels, backbone, batch.image_sizes)
+
+    def extract_same_size(self, images: Tensor) -> Features:
+        """Compute the feature maps of images (B, 3, H, W) without padding, not normalized; for export."""
+        backbone, maps = self._maps(self.normalize(images))
+        shapes: list[Any] = [m.shape[-2:] for m in maps]
+        size = images.shape[-2], images.shape[-1]
+        levels = build_levels([size], size, shapes, self.device, masked=False)
+        return Features(maps, levels.repeated(images.shape[0]), backbone, [size])
+
+    def _maps(self, images: Tensor) -> tuple[dict[str, Tensor], list[Tensor]]:
+        """Return the backbone's maps by name and the inputs of the transformer for normalized images."""
+        backbone = self.backbone(images)
+        maps = [backbone[name] for name in self.in_features]
+        if isinstance(self.input_proj, nn.Conv2d):
+            return backbone, [self.input_proj(maps[0])]
+        return backbone, project_levels(self.input_proj, maps)

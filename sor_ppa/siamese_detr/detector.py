@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,15 +13,15 @@ from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import Boxes, Instances
 from torch import Tensor, nn
-from torchvision.ops import batched_nms
 
 from ..layers.batching import same_size_groups
 from ..layers.detr.boxes import refine_boxes
-from ..layers.detr.detections import select_detections
+from ..layers.detr.detections import TopDetections, in_pixels, select_detections
 from ..layers.detr.levels import Memory
 from ..layers.detr.losses import FocalCriterion, SetCriterion, SoftmaxCriterion, name_by_layer, weigh
 from ..layers.detr.matching import BoxTargets, FocalCost, Predictions, box_matcher, softmax_cost
 from ..layers.detr.mlp import MLP, prior_logit
+from ..layers.nms import kept_by_nms
 from .base import DETRBase, Features, base_arguments, diagnostics, record_diagnostics
 from .transformer import DecoderOutput
 
@@ -147,12 +148,17 @@ class DETRDetector(DETRBase):
     def run(self, batched_inputs: Sequence[dict[str, Any]]) -> tuple[Predictions, Features, Memory]:
         """Return the predictions for a batch, its features and the encoder's memory."""
         features = self.extract([sample["image"] for sample in batched_inputs])
+        predictions, memory = self.run_transformer(features)
+        return predictions, features, memory
+
+    def run_transformer(self, features: Features) -> tuple[Predictions, Memory]:
+        """Return the predictions of every decoder layer and the encoder's memory."""
         memory = self.transformer.encode(features.maps, features.levels)
-        return self.predict(self.decode_memory(memory)), features, memory
+        return self.predict(self.decode_memory(memory)), memory
 
     def decode_memory(self, memory: Memory) -> DecoderOutput:
         """Decode the learned queries in an encoded batch."""
-        queries = self.query_embed.weight[None].expand(len(memory.tokens), -1, -1)
+        queries = self.query_embed.weight[None].expand(memory.tokens.shape[0], -1, -1)
         heads = self.bbox_embed if self.refine else None
         assert heads is None or isinstance(heads, nn.ModuleList)
         return self.transformer.decode(queries, memory, heads)
@@ -193,18 +199,29 @@ class DETRDetector(DETRBase):
             predictions: of all layers.
             sizes: (height, width) of each image.
         """
-        best = select_detections(predictions.logits[-1], predictions.boxes[-1], self.top_k, self.softmax)
+        best, kept = self.select(predictions, torch.tensor(sizes, device=self.device))
         results = []
-        for row, (height, width) in enumerate(sizes):
-            boxes = Boxes(best.boxes[row] * best.boxes.new_tensor([width, height, width, height]))
-            scores, classes = best.scores[row], best.labels[row]
-            found = Instances((height, width), pred_boxes=boxes, scores=scores, pred_classes=classes)
-            found = found[found.scores > self.score_threshold]
-            if self.nms_threshold < 1:
-                boxes, scores = found.pred_boxes.tensor, found.scores
-                found = found[batched_nms(boxes, scores, found.pred_classes, self.nms_threshold)]
-            results.append(found)
+        for row, size in enumerate(sizes):
+            fields = {"scores": best.scores[row], "pred_classes": best.labels[row]}
+            found = Instances(size, pred_boxes=Boxes(best.boxes[row]), **fields)
+            results.append(found[kept[row]])
         return results
+
+    def select(self, predictions: Predictions, sizes: Tensor) -> tuple[TopDetections, Tensor]:
+        """Return the best detections of the last layer, in pixels, and which of them count, ``(B, n)`` bool.
+
+        Args:
+            predictions: of all layers.
+            sizes: ``(B, 2)`` int64 (height, width) of each image.
+        """
+        best = select_detections(predictions.logits[-1], predictions.boxes[-1], self.top_k, self.softmax)
+        best = replace(best, boxes=in_pixels(best.boxes, sizes))
+        kept = best.scores > self.score_threshold
+        if self.nms_threshold < 1:
+            scores = best.scores.masked_fill(~kept, -1.0)
+            classes = predictions.logits.shape[-1]
+            kept = kept_by_nms(best.boxes, scores, best.labels, classes, self.nms_threshold)
+        return best, kept
 
 
 def at_original_size(

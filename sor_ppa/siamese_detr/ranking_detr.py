@@ -15,7 +15,9 @@ from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
 
+from ..layers.detr.detections import clip_in_images
 from ..layers.detr.levels import Memory
+from ..ranking.flat import flat_detections
 from .base import Features
 from .detector import DETRDetector, at_original_size
 
@@ -34,6 +36,9 @@ class RankingDETR(DETRDetector):
         pyramid_names: of the levels, fine to coarse.
         **detector: of :class:`DETRDetector`.
     """
+
+    #: Images of an exported graph have one size and no padding.
+    export_divisibility = 1
 
     @configurable
     def __init__(
@@ -109,6 +114,23 @@ class RankingDETR(DETRDetector):
             item.pred_boxes.clip(item.image_size)
         found = [item[item.pred_boxes.nonempty()] for item in found]
         return self.pyramid_maps(features, memory), found
+
+    def infer_flat(self, images: Tensor, sizes: Tensor) -> dict[str, Tensor]:
+        """Return the predictions for images of one size as flat tensors, in a form for export.
+
+        Args:
+            images: (B, 3, H, W) float32 in 0..255, without padding.
+            sizes: (B, 2) int64, each (H, W).
+
+        Returns:
+            See :func:`~sor_ppa.ranking.flat.flat_predictions`.
+        """
+        features = self.extract_same_size(images)
+        predictions, memory = self.run_transformer(features)
+        best, kept = self.select(predictions, sizes)
+        boxes, full = clip_in_images(best.boxes, sizes)
+        found = flat_detections(kept & full, boxes, best.scores, best.labels)
+        return self.roi_heads.rank_flat(self.pyramid_maps(features, memory), sizes, found)
 
     def pyramid_maps(self, features: Features, memory: Memory) -> dict[str, Tensor]:
         """Join the backbone maps and the encoder's memory to a pyramid."""

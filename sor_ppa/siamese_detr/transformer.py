@@ -199,7 +199,7 @@ class DeformableTransformer(DETRTransformer):
         Without, all layers share the first references, as in pre-training.
         """
         reference = self.reference_points(queries).float().sigmoid()
-        x = self.tgt_embed.weight.to(queries.dtype)[None].expand(len(queries), -1, -1)
+        x = self.tgt_embed.weight.to(queries.dtype)[None].expand(queries.shape[0], -1, -1)
         outputs, references = [], []
         for index, layer in enumerate(self.decoder.layers):
             references.append(reference)

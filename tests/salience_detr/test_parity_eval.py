@@ -103,7 +103,7 @@ def test_selected_tokens(trace: Trace) -> None:
     selection = trace.output.selection
     trace.equal("focus_token_nums", selection.focus)
     trace.equal("layer_token_nums", selection.layer_counts)
-    budget = level_budget(trace.levels, (0.4, 0.8, 1.0, 1.0))
+    budget = torch.tensor(level_budget(trace.levels, (0.4, 0.8, 1.0, 1.0)))
     np.testing.assert_array_equal(budget.sum(1), selection.focus)
     trace.equal("level_token_nums", budget.amax(0).expand_as(budget))
     for i, count in enumerate(selection.layer_counts):

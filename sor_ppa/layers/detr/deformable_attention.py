@@ -61,6 +61,8 @@ def deformable_sampling(
 
 
 def _best_method(value: Tensor, locations: Tensor) -> str:
+    if torch.compiler.is_exporting():
+        return "grid"  # an operator of ONNX and OpenVINO
     if value.is_cuda:
         head_dim, levels = value.shape[3], locations.shape[3]
         fits = head_dim & (head_dim - 1) == 0 and 8 <= head_dim <= 256 and levels <= 8

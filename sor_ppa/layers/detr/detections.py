@@ -40,3 +40,18 @@ def select_detections(logits: Tensor, boxes: Tensor, count: int, softmax: bool =
         queries, labels = index // logits.shape[2], index % logits.shape[2]
     corners = cxcywh_to_xyxy(boxes).gather(1, queries.unsqueeze(-1).expand(-1, -1, 4))
     return TopDetections(scores, labels, corners)
+
+
+def in_pixels(boxes: Tensor, sizes: Tensor) -> Tensor:
+    """Return boxes ``(B, n, 4)`` of images of (height, width) ``sizes`` ``(B, 2)`` in their pixels."""
+    return boxes * sizes.flip(1).repeat(1, 2)[:, None]
+
+
+def clip_in_images(boxes: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
+    """Return boxes ``(B, n, 4)`` in pixels, clipped to images as in :func:`in_pixels`.
+
+    The second result ``(B, n)`` says which of them are not empty then.
+    """
+    limits = sizes.flip(1).repeat(1, 2)[:, None].to(boxes.dtype)
+    clipped = boxes.clamp(min=0).minimum(limits)
+    return clipped, (clipped[..., 2:] > clipped[..., :2]).all(-1)

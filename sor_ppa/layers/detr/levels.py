@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from ..batching import ceil_divide
 from .positions import sine_position_map
 
 Size = tuple[int, int]
@@ -29,7 +29,7 @@ class Levels:
     padding: Tensor | None
     #: ``(B, L, 2)`` float32: unpadded share (x, y) of every map.
     valid_ratios: Tensor
-    #: per image and map: unpadded (rows, columns).
+    #: per image and map: unpadded (rows, columns); one entry where all images have the same.
     valid_sizes: tuple[tuple[Size, ...], ...]
 
     @property
@@ -73,7 +73,14 @@ class Levels:
             x = (torch.arange(w, device=device) + 0.5) / valid[:, level, 1, None]
             grid = torch.stack([x[:, None, :].expand(-1, h, -1), y[:, :, None].expand(-1, -1, w)], dim=-1)
             grids.append(grid.flatten(1, 2))
-        return torch.cat(grids, dim=1)
+        return torch.cat(grids, dim=1).expand(self.valid_ratios.shape[0], -1, -1)
+
+    def repeated(self, count: int) -> Levels:
+        """Return the geometry of ``count`` images of one size from that of one image."""
+        paddings = tuple(padding.expand(count, -1, -1) for padding in self.paddings)
+        padding = None if self.padding is None else self.padding.expand(count, -1)
+        ratios = self.valid_ratios.expand(count, -1, -1)
+        return replace(self, paddings=paddings, padding=padding, valid_ratios=ratios)
 
     def on_every_level(self, reference: Tensor) -> Tensor:
         """Rescale references from the unpadded image to every padded map, for deformable attention.
@@ -98,42 +105,53 @@ class Memory:
 
 
 def build_levels(
-    image_sizes: Sequence[Size], padded_size: Size, shapes: Sequence[Size], device: torch.device
+    image_sizes: Sequence[Size],
+    padded_size: Size,
+    shapes: Sequence[Size],
+    device: torch.device,
+    masked: bool | None = None,
 ) -> Levels:
     """Compute the geometry of a batch.
 
-    The padding mask of a map is the image's mask, sampled at nearest neighbors. Everything is computed on
-    the host from the sizes, so no step waits for the device.
+    The padding mask of a map is the image's mask, sampled at nearest neighbors. Sizes are computed on the
+    host, so no step waits for the device.
 
     Args:
         image_sizes: (height, width) of every image in pixels, before padding.
         padded_size: common (height, width) of the batch in pixels.
         shapes: (h, w) of every map in cells.
         device: of the result's tensors.
+        masked: whether the result has ``padding``; None: where something is padded. A graph that is exported
+            for all sizes cannot decide by the size.
     """
-    paddings = [torch.ones(len(image_sizes), h, w, dtype=torch.bool) for h, w in shapes]
-    valid_sizes: list[tuple[Size, ...]] = []
-    for row, size in enumerate(image_sizes):
-        valid_sizes.append(tuple(_valid_shape(size, padded_size, shape) for shape in shapes))
-        for mask, (rows, columns) in zip(paddings, valid_sizes[-1], strict=True):
-            mask[row, :rows, :columns] = False
+    valid_sizes = tuple(
+        tuple(_valid_shape(size, padded_size, shape) for shape in shapes) for size in image_sizes
+    )
+    valid = torch.tensor(valid_sizes)  # (B, L, 2)
+    paddings = []
+    for level, (h, w) in enumerate(shapes):
+        rows, columns = valid[:, level].unbind(1)
+        below = torch.arange(h) >= rows[:, None]
+        right = torch.arange(w) >= columns[:, None]
+        paddings.append(below[:, :, None] | right[:, None])
     flat = torch.cat([mask.flatten(1) for mask in paddings], dim=1)
-    extent = torch.tensor(shapes, dtype=torch.float32)
-    ratios = (torch.tensor(valid_sizes, dtype=torch.float32) / extent).flip(-1)
+    ratios = (valid / torch.tensor(shapes, dtype=torch.float32)).flip(-1)
+    if masked is None:
+        masked = bool(flat.any())
     return Levels(
-        shapes=tuple((int(h), int(w)) for h, w in shapes),
+        shapes=tuple((h, w) for h, w in shapes),
         paddings=tuple(mask.to(device) for mask in paddings),
-        padding=flat.to(device) if bool(flat.any()) else None,
+        padding=flat.to(device) if masked else None,
         valid_ratios=ratios.to(device),
-        valid_sizes=tuple(valid_sizes),
+        valid_sizes=valid_sizes,
     )
 
 
 def _valid_shape(size: Size, padded: Size, shape: Size) -> Size:
     """Return the unpadded (rows, columns) of a map, at nearest neighbors."""
+    # cell k reads pixel k * whole // cells; those below the length are not padded
     rows, columns = (
-        int(F.interpolate((torch.arange(whole) < length).float()[None, None], size=cells).sum())
-        for length, whole, cells in zip(size, padded, shape, strict=True)
+        ceil_divide(length * cells, whole) for length, whole, cells in zip(size, padded, shape, strict=True)
     )
     return rows, columns
 
