@@ -101,7 +101,7 @@ class _OneDNNLinear(nn.Linear):
 def keep_free_memory() -> None:
     """Let this process keep freed memory, where the C library is glibc.
 
-    Otherwise every iteration of a training gets its gigabytes of features as new pages, which the system has to
+    Otherwise every iteration of a training gets its gigabytes of features as new pages, which the system must
     fill with zeros first.
     """
     if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
