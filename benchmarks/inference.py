@@ -94,6 +94,8 @@ def _ours(options: Options, weights: str, dtype: torch.dtype | None = None) -> d
             return _predict(model, pictures)
 
     tasks = _main_tasks(predict, options)
+    if dtype is not None:
+        return tasks
     side = 64 if options.quick else 480
     for height in (side // 2, side, 2 * side):
         tasks[f"pixels={height * height * 4 // 3}"] = partial(predict, _pictures([(height, height * 4 // 3)]))
