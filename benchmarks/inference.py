@@ -108,6 +108,8 @@ def _ours_by_size(options: Options, weights: str, dtype: torch.dtype | None = No
             return predict(model, pictures)
 
     tasks = main_tasks(run, options)
+    if dtype is not None:
+        return tasks
     side = 64 if options.quick else 480
     for height in (side // 2, side, 2 * side):
         tasks[f"pixels={height * height * 4 // 3}"] = partial(run, _pictures([(height, height * 4 // 3)]))

@@ -69,7 +69,7 @@ def _tasks(folder: str, sizes: list[int]) -> dict[str, Task]:
         scorer = RankingScorer()
         for scene in islice(cycle(scenes), size):
             scorer.add_rles(scene.gt_rles, scene.ranks, scene.pred_rles, scene.scores, (120, 160))
-        return {"images": scorer.result()["sor"]["assr"]["counted"]}
+        return {"images": scorer.result()["sa_sor"]["irsr"]["images"]}
 
     tasks: dict[str, Task] = {f"reading, records={size}": partial(read, size) for size in sizes}
     return tasks | {f"scoring, records={size}": partial(score, size) for size in sizes}

@@ -155,7 +155,8 @@ def report(rows: Sequence[Row]) -> str:
             f"{statistics.median(base.processor_seconds) / max(processor, 1e-9):10.2f}"
             f"{row.peak_bytes / 2**30:10.2f}"
         )
-        lines += [f"    {name}: {value}" for name, value in row.facts.items()]
+        if "=" not in row.task:
+            lines += [f"    {name}: {value}" for name, value in row.facts.items()]
     return "\n".join(lines) + "\n"
 
 

@@ -68,9 +68,11 @@ def _published(options: Options, weights: str) -> dict[str, Task]:
 
 
 def _ours(options: Options, weights: str, name: str) -> dict[str, Task]:
+    from sor_ppa.cpu_inference import keep_free_memory
     from sor_ppa.solver import build_optimizer
     from sor_ppa.training import TrainingStep
 
+    keep_free_memory()
     model, cfg = load_ours(options.config, options.opts, weights)
     if not Path(weights).exists():
         torch.save({"model": model.state_dict()}, weights)

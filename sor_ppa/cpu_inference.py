@@ -16,8 +16,9 @@ from detectron2.layers import Conv2d, FrozenBatchNorm2d
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-__all__ = ["fold_for_inference", "release_free_memory", "tune_for_inference"]
+__all__ = ["fold_for_inference", "keep_free_memory", "release_free_memory", "tune_for_inference"]
 
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # options of mallopt
 _NORMS = (FrozenBatchNorm2d, nn.BatchNorm2d, nn.SyncBatchNorm)
 
 
@@ -111,6 +112,17 @@ class _OneDNNLinear(nn.Linear):
             return super().forward(input)
         # oneDNN's fast kernels take dense operands only.
         return torch.ops.mkldnn._linear_pointwise(input.contiguous(), self.weight, self.bias, "none", [], "")
+
+
+def keep_free_memory() -> None:
+    """Let this process keep freed memory, where the C library is glibc.
+
+    Otherwise every iteration of a training gets its gigabytes of features as new pages, which the system must
+    fill with zeros first.
+    """
+    if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
+        mallopt(_MMAP_MAX, 0)
+        mallopt(_TRIM_THRESHOLD, -1)
 
 
 def release_free_memory() -> None:

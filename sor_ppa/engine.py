@@ -35,7 +35,7 @@ from torch import nn
 from .building import build_checked_model, check_weights_named, find_weights, needs_weights
 from .checkpoint import CheckpointInfo
 from .config import ConfigError, check_classes, load_config
-from .cpu_inference import tune_for_inference
+from .cpu_inference import keep_free_memory, tune_for_inference
 from .data.builtin import DatasetSource
 from .data.mapper import RankingDatasetMapper
 from .data.own import DetectionSource, allow_unreadable, register_datasets
@@ -177,6 +177,8 @@ class Trainer(DefaultTrainer):
             DatasetError: images cannot be read, see ``DATALOADER.MAX_UNREADABLE``.
         """
         _log.info("Starting training from iteration %d", self.start_iter)
+        if self._trainer.device_type == "cpu":
+            keep_free_memory()
         loader = self._trainer.data_loader
         if isinstance(loader, TrainingBatches):
             loader.seed, loader.start = self._trainer.seed, self.start_iter
