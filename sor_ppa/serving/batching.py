@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 _Answer = TypeVar("_Answer")
 
 
-@dataclass
+@dataclass(eq=False)
 class _Job:
     model: str
     read: Callable[[], NDArray[np.uint8]]

@@ -6,6 +6,7 @@ describes the whole mask, and run lengths for objects with holes or several part
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
@@ -28,6 +29,14 @@ Sizes = Callable[[str], tuple[int, int] | None]
 """The (height, width) of the photo that a file names, or None if there is none."""
 Masks = Literal["rle", "polygons"]
 
+_CVAT_DEFAULTS = {
+    "group": 0,
+    "source": "manual",
+    "occluded": False,
+    "outside": False,
+    "z_order": 0,
+    "rotation": 0,
+}
 _RUN_BITS = (3, 4, 8, 16)  # widths of the lengths in Label Studio's run lengths
 
 
@@ -48,9 +57,8 @@ def read_documents(kind: str, content: Any, sizes: Sizes, annotator: str) -> lis
     except RequestRefused as error:
         raise ValueError(str(error)) from None
     except (AttributeError, LookupError, OverflowError, TypeError) as error:
-        raise ValueError(
-            f"{kind} file: expected other fields, found {type(error).__name__}: {error}"
-        ) from None
+        found = f"{type(error).__name__}: {error}"
+        raise ValueError(f"{kind} file: expected other fields, found {found}") from None
 
 
 def to_labelstudio(documents: Sequence[Named], masks: Masks = "rle") -> list[dict[str, Any]]:
@@ -60,12 +68,8 @@ def to_labelstudio(documents: Sequence[Named], masks: Masks = "rle") -> list[dic
         new = {"id": len(tasks) + 1, "data": {"image": name}, "annotations": [], "predictions": []}
         task = tasks.setdefault(name, new)
         results = [part for item in document.objects for part in _labelstudio_parts(item, document, masks)]
-        by = {
-            "completed_by": {"email": document.annotator},
-            "model_version": document.model,
-            "result": results,
-        }
-        task["annotations" if document.edited else "predictions"].append(by)
+        answer = {"completed_by": {"email": document.annotator}, "model_version": document.model}
+        task["annotations" if document.edited else "predictions"].append({**answer, "result": results})
     return list(tasks.values())
 
 
@@ -104,12 +108,9 @@ def _from_labelstudio(tasks: Any, sizes: Sizes, annotator: str) -> Iterator[Foun
             for answer in task.get(key) or []:
                 by = answer.get("completed_by")
                 who = by["email"] if isinstance(by, dict) else annotator  # else a number of their server
-                fields = {
-                    "annotator": who,
-                    "model": answer.get("model_version"),
-                    "edited": key == "annotations",
-                }
-                yield name, _document(_labelstudio_objects(answer["result"], size), size, **fields)
+                model, objects = answer.get("model_version"), _labelstudio_objects(answer["result"], size)
+                edited = key == "annotations"
+                yield name, _document(objects, size, annotator=who, model=model, edited=edited)
 
 
 def _labelstudio_objects(results: Any, size: tuple[int, int]) -> list[dict[str, Any]]:
@@ -122,9 +123,8 @@ def _labelstudio_objects(results: Any, size: tuple[int, int]) -> list[dict[str, 
             continue
         found = (part["original_height"], part["original_width"])
         if found != size:
-            raise ValueError(
-                f"original_height, original_width: {expected(f'{size} as the photo has', found)}"
-            )
+            wanted = f"{size} as the photo has"
+            raise ValueError(f"original_height, original_width: {expected(wanted, found)}")
         if "rle" in value:
             mask = _labelstudio_mask(value["rle"], size)
         elif "points" in value:
@@ -144,41 +144,28 @@ def to_cvat(documents: Sequence[Named], masks: Masks = "rle") -> dict[str, Any]:
     for frame, (_, document) in enumerate(documents):
         for item in document.objects:
             line = _single_line(item) if masks == "polygons" else None
-            given = {"id": item.id, "rank": item.rank, "score": item.score, "state": item.state}
-            given["salient"] = item.salient
-            shapes.append(
-                {
-                    "type": "mask" if line is None else "polygon",
-                    "frame": frame,
-                    "label": item.class_name,
-                    "points": _cvat_mask(_pixels(item)) if line is None else line,
-                    "attributes": [{"name": k, "value": str(v)} for k, v in given.items() if v is not None],
-                    **{
-                        "group": 0,
-                        "source": "manual",
-                        "occluded": False,
-                        "outside": False,
-                        "z_order": 0,
-                        "rotation": 0,
-                    },
-                }
-            )
+            given = {name: getattr(item, name) for name in ("id", "rank", "score", "state", "salient")}
+            shape = {"frame": frame, "label": item.class_name, "type": "mask" if line is None else "polygon"}
+            shape["points"] = _cvat_mask(_pixels(item)) if line is None else line
+            shape["attributes"] = [{"name": k, "value": str(v)} for k, v in given.items() if v is not None]
+            shapes.append({**_CVAT_DEFAULTS, **shape})
     frames = [{"name": name, "width": d.width, "height": d.height} for name, d in documents]
     return {"version": 0, "tags": [], "shapes": shapes, "tracks": [], "frames": frames}
 
 
 def _from_cvat(content: Any, sizes: Sizes, annotator: str) -> Iterator[Found]:
     for job in content if isinstance(content, list) else [content]:
-        names = [str(frame["name"]) for frame in job["frames"]]
-        for number, name in enumerate(names):
-            size = sizes(name)
-            own = [shape for shape in job["shapes"] if shape["frame"] == number]
-            if size is None:
+        shapes: dict[int, list[Any]] = defaultdict(list)
+        for shape in job["shapes"]:
+            if shape["type"] in ("mask", "polygon"):
+                shapes[shape["frame"]].append(shape)
+        for number, frame in enumerate(job["frames"]):
+            name = str(frame["name"])
+            if (size := sizes(name)) is None:
                 yield name, None
-                continue
-            kept = [shape for shape in own if shape["type"] in ("mask", "polygon")]
-            objects = [_cvat_object(shape, size, index) for index, shape in enumerate(kept, 1)]
-            yield name, _document(objects, size, annotator=annotator, edited=True)
+            else:
+                objects = [_cvat_object(shape, size, index) for index, shape in enumerate(shapes[number], 1)]
+                yield name, _document(objects, size, annotator=annotator, edited=True)
 
 
 def _cvat_object(shape: Any, size: tuple[int, int], number: int) -> dict[str, Any]:

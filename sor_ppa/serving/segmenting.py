@@ -19,8 +19,9 @@ __all__ = ["Click", "segment"]
 _SIDE = 208  # long side in pixels of what GrabCut sees
 _MARGIN = 0.3  # around the object, as a fraction of its sides
 _SURE = 0.015  # radius around a click of what it decides, as a fraction of the side
-_OPEN = 0.15  # radius around a click in which an existing mask may change
-_FIRST = 0.1  # radius around the first clicks on a new object that is taken for a sample of it
+_LIKELY = 0.1  # radius around a click of what is likely to belong with it
+_OPEN = 0.3  # radius around a click in which an existing mask may change
+_COLOR = 15  # difference of blue, green and red in which pixels there belong with the click as well
 
 
 Coordinate = Annotated[float, Field(ge=-1e5, le=1e5)]
@@ -69,17 +70,18 @@ def segment(
         if box is None
         else [round((side - near) * scale) for side, near in zip(box, (left, top) * 2, strict=True)]
     )
-    trimap = _trimap(image.shape[:2], points, before, inner)
+    trimap = _trimap(image, points, before, inner)
     after = _cut(image, trimap)
-    if before is None:
-        after = _clicked_parts(after, points)
-    result = np.zeros((height, width), bool) if mask is None else mask.copy()
-    found = resize_mask(after, bottom - top, right - left)
-    if before is None:
-        result[crop] = found
-    else:  # pixels that did not change keep the outline at full resolution
-        changed = resize_mask(after != (before > 0), bottom - top, right - left)
-        result[crop] = np.where(changed, found, result[crop])
+    whole = (bottom - top, right - left)
+    if before is None or mask is None:
+        on_object = [point for point in points if point[2]]
+        result = np.zeros((height, width), bool)
+        result[crop] = resize_mask(_parts_at(after, on_object) if on_object else after, *whole)
+        return result
+    # what did not change keeps its outline at full resolution
+    changed = resize_mask(_parts_at(after != (before > 0), points), *whole)
+    result = mask.copy()
+    result[crop] = np.where(changed, resize_mask(after, *whole), mask[crop])
     return result
 
 
@@ -102,28 +104,36 @@ def _window(
 
 
 def _trimap(
-    size: tuple[int, int],
+    image: NDArray[np.uint8],
     points: Sequence[tuple[int, int, bool]],
     before: NDArray[np.uint8] | None,
     box: Sequence[int] | None,
 ) -> NDArray[np.uint8]:
     """Return what is sure and what is likely before GrabCut."""
-    side = max(size)
-    trimap = np.full(size, cv2.GC_PR_BGD, np.uint8)
+    side = max(image.shape[:2])
+    sure = max(round(_SURE * side), 1)
+    trimap = np.full(image.shape[:2], cv2.GC_PR_BGD, np.uint8)
     if before is not None:
         trimap = np.where(before > 0, cv2.GC_FGD, cv2.GC_BGD).astype(np.uint8)
-        for x, y, positive in points:
-            near = cv2.circle(np.zeros(size, np.uint8), (x, y), round(_OPEN * side), 1, -1) > 0
-            trimap[near] = cv2.GC_PR_FGD if positive else cv2.GC_PR_BGD
-            trimap[near & (before > 0) & (not positive)] = cv2.GC_PR_FGD
+        for x, y, _ in points:  # what may change
+            near = cv2.circle(np.zeros_like(trimap), (x, y), round(_OPEN * side), 1, -1) > 0
+            trimap[near] = np.where(before[near] > 0, cv2.GC_PR_FGD, cv2.GC_PR_BGD)
     elif box is not None:
         trimap[:] = cv2.GC_BGD
         trimap[max(box[1], 0) : box[3], max(box[0], 0) : box[2]] = cv2.GC_PR_FGD
-    else:
-        for x, y, _ in (point for point in points if point[2]):
-            cv2.circle(trimap, (x, y), round(_FIRST * side), cv2.GC_PR_FGD, -1)
+    smooth = cv2.GaussianBlur(image, (5, 5), 0)
+    unsure = np.isin(trimap, (cv2.GC_PR_BGD, cv2.GC_PR_FGD))
     for x, y, positive in points:
-        cv2.circle(trimap, (x, y), max(round(_SURE * side), 1), cv2.GC_FGD if positive else cv2.GC_BGD, -1)
+        likely = cv2.circle(np.zeros_like(trimap), (x, y), round(_LIKELY * side), 1, -1) > 0
+        if 0 <= x < image.shape[1] and 0 <= y < image.shape[0]:
+            around = sure if before is None else round(_LIKELY * side)
+            rows, columns = (slice(max(v - around, 0), v + around + 1) for v in (y, x))
+            sample = smooth[rows, columns].reshape(-1, 3)
+            similar = (np.abs(smooth - sample.mean(axis=0)) < sample.std(axis=0) + _COLOR).all(axis=2)
+            likely |= _parts_at(similar, [(x, y, positive)])
+        trimap[likely & unsure] = cv2.GC_PR_FGD if positive else cv2.GC_PR_BGD
+    for x, y, positive in points:
+        cv2.circle(trimap, (x, y), sure, cv2.GC_FGD if positive else cv2.GC_BGD, -1)
     return trimap
 
 
@@ -136,9 +146,9 @@ def _cut(image: NDArray[np.uint8], trimap: NDArray[np.uint8]) -> NDArray[np.bool
     return np.isin(trimap, (cv2.GC_FGD, cv2.GC_PR_FGD))
 
 
-def _clicked_parts(mask: NDArray[np.bool_], points: Sequence[tuple[int, int, bool]]) -> NDArray[np.bool_]:
-    """Return the connected parts of a mask with a positive click; all of it without such clicks."""
+def _parts_at(mask: NDArray[np.bool_], points: Sequence[tuple[int, int, bool]]) -> NDArray[np.bool_]:
+    """Return the connected parts of a mask that contain one of the points."""
     parts = cv2.connectedComponents(mask.astype(np.uint8))[1]
     height, width = mask.shape
-    wanted = {parts[y, x] for x, y, positive in points if positive and 0 <= y < height and 0 <= x < width}
-    return np.isin(parts, list(wanted - {0})) if wanted else mask
+    wanted = {parts[y, x] for x, y, _ in points if 0 <= x < width and 0 <= y < height}
+    return np.isin(parts, list(wanted - {0}))
