@@ -3,7 +3,7 @@
 const KEEPALIVE = 60_000; // bytes; browsers refuse more than 64 KiB
 
 /** What the server answered instead of a result; status 0: it did not answer. */
-export class ServerError extends Error {
+class ServerError extends Error {
   constructor(status, message, body = {}) {
     super(message);
     this.status = status;

@@ -22,7 +22,7 @@ export function askConflict(mine, theirs) {
 }
 
 /** Show how well annotators agree, over all photos. */
-export async function showAgreement() {
+async function showAgreement() {
   const { pairs, annotators } = await request("/api/agreement");
   const head = ["Annotator", "compared with", "Photos", "Kendall's tau", "SA-SOR"];
   const number = (value) => (value === null || value === undefined ? "–" : value.toFixed(3));

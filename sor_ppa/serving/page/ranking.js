@@ -8,7 +8,7 @@ export function rankGroups(objects) {
 }
 
 /** Return the objects in the order of the groups with the ranks 1, 2, ...; other objects get no rank. */
-export function withGroups(objects, groups) {
+function withGroups(objects, groups) {
   const byId = new Map(objects.map((object) => [object.id, object]));
   const ranked = groups
     .filter((ids) => ids.length)
