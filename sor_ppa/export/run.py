@@ -70,18 +70,21 @@ def export_model(
         ExportError: the model has no form for export, or the results differ: in float32 beyond rounding,
             else so much that the file is of no use.
         ConfigError: a setting that exports do not support.
-        ValueError: another format or precision.
+        ValueError: another format or precision, or an output that does not fit the format.
     """
     if precision not in FORMATS.get(format, ()):
         offered = ", ".join(f"{name} in {'/'.join(kinds)}" for name, kinds in FORMATS.items())
         raise ValueError(f"format and precision: expected {offered}, found {format} in {precision}")
+    target = Path(output)
+    if (target.suffix == ".onnx") != (format == "onnx"):
+        expected = "a name that ends in .onnx" if format == "onnx" else "the name of a folder"
+        raise ValueError(f"output: expected {expected}, found {target.name}")
     cfg = cfg.clone()
     cfg.MODEL.DEVICE = "cpu"
     gives_maps = cfg.MODEL.META_ARCHITECTURE == "InSPyReNet"
     model = build_loaded_model(cfg, fold_for_inference) if gives_maps else _exportable_model(cfg)
     info = describe(cfg, model, tuple(class_names), precision)
     proto = trace(model, info)
-    target = Path(output)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
         written = Path(folder) / target.name
