@@ -218,7 +218,7 @@ class SalienceDETR(nn.Module):
     def feature_maps(self, batch: ImageList) -> tuple[list[Tensor], Levels]:
         """Return maps ``(B, C, h, w)`` of one width, finest first, and their geometry."""
         maps = self._maps(batch.tensor)
-        shapes = [m.shape[-2:] for m in maps]
+        shapes: list[Any] = [m.shape[-2:] for m in maps]
         return maps, build_levels(batch.image_sizes, batch.tensor.shape[-2:], shapes, self.device)
 
     def same_size_maps(self, images: Tensor) -> tuple[list[Tensor], Levels]:
@@ -232,12 +232,11 @@ class SalienceDETR(nn.Module):
         # the same sizes in simpler terms of the height and the width, with which the tracer is faster
         first = self.backbone.output_shape()[self.in_features[0]].stride
         maps = self._maps(padded)
-        shapes = [
-            tuple(ceil_divide(side, first * 2**level) for side in padded.shape[-2:])
-            for level in range(len(maps))
-        ]
+        whole = padded.shape[-2], padded.shape[-1]
+        strides = [first * 2**level for level in range(len(maps))]
+        shapes = [(ceil_divide(whole[0], stride), ceil_divide(whole[1], stride)) for stride in strides]
         maps = [m.narrow(2, 0, h).narrow(3, 0, w) for m, (h, w) in zip(maps, shapes, strict=True)]
-        levels = build_levels([(height, width)], padded.shape[-2:], shapes, self.device, masked=True)
+        levels = build_levels([(height, width)], whole, shapes, self.device, masked=True)
         return maps, levels.repeated(images.shape[0])
 
     def _maps(self, images: Tensor) -> list[Tensor]:

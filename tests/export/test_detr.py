@@ -65,7 +65,7 @@ def test_exported_graphs_equal_the_eager_model(name: str, tmp_path: Path) -> Non
 
     model = lively(name)
     proto = trace(model, INFO)
-    save_onnx(proto, tmp_path / "model.onnx")
+    save_onnx(proto, INFO, tmp_path / "model.onnx")
     save_openvino(proto, INFO, tmp_path / "model_openvino")
     for path in ("model.onnx", "model_openvino"):
         graph = load_graph(tmp_path / path, threads=1)

@@ -75,7 +75,7 @@ def exported(model: InSPyReNet, tmp_path_factory: pytest.TempPathFactory) -> Pat
     folder = tmp_path_factory.mktemp("saliency")
     info = GraphInfo("", (), "0", "fp32", model.export_divisibility, "RGB", 0, 0)
     proto = trace(model, info)
-    save_onnx(proto, folder / "model.onnx")
+    save_onnx(proto, info, folder / "model.onnx")
     save_openvino(proto, info, folder / "model_openvino")
     return folder
 
