@@ -89,10 +89,12 @@ def consensus_objects(documents: Sequence[Document], method: str) -> tuple[Objec
     scores = METHODS[method](orders[:, salient])
     ranks = np.full(len(groups), UNRANKED)
     ranks[salient] = dense_ranks(np.round(scores, 6).tolist())
-    return tuple(_record([*group.values()], int(rank)) for group, rank in zip(groups, ranks, strict=True))
+    return tuple(
+        _merged_record([*group.values()], int(rank)) for group, rank in zip(groups, ranks, strict=True)
+    )
 
 
-def _record(objects: Sequence[DocumentObject], rank: int) -> ObjectRecord:
+def _merged_record(objects: Sequence[DocumentObject], rank: int) -> ObjectRecord:
     mask = objects[0].mask.model_dump()
     if any(item.mask != objects[0].mask for item in objects):
         votes = sum(mask_util.decode(item.mask.model_dump()).astype(np.int32) for item in objects)

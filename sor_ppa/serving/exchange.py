@@ -86,7 +86,7 @@ def _labelstudio_parts(item: DocumentObject, document: Document, masks: Masks) -
     kind = "brushlabels" if line is None else "polygonlabels"
     value: dict[str, Any] = {kind: [item.class_name]}
     if line is None:
-        value |= {"format": "rle", "rle": _labelstudio_rle(_pixels(item))}
+        value |= {"format": "rle", "rle": _labelstudio_rle(_object_pixels(item))}
     else:
         percent = 100 * np.reshape(line, (-1, 2)) / (document.width, document.height)
         value |= {"points": percent.tolist(), "closed": True}
@@ -146,7 +146,7 @@ def to_cvat(documents: Sequence[Named], masks: Masks = "rle") -> dict[str, Any]:
             line = _single_line(item) if masks == "polygons" else None
             given = {name: getattr(item, name) for name in ("id", "rank", "score", "state", "salient")}
             shape = {"frame": frame, "label": item.class_name, "type": "mask" if line is None else "polygon"}
-            shape["points"] = _cvat_mask(_pixels(item)) if line is None else line
+            shape["points"] = _cvat_mask(_object_pixels(item)) if line is None else line
             shape["attributes"] = [{"name": k, "value": str(v)} for k, v in given.items() if v is not None]
             shapes.append({**_CVAT_DEFAULTS, **shape})
     frames = [{"name": name, "width": d.width, "height": d.height} for name, d in documents]
@@ -187,7 +187,7 @@ def _document(objects: Sequence[Any], size: tuple[int, int], **fields: Any) -> D
     return Document.model_validate({**fields, "height": size[0], "width": size[1], "objects": objects})
 
 
-def _pixels(item: DocumentObject) -> NDArray[np.bool_]:
+def _object_pixels(item: DocumentObject) -> NDArray[np.bool_]:
     return segmentation_mask(item.mask.model_dump(), *item.mask.size)
 
 
@@ -197,11 +197,11 @@ def _code(mask: NDArray[np.bool_]) -> Any:
 
 def _single_line(item: DocumentObject) -> list[float] | None:
     """Return the outline of a mask that one line describes; else None."""
-    rings = mask_rings(_pixels(item))
+    rings = mask_rings(_object_pixels(item))
     return rings[0] if len(rings) == 1 else None
 
 
-def _runs(values: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[Any]]:
+def _equal_runs(values: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[Any]]:
     """Return the lengths and values of runs of equal values (N,)."""
     starts = np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]]))
     return np.diff(np.append(starts, len(values))), values[starts]
@@ -210,7 +210,7 @@ def _runs(values: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[Any]]:
 def _labelstudio_rle(mask: NDArray[np.bool_]) -> list[int]:
     """Return the bytes of a mask in Label Studio's run lengths of an RGBA picture."""
     bits = [f"{4 * mask.size:032b}", f"{8 - 1:05b}", *(f"{width - 1:04b}" for width in _RUN_BITS)]
-    for length, value in zip(*_runs(mask.ravel()), strict=True):
+    for length, value in zip(*_equal_runs(mask.ravel()), strict=True):
         left = 4 * int(length)
         while left:
             kind = next((k for k, width in enumerate(_RUN_BITS) if left <= 1 << width), len(_RUN_BITS) - 1)
@@ -252,7 +252,7 @@ def _labelstudio_mask(data: Any, size: tuple[int, int]) -> NDArray[np.bool_]:
 def _cvat_mask(mask: NDArray[np.bool_]) -> list[float]:
     """Return CVAT's points of a mask: run lengths in its box, background first, row by row, and the box."""
     left, top, right, bottom = mask_box(mask) or (0, 0, 1, 1)
-    lengths, values = _runs(mask[top:bottom, left:right].ravel())
+    lengths, values = _equal_runs(mask[top:bottom, left:right].ravel())
     return [*([0] if values[0] else []), *lengths.tolist(), left, top, right - 1, bottom - 1]
 
 

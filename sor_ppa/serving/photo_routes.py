@@ -24,7 +24,7 @@ from ..visualization.rank_maps import paint
 from .documents import Document, RunLengths, drawn_mask, proposals, shown_mask
 from .errors import RequestRefused
 from .pictures import FORMATS, encode_picture
-from .segmenting import Click, segment
+from .segmenting import Click, segment_by_clicks
 from .services import PictureBody, Server, picture_body
 from .workspace import Photo, check_annotator
 
@@ -62,10 +62,10 @@ async def session(server: Server) -> dict[str, Any]:
 @router.get("/photos")
 def list_photos(server: Server, annotator: Annotator = "me") -> list[dict[str, Any]]:
     """List the photos, and how far an annotator is with each."""
-    return [_entry(server, photo, annotator) for photo in server.workspace.photos().values()]
+    return [_listed_photo(server, photo, annotator) for photo in server.workspace.photos().values()]
 
 
-def _entry(server: Server, photo: Photo, annotator: str) -> dict[str, Any]:
+def _listed_photo(server: Server, photo: Photo, annotator: str) -> dict[str, Any]:
     revisions = server.workspace.revisions(photo)
     progress = server.workspace.progress(photo, annotator, revisions.get(annotator))
     size = {"width": photo.width, "height": photo.height}
@@ -79,7 +79,7 @@ def add_photo(
     """Keep the photo in the body; 200 if it is there already."""
     photo, new = server.workspace.add_photo(name, body)
     response.status_code = 201 if new else 200
-    return _entry(server, photo, annotator)
+    return _listed_photo(server, photo, annotator)
 
 
 @router.get("/photos/{photo}/image", response_class=Response)
@@ -166,7 +166,7 @@ def segment_object(server: Server, photo: str, edit: MaskEdit) -> dict[str, Any]
     if edit.mask is None and edit.box is None and not any(click.positive for click in edit.points):
         raise RequestRefused(422, "points: expected a positive one, a mask or a box, found none")
     before = segmentation_mask(edit.mask.model_dump(), *edit.mask.size) if edit.mask else None
-    mask = segment(server.workspace.pixels(found), edit.points, before, edit.box)
+    mask = segment_by_clicks(server.workspace.pixels(found), edit.points, before, edit.box)
     return {**_mask_answer(mask), "milliseconds": round(1000 * (time.perf_counter() - start))}
 
 

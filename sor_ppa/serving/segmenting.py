@@ -14,7 +14,7 @@ from pydantic.dataclasses import dataclass
 from ..contrast.outlines import resize_mask
 from ..data.masks import mask_box
 
-__all__ = ["Click", "segment"]
+__all__ = ["Click", "segment_by_clicks"]
 
 _SIDE = 208  # long side in pixels of what GrabCut sees
 _MARGIN = 0.3  # around the object, as a fraction of its sides
@@ -36,7 +36,7 @@ class Click:
     positive: bool = True
 
 
-def segment(
+def segment_by_clicks(
     bgr: NDArray[np.uint8],
     clicks: Sequence[Click],
     mask: NDArray[np.bool_] | None = None,
