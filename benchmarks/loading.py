@@ -11,6 +11,7 @@ import os
 import shutil
 import tempfile
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,10 @@ def _cold(root: Path, task: Task) -> dict[str, Any]:
     return {"seconds": time.perf_counter() - start}
 
 
+def _without_facts(action: Callable[[], Any]) -> None:
+    action()
+
+
 def _tasks(options: Options, folder: str) -> dict[str, Task]:
     from sor_ppa.config import load_config
     from sor_ppa.data.builtin import DatasetSource, register_all
@@ -99,7 +104,7 @@ def _tasks(options: Options, folder: str) -> dict[str, Task]:
         "sizes from their headers": partial(image_sizes, paths),
         "decoding all of them": lambda: [cv2.imread(str(path)) for path in paths],
     }
-    tasks: dict[str, Task] = {name: lambda action=action: action() and None for name, action in done.items()}
+    tasks: dict[str, Task] = {name: partial(_without_facts, action) for name, action in done.items()}
     tasks |= {f"{name}, cold": partial(_cold, Path(folder), task) for name, task in list(tasks.items())}
 
     def samples(mapper: Any) -> dict[str, Any]:
