@@ -179,7 +179,7 @@ def check_training(settings: Settings) -> Iterator[Check]:
         expected = _step_results(reference, batch)
         model = copy.deepcopy(reference).to(device)
         yield from _step_checks("training step", _step_results(model, batch), expected)
-        last: Any = copy.deepcopy(model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        last: Any = copy.deepcopy(model).to(memory_format=torch.channels_last)
         yield from _step_checks("the same, channels-last", _step_results(last, batch), expected)
         with torch.autocast(device.type, half_precision(device.type)):
             mixed = _step_results(model, batch)[:1]

@@ -210,7 +210,7 @@ def _ours(options: Options) -> dict[str, Task]:
         gray = np.asarray(cv2.imdecode(scene.png, cv2.IMREAD_GRAYSCALE), np.uint8)
         on_map.add_map(scene.gt, scene.ranks, gray)
 
-    def from_masks(scene: Scene) -> float:
+    def from_masks(scene: Scene) -> float | None:
         return default.add(*arguments(scene))["sa_sor"]["irsr"].value
 
     runs: dict[str, Callable[[Scene], Any]] = {

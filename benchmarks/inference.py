@@ -168,7 +168,7 @@ def _published_saliency(options: Options, weights: str) -> dict[str, Task]:
         )
         theirs.load_state_dict(network.state_dict(), strict=False)
         run = partial(theirs.eval(), {"image": large, "image_resized": small})
-        runs[name] = partial(_map_facts, lambda run=run: run()["pred"])
+        runs[name] = partial(_map_facts, run, "pred")
     return runs
 
 
@@ -186,11 +186,14 @@ def _our_saliency(options: Options, weights: str) -> dict[str, Task]:
             return fast(large).saliency[-1].sigmoid()
         return predict_blended(fast, fast(small).saliency[-1], large).saliency[-1].sigmoid()
 
-    return {name: partial(_map_facts, partial(run, *rest)) for name, *rest in tasks}
+    return {
+        name: partial(_map_facts, partial(run, small, large, blended))
+        for name, small, large, blended in tasks
+    }
 
 
 @torch.no_grad()
-def _map_facts(run: Callable[[], Tensor]) -> dict[str, Any]:
-    """Run; return the mean of the map, scaled to [0, 1] as the published code does."""
-    found = run()
+def _map_facts(run: Callable[[], Any], key: str | None = None) -> dict[str, Any]:
+    """Run; return the mean of the map (that under ``key``), scaled to [0, 1] as the published code does."""
+    found = run() if key is None else run()[key]
     return {"mean of the map": round(float((found - found.min()).mean() / (found.max() - found.min())), 5)}

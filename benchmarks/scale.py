@@ -36,7 +36,8 @@ def _write_coco(root: Path, count: int) -> None:
     folder = root / f"many{count}"
     (folder / "annotations").mkdir(parents=True)
     cv2.imwrite(str(root / "photo.jpg"), np.zeros((120, 160, 3), np.uint8))
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for index in range(count):
         name = f"{index // _PER_FOLDER}/{index}.jpg"
         (folder / "images" / name).parent.mkdir(parents=True, exist_ok=True)

@@ -187,7 +187,8 @@ def plot(folder: Path, kind: str, rows: Sequence[Row]) -> list[Path]:
         for variant, points in variants.items():
             x, measured = zip(*points, strict=True)
             plane.plot(x, [row.median for row in measured], marker="o", label=variant)
-            plane.fill_between(x, *zip(*(row.spread for row in measured), strict=True), alpha=0.2)
+            low, high = zip(*(row.spread for row in measured), strict=True)
+            plane.fill_between(x, low, high, alpha=0.2)
         if max(x) >= 1000 * min(x) > 0:
             plane.set(xscale="log", yscale="log")
         plane.set(xlabel=axis, ylabel="seconds", title=kind)
