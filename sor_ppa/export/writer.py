@@ -31,9 +31,10 @@ __all__ = ["describe", "save_onnx", "save_openvino", "trace"]
 _OPSET = 18
 # limits of the batch and of a side in pixels, for the tracer only; graphs compute smaller and larger ones
 _MOST_IMAGES, _LEAST_SIDE, _MOST_SIDE = 256, 65, 32768
-# modules that decide about scores, boxes and ranks: float32 also in a bfloat16 model
+# Modules that decide about scores and boxes: float32 also in a bfloat16 model. The ranking head is none of
+# them: in float32 it keeps no more ranks (measured with the model of `make demo`).
 _DECIDING = re.compile(
-    r"\b(cls_logits|bbox_pred|ctrness|sor_head|box_predictor|objectness_logits|anchor_deltas|"
+    r"\b(cls_logits|bbox_pred|ctrness|box_predictor|objectness_logits|anchor_deltas|"
     r"class_embed|bbox_embed|ref_point_head|reference_points|(encoder_)?(class|bbox)_head|enc_output)\b"
 )
 _DECIDES = "sor_ppa.float32"
