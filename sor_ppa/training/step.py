@@ -67,7 +67,7 @@ def amp_dtype(cfg: CfgNode, device_type: str) -> torch.dtype:
     return torch.bfloat16 if name == "bfloat16" else torch.float16
 
 
-def _largest(values: list[Tensor]) -> Tensor:
+def _largest_magnitude(values: list[Tensor]) -> Tensor:
     """Return the largest absolute value; NaN if there is one."""
     if not values or values[0].device.type != "cpu":
         return get_total_norm(values, norm_type=torch.inf)
@@ -160,7 +160,7 @@ class TrainingStep(SimpleTrainer):
         values = dict(losses)
         if not self.grad_scaler.is_enabled():
             gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
-            values[_GRADIENT] = _largest(gradients).to(self.device_type)
+            values[_GRADIENT] = _largest_magnitude(gradients).to(self.device_type)
         stacked = torch.stack([value.float() for value in values.values()])
         return dict(zip(values, stacked.tolist(), strict=True))
 
