@@ -47,7 +47,8 @@ def agreed_objects(
     """Return the objects on which two views of a photo agree, and doubtful objects as crowds.
 
     Objects pair by the IoU of their masks. The rank of a pair comes from the mean of its two places. Pairs
-    with the same mean tie. A confident object of one view only is doubtful.
+    with the same mean tie. An object is doubtful if only one view has it, or if an object of either view
+    covers a considerable part of it: it may be two objects.
 
     Args:
         plain: result of the photo.
@@ -63,10 +64,11 @@ def agreed_objects(
         return ()
     masks = np.concatenate([plain.masks[first], mirrored.masks[second][:, :, ::-1]])
     iou, count = _pairwise_iou(masks, masks), len(first)
+    split = _covers_part(masks)
     pairs = [
         (int(i), int(j))
         for i, j in zip(*linear_sum_assignment(iou[:count, count:], maximize=True), strict=True)
-        if iou[i, count + j] >= overlap
+        if iou[i, count + j] >= overlap and not split[i]
     ]
     if not pairs:
         return ()
@@ -131,6 +133,15 @@ def _pairwise_iou(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> NDArra
     left, right = (masks.reshape(len(masks), -1).astype(np.float32) for masks in (first, second))
     common = left @ right.T
     return common / np.maximum(left.sum(1)[:, None] + right.sum(1)[None] - common, 1)
+
+
+def _covers_part(masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return (N,) for masks (N, H, W) whether another one lies in it and has 30 % to 70 % of its area."""
+    flat = masks.reshape(len(masks), -1).astype(np.float32)
+    area = flat.sum(1)
+    share = area[None] / area[:, None]
+    part = (flat @ flat.T >= 0.8 * area[None]) & (share > 0.3) & (share < 0.7)
+    return part.any(1)
 
 
 def _record(mask: NDArray[np.bool_], rank: int) -> ObjectRecord:

@@ -41,6 +41,15 @@ def test_views_without_agreed_objects_give_no_labels():
     assert agreed_objects(*views(20, mirrored=())) == ()
 
 
+def test_an_object_is_a_crowd_if_another_one_is_a_large_part_of_it():
+    pair, one, whole = np.zeros((3, 30, 100), bool)
+    pair[5:15, 20:40] = one[5:15, 31:40] = whole[5:15, 60:70] = True
+    picture = noise(30, 100)
+    mirrored = ranked_image(picture, np.stack([pair, one, whole])[:, :, ::-1].copy())
+    objects = agreed_objects(ranked_image(picture, np.stack([pair, whole])), mirrored)
+    assert [(item.box[0], item.iscrowd) for item in objects] == [(60, False), (20, True), (31, True)]
+
+
 def test_objects_whose_order_differs_between_the_views_tie():
     assert [item.rank for item in agreed_objects(*views(20, 60, mirrored=(60, 20)))] == [0, 0]
 
