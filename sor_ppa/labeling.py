@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from pycocotools import mask as mask_util
 from scipy.optimize import linear_sum_assignment
 
 from .data.masks import mask_box
-from .data.record import UNRANKED, ImageRecord, ObjectRecord, dense_ranks
+from .data.record import ImageRecord, ObjectRecord, dense_ranks
 from .predictor import SORPredictor
 from .results import RankedImage
 from .visualization.files import ImageReadError, read_image
@@ -44,40 +44,29 @@ class LabelCounts:
 def agreed_objects(
     plain: RankedImage, mirrored: RankedImage, *, score: float = 0.5, overlap: float = 0.5
 ) -> tuple[ObjectRecord, ...]:
-    """Return the objects on which two views of a photo agree, and doubtful objects as crowds.
+    """Return the objects on which two views of a photo agree.
 
     Objects pair by the IoU of their masks. The rank of a pair comes from the mean of its two places. Pairs
-    with the same mean tie. A confident object of one view only is doubtful.
+    with the same mean tie.
 
     Args:
         plain: result of the photo.
         mirrored: result of the mirrored photo.
         score: least confidence in both views.
         overlap: least IoU of the masks.
-
-    Returns:
-        The agreed objects, most salient first, then the crowds; nothing if no object is agreed.
     """
     first, second = _confident_objects(plain, score), _confident_objects(mirrored, score)
     if not len(first) or not len(second):
         return ()
-    masks = np.concatenate([plain.masks[first], mirrored.masks[second][:, :, ::-1]])
-    iou, count = _pairwise_iou(masks, masks), len(first)
+    masks = plain.masks[first]
+    iou = _pairwise_iou(masks, mirrored.masks[second][:, :, ::-1])
     pairs = [
         (int(i), int(j))
-        for i, j in zip(*linear_sum_assignment(iou[:count, count:], maximize=True), strict=True)
-        if iou[i, count + j] >= overlap
+        for i, j in zip(*linear_sum_assignment(iou, maximize=True), strict=True)
+        if iou[i, j] >= overlap
     ]
-    if not pairs:
-        return ()
     ranks = dense_ranks([-(i + j) for i, j in pairs])
-    objects = [_record(masks[i], rank) for (i, _), rank in zip(pairs, ranks, strict=True)]
-    taken = [i for i, _ in pairs]
-    for i, mask in enumerate(masks):
-        if iou[i, taken].max() < overlap:
-            taken.append(i)
-            objects.append(replace(_record(mask, UNRANKED), iscrowd=True))
-    return tuple(objects)
+    return tuple(_record(masks[i], rank) for (i, _), rank in zip(pairs, ranks, strict=True))
 
 
 def label_photos(

@@ -16,12 +16,9 @@ from torch.nn import functional as F
 
 from ..layers import distance_iou_loss, mean_over_processes
 
-__all__ = ["CROWD", "FCOSTargets", "assign_targets", "centerness_targets", "fcos_losses", "level_locations"]
+__all__ = ["FCOSTargets", "assign_targets", "centerness_targets", "fcos_losses", "level_locations"]
 
 _INFINITE = 1e8
-
-CROWD = -1
-"""Class of a region that is neither object nor background."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +26,7 @@ class FCOSTargets:
     """What the locations of a batch learn.
 
     Attributes:
-        labels: (B, L) int64 class of each location; the number of classes means background, CROWD that the
-            location learns nothing.
+        labels: (B, L) int64 class of each location; the number of classes means background.
         distances: (B, L, 4) left, top, right, bottom in units of the level's stride.
     """
 
@@ -59,14 +55,13 @@ def assign_targets(
     A location may learn an object if it lies strictly inside the sampling region (the box, or
     with ``radius`` the square of that many strides around its center, clipped to the box) and
     if the largest of its four distances lies within the limits of its level, ends included.
-    In the box of a crowd, locations without an object learn nothing.
 
     Args:
         locations: per level (H_l * W_l, 2) from :func:`level_locations`.
         strides: per level, in pixels.
         size_limits: upper limit in pixels of every level but the last.
         gt_boxes: per image (G_i, 4) XYXY in pixels.
-        gt_classes: per image (G_i,) int64; CROWD for crowds.
+        gt_classes: per image (G_i,) int64.
         num_classes: foreground classes.
         radius: center sampling radius in strides; None for the whole box.
 
@@ -93,9 +88,8 @@ def assign_targets(
     x, y = points[None, :, None].unbind(dim=-1)
     x1, y1, x2, y2 = boxes[:, None].unbind(dim=-1)
     distances = torch.stack([x - x1, y - y1, x2 - x, y2 - y], dim=-1)
-    inside_box = distances.amin(dim=-1) > 0
     if radius is None:
-        inside = inside_box
+        inside = distances.amin(dim=-1) > 0
     else:
         reach = (stride * radius)[None, :, None]
         cx, cy = (x1 + x2) / 2, (y1 + y2) / 2
@@ -106,13 +100,10 @@ def assign_targets(
             & (y < torch.minimum(cy + reach, y2))
         )
     largest = distances.amax(dim=-1)
-    crowd = (classes == CROWD)[:, None]
-    allowed = inside & ~crowd & (largest >= low[None, :, None]) & (largest <= high[None, :, None])
+    allowed = inside & (largest >= low[None, :, None]) & (largest <= high[None, :, None])
     area = ((x2 - x1) * (y2 - y1)).masked_fill(~allowed, _INFINITE)
     smallest, index = area.min(dim=-1)
-    free = smallest == _INFINITE
-    labels = classes.gather(1, index).masked_fill(free, num_classes)
-    labels = labels.masked_fill(free & (inside_box & crowd).any(dim=-1), CROWD)
+    labels = classes.gather(1, index).masked_fill(smallest == _INFINITE, num_classes)
     chosen = distances.gather(2, index[..., None, None].expand(-1, -1, 1, 4)).squeeze(2)
     return FCOSTargets(labels, chosen / stride[None, :, None])
 
@@ -148,14 +139,13 @@ def fcos_losses(
         positives (the box loss by their summed centerness) averaged over processes.
     """
     num_classes = logits.shape[-1]
-    known = targets.labels != CROWD
-    positive = known & (targets.labels != num_classes)
-    one_hot = F.one_hot(targets.labels[known], num_classes + 1)[..., :-1].to(logits.dtype)
+    positive = targets.labels != num_classes
+    one_hot = F.one_hot(targets.labels, num_classes + 1)[..., :-1].to(logits.dtype)
     goal = targets.distances[positive]
     center = centerness_targets(goal)
     count, weight = mean_over_processes(torch.stack([positive.sum().to(center.dtype), center.sum()]))
     count = count.clamp(min=1.0)
-    focal = sigmoid_focal_loss(logits[known], one_hot, alpha=alpha, gamma=gamma, reduction="sum")
+    focal = sigmoid_focal_loss(logits, one_hot, alpha=alpha, gamma=gamma, reduction="sum")
     box = distance_iou_loss(distances[positive], goal, center, loc_loss)
     ctr = F.binary_cross_entropy_with_logits(centerness[positive], center, reduction="sum")
     return {

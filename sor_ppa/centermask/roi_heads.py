@@ -27,7 +27,6 @@ from ..ranking import (
     set_fields,
 )
 from ..ranking.flat import FlatDetections, flat_predictions, with_spare_object
-from .fcos_targets import CROWD
 from .mask_targets import crop_masks, mask_iou_targets, mask_loss, visible_fractions
 from .maskiou_head import build_maskiou_head, mask_iou_loss
 
@@ -153,8 +152,7 @@ class CenterROIHeads(nn.Module):
             proposals: per image; ``proposal_boxes`` in training, ``pred_boxes``, ``scores`` and
                 ``pred_classes`` in inference.
             targets: per image, in training: ``gt_boxes``, ``gt_classes``, ``gt_masks`` and
-                ``gt_ranks`` (int64, -1 without rank; may be missing where nothing is ranked). Crowds (class
-                CROWD) are left out.
+                ``gt_ranks`` (int64, -1 without rank; may be missing where nothing is ranked).
 
         Returns:
             Instances and losses (``loss_mask``, ``loss_maskiou``, ``sor_loss``).
@@ -162,8 +160,7 @@ class CenterROIHeads(nn.Module):
         del images
         if self.training:
             assert targets is not None, "training needs ground-truth instances"
-            objects = [t[t.gt_classes != CROWD] for t in targets]
-            return proposals, self.losses(features, proposals, objects)
+            return proposals, self.losses(features, proposals, targets)
         return self.forward_with_given_boxes(features, proposals), {}
 
     def _pool(

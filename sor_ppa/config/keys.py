@@ -86,8 +86,6 @@ _FCOS: r.Keys = {
     "POS_RADIUS": (1.5, r.POSITIVE),
     # Box loss.
     "LOC_LOSS_TYPE": ("giou", r.one_of("iou", "linear_iou", "giou")),
-    # [new] In the boxes of crowds (iscrowd), locations without an object learn nothing; else background.
-    "IGNORE_CROWDS": (False, r.SWITCH),
 }
 
 _CRITERION = r.one_of("ratio", "area")

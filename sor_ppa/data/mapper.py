@@ -23,9 +23,8 @@ from .record import RANK_OVERFLOWS, RANK_RULES, UNRANKED, training_ranks
 class RankingDatasetMapper(DatasetMapper):
     """Read the image of a dataset dict, augment it and make the training targets.
 
-    Crowds are removed (as in detectron2), or have ``gt_classes`` -1 if the model ignores their regions.
-    Objects that an augmentation removes are removed, too. The remaining objects keep their order; objects
-    without a rank have ``gt_ranks`` -1.
+    Crowds are removed (as in detectron2), and so are objects that an augmentation removes. The remaining
+    objects keep their order; objects without a rank have ``gt_ranks`` -1.
 
     Training output: ``image`` uint8 (3, H, W), ``instances`` with ``gt_boxes, gt_classes, gt_masks``
     (PolygonMasks; BitMasks if asked for, or if the mask of an object is no polygon or was cropped) and
@@ -43,7 +42,6 @@ class RankingDatasetMapper(DatasetMapper):
         rank_overflow: str = "lowest",
         min_visible: float = 0.0,
         copy_paste: CopyPaste | None = None,
-        keep_crowds: bool = False,
         use_instance_mask: bool = True,
         **options: Any,
     ) -> None:
@@ -53,7 +51,6 @@ class RankingDatasetMapper(DatasetMapper):
             num_ranks, rank_rule, rank_overflow: see ``training_ranks``.
             min_visible: objects are removed if crops leave less than this share of their box.
             copy_paste: pastes ranked objects of other images; needs masks.
-            keep_crowds: whether the targets have crowds.
             use_instance_mask, options: as for detectron2's ``DatasetMapper``.
         """
         super().__init__(is_train, use_instance_mask=use_instance_mask, **options)
@@ -67,7 +64,6 @@ class RankingDatasetMapper(DatasetMapper):
         self.rank_overflow = rank_overflow
         self.min_visible = min_visible
         self.copy_paste = copy_paste if is_train else None
-        self.keep_crowds = keep_crowds
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
@@ -87,7 +83,6 @@ class RankingDatasetMapper(DatasetMapper):
             "rank_rule": cfg.DATASETS.RANK_RULE,
             "rank_overflow": cfg.DATASETS.RANK_OVERFLOW,
             "min_visible": node.MIN_VISIBLE,
-            "keep_crowds": cfg.MODEL.PROPOSAL_GENERATOR.NAME == "FCOS" and cfg.MODEL.FCOS.IGNORE_CROWDS,
         }
 
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
@@ -133,16 +128,14 @@ class RankingDatasetMapper(DatasetMapper):
         self, dataset_dict: dict[str, Any], transforms: T.TransformList, shape: tuple[int, ...]
     ) -> Instances:
         """Return the targets of one image; ``shape`` is (height, width) after the transforms."""
-        items = dataset_dict["annotations"]
-        kept = [item for item in items if self.keep_crowds or not item.get("iscrowd", 0)]
+        kept = [item for item in dataset_dict["annotations"] if not item.get("iscrowd", 0)]
         instances = Instances((shape[0], shape[1]))
         corners = transforms.apply_box(_corners(kept))
         instances.gt_boxes = Boxes(torch.as_tensor(corners, dtype=torch.float32).reshape(-1, 4))
         whole = instances.gt_boxes.area()
         instances.gt_boxes.clip(instances.image_size)
         visible = instances.gt_boxes.area() >= self.min_visible * whole
-        classes = [-1 if item.get("iscrowd", 0) else int(item["category_id"]) for item in kept]
-        instances.gt_classes = torch.tensor(classes, dtype=torch.int64)
+        instances.gt_classes = torch.tensor([int(item["category_id"]) for item in kept], dtype=torch.int64)
         ranks = [int(item.get("gt_rank", UNRANKED)) for item in kept]
         instances.gt_ranks = torch.tensor(ranks, dtype=torch.int64)
         if self.use_instance_mask:

@@ -10,7 +10,6 @@ import torch
 
 from sor_ppa.centermask.fcos_proposals import ProposalOptions, select_proposals
 from sor_ppa.centermask.fcos_targets import (
-    CROWD,
     FCOSTargets,
     assign_targets,
     centerness_targets,
@@ -85,19 +84,6 @@ def test_losses_agree(manifest: dict, name: str, loc_loss: str) -> None:
     losses = fcos_losses(*parts, make_targets(case), alpha=0.25, gamma=2.0, loc_loss=loc_loss)
     for key, value in case[f"losses_{loc_loss}"].items():
         assert losses[key].item() == pytest.approx(value, rel=1e-4, abs=1e-7)
-
-
-def test_locations_in_a_crowd_learn_only_objects() -> None:
-    points = level_locations((4, 4), 8, torch.device("cpu"))
-    boxes = [torch.tensor([[0.0, 0, 16, 16], [0, 0, 32, 16]])]
-    targets = assign_targets([points], [8], [], boxes, [torch.tensor([0, CROWD])], 1, 1.5)
-    labels = targets.labels.reshape(4, 4)
-    assert labels.tolist() == [[0, 0, CROWD, CROWD], [0, 0, CROWD, CROWD], [1, 1, 1, 1], [1, 1, 1, 1]]
-
-    logits = torch.zeros(1, 16, 1, requires_grad=True)
-    parts = (logits, torch.ones(1, 16, 4), torch.zeros(1, 16))
-    sum(fcos_losses(*parts, targets, alpha=0.25, gamma=2.0, loc_loss="giou").values()).backward()
-    assert torch.equal(logits.grad.reshape(4, 4) == 0, labels == CROWD)
 
 
 @pytest.mark.parametrize("name", CASES)

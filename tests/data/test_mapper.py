@@ -100,13 +100,6 @@ def test_crowds_are_removed_and_a_missing_rank_is_none(sample: dict[str, Any]) -
     assert ranks_by_side(mapper_of()(sample)) == {20: -1, 30: 4, 40: -1}
 
 
-def test_crowds_stay_without_class_and_rank_for_a_model_that_ignores_them(sample: dict[str, Any]) -> None:
-    sample["annotations"][0].update(iscrowd=1, gt_rank=-1)
-    instances = mapper_of(keep_crowds=True)(sample)["instances"]
-    assert instances.gt_classes.tolist() == [-1, 0, 0, 0]
-    assert instances.gt_ranks[0] == -1
-
-
 @pytest.mark.parametrize("mask_format", ["polygon", "bitmask"])
 def test_objects_cropped_away_leave_and_the_rest_keeps_its_order(
     sample: dict[str, Any], mask_format: str
