@@ -161,6 +161,17 @@ def write_dataset(
     if not _prepare(root, spec, overwrite):
         logger.info("%s holds this dataset already", root)
         return False
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)  # here, not in the workers: forked ones cannot end the threads that OpenCV had
+    try:
+        _write_splits(root, spec, workers, progress)
+    finally:
+        cv2.setNumThreads(threads)
+    write_json(root / MANIFEST, {"complete": True, "spec": spec.as_json()}, indent=1)
+    return True
+
+
+def _write_splits(root: Path, spec: SyntheticSpec, workers: int | None, progress: bool) -> None:
     methods = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("fork" if "fork" in methods else None)
     bar = tqdm(total=sum(spec.counts.values()), unit="image", disable=not progress)
@@ -169,12 +180,10 @@ def write_dataset(
         work = functools.partial(_write_scenes, root, spec, split)
         processes = min(workers or os.cpu_count() or 1, len(chunks))
         entries: list[dict[str, Any]] = []
-        with ProcessPoolExecutor(max(processes, 1), context, functools.partial(cv2.setNumThreads, 1)) as pool:
+        with ProcessPoolExecutor(max(processes, 1), context) as pool:
             for part in pool.map(work, chunks) if processes > 1 else map(work, chunks):
                 entries += part
                 bar.update(len(part))
         write_json(ASSR.path(root, split), entries)
         (root / f"{split}_images.txt").write_text("".join(f"{entry['img']}\n" for entry in entries))
     bar.close()
-    write_json(root / MANIFEST, {"complete": True, "spec": spec.as_json()}, indent=1)
-    return True
