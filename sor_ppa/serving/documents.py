@@ -147,16 +147,17 @@ def drawn_mask(rings: list[list[float]], height: int, width: int) -> NDArray[np.
 def proposals(result: RankedImage, photo: str, annotator: str, model: str, most: int) -> Document:
     """Return the objects that a model found, ``most`` of them, for a person to correct."""
     objects = [
-        DocumentObject(
-            id=f"o{number}",
-            mask=RunLengths.model_validate(found.to_json()["segmentation"]),
-            score=min(max(round(found.score, 6), 0.0), 1.0),
-            class_name="object" if found.class_name.isdigit() else found.class_name,
-            rank=found.rank,
-            salient=found.rank is not None,
-        )
+        {
+            "id": f"o{number}",
+            "mask": found.to_json()["segmentation"],
+            "score": min(max(round(found.score, 6), 0.0), 1.0),
+            "class": "object" if found.class_name.isdigit() else found.class_name,
+            "rank": found.rank,
+            "salient": found.rank is not None,
+        }
         for number, found in enumerate(result.objects[:most], 1)
         if found.mask.any()
     ]
+    about = {"photo": photo, "annotator": annotator, "model": model}
     size = {"height": result.height, "width": result.width}
-    return Document(photo=photo, annotator=annotator, model=model, objects=objects, **size)
+    return Document.model_validate({**about, **size, "objects": objects})
