@@ -60,9 +60,9 @@ class DocumentObject(BaseModel):
 
     id: str = Field(min_length=1, max_length=64)
     mask: RunLengths
-    score: float | None = Field(None, ge=0, le=1)
-    class_name: str = Field("object", alias="class", max_length=200)
-    rank: int | None = Field(None, ge=1, le=100_000)
+    score: float | None = Field(default=None, ge=0, le=1)
+    class_name: str = Field(default="object", alias="class", max_length=200)
+    rank: int | None = Field(default=None, ge=1, le=100_000)
     state: Literal["proposed", "accepted", "rejected"] = "proposed"
     salient: bool = True
 
@@ -82,10 +82,10 @@ class Document(BaseModel):
 
     photo: str = ""
     annotator: str = ""
-    version: int = Field(0, ge=0)
+    version: int = Field(default=0, ge=0)
     width: int = Field(ge=1)
     height: int = Field(ge=1)
-    model: str | None = Field(None, max_length=200)
+    model: str | None = Field(default=None, max_length=200)
     edited: bool = False
     objects: list[DocumentObject] = []
 
