@@ -50,7 +50,7 @@ def agreement(photos: Sequence[tuple[Photo, Sequence[Document]]]) -> dict[str, A
     Args:
         photos: each with the documents that people saved.
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
     for photo, documents in photos:
         pairs = [
             {

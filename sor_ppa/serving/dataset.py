@@ -62,7 +62,7 @@ class DatasetWriter:
 
     def content(self) -> dict[str, Any]:
         """Return COCO with ranks: the photos with a ranked object, with the consensus of their documents."""
-        images = []
+        images: list[tuple[ImageRecord, str]] = []
         for photo in self._workspace.photos().values():
             state = (self.method, self._workspace.revisions(photo))
             if self._known.get(photo.id, (None,))[0] != state:

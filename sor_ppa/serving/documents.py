@@ -60,9 +60,9 @@ class DocumentObject(BaseModel):
 
     id: str = Field(min_length=1, max_length=64)
     mask: RunLengths
-    score: float | None = Field(None, ge=0, le=1)
-    class_name: str = Field("object", alias="class", max_length=200)
-    rank: int | None = Field(None, ge=1, le=100_000)
+    score: float | None = Field(default=None, ge=0, le=1)
+    class_name: str = Field(default="object", alias="class", max_length=200)
+    rank: int | None = Field(default=None, ge=1, le=100_000)
     state: Literal["proposed", "accepted", "rejected"] = "proposed"
     salient: bool = True
 
@@ -82,10 +82,10 @@ class Document(BaseModel):
 
     photo: str = ""
     annotator: str = ""
-    version: int = Field(0, ge=0)
+    version: int = Field(default=0, ge=0)
     width: int = Field(ge=1)
     height: int = Field(ge=1)
-    model: str | None = Field(None, max_length=200)
+    model: str | None = Field(default=None, max_length=200)
     edited: bool = False
     objects: list[DocumentObject] = []
 
@@ -147,16 +147,17 @@ def drawn_mask(rings: list[list[float]], height: int, width: int) -> NDArray[np.
 def proposals(result: RankedImage, photo: str, annotator: str, model: str, most: int) -> Document:
     """Return the objects that a model found, ``most`` of them, for a person to correct."""
     objects = [
-        DocumentObject(
-            id=f"o{number}",
-            mask=RunLengths.model_validate(found.to_json()["segmentation"]),
-            score=min(max(round(found.score, 6), 0.0), 1.0),
-            class_name="object" if found.class_name.isdigit() else found.class_name,
-            rank=found.rank,
-            salient=found.rank is not None,
-        )
+        {
+            "id": f"o{number}",
+            "mask": found.to_json()["segmentation"],
+            "score": min(max(round(found.score, 6), 0.0), 1.0),
+            "class": "object" if found.class_name.isdigit() else found.class_name,
+            "rank": found.rank,
+            "salient": found.rank is not None,
+        }
         for number, found in enumerate(result.objects[:most], 1)
         if found.mask.any()
     ]
+    about = {"photo": photo, "annotator": annotator, "model": model}
     size = {"height": result.height, "width": result.width}
-    return Document(photo=photo, annotator=annotator, model=model, objects=objects, **size)
+    return Document.model_validate({**about, **size, "objects": objects})

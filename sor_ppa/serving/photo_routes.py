@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import cv2
 import numpy as np
 from fastapi import APIRouter, Query, Response
-from fastapi.responses import FileResponse, JSONResponse
+from fastapi.responses import FileResponse
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from pycocotools import mask as mask_util
@@ -103,7 +103,8 @@ def thumbnail(server: Server, photo: str) -> Response:
         raise RequestRefused(422, f"{found.name}: expected a picture, found a broken file") from error
     scale = min(1.0, _THUMBNAIL / max(small.shape[:2]))
     size = max(round(small.shape[1] * scale), 1), max(round(small.shape[0] * scale), 1)
-    return _jpeg(cv2.resize(small[:, :, ::-1], size, interpolation=cv2.INTER_AREA), _KEPT)
+    resized = np.asarray(cv2.resize(small[:, :, ::-1], size, interpolation=cv2.INTER_AREA), np.uint8)
+    return _jpeg(resized, _KEPT)
 
 
 @router.get("/photos/{photo}/annotation")
@@ -225,5 +226,5 @@ def _ranked_masks(
     return np.array([o.rank for o in objects], np.int64), stack
 
 
-def _jpeg(bgr: NDArray[np.uint8], headers: dict[str, str] | None = None) -> JSONResponse | Response:
+def _jpeg(bgr: NDArray[np.uint8], headers: dict[str, str] | None = None) -> Response:
     return Response(encode_picture(".jpg", bgr), media_type="image/jpeg", headers=headers)

@@ -58,13 +58,14 @@ def segment_by_clicks(
     crop = np.s_[top:bottom, left:right]
     scale = min(1.0, _SIDE / max(bottom - top, right - left))
     size = (max(round((right - left) * scale), 1), max(round((bottom - top) * scale), 1))
-    image = cv2.resize(bgr[crop], size, interpolation=cv2.INTER_AREA)
+    image = np.asarray(cv2.resize(bgr[crop], size, interpolation=cv2.INTER_AREA), np.uint8)
     points = [
         (round((c.x - left) * scale - 0.5), round((c.y - top) * scale - 0.5), c.positive) for c in clicks
     ]
     before = None
     if mask is not None:
-        before = cv2.resize(mask[crop].astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+        small = cv2.resize(mask[crop].astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+        before = np.asarray(small, np.uint8)
     inner = (
         None
         if box is None

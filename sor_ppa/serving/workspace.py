@@ -196,8 +196,7 @@ class Workspace:
         try:
             found = Document.model_validate_json(path.read_bytes())
         except FileNotFoundError:
-            size = {"height": photo.height, "width": photo.width}
-            return Document(photo=photo.id, annotator=annotator, **size)
+            return Document(photo=photo.id, annotator=annotator, height=photo.height, width=photo.width)
         except ValidationError as error:
             reason = error.errors()[0]["msg"]
             raise RequestRefused(500, f"{path}: expected a document, found {reason}") from None
