@@ -81,7 +81,7 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
 
 
 def decode_image(
-    source: str | BinaryIO, name: str, formats: Sequence[str] | None = None
+    source: str | BinaryIO, name: str, formats: tuple[str, ...] | None = None
 ) -> NDArray[np.uint8]:
     """Decode a picture as :func:`read_image` does.
 

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -78,6 +80,20 @@ def test_the_written_rule_gives_the_ranking_back(folder: Path) -> None:
 def test_files_do_not_depend_on_the_number_of_workers(folder: Path, tmp_path: Path) -> None:
     write_dataset(tmp_path / "again", SPEC, workers=2)
     assert digest(tmp_path / "again") == digest(folder)
+
+
+def test_workers_start_after_opencv_had_threads(tmp_path: Path) -> None:
+    script = """
+import sys
+import cv2
+import numpy as np
+from sor_ppa.data.synthetic import SyntheticSpec, write_dataset
+
+cv2.setNumThreads(2)
+cv2.GaussianBlur(np.zeros((2000, 2000, 3), np.uint8), (31, 31), 0)
+write_dataset(sys.argv[1], SyntheticSpec({"train": 100}, (64, 64, 64, 64)), workers=2)
+"""
+    subprocess.run([sys.executable, "-c", script, str(tmp_path / "set")], check=True, timeout=120)
 
 
 def test_splits_and_seeds_share_no_picture(folder: Path) -> None:
