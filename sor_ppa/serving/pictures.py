@@ -28,7 +28,7 @@ SUFFIXES = {
     "PPM": (".ppm", ".pgm"),
 }
 Image.init()
-FORMATS = [name for name in SUFFIXES if name in Image.OPEN]  # AVIF depends on how Pillow was built
+FORMATS = tuple(name for name in SUFFIXES if name in Image.OPEN)  # AVIF depends on how Pillow was built
 
 
 def check_picture(source: bytes | Path, most_pixels: int) -> tuple[str, int, int]:
