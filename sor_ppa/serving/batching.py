@@ -143,19 +143,19 @@ class BatchingRanker:
         try:
             predictor = self._predictor(jobs[0].model)
             results = predictor([job.read() for job in jobs])
-            for job, result in zip(jobs, results, strict=True):
-                job.future.set_result(job.answer(result))
+            answers = [job.answer(result) for job, result in zip(jobs, results, strict=True)]
         except Exception as error:
-            open_jobs = [job for job in jobs if not job.future.done()]
             if len(jobs) == 1:
                 jobs[0].future.set_exception(error)
                 return
-            for job in open_jobs:
+            for job in jobs:
                 self._run([job])
             return
         self.pictures += len(jobs)
         self.batches += 1
         self._seconds += 0.2 * ((time.perf_counter() - start) / len(jobs) - self._seconds)
+        for job, answer in zip(jobs, answers, strict=True):
+            job.future.set_result(answer)
 
     def _predictor(self, name: str) -> SORPredictor:
         if name not in self._models:
