@@ -269,7 +269,7 @@ byId("annotator").value = session.annotator ?? localStorage.getItem("sor-ppa ann
 byId("folder").textContent = session.folder;
 const models = (await request("/models")).filter((model) => model.installed && (model.task === "rank" || model.default));
 byId("model").replaceChildren(...models.map(({ name }) => html("option", { selected: name === session.model }, name)));
-connectDialogs(annotator, reload);
+connectDialogs(annotator, () => photo, reload);
 await gallery.load(annotator());
 await store.saveDrafts();
 const asked = decodeURIComponent(location.hash.slice(1));
