@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from functools import partial
+from hashlib import sha1
 from typing import Annotated, Any
 
 import cv2
@@ -55,8 +56,9 @@ class Polygons(BaseModel):
 async def session(server: Server) -> dict[str, Any]:
     """Return what the page needs first."""
     limits = {"max_bytes": server.limits.body_bytes, "max_pixels": server.limits.pixels}
-    folder = server.workspace.folder.resolve().name
-    return {"annotator": None, "model": server.models.default, "limits": limits, "folder": folder}
+    folder = server.workspace.folder.resolve()
+    names = {"folder": folder.name, "workspace": sha1(str(folder).encode()).hexdigest()}
+    return {"annotator": None, "model": server.models.default, "limits": limits, **names}
 
 
 @router.get("/photos")

@@ -323,6 +323,15 @@ def test_a_damaged_document_stops_nothing_else(client: TestClient, tmp_path: Pat
     assert client.post("/api/consensus").json()["damaged"] == []
 
 
+def test_drafts_of_folders_of_one_name_are_apart(tmp_path: Path) -> None:
+    found = []
+    for parent in ("a", "b"):
+        with running(tmp_path / parent / "photos") as client:
+            found.append(client.get("/api/session").json())
+    assert [session["folder"] for session in found] == ["photos", "photos"]
+    assert found[0]["workspace"] != found[1]["workspace"]
+
+
 def test_the_name_of_a_change_is_that_of_its_save(client: TestClient) -> None:
     body = document({"left": 0, "rank": 1}, change="abc").model_dump(by_alias=True)
     saved = client.put("/api/photos/a.png/annotation", json=body).json()

@@ -200,6 +200,18 @@ def test_keyboard_reorders_and_undoes(open_tab: OpenTab, server: Server) -> None
 
 
 @pytest.mark.slow
+def test_objects_may_have_any_id(open_tab: OpenTab, server: Server) -> None:
+    tab = open_tab()
+    document = server.document(tab.annotator)
+    document["objects"][1]["id"] = 'a"]\\'
+    server.request(f"api/photos/{PHOTO}/annotation?annotator={tab.annotator}", "PUT", document)
+    tab.page.reload()
+    tab.page.locator("#list .title").nth(1).focus()
+    tab.page.keyboard.press("ArrowUp")
+    assert tab.order == ['a"]\\', "o1", "o3"]
+
+
+@pytest.mark.slow
 def test_ties_share_a_rank(open_tab: OpenTab, server: Server) -> None:
     tab = open_tab()
     tab.select("o2")
