@@ -199,6 +199,20 @@ def test_keyboard_reorders_and_undoes(open_tab: OpenTab, server: Server) -> None
     assert server.ranks(tab.annotator) == {"o2": 1, "o1": 2, "o3": 3}
 
 
+def test_change_that_is_undone_at_once_counts_as_saved(open_tab: OpenTab) -> None:
+    tab = open_tab()
+    tab.select("o2")
+    tab.page.evaluate(
+        """() => {
+          for (const [key, ctrlKey] of [['ArrowUp', false], ['z', true]]) {
+            document.body.dispatchEvent(new KeyboardEvent('keydown', { key, ctrlKey, bubbles: true }));
+          }
+        }"""
+    )
+    tab.wait_until_saved()
+    assert tab.order == ["o1", "o2", "o3"]
+
+
 @pytest.mark.slow
 def test_objects_may_have_any_id(open_tab: OpenTab, server: Server) -> None:
     tab = open_tab()

@@ -29,7 +29,7 @@ export class AnnotationStore {
   }
 
   get dirty() {
-    return this.objects !== this.#saved;
+    return this.objects !== this.#saved || this.#unanswered.length > 0;
   }
 
   get canUndo() {
@@ -91,7 +91,13 @@ export class AnnotationStore {
   async save() {
     clearTimeout(this.#timer);
     while (this.#saving) await this.#saving;
-    if (!this.dirty) return;
+    if (!this.photo) return;
+    if (!this.dirty) {
+      // Undo has led back to what the server has.
+      this.#drafts.remove(this.photo, this.annotator);
+      this.onstatus("saved");
+      return;
+    }
     this.#saving = this.#put();
     await this.#saving;
     this.#saving = null;
