@@ -176,6 +176,9 @@ def segment_object(server: Server, photo: str, edit: MaskEdit) -> dict[str, Any]
 @router.post("/photos/{photo}/polygon")
 def fill_polygon(server: Server, photo: str, lines: Polygons) -> dict[str, Any]:
     """Return the mask of polygons."""
+    count = len(lines.polygons) + sum(map(len, lines.polygons))
+    if count > server.limits.points:
+        raise RequestRefused(422, f"polygons: expected at most {server.limits.points} numbers, found {count}")
     found = server.workspace.photo(photo)
     return _mask_answer(drawn_mask(lines.polygons, found.height, found.width))
 

@@ -192,6 +192,7 @@ def test_segmenting_and_polygons_answer_masks(client: TestClient) -> None:
         ("polygon", {"polygons": [[0, 0, 1, 1]]}),
         ("polygon", {"polygons": [[90, 90, 99, 90, 99, 99]]}),
         ("polygon", {"polygons": [[0, 0, 80, 0, 80, 60] * 6000]}),
+        ("polygon", {"polygons": [[0, 0, 1, 0, 1, 1]] * 30_000}),
     ],
 )
 def test_unusable_edits_are_refused(client: TestClient, route: str, body: dict) -> None:
