@@ -47,6 +47,8 @@ def sa_sor_between(first: Document, second: Document) -> float | None:
 def agreement(photos: Sequence[tuple[Photo, Sequence[Document]]]) -> dict[str, Any]:
     """Return the agreement of each ordered pair of annotators: for each photo, and its mean over the photos.
 
+    For each photo, ``each`` has the mean agreement of one annotator with the others.
+
     Args:
         photos: each with the documents that people saved.
     """
@@ -62,7 +64,8 @@ def agreement(photos: Sequence[tuple[Photo, Sequence[Document]]]) -> dict[str, A
             for a, b in permutations(documents, 2)
         ]
         names = [document.annotator for document in documents]
-        rows.append({"photo": photo.id, "annotators": names, **_means(pairs), "pairs": pairs})
+        each = [{"a": name, **_means(pair for pair in pairs if pair["a"] == name)} for name in names]
+        rows.append({"photo": photo.id, "annotators": names, **_means(pairs), "each": each, "pairs": pairs})
     measured = [pair for row in rows for pair in row["pairs"]]
     found = sorted({(pair["a"], pair["b"]) for pair in measured})
     summary = []

@@ -84,8 +84,10 @@ async def _keep_dataset(services: Services) -> None:
         try:
             await run_in_threadpool(services.dataset.update)
             await run_in_threadpool(release_free_memory)
-        except (OSError, RequestRefused) as error:
+        except OSError as error:
             _log.error("%s: %s", services.dataset.path, error)
+        except Exception:  # the next change tries again
+            _log.exception("%s: not written", services.dataset.path)
         await asyncio.sleep(max(_UPDATE_SECONDS, 10 * (time.monotonic() - start)))  # a tenth of one core
 
 

@@ -48,17 +48,22 @@ class DatasetWriter:
             self.write(self.method)
 
     def write(self, method: str) -> dict[str, Any]:
-        """Write the file, and return the numbers of its photos and objects.
+        """Write the file, and return the numbers of its photos and objects, and the documents left out.
 
         Args:
             method: a key of ``consensus.METHODS``; kept for later updates.
         """
         with self._lock:
             self._changed, self.method = False, method
-            content = self.content()
-            self.path.parent.mkdir(exist_ok=True)
-            write_json(self.path, content)
-        return {"photos": len(content["images"]), "objects": len(content["annotations"]), "method": method}
+            try:
+                content = self.content()
+                self.path.parent.mkdir(exist_ok=True)
+                write_json(self.path, content)
+            except OSError:
+                self._changed = True  # the next update tries again
+                raise
+        numbers = {"photos": len(content["images"]), "objects": len(content["annotations"])}
+        return {**numbers, "method": method, "damaged": self._workspace.damaged}
 
     def content(self) -> dict[str, Any]:
         """Return COCO with ranks: the photos with a ranked object, with the consensus of their documents."""

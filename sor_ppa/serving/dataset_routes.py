@@ -28,7 +28,8 @@ def measure_agreement(server: Server, photo: str | None = None) -> dict[str, Any
     workspace = server.workspace
     photos = workspace.photos().values() if photo is None else [workspace.photo(photo)]
     documents = ((p, [d for d in workspace.documents(p) if d.edited]) for p in photos)
-    return agreement([(p, found) for p, found in documents if found])
+    measured = agreement([(p, found) for p, found in documents if found])
+    return {**measured, "damaged": workspace.damaged}
 
 
 @router.post("/consensus")

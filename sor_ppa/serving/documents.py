@@ -77,7 +77,8 @@ class DocumentObject(BaseModel):
 class Document(BaseModel):
     """The ranks that one annotator gives to the objects of a photo.
 
-    ``version`` counts the changes on disk, 0 = none. ``edited`` says whether a person saved it.
+    ``version`` counts the changes on disk, 0 = none. ``edited`` says whether a person saved it. ``change``
+    names the last save; a client that got no answer recognizes its own save by it.
     """
 
     photo: str = ""
@@ -87,6 +88,7 @@ class Document(BaseModel):
     height: int = Field(ge=1)
     model: str | None = Field(default=None, max_length=200)
     edited: bool = False
+    change: str = Field(default="", max_length=64)
     objects: list[DocumentObject] = []
 
     @model_validator(mode="after")

@@ -16,7 +16,7 @@ class Limits:
         held_bytes: of the bodies of all requests at one time.
         pixels: of one picture, by its header and after decoding.
         objects: in one document.
-        points: clicks, rings or numbers of rings in one request of mask editing.
+        points: rings and their numbers in one request of mask editing.
         header_seconds: for the arrival of the headers of a request.
         body_seconds: for the arrival of its body.
         answer_seconds: for everything after that.
@@ -33,7 +33,7 @@ class Limits:
     held_bytes: int = 256 * 2**20
     pixels: int = 40_000_000
     objects: int = 200
-    points: int = 20_000
+    points: int = 200_000
     header_seconds: float = 10.0
     body_seconds: float = 30.0
     answer_seconds: float = 120.0

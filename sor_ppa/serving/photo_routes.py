@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from functools import partial
+from hashlib import sha1
 from typing import Annotated, Any
 
 import cv2
@@ -55,8 +56,9 @@ class Polygons(BaseModel):
 async def session(server: Server) -> dict[str, Any]:
     """Return what the page needs first."""
     limits = {"max_bytes": server.limits.body_bytes, "max_pixels": server.limits.pixels}
-    folder = server.workspace.folder.resolve().name
-    return {"annotator": None, "model": server.models.default, "limits": limits, "folder": folder}
+    folder = server.workspace.folder.resolve()
+    names = {"folder": folder.name, "workspace": sha1(str(folder).encode()).hexdigest()}
+    return {"annotator": None, "model": server.models.default, "limits": limits, **names}
 
 
 @router.get("/photos")
@@ -174,6 +176,9 @@ def segment_object(server: Server, photo: str, edit: MaskEdit) -> dict[str, Any]
 @router.post("/photos/{photo}/polygon")
 def fill_polygon(server: Server, photo: str, lines: Polygons) -> dict[str, Any]:
     """Return the mask of polygons."""
+    count = len(lines.polygons) + sum(map(len, lines.polygons))
+    if count > server.limits.points:
+        raise RequestRefused(422, f"polygons: expected at most {server.limits.points} numbers, found {count}")
     found = server.workspace.photo(photo)
     return _mask_answer(drawn_mask(lines.polygons, found.height, found.width))
 

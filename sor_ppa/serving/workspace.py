@@ -12,6 +12,7 @@ Every file is written atomically, so a killed server loses nothing that it had c
 from __future__ import annotations
 
 import fcntl
+import logging
 import re
 import threading
 from collections.abc import Iterator
@@ -36,6 +37,7 @@ from .pictures import SUFFIXES, check_picture, decode_picture
 
 __all__ = ["Photo", "Workspace", "check_annotator"]
 
+_log = logging.getLogger(__name__)
 _PLAIN_NAME = re.compile(r"\w[\w.-]*", re.ASCII)
 _ANNOTATOR = re.compile(r"\w([\w .@+-]{0,58}\w)?")
 
@@ -86,6 +88,7 @@ class Workspace:
         self._photos: dict[str, Photo] = {}
         self._known: dict[tuple[Path, int, int], Photo | None] = {}
         self._progress: dict[tuple[str, str], tuple[tuple[int, int], dict[str, Any]]] = {}
+        self._damaged: dict[tuple[str, str], str] = {}
         self._file = (folder / ".lock").open("w")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -167,7 +170,8 @@ class Workspace:
 
     def annotators(self) -> list[str]:
         """Return the names of those who have documents."""
-        return sorted(path.name for path in self.rankings.iterdir() if path.is_dir())
+        folders = (path for path in self.rankings.iterdir() if path.is_dir())
+        return sorted(path.name for path in folders if _ANNOTATOR.fullmatch(path.name))
 
     def revisions(self, photo: Photo) -> dict[str, tuple[int, int]]:
         """Return who has a document of a photo, with a value that changes when it is saved."""
@@ -184,9 +188,12 @@ class Workspace:
             return {"state": "new", "version": 0, "objects": 0}
         known, found = self._progress.get((photo.id, annotator), (None, {}))
         if known != revision:
-            document = self.document(photo, annotator)
-            state = "edited" if document.edited else "ranked"
-            found = {"state": state, "version": document.version, "objects": len(document.objects)}
+            document = self._undamaged(photo, annotator)
+            if document is None:
+                found = {"state": "damaged", "version": 0, "objects": 0}
+            else:
+                state = "edited" if document.edited else "ranked"
+                found = {"state": state, "version": document.version, "objects": len(document.objects)}
             self._progress[photo.id, annotator] = (revision, found)
         return found
 
@@ -197,18 +204,38 @@ class Workspace:
             found = Document.model_validate_json(path.read_bytes())
         except FileNotFoundError:
             return Document(photo=photo.id, annotator=annotator, height=photo.height, width=photo.width)
-        except ValidationError as error:
-            reason = error.errors()[0]["msg"]
-            raise RequestRefused(500, f"{path}: expected a document, found {reason}") from None
+        except (OSError, ValidationError) as error:
+            reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error.strerror
+            sentence = f"{path}: expected a document, found {reason}; repair or delete the file"
+            raise RequestRefused(500, sentence) from None
         if (found.height, found.width) != (photo.height, photo.width):
             sizes = f"{found.width} x {found.height} pixels, found {photo.width} x {photo.height}"
             raise RequestRefused(500, f"{photo.name}: expected the photo that was ranked, of {sizes}")
         return found
 
+    @property
+    def damaged(self) -> list[str]:
+        """Files below ``rankings`` that were no documents when they were last read."""
+        names = (f"{annotator}/{photo}.json" for photo, annotator in list(self._damaged))
+        return sorted(name for name in names if (self.rankings / name).exists())
+
+    def _undamaged(self, photo: Photo, annotator: str) -> Document | None:
+        """Return a document; None if it is damaged, which is logged once."""
+        key = (photo.id, annotator)
+        try:
+            document = self.document(photo, annotator)
+        except RequestRefused as error:
+            if self._damaged.get(key) != str(error):
+                _log.error("%s", error)
+            self._damaged[key] = str(error)
+            return None
+        self._damaged.pop(key, None)
+        return document
+
     def documents(self, photo: Photo) -> Iterator[Document]:
-        """Yield the documents of a photo in the order of the annotators' names."""
-        for annotator in self.revisions(photo):
-            yield self.document(photo, annotator)
+        """Yield the documents of a photo in the order of the annotators' names, without damaged ones."""
+        found = (self._undamaged(photo, annotator) for annotator in self.revisions(photo))
+        return (document for document in found if document is not None)
 
     def save(self, photo: Photo, document: Document) -> Document:
         """Write a document whose version is that on disk; return it with its new version.
@@ -232,6 +259,8 @@ class Workspace:
                     f"version: expected {current.version}, found {document.version}; it was changed since"
                 )
                 raise RequestRefused(409, sentence, current=current.shown())
+            if document.change == current.change:  # sent back as it was read
+                document.change = ""
             document.version += 1
             path = self._path(photo, document.annotator)
             path.parent.mkdir(exist_ok=True)

@@ -192,6 +192,7 @@ def test_segmenting_and_polygons_answer_masks(client: TestClient) -> None:
         ("polygon", {"polygons": [[0, 0, 1, 1]]}),
         ("polygon", {"polygons": [[90, 90, 99, 90, 99, 99]]}),
         ("polygon", {"polygons": [[0, 0, 80, 0, 80, 60] * 6000]}),
+        ("polygon", {"polygons": [[0, 0, 1, 0, 1, 1]] * 30_000}),
     ],
 )
 def test_unusable_edits_are_refused(client: TestClient, route: str, body: dict) -> None:
@@ -221,7 +222,12 @@ def test_what_was_saved_is_a_dataset_without_issues(client: TestClient, tmp_path
         {"left": 40, "state": "rejected"},
         {"left": 60},
     )
-    assert client.post("/api/consensus").json() == {"photos": 1, "objects": 3, "method": "borda"}
+    assert client.post("/api/consensus").json() == {
+        "photos": 1,
+        "objects": 3,
+        "method": "borda",
+        "damaged": [],
+    }
     source = DatasetSource("mine_train", str(tmp_path / "work"), "coco", "train")
     records, issues = check_dataset(source)
     assert issues == []
@@ -284,6 +290,56 @@ def test_agreement_of_two(client: TestClient) -> None:
         ("ben", "ann", 1, -1, -1),
     ]
     assert client.get("/api/agreement?photo=a.png").json()["photos"] == found["photos"]
+
+
+def test_agreement_of_one_with_the_others(client: TestClient) -> None:
+    for name, ranks in (("ann", (1, 2)), ("ben", (1, 2)), ("cem", (2, 1))):
+        put(
+            client,
+            *({"left": left, "rank": r} for left, r in zip((0, 20), ranks, strict=True)),
+            annotator=name,
+        )
+    each = client.get("/api/agreement").json()["photos"][0]["each"]
+    assert [(row["a"], row["kendall_tau"], row["sa_sor"]) for row in each] == [
+        ("ann", 0, 0),
+        ("ben", 0, 0),
+        ("cem", -1, -1),
+    ]
+
+
+def test_a_damaged_document_stops_nothing_else(client: TestClient, tmp_path: Path) -> None:
+    client.post("/api/photos?name=b.png", content=encoded(seed=1), headers=JPEG)
+    for name in ("ann", "ben"):
+        put(client, {"left": 0, "rank": 1}, {"left": 20, "rank": 2}, annotator=name)
+    broken = tmp_path / "work" / "rankings" / "ann" / "b.png.json"
+    broken.write_text('{"width": ')
+    (broken.parents[1] / ".hidden").mkdir()
+    listed = client.get("/api/photos?annotator=ann").json()
+    assert [photo["state"] for photo in listed] == ["edited", "damaged"]
+    found = client.get("/api/agreement").json()
+    assert (found["damaged"], found["pairs"][0]["kendall_tau"]) == (["ann/b.png.json"], 1)
+    assert client.post("/api/consensus").json()["photos"] == 1
+    assert "repair or delete" in client.get("/api/photos/b.png/annotation?annotator=ann").json()["error"]
+    broken.unlink()
+    assert client.post("/api/consensus").json()["damaged"] == []
+
+
+def test_drafts_of_folders_of_one_name_are_apart(tmp_path: Path) -> None:
+    found = []
+    for parent in ("a", "b"):
+        with running(tmp_path / parent / "photos") as client:
+            found.append(client.get("/api/session").json())
+    assert [session["folder"] for session in found] == ["photos", "photos"]
+    assert found[0]["workspace"] != found[1]["workspace"]
+
+
+def test_the_name_of_a_change_is_that_of_its_save(client: TestClient) -> None:
+    body = document({"left": 0, "rank": 1}, change="abc").model_dump(by_alias=True)
+    saved = client.put("/api/photos/a.png/annotation", json=body).json()
+    assert client.put("/api/photos/a.png/annotation", json=document().model_dump()).json()["current"] == saved
+    assert saved["change"] == "abc"
+    again = {**saved, "objects": saved["objects"][:0]}  # by a program that sends back what it read
+    assert client.put("/api/photos/a.png/annotation", json=again).json()["change"] == ""
 
 
 def test_a_dataset_of_somebody_else_is_not_overwritten(tmp_path: Path) -> None:

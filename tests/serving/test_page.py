@@ -21,12 +21,13 @@ from PIL import Image
 from skimage import data
 
 pytest.importorskip("playwright", reason="the package playwright is not installed")
-from playwright.sync_api import Browser, expect, sync_playwright
+from playwright.sync_api import Browser, Route, expect, sync_playwright
 
 from .browser import (
     BOXES,
     CONTRAST,
     HEIGHT,
+    PHOTO,
     ROOT,
     WIDTH,
     Server,
@@ -41,6 +42,11 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="no Chromium is installed (Debian: apt install chromium)"
 )
+
+
+def slow(*values: Any) -> Any:
+    """Values of a test that the fast suite leaves out."""
+    return pytest.param(*values, marks=pytest.mark.slow)
 
 
 @pytest.fixture(scope="module")
@@ -99,12 +105,14 @@ def test_uploaded_photo_is_ranked(open_tab: OpenTab, server: Server) -> None:
     assert (document["width"], document["height"]) == (250, 200)
 
 
+@pytest.mark.slow
 def test_file_that_is_no_photo_is_refused_in_a_sentence(open_tab: OpenTab) -> None:
     page = open_tab().page
     page.set_input_files("#files", {"name": "broken.png", "mimeType": "image/png", "buffer": b"no picture"})
     expect(page.locator("#note.error")).to_contain_text("broken.png: ")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("event", ["drop", "paste"])
 def test_dropped_and_pasted_photos_are_added(open_tab: OpenTab, event: str) -> None:
     page = open_tab().page
@@ -122,6 +130,7 @@ def test_dropped_and_pasted_photos_are_added(open_tab: OpenTab, event: str) -> N
     expect(page.locator(f"#gallery [title='{event}.png'] .mark.ranked")).to_be_visible(timeout=30_000)
 
 
+@pytest.mark.slow
 def test_ranking_of_all_photos_can_be_canceled(open_tab: OpenTab) -> None:
     page = open_tab().page
     page.click("#rank-all")
@@ -137,12 +146,14 @@ def test_hover_shows_rank_and_confidence(open_tab: OpenTab) -> None:
     expect(tab.page.locator("#tooltip")).to_have_text("Rank 1 · object A · 80% confident")
 
 
+@pytest.mark.slow
 def test_click_on_the_photo_selects(open_tab: OpenTab) -> None:
     tab = open_tab()
     tab.click(500, 150)
     expect(tab.page.locator("#list li.selected")).to_have_attribute("data-row", "o3")
 
 
+@pytest.mark.slow
 def test_objects_below_the_confidence_can_be_rejected(open_tab: OpenTab) -> None:
     tab = open_tab()
     tab.page.locator("#threshold").fill("0.5")
@@ -152,7 +163,7 @@ def test_objects_below_the_confidence_can_be_rejected(open_tab: OpenTab) -> None
     expect(tab.page.locator('[data-row="o3"]')).to_have_class("rejected")
 
 
-@pytest.mark.parametrize("pointer", ["mouse", "finger"])
+@pytest.mark.parametrize("pointer", ["mouse", slow("finger")])
 def test_drag_reorders(open_tab: OpenTab, server: Server, pointer: str) -> None:
     tab = open_tab(has_touch=pointer == "finger")
     grip = tab.page.locator('[data-row="o3"] .grip').bounding_box()
@@ -188,6 +199,33 @@ def test_keyboard_reorders_and_undoes(open_tab: OpenTab, server: Server) -> None
     assert server.ranks(tab.annotator) == {"o2": 1, "o1": 2, "o3": 3}
 
 
+def test_change_that_is_undone_at_once_counts_as_saved(open_tab: OpenTab) -> None:
+    tab = open_tab()
+    tab.select("o2")
+    tab.page.evaluate(
+        """() => {
+          for (const [key, ctrlKey] of [['ArrowUp', false], ['z', true]]) {
+            document.body.dispatchEvent(new KeyboardEvent('keydown', { key, ctrlKey, bubbles: true }));
+          }
+        }"""
+    )
+    tab.wait_until_saved()
+    assert tab.order == ["o1", "o2", "o3"]
+
+
+@pytest.mark.slow
+def test_objects_may_have_any_id(open_tab: OpenTab, server: Server) -> None:
+    tab = open_tab()
+    document = server.document(tab.annotator)
+    document["objects"][1]["id"] = 'a"]\\'
+    server.request(f"api/photos/{PHOTO}/annotation?annotator={tab.annotator}", "PUT", document)
+    tab.page.reload()
+    tab.page.locator("#list .title").nth(1).focus()
+    tab.page.keyboard.press("ArrowUp")
+    assert tab.order == ['a"]\\', "o1", "o3"]
+
+
+@pytest.mark.slow
 def test_ties_share_a_rank(open_tab: OpenTab, server: Server) -> None:
     tab = open_tab()
     tab.select("o2")
@@ -199,6 +237,7 @@ def test_ties_share_a_rank(open_tab: OpenTab, server: Server) -> None:
     assert server.ranks(tab.annotator) == {"o1": 1, "o2": 2, "o3": 3}
 
 
+@pytest.mark.slow
 def test_states_and_deletion_are_saved(open_tab: OpenTab, server: Server) -> None:
     tab = open_tab()
     for identifier, label in (("o1", "Not salient"), ("o2", "Delete")):
@@ -225,6 +264,7 @@ def test_clicks_repaint_a_mask(open_tab: OpenTab, server: Server) -> None:
     assert after[75, 75] < before[75, 75]
 
 
+@pytest.mark.slow
 def test_outline_adds_an_object(open_tab: OpenTab, server: Server) -> None:
     tab = open_tab()
     tab.page.keyboard.press("p")
@@ -238,6 +278,7 @@ def test_outline_adds_an_object(open_tab: OpenTab, server: Server) -> None:
     assert mask_of(added).sum() == pytest.approx(160 * 80 / 2, rel=0.05)
 
 
+@pytest.mark.slow
 def test_points_of_an_outline_move(open_tab: OpenTab, server: Server) -> None:
     tab = open_tab()
     tab.select("o2")
@@ -259,7 +300,35 @@ def test_reload_shows_the_last_change(open_tab: OpenTab) -> None:
     assert tab.order == ["o3", "o1", "o2"]
 
 
-@pytest.mark.parametrize("answer", ["mine", "theirs"])
+@pytest.mark.parametrize("meanwhile", ["reload", slow("wait")])
+def test_a_save_without_an_answer_is_no_conflict(open_tab: OpenTab, server: Server, meanwhile: str) -> None:
+    tab = open_tab()
+    saves = []
+
+    def lose_answer(route: Route) -> None:
+        if route.request.method == "PUT" and not saves:
+            saves.append(route.fetch().status)
+            if meanwhile == "wait":
+                route.abort()
+        else:
+            route.continue_()
+
+    tab.page.route("**/annotation*", lose_answer)
+    tab.select("o3")
+    with tab.page.expect_request(lambda sent: sent.method == "PUT"):
+        tab.page.keyboard.press("1")
+    tab.page.keyboard.press("2")
+    while not saves:
+        tab.page.wait_for_timeout(20)
+    if meanwhile == "reload":
+        tab.page.reload()
+        tab.page.wait_for_selector("#list [data-row]")
+    expect(tab.page.locator("#conflict")).to_be_hidden()
+    tab.wait_until_saved()
+    assert tab.order == list(server.ranks(tab.annotator)) == ["o1", "o3", "o2"]
+
+
+@pytest.mark.parametrize("answer", ["mine", slow("theirs")])
 def test_two_tabs_ask_before_they_overwrite(open_tab: OpenTab, server: Server, answer: str) -> None:
     first, second = open_tab(), open_tab()
     first.select("o2")
@@ -275,6 +344,7 @@ def test_two_tabs_ask_before_they_overwrite(open_tab: OpenTab, server: Server, a
     assert second.order == list(server.ranks(first.annotator)) == expected
 
 
+@pytest.mark.slow
 def test_changes_survive_a_killed_server(open_tab: OpenTab, server: Server) -> None:
     tab = open_tab()
     server.kill()
@@ -288,6 +358,7 @@ def test_changes_survive_a_killed_server(open_tab: OpenTab, server: Server) -> N
     assert tab.order == list(server.ranks(tab.annotator)) == ["o3", "o1", "o2"]
 
 
+@pytest.mark.slow
 def test_changes_are_sent_when_the_network_is_back(open_tab: OpenTab, server: Server) -> None:
     tab = open_tab()
     tab.page.context.set_offline(True)
@@ -299,6 +370,7 @@ def test_changes_are_sent_when_the_network_is_back(open_tab: OpenTab, server: Se
     assert list(server.ranks(tab.annotator)) == ["o2", "o1", "o3"]
 
 
+@pytest.mark.slow
 def test_views_of_the_photo(open_tab: OpenTab) -> None:
     page = open_tab().page
     page.click("#modes >> text=Saliency")
@@ -317,7 +389,8 @@ def test_agreement_and_consensus(open_tab: OpenTab, server: Server) -> None:
     tab = open_tab()
     save_masks(server, "somebody", rectangles())
     tab.page.click("#agreement-button")
-    expect(tab.page.locator("#agreement-table td").filter(has_text="somebody").first).to_be_visible()
+    expect(tab.page.locator("#agreement-table h3").first).to_have_text(PHOTO)
+    expect(tab.page.locator("#agreement-table table").first).to_contain_text("somebodythe others")
     tab.page.keyboard.press("Escape")
     tab.page.click("[data-opens=dataset]")
     tab.page.click("#consensus")
@@ -348,6 +421,7 @@ def run(*words: str) -> None:
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["labelstudio", "cvat"])
 def test_exported_file_is_imported_unchanged(open_tab: OpenTab, form: str) -> None:
     page = open_tab().page
@@ -381,8 +455,10 @@ SAUCER = ((75, 60, 490, 390), ((120, 200), (440, 220), (280, 360)), ((300, 150),
 SPOON = ((315, 60, 430, 330), ((360, 280), (385, 215), (415, 100)), ((300, 150), (440, 240)))
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize(("width", "height"), [(1280, 800), (390, 844)])
+@pytest.mark.parametrize(
+    ("width", "height", "scheme"),
+    [(390, 844, "dark"), slow(390, 844, "light"), slow(1280, 800, "light"), slow(1280, 800, "dark")],
+)
 def test_looks(open_tab: OpenTab, server: Server, width: int, height: int, scheme: str) -> None:
     """Text is readable and nothing is cut off at the side. Pictures are written on request."""
     masks = [cut_out(server, *clicks) for clicks in (CUP, SAUCER, SPOON)]

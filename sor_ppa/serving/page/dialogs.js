@@ -21,28 +21,45 @@ export function askConflict(mine, theirs) {
   });
 }
 
-/** Show how well annotators agree, over all photos. */
-async function showAgreement() {
-  const { pairs, annotators } = await request("/api/agreement");
-  const head = ["Annotator", "compared with", "Photos", "Kendall's tau", "SA-SOR"];
-  const number = (value) => (value === null || value === undefined ? "–" : value.toFixed(3));
-  const rows = pairs.map(({ a, b, photos, kendall_tau: tau, sa_sor: score }) =>
-    html("tr", {}, ...[a, b, photos, number(tau), number(score)].map((cell) => html("td", {}, String(cell)))),
-  );
-  const titles = html("tr", {}, ...head.map((title) => html("th", { scope: "col" }, title)));
-  const table = html("table", {}, html("thead", {}, titles), html("tbody", {}, ...rows));
+/** Show how well annotators agree, over all photos and on the open one. */
+async function showAgreement(photo) {
+  const { pairs, annotators, photos, damaged } = await request("/api/agreement");
   const known = annotators.length ? `So far: ${annotators.join(", ")}.` : "Nobody has ranked a photo yet.";
   const missing = html("p", {}, `Two annotators must rank the same photo. ${known}`);
-  byId("agreement-table").replaceChildren(rows.length ? table : missing);
+  const all = pairs.map((pair) => [pair.a, pair.b, pair.photos, ...measures(pair)]);
+  const open = photos.find((row) => row.photo === photo?.id && row.annotators.length > 1);
+  const one = open?.each.map((row) => [row.a, "the others", ...measures(row)]) ?? [];
+  const head = ["Annotator", "compared with", "Kendall's tau", "SA-SOR"];
+  byId("agreement-table").replaceChildren(
+    ...(one.length ? [html("h3", {}, photo.name), table(head, one)] : []),
+    ...(one.length ? [html("h3", {}, "All photos")] : []),
+    all.length ? table(head.toSpliced(2, 0, "Photos"), all) : missing,
+    html("p", {}, leftOut(damaged)),
+  );
   byId("agreement").showModal();
+}
+
+function measures({ kendall_tau: tau, sa_sor: score }) {
+  return [tau, score].map((value) => (value === null || value === undefined ? "–" : value.toFixed(3)));
+}
+
+function table(head, rows) {
+  const titles = html("tr", {}, ...head.map((title) => html("th", { scope: "col" }, title)));
+  const lines = rows.map((cells) => html("tr", {}, ...cells.map((cell) => html("td", {}, String(cell)))));
+  return html("table", {}, html("thead", {}, titles), html("tbody", {}, ...lines));
+}
+
+function leftOut(damaged) {
+  return damaged.length ? `Left out, as their files are damaged: ${damaged.join(", ")}.` : "";
 }
 
 /**
  * Connect the buttons of all dialogs.
  * @param {() => string} annotator whose documents are imported, and exported for CVAT
+ * @param {() => object|null} photo the open photo
  * @param {() => Promise<void>} onimport called after data were imported
  */
-export function connectDialogs(annotator, onimport) {
+export function connectDialogs(annotator, photo, onimport) {
   for (const button of document.querySelectorAll("[data-opens]")) {
     button.addEventListener("click", () => byId(button.dataset.opens).showModal());
   }
@@ -50,7 +67,7 @@ export function connectDialogs(annotator, onimport) {
     dialog.addEventListener("click", (event) => (event.target === dialog ? dialog.close() : null));
   }
   const report = (work) => () => work().catch((error) => notify(error.message, "error"));
-  byId("agreement-button").addEventListener("click", report(showAgreement));
+  byId("agreement-button").addEventListener("click", report(() => showAgreement(photo())));
   byId("consensus").addEventListener("click", report(writeConsensus));
   byId("export-cvat").addEventListener("click", (event) => {
     event.target.href = `/api/export?${new URLSearchParams({ format: "cvat", annotator: annotator() })}`;
@@ -73,8 +90,10 @@ export function connectDialogs(annotator, onimport) {
 }
 
 async function writeConsensus() {
-  const { photos, objects } = await request(`/api/consensus?method=${byId("method").value}`, { method: "POST" });
-  byId("consensus-result").textContent = `Wrote ${objects} objects of ${photos} photos to annotations/rank_train.json.`;
+  const path = `/api/consensus?method=${byId("method").value}`;
+  const { photos, objects, damaged } = await request(path, { method: "POST" });
+  byId("consensus-result").textContent =
+    `Wrote ${objects} objects of ${photos} photos to annotations/rank_train.json. ${leftOut(damaged)}`;
 }
 
 function summary(objects) {

@@ -3,7 +3,8 @@
 import { photoPath, request } from "./api.js";
 import { byId, html, icon, notify } from "./dom.js";
 
-const STATES = { new: "not ranked", ranked: "ranked by a model", edited: "corrected" };
+const STATES = { new: "not ranked", ranked: "ranked by a model", edited: "corrected", damaged: "document is damaged" };
+const MARKS = { edited: "check", damaged: "cross" };
 
 export class Gallery {
   photos = [];
@@ -123,7 +124,7 @@ export class Gallery {
 
   #entry(photo) {
     const { id, name, state, objects } = photo;
-    const mark = html("span", { class: `mark ${state}` }, state === "edited" ? icon("check") : null);
+    const mark = html("span", { class: `mark ${state}` }, MARKS[state] ? icon(MARKS[state]) : null);
     const image = html("img", { src: photoPath(id, "thumbnail"), alt: "", loading: "lazy", draggable: "false" });
     const properties = {
       type: "button",

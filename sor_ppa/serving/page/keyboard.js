@@ -47,6 +47,6 @@ export function listenToKeys({ store, tools, selected, select, edit, act, keys }
     const next = rows[Math.min(Math.max(index + direction, 0), rows.length - 1)]?.dataset.row;
     const focused = document.activeElement.closest("#list");
     if (next) select(next);
-    if (focused) document.querySelector(`[data-row="${next}"] .title`).focus();
+    if (focused) document.querySelector(`[data-row="${CSS.escape(next)}"] .title`).focus();
   }
 }

@@ -32,12 +32,12 @@ export class ObjectList {
       return [...heading, ...members.map((object, index) => this.#row(photo, object, members[index - 1], selected))];
     });
     this.list.replaceChildren(...rows);
-    this.list.querySelector(`[data-row="${focused}"] [data-control="${control}"]`)?.focus();
+    this.list.querySelector(`[data-row="${CSS.escape(focused)}"] [data-control="${control}"]`)?.focus();
   }
 
   /** Scroll the list, but not the page of a narrow window, to an object. */
   reveal(id) {
-    const row = this.list.querySelector(`[data-row="${id}"]`);
+    const row = this.list.querySelector(`[data-row="${CSS.escape(id)}"]`);
     if (this.list.scrollHeight > this.list.clientHeight) row?.scrollIntoView({ block: "nearest" });
   }
 
@@ -102,7 +102,7 @@ export class ObjectList {
 
   /** Drag a row with the mouse, a pen or a finger. */
   #drag(start, id) {
-    const row = this.list.querySelector(`[data-row="${id}"]`);
+    const row = this.list.querySelector(`[data-row="${CSS.escape(id)}"]`);
     const others = [...this.list.children].filter((other) => other !== row);
     const grip = start.currentTarget;
     const scroller = this.list.scrollHeight > this.list.clientHeight ? this.list : document.querySelector("main");

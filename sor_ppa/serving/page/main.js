@@ -22,7 +22,7 @@ let photo = null;
 let mode = "objects";
 
 const session = await request("/api/session");
-const store = new AnnotationStore({ workspace: session.folder, resolve: askConflict, onchange: draw, onstatus });
+const store = new AnnotationStore({ workspace: session.workspace, resolve: askConflict, onchange: draw, onstatus });
 const viewer = new Viewer({ onselect: select, onhover: showTooltip, onpoint: (...click) => tools.point(...click) });
 const tools = new Tools({ store, viewer, selection, onchange: () => show(tools.name === "select" ? mode : "objects") });
 const list = new ObjectList({
@@ -269,10 +269,10 @@ byId("annotator").value = session.annotator ?? localStorage.getItem("sor-ppa ann
 byId("folder").textContent = session.folder;
 const models = (await request("/models")).filter((model) => model.installed && (model.task === "rank" || model.default));
 byId("model").replaceChildren(...models.map(({ name }) => html("option", { selected: name === session.model }, name)));
-connectDialogs(annotator, reload);
+connectDialogs(annotator, () => photo, reload);
 await gallery.load(annotator());
 await store.saveDrafts();
-const asked = decodeURIComponent(location.hash.slice(1));
+const asked = location.hash.slice(1);
 const first = gallery.photos.find(({ id }) => id === asked) ?? gallery.photos[0];
 if (first) await open(first);
 draw();

@@ -12,6 +12,7 @@ export class AnnotationStore {
   #turn = 0;
   #saving = null;
   #saved = []; // the objects that the server has
+  #unanswered = []; // names of saves that the server may have made
   #drafts;
 
   /**
@@ -28,7 +29,7 @@ export class AnnotationStore {
   }
 
   get dirty() {
-    return this.objects !== this.#saved;
+    return this.objects !== this.#saved || this.#unanswered.length > 0;
   }
 
   get canUndo() {
@@ -50,7 +51,9 @@ export class AnnotationStore {
     [this.#past, this.#future] = [[], []];
     this.#adopt(document);
     const draft = this.#drafts.take(photo, annotator);
-    if (draft && draft.version === document.version) this.change(draft.objects);
+    this.#unanswered = draft?.unanswered ?? []; // a save may still be on its way
+    const known = draft?.version === document.version || draft?.unanswered?.includes(document.change);
+    if (draft && known) this.change(draft.objects);
     else if (draft) await this.#settle(draft, document);
   }
 
@@ -88,7 +91,13 @@ export class AnnotationStore {
   async save() {
     clearTimeout(this.#timer);
     while (this.#saving) await this.#saving;
-    if (!this.dirty) return;
+    if (!this.photo) return;
+    if (!this.dirty) {
+      // Undo has led back to what the server has.
+      this.#drafts.remove(this.photo, this.annotator);
+      this.onstatus("saved");
+      return;
+    }
     this.#saving = this.#put();
     await this.#saving;
     this.#saving = null;
@@ -102,16 +111,25 @@ export class AnnotationStore {
 
   async #put() {
     const { objects, photo, annotator } = this;
+    const change = Math.random().toString(36).slice(2);
+    const before = this.#unanswered;
+    this.#unanswered = [...before, change].slice(-100);
+    this.#keepDraft();
     this.onstatus("saving");
     try {
-      const answer = await putObjects({ ...this.document, version: this.version, objects });
+      const answer = await putObjects({ ...this.document, version: this.version, objects, change });
       if (!this.#isOpen(photo, annotator)) return;
+      this.#unanswered = [];
       [this.document, this.version, this.#saved] = [answer, answer.version, objects];
       if (!this.dirty) this.#drafts.remove(photo, annotator);
       this.onstatus(this.dirty ? "saving" : "saved");
     } catch (error) {
       if (!this.#isOpen(photo, annotator)) return;
-      if (error.status === 409) await this.#settle(this, error.body.current);
+      if (error.status === 409 && before.includes(error.body.current.change)) {
+        // an earlier save of this window, whose answer was lost
+        [this.version, this.#saved] = [error.body.current.version, error.body.current.objects];
+        this.#later(0, "saving");
+      } else if (error.status === 409) await this.#settle(this, error.body.current);
       else if (error.temporary) this.#later(RETRY_AFTER, "offline");
       else this.onstatus("failed", error.message);
     }
@@ -136,6 +154,7 @@ export class AnnotationStore {
 
   #adopt(document) {
     this.document = document;
+    this.#unanswered = [];
     [this.version, this.#saved, this.objects] = [document.version, document.objects, document.objects];
     this.onstatus("saved");
     this.onchange();
@@ -143,9 +162,14 @@ export class AnnotationStore {
 
   #show(objects) {
     this.objects = objects;
-    this.#drafts.keep({ ...this.document, version: this.version, objects });
+    this.#keepDraft();
     this.#later(SAVE_AFTER, "saving");
     this.onchange();
+  }
+
+  #keepDraft() {
+    const { version, objects } = this;
+    this.#drafts.keep({ ...this.document, version, objects, unanswered: this.#unanswered });
   }
 
   #later(milliseconds, status) {
@@ -158,15 +182,15 @@ export class AnnotationStore {
   async saveDrafts() {
     for (const { key, ...document } of this.#drafts.list()) {
       if (this.#isOpen(document.photo, document.annotator)) continue;
-      await putObjects(document).then(() => localStorage.removeItem(key)).catch(() => {});
+      await putObjects({ ...document, change: "" }).then(() => localStorage.removeItem(key)).catch(() => {});
     }
   }
 }
 
-function putObjects({ photo, annotator, version, width, height, model, objects }) {
+function putObjects({ photo, annotator, version, width, height, model, objects, change }) {
   // The server makes polygons and boxes from the masks. Without them a request fits the 64 KB of keepalive.
   const sent = objects.map(({ polygons, box, clicks, ...object }) => object);
-  const body = { photo, annotator, version, width, height, model, objects: sent };
+  const body = { photo, annotator, version, width, height, model, change, objects: sent };
   return request(photoPath(photo, "annotation", { annotator }), { method: "PUT", json: body });
 }
 
