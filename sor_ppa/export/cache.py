@@ -44,14 +44,11 @@ def converted_ranker(
     """
     if runtime not in RUNTIMES:
         raise ValueError(f"runtime: expected one of {', '.join(RUNTIMES)}, found {runtime!r}")
-    found = cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.PROPOSAL_GENERATOR.NAME
-    faster = found == _FASTER
+    faster = (cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.PROPOSAL_GENERATOR.NAME) == _FASTER
     if runtime == "pytorch" or (runtime == "auto" and not (faster and cfg.MODEL.DEVICE == "cpu")):
         return None
     if not faster:
-        raise ValueError(
-            f"runtime: expected pytorch for {' with '.join(found)}, found openvino: not known to be faster"
-        )
+        raise ValueError("runtime: expected pytorch for a model other than CenterMask, found openvino")
     if runtime == "openvino" and not os.path.isfile(weights):
         raise ValueError(f"runtime: expected a weight file for openvino, found {weights or 'none'}")
     folder = _folder(cfg, weights) if os.path.isfile(weights) else None
