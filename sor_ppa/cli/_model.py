@@ -28,7 +28,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "--runtime",
         choices=RUNTIMES,
         default="auto",
-        help="openvino: converts the model once, for the CPU; default: OpenVINO if converted, else PyTorch",
+        help="openvino: converts CenterMask once, for the CPU; default: OpenVINO if converted, else PyTorch",
     )
     group.add_argument("--batch-size", type=int, default=4, metavar="N", help="photos at once (default: 4)")
     group.add_argument(

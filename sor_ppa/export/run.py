@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import tempfile
@@ -33,6 +34,7 @@ __all__ = ["FORMATS", "ExportError", "example_pictures", "export_model"]
 
 #: format -> precisions that are worth having in it
 FORMATS = {"onnx": ("fp32", "fp16"), "openvino": ("fp32", "fp16", "bf16")}
+_log = logging.getLogger(__name__)
 # mixed sizes, upright and wide
 _EXAMPLE_SIZES = ((480, 640), (360, 640), (640, 427), (300, 300), (333, 500))
 
@@ -84,6 +86,7 @@ def export_model(
     gives_maps = cfg.MODEL.META_ARCHITECTURE == "InSPyReNet"
     model = build_loaded_model(cfg, fold_for_inference) if gives_maps else _exportable_model(cfg)
     info = describe(cfg, model, tuple(class_names), precision)
+    _log.warning("tracing %s; a transformer takes minutes", cfg.MODEL.META_ARCHITECTURE)
     proto = trace(model, info)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from sor_ppa.export.cache import converted_ranker
 from sor_ppa.export.model import ExportedRanker
 from sor_ppa.predictor import SORPredictor
-from tests.export.rankers import CENTERMASK, ranker_cfg
+from tests.export.rankers import CENTERMASK, MASK_RCNN, ranker_cfg
 
 
 def test_auto_takes_a_model_once_it_is_converted(
@@ -37,3 +38,11 @@ def test_an_unknown_runtime_is_refused(exported: dict[str, Path]) -> None:
     cfg = ranker_cfg(CENTERMASK, MODEL__WEIGHTS=str(exported["weights"]))
     with pytest.raises(ValueError, match="runtime: expected one of auto, pytorch, openvino, found 'jax'"):
         SORPredictor(cfg, runtime="jax")
+
+
+@pytest.mark.parametrize("config", ["configs/salience_detr/demo.yaml", MASK_RCNN])
+def test_openvino_is_not_offered_where_it_was_not_measured_to_be_faster(config: str) -> None:
+    cfg = ranker_cfg(config)
+    assert converted_ranker(cfg, "", "auto", ()) is None
+    with pytest.raises(ValueError, match="runtime: expected pytorch for a model other than CenterMask"):
+        converted_ranker(cfg, "", "openvino", ())

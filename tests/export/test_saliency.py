@@ -9,12 +9,14 @@ import pytest
 import torch
 
 from sor_ppa.export.info import GraphInfo
-from sor_ppa.export.saliency import MapAgreement, compare_maps
+from sor_ppa.export.saliency import MapAgreement, compare_maps, exported_saliency
 from sor_ppa.inspyrenet import InSPyReNet
 from sor_ppa.inspyrenet.network import InSPyReNetNetwork
+from sor_ppa.inspyrenet.refine import NetworkRefiner, refine_masks
 from sor_ppa.inspyrenet.swin import Swin
 from sor_ppa.saliency_predictor import SaliencyPredictor
 from tests.inspyrenet.test_meta_arch import config
+from tests.inspyrenet.test_refine import scene
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -52,6 +54,7 @@ class TorchGraph:
 
     @torch.no_grad()
     def __call__(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        assert all(side % 32 == 0 for side in inputs["images"].shape[2:])
         found = self.model.infer_flat(*map(torch.from_numpy, inputs.values()))
         return {name: value.numpy() for name, value in found.items()}
 
@@ -66,6 +69,19 @@ def test_passes_are_blended_from_the_outputs_of_a_graph(
     found = SaliencyPredictor(cfg)
     agreement = compare_maps((expected(picture), found(picture)) for picture in pictures())
     assert agreement.equal, agreement
+
+
+def test_a_graph_sharpens_masks_as_the_network_does(
+    model: InSPyReNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sor_ppa.export.saliency.load_graph", lambda *_, **__: TorchGraph(model))
+    exported = exported_saliency(config("inspyrenet_swin_b", *OPTIONS), "model.onnx")
+    image, _, coarse = scene()
+    expected, found = (
+        refine_masks(image, coarse[None], NetworkRefiner(x, largest=100)) for x in (model, exported)
+    )
+    assert (expected != coarse).any()
+    np.testing.assert_array_equal(found, expected)
 
 
 @pytest.fixture(scope="module")
