@@ -25,6 +25,7 @@ from .export.cache import converted_ranker
 from .export.model import ExportedRanker
 from .export.runtime import is_graph, load_graph
 from .inference_model import build_inference_model, check_gives_objects
+from .layers.batching import round_up
 from .pictures import ChannelOrder, Picture, is_picture, resize_shortest_edge, to_bgr
 from .pretrained import find_pretrained, parse_config
 from .results import RankedImage, RankedObject
@@ -354,7 +355,7 @@ def _padded_size(model: Any, height: int, width: int) -> tuple[int, int]:
     if square > 0:
         return square, square
     step = max(int(constraints.get("size_divisibility", getattr(backbone, "size_divisibility", 1))), 1)
-    return -(-height // step) * step, -(-width // step) * step
+    return round_up(height, step), round_up(width, step)
 
 
 def _box_masks(instances: Instances) -> torch.Tensor:

@@ -6,7 +6,7 @@ from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN
 from detectron2.structures import Instances
 from torch import Tensor
 
-from ..layers.batching import same_size_groups, without_padding
+from ..layers.batching import round_up, same_size_groups, without_padding
 
 __all__ = ["SalientObjectRanker"]
 
@@ -38,7 +38,7 @@ class SalientObjectRanker(GeneralizedRCNN):
         """
         step = max(self.backbone.size_divisibility, 1)
         sizes = [
-            (-(-height // step) * step, -(-width // step) * step)
+            (round_up(height, step), round_up(width, step))
             for height, width in (item["image"].shape[-2:] for item in batched_inputs)
         ]
         results: list = [None] * len(batched_inputs)

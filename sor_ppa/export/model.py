@@ -11,7 +11,7 @@ from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import Boxes, Instances
 from numpy.typing import NDArray
 
-from ..layers.batching import same_size_groups
+from ..layers.batching import round_up, same_size_groups
 from .runtime import Graph
 
 __all__ = ["ExportedRanker", "pad_images"]
@@ -34,7 +34,7 @@ def pad_images(images: list[NDArray[np.float32]], step: int) -> dict[str, NDArra
         step: height and width become multiples of it.
     """
     sizes = np.array([image.shape[1:] for image in images], np.int64)
-    height, width = -(-sizes.max(axis=0) // step) * step
+    height, width = (round_up(int(side), step) for side in sizes.max(axis=0))
     padded = np.zeros((len(images), 3, height, width), np.float32)
     for target, image in zip(padded, images, strict=True):
         target[:, : image.shape[1], : image.shape[2]] = image
@@ -57,7 +57,7 @@ class ExportedRanker:
         images = [item["image"].numpy().astype(np.float32, copy=False) for item in batched_inputs]
         step = self.graph.info.divisibility
         # more padding would change an image's features
-        sizes = [(-(-x.shape[1] // step) * step, -(-x.shape[2] // step) * step) for x in images]
+        sizes = [(round_up(x.shape[1], step), round_up(x.shape[2], step)) for x in images]
         results: list[Any] = [None] * len(images)
         for rows in same_size_groups(sizes, torch.device("cpu")):
             found = self.graph(pad_images([images[i] for i in rows], step))

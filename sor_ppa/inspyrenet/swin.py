@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from timm.layers import DropPath, Mlp, gen_relative_position_index
 from torch import Tensor, nn
 
-from ..layers.batching import ceil_divide
+from ..layers.batching import ceil_divide, round_up
 
 __all__ = ["Swin"]
 
@@ -137,7 +137,7 @@ class SwinStage(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the blocks without the merging, (B, H, W, C) -> same."""
-        height, width = (ceil_divide(side, self.window) * self.window for side in x.shape[1:3])
+        height, width = (round_up(side, self.window) for side in x.shape[1:3])
         mask = shift_mask(height, width, self.window, self.shift, x.device)
         for block in self.blocks:
             x = block(x, mask)

@@ -7,7 +7,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["CPU_PIXELS", "ceil_divide", "same_size_groups", "without_padding"]
+__all__ = [
+    "CPU_PIXELS",
+    "ceil_divide",
+    "corner_limits",
+    "inside_images",
+    "round_up",
+    "same_size_groups",
+    "without_padding",
+]
 
 #: Pixels that a CPU computes at once. With more, feature maps no longer fit into its caches and each image
 #: takes longer.
@@ -42,6 +50,21 @@ def ceil_divide(number: int, divisor: int) -> int:
     ONNX rounds the ``-(-a // b)`` of such sizes towards zero.
     """
     return (number + divisor - 1) // divisor
+
+
+def round_up(number: int, step: int) -> int:
+    """Return a positive number rounded up to a multiple of ``step``; see :func:`ceil_divide`."""
+    return ceil_divide(number, step) * step
+
+
+def corner_limits(sizes: Tensor) -> Tensor:
+    """Return the largest XYXY corners (B, 1, 4) in images of (height, width) ``sizes`` (B, 2) in pixels."""
+    return sizes.flip(1).repeat(1, 2)[:, None]
+
+
+def inside_images(boxes: Tensor, sizes: Tensor) -> Tensor:
+    """Return XYXY boxes (B, M, 4) clipped to images of (height, width) ``sizes`` (B, 2), all in pixels."""
+    return boxes.clamp(min=0).minimum(corner_limits(sizes).to(boxes.dtype))
 
 
 def without_padding(images: Tensor, sizes: Tensor) -> Tensor:

@@ -10,9 +10,10 @@ from detectron2.modeling.poolers import ROIPooler, assign_boxes_to_levels
 from detectron2.structures import Boxes
 from torch import Tensor
 
+from ..layers.batching import inside_images
 from ..layers.nms import kept_by_nms
 from ..layers.roi_pooler import pool_by_level
-from ..ranking.flat import FlatDetections
+from ..ranking.flat import FlatDetections, flat_detections
 
 __all__ = ["detect_flat", "pool_flat", "propose_flat"]
 
@@ -47,7 +48,7 @@ def propose_flat(rpn: Any, features: dict[str, Tensor], image_sizes: Tensor) -> 
         score, index = score.topk(torch.sym_min(rpn.pre_nms_topk[False], score.shape[1]), dim=1)
         delta = delta.gather(1, index[..., None].expand(-1, -1, 4))
         moved = rpn.box2box_transform.apply_deltas(delta.flatten(0, 1), anchor.tensor[index].flatten(0, 1))
-        boxes.append(_clip(moved.unflatten(0, score.shape), image_sizes))
+        boxes.append(inside_images(moved.unflatten(0, score.shape), image_sizes))
         scores.append(score)
         numbers.append(torch.full_like(index, level))
     score, order = torch.cat(scores, dim=1).sort(dim=1, descending=True, stable=True)
@@ -86,18 +87,11 @@ def detect_flat(
 
     score = score.masked_fill(~(score > heads.box_predictor.test_score_thresh), -1.0)
     score = score.unflatten(0, (number, count)).masked_fill(~exist[..., None], -1.0).flatten(1)
-    box = _clip(box.unflatten(0, (number, count)).flatten(1, 2), image_sizes)
+    box = inside_images(box.unflatten(0, (number, count)).flatten(1, 2), image_sizes)
     score, order = score.topk(torch.sym_min(_MOST_CANDIDATES, score.shape[1]), dim=1)
     box = box.gather(1, order[..., None].expand(-1, -1, 4))
     classes = order % heads.num_classes
     kept = kept_by_nms(box, score, classes, heads.num_classes, heads.box_predictor.test_nms_thresh)
     if heads.box_predictor.test_topk_per_image >= 0:
         kept = kept & (kept.long().cumsum(dim=1) <= heads.box_predictor.test_topk_per_image)
-    image, row = torch.nonzero(kept).unbind(dim=1)
-    return FlatDetections(image, box[image, row], score[image, row], classes[image, row])
-
-
-def _clip(boxes: Tensor, image_sizes: Tensor) -> Tensor:
-    """Return boxes (B, M, 4) inside their images of sizes (B, 2)."""
-    limits = image_sizes.flip(1).repeat(1, 2)[:, None].to(boxes.dtype)
-    return boxes.clamp(min=0).minimum(limits)
+    return flat_detections(kept, box, score, classes)

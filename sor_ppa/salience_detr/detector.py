@@ -13,7 +13,7 @@ from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..layers.batching import ceil_divide, same_size_groups
+from ..layers.batching import ceil_divide, round_up, same_size_groups
 from ..layers.detr.attention import GlobalAttention
 from ..layers.detr.deformable_attention import MultiScaleDeformableAttention
 from ..layers.detr.denoising import ContrastiveDenoising
@@ -224,10 +224,7 @@ class SalienceDETR(nn.Module):
     def same_size_maps(self, images: Tensor) -> tuple[list[Tensor], Levels]:
         """Return :meth:`feature_maps` of images ``(B, 3, h, w)`` of one size, not normalized; for export."""
         height, width = images.shape[-2:]
-        below, right = (
-            ceil_divide(side, self.size_divisibility) * self.size_divisibility - side
-            for side in (height, width)
-        )
+        below, right = (round_up(side, self.size_divisibility) - side for side in (height, width))
         padded = F.pad((images - self.pixel_mean) / self.pixel_std, (0, right, 0, below))
         # the same sizes in simpler terms of the height and the width, with which the tracer is faster
         first = self.backbone.output_shape()[self.in_features[0]].stride

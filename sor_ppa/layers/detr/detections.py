@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..batching import corner_limits, inside_images
 from .boxes import cxcywh_to_xyxy
 
 
@@ -44,7 +45,7 @@ def select_detections(logits: Tensor, boxes: Tensor, count: int, softmax: bool =
 
 def in_pixels(boxes: Tensor, sizes: Tensor) -> Tensor:
     """Return boxes ``(B, n, 4)`` of images of (height, width) ``sizes`` ``(B, 2)`` in their pixels."""
-    return boxes * sizes.flip(1).repeat(1, 2)[:, None]
+    return boxes * corner_limits(sizes)
 
 
 def clip_in_images(boxes: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
@@ -52,6 +53,5 @@ def clip_in_images(boxes: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
 
     The second result ``(B, n)`` says which of them are not empty then.
     """
-    limits = sizes.flip(1).repeat(1, 2)[:, None].to(boxes.dtype)
-    clipped = boxes.clamp(min=0).minimum(limits)
+    clipped = inside_images(boxes, sizes)
     return clipped, (clipped[..., 2:] > clipped[..., :2]).all(-1)
