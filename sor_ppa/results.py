@@ -9,9 +9,8 @@ from typing import Any, Literal
 import numpy as np
 from detectron2.structures import Instances
 from numpy.typing import NDArray
-from pycocotools import mask as mask_util
 
-from .data.masks import mask_to_polygons
+from .data.masks import encode_mask, mask_to_polygons
 from .visualization import RankStyle, draw_ranked
 from .visualization.detections import draw_detections
 from .visualization.rank_maps import paint
@@ -58,7 +57,7 @@ class RankedObject:
             "class": self.class_name,
             "box": [round(v, 2) for v in self.box],
             "area": int(np.count_nonzero(self.mask)),
-            "segmentation": _rle(self.mask) if masks == "rle" else mask_to_polygons(self.mask),
+            "segmentation": encode_mask(self.mask) if masks == "rle" else mask_to_polygons(self.mask),
         }
 
 
@@ -218,8 +217,3 @@ def _pixels(box: Sequence[float]) -> int:
 def _finite(value: float) -> float | None:
     """JSON has no NaN and no infinity."""
     return round(value, 6) if np.isfinite(value) else None
-
-
-def _rle(mask: NDArray[np.bool_]) -> dict[str, Any]:
-    code = mask_util.encode(np.asfortranarray(mask, dtype=np.uint8))
-    return {"size": [int(v) for v in code["size"]], "counts": code["counts"].decode("ascii")}

@@ -39,6 +39,12 @@ def compressed(segmentation: Segmentation, height: int, width: int) -> dict[str,
     return segmentation
 
 
+def encode_mask(mask: np.ndarray) -> dict[str, Any]:
+    """Return COCO's compressed RLE of a mask (H, W), bool or 0 and 1, with text that JSON can hold."""
+    code = mask_util.encode(np.asfortranarray(mask, dtype=np.uint8))
+    return {"size": [int(side) for side in code["size"]], "counts": code["counts"].decode("ascii")}
+
+
 def plain_mask(mask: Segmentation | None) -> Segmentation | None:
     """Return a mask as JSON can hold it."""
     if isinstance(mask, dict) and isinstance(mask["counts"], bytes):

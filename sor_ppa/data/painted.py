@@ -17,11 +17,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from pycocotools import mask as mask_util
 
 from .images import image_finder, in_threads, read_gray
 from .issues import DatasetError, IssueLog
-from .masks import plain_mask
+from .masks import encode_mask
 from .reader import Format, RawImage, RawObject
 
 
@@ -58,7 +57,7 @@ def painted_objects(painted: np.ndarray, masks: np.ndarray | None = None) -> lis
     objects: list[RawObject] = []
     for mask, level in zip(masks, levels.tolist(), strict=True):
         if mask.any():
-            rle = plain_mask(mask_util.encode(np.asfortranarray(mask, dtype=np.uint8)))
+            rle = encode_mask(mask)
             objects.append(RawObject({"segmentation": rle}, f"instance {len(objects)}", level or None))
     return objects
 

@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as mask_util
 
 from ..data.issues import IssueLog
-from ..data.masks import clean_segmentation, compressed, run_lengths
+from ..data.masks import clean_segmentation, compressed, encode_mask, run_lengths
 from .checks import InputError, expect_size
 
 Rle = dict[str, Any]
@@ -49,5 +48,4 @@ def rle_runs(rle: Any, size: tuple[int, int], where: str) -> NDArray[np.int64]:
 
 def encode_masks(masks: NDArray) -> list[Rle]:
     """Return (N, H, W) bool or uint8 0/1 masks as RLE with text counts, which JSON can hold."""
-    rles = [mask_util.encode(np.asfortranarray(mask.view(np.uint8))) for mask in masks]
-    return [{"size": list(rle["size"]), "counts": rle["counts"].decode("ascii")} for rle in rles]
+    return [encode_mask(mask) for mask in masks]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as mask_util
 from scipy.optimize import linear_sum_assignment
 
-from ..data.masks import segmentation_box
+from ..data.masks import encode_mask, segmentation_box
 from ..data.record import UNRANKED, ObjectRecord, dense_ranks
 from .documents import Document, DocumentObject
 
@@ -97,6 +97,6 @@ def consensus_objects(documents: Sequence[Document], method: str) -> tuple[Objec
 def _merged_record(objects: Sequence[DocumentObject], rank: int) -> ObjectRecord:
     mask = objects[0].mask.model_dump()
     if any(item.mask != objects[0].mask for item in objects):
-        votes = sum(mask_util.decode(item.mask.model_dump()).astype(np.int32) for item in objects)
-        mask = mask_util.encode(np.asfortranarray(2 * votes >= len(objects), np.uint8))
+        votes = sum(item.mask.pixels().astype(np.int32) for item in objects)
+        mask = encode_mask(2 * votes >= len(objects))
     return ObjectRecord(segmentation_box(mask), mask, rank)

@@ -48,6 +48,10 @@ class RunLengths(BaseModel):
         """Number of pixels."""
         return int(mask_util.area(self.model_dump()))
 
+    def pixels(self) -> NDArray[np.bool_]:
+        """Return the mask (H, W)."""
+        return segmentation_mask(self.model_dump(), *self.size)
+
 
 class DocumentObject(BaseModel):
     """An object and what is known about it.

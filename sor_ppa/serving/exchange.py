@@ -12,10 +12,9 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as mask_util
 
 from ..data.issues import expected
-from ..data.masks import mask_box, mask_rings, plain_mask, segmentation_mask
+from ..data.masks import encode_mask, mask_box, mask_rings
 from .documents import Document, DocumentObject, drawn_mask
 from .errors import RequestRefused
 
@@ -133,7 +132,11 @@ def _labelstudio_objects(results: Any, size: tuple[int, int]) -> list[dict[str, 
         else:
             continue  # another kind of region
         meta = {"state": "accepted", "salient": True} | (part.get("meta") or {})
-        item |= {"mask": _code(mask), "class": value.get(kind, ["object"])[0], "score": part.get("score")}
+        item |= {
+            "mask": encode_mask(mask),
+            "class": value.get(kind, ["object"])[0],
+            "score": part.get("score"),
+        }
         item |= {"state": meta["state"], "salient": meta["salient"]}
     return [item for item in objects.values() if "mask" in item]
 
@@ -174,7 +177,7 @@ def _cvat_object(shape: Any, size: tuple[int, int], number: int) -> dict[str, An
     given = {attribute["name"]: attribute["value"] for attribute in shape.get("attributes") or []}
     return {
         "id": given.get("id", f"o{number}"),
-        "mask": _code(mask),
+        "mask": encode_mask(mask),
         "class": shape.get("label", "object"),
         "score": given.get("score"),
         "rank": given.get("rank") or None,
@@ -188,11 +191,7 @@ def _document(objects: Sequence[Any], size: tuple[int, int], **fields: Any) -> D
 
 
 def _object_pixels(item: DocumentObject) -> NDArray[np.bool_]:
-    return segmentation_mask(item.mask.model_dump(), *item.mask.size)
-
-
-def _code(mask: NDArray[np.bool_]) -> Any:
-    return plain_mask(mask_util.encode(np.asfortranarray(mask, np.uint8)))
+    return item.mask.pixels()
 
 
 def _single_line(item: DocumentObject) -> list[float] | None:

@@ -13,12 +13,11 @@ from fastapi import APIRouter, Query, Response
 from fastapi.responses import FileResponse
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
-from pycocotools import mask as mask_util
 from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
 from ..crop import choose_crop, parse_aspect
-from ..data.masks import plain_mask, segmentation_mask
+from ..data.masks import encode_mask
 from ..visualization import draw_ranked
 from ..visualization.files import to_rgb
 from ..visualization.rank_maps import paint
@@ -168,7 +167,7 @@ def segment_object(server: Server, photo: str, edit: MaskEdit) -> dict[str, Any]
         )
     if edit.mask is None and edit.box is None and not any(click.positive for click in edit.points):
         raise RequestRefused(422, "points: expected a positive one, a mask or a box, found none")
-    before = segmentation_mask(edit.mask.model_dump(), *edit.mask.size) if edit.mask else None
+    before = edit.mask.pixels() if edit.mask else None
     mask = segment_by_clicks(server.workspace.pixels(found), edit.points, before, edit.box)
     return {**_mask_answer(mask), "milliseconds": round(1000 * (time.perf_counter() - start))}
 
@@ -186,16 +185,14 @@ def fill_polygon(server: Server, photo: str, lines: Polygons) -> dict[str, Any]:
 def _mask_answer(mask: NDArray[np.bool_]) -> dict[str, Any]:
     if not mask.any():
         raise RequestRefused(422, "mask: expected pixels, found none")
-    code = plain_mask(mask_util.encode(np.asfortranarray(mask, np.uint8)))
-    assert isinstance(code, dict)
-    return shown_mask(code)
+    return shown_mask(encode_mask(mask))
 
 
 @router.get("/photos/{photo}/saliency", response_class=Response)
 def saliency(server: Server, photo: str, annotator: Annotator = "me") -> Response:
     """Return the ranked objects as a gray map (PNG)."""
     found = server.workspace.photo(photo)
-    ranks, masks = _ranked_masks(server, found, annotator)
+    ranks, masks = _ranked_masks(server.workspace.document(found, annotator))
     return Response(encode_picture(".png", paint(masks, -ranks, "assr")), media_type="image/png")
 
 
@@ -203,7 +200,7 @@ def saliency(server: Server, photo: str, annotator: Annotator = "me") -> Respons
 def picture(server: Server, photo: str, annotator: Annotator = "me") -> Response:
     """Return the photo with outlines and rank badges (JPEG)."""
     found = server.workspace.photo(photo)
-    ranks, masks = _ranked_masks(server, found, annotator)
+    ranks, masks = _ranked_masks(server.workspace.document(found, annotator))
     return _jpeg(draw_ranked(server.workspace.pixels(found)[:, :, ::-1], masks, ranks)[:, :, ::-1])
 
 
@@ -211,23 +208,22 @@ def picture(server: Server, photo: str, annotator: Annotator = "me") -> Response
 def crop(server: Server, photo: str, aspect: str, annotator: Annotator = "me") -> dict[str, Any]:
     """Return the window of an aspect that keeps the most salient objects."""
     found = server.workspace.photo(photo)
-    _, masks = _ranked_masks(server, found, annotator)
+    document = server.workspace.document(found, annotator)
+    _, masks = _ranked_masks(document)
     try:
         chosen = choose_crop(masks, parse_aspect(aspect))
     except ValueError as error:
         raise RequestRefused(422, str(error)) from None
-    ids = [item.id for item in server.workspace.document(found, annotator).ranked]
+    ids = [item.id for item in document.ranked]
     lost = [ids[i] for i in chosen.lost]
     return {"box": list(chosen.box), "kept": [i for i in ids if i not in lost], "lost": lost}
 
 
-def _ranked_masks(
-    server: Server, photo: Photo, annotator: str
-) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+def _ranked_masks(document: Document) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Return ranks (N,) and masks (N, H, W) of the ranked objects of a document, most salient first."""
-    objects = server.workspace.document(photo, annotator).ranked
-    masks = [segmentation_mask(o.mask.model_dump(), photo.height, photo.width) for o in objects]
-    stack = np.array(masks, bool).reshape(-1, photo.height, photo.width)
+    objects = document.ranked
+    masks = [item.mask.pixels() for item in objects]
+    stack = np.array(masks, bool).reshape(-1, document.height, document.width)
     return np.array([o.rank for o in objects], np.int64), stack
 
 

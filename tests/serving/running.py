@@ -58,12 +58,12 @@ def square_mask(left: int, top: int, side: int, height: int = 60, width: int = 8
 
 def document(*objects: dict[str, Any], annotator: str = "me", **fields: Any) -> Document:
     """A document of a photo of 60 x 80 pixels; an object is a square of ``left`` and maybe other fields."""
-    from sor_ppa.results import _rle
+    from sor_ppa.data.masks import encode_mask
 
     items = [
         {
             "id": f"o{number}",
-            "mask": _rle(square_mask(item.get("left", 0), 10, item.get("side", 10))),
+            "mask": encode_mask(square_mask(item.get("left", 0), 10, item.get("side", 10))),
             **{key: value for key, value in item.items() if key not in ("left", "side")},
         }
         for number, item in enumerate(objects, 1)

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from sor_ppa.results import _rle
+from sor_ppa.data.masks import encode_mask
 from sor_ppa.serving.documents import Document
 from sor_ppa.serving.exchange import Masks, read_documents, to_cvat, to_labelstudio
 
@@ -34,7 +34,7 @@ def documents(draw: st.DrawFn) -> Document:
         objects.append(
             {
                 "id": f"o{number}",
-                "mask": _rle(mask),
+                "mask": encode_mask(mask),
                 "class": draw(st.text(min_size=1, max_size=9)),
                 "score": draw(st.none() | st.floats(0, 1)),
                 "rank": draw(st.none() | st.integers(1, 5)),
@@ -71,7 +71,7 @@ def test_labelstudio_masks_are_read_as_its_own_tool_writes_them() -> None:
     assert found is not None
     assert (found.annotator, found.objects[0].class_name, found.objects[0].state) == ("me", "dog", "accepted")
     assert found.objects[0].mask.model_dump() == {
-        **_rle(np.array([[0, 1, 1], [0, 0, 1]], bool)),
+        **encode_mask(np.array([[0, 1, 1], [0, 0, 1]], bool)),
         "size": (2, 3),
     }
 
@@ -79,7 +79,9 @@ def test_labelstudio_masks_are_read_as_its_own_tool_writes_them() -> None:
 def test_cvat_masks_are_runs_in_the_box_row_by_row() -> None:
     mask = np.zeros(SIZE, bool)
     mask[2:4, 3:6] = [[0, 1, 1], [1, 1, 1]]
-    one = Document.model_validate({"height": 7, "width": 9, "objects": [{"id": "x", "mask": _rle(mask)}]})
+    one = Document.model_validate(
+        {"height": 7, "width": 9, "objects": [{"id": "x", "mask": encode_mask(mask)}]}
+    )
     assert to_cvat([("a.png", one)])["shapes"][0]["points"] == [1, 5, 3, 2, 5, 3]
 
 
