@@ -13,7 +13,7 @@ from .checkpoint import read_checkpoint_info
 from .checkpoint.info import CheckpointInfo
 from .config import ConfigError, add_sor_config, get_config_file, load_config, settle_config
 from .export.info import GraphInfo
-from .export.runtime import is_graph, load_graph
+from .export.runtime import is_graph, read_info
 from .zoo import resolve
 
 __all__ = ["find_pretrained", "parse_config"]
@@ -43,7 +43,7 @@ def find_pretrained(
         return load_config(config or get_config_file("contrast/contrast.yaml"), options), ()
     info: CheckpointInfo | GraphInfo | None
     if is_graph(name):
-        path, info = Path(name), load_graph(name).info
+        path, info = Path(name), read_info(name)
     else:
         path = Path(name) if os.path.isfile(name) else resolve(name)
         info = read_checkpoint_info(path)

@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from ..export.info import FORMATS
 from ..pretrained import find_pretrained
 from ..visualization.files import expand_inputs
 
@@ -26,10 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the sub-command."""
     parser.epilog = _EPILOG
     parser.add_argument("model", metavar="MODEL", help="a name of `sor-ppa models` or a checkpoint file")
-    parser.add_argument("--format", choices=("onnx", "openvino"), default="onnx", help="default: onnx")
+    parser.add_argument("--format", choices=tuple(FORMATS), default="onnx", help="default: onnx")
     parser.add_argument(
         "--precision",
-        choices=("fp32", "fp16", "bf16"),
+        choices=tuple(dict.fromkeys(name for names in FORMATS.values() for name in names)),
         default="fp32",
         help="fp16: half the size; bf16 (OpenVINO): faster, ranks may change; default: fp32",
     )

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 
-__all__ = ["INFO_KEY", "PRECISIONS", "GraphInfo"]
+__all__ = ["FORMATS", "INFO_KEY", "GraphInfo"]
 
 #: Under this key the JSON text is kept: ``metadata_props`` of ONNX, ``rt_info`` of OpenVINO.
 INFO_KEY = "sor_ppa"
-PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+#: format -> precisions that are worth having in it
+FORMATS = {"onnx": ("fp32", "fp16"), "openvino": ("fp32", "fp16", "bf16")}
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class GraphInfo:
         config: the configuration as YAML text.
         class_names: names of the classes, in the order of their numbers; may be empty.
         version: version of sor_ppa that wrote the model.
-        precision: of :data:`PRECISIONS`.
+        precision: of :data:`FORMATS`.
         divisibility: heights and widths of the input are multiples of it, in pixels.
         format: order of the channels, "RGB" or "BGR".
         short_side, long_side: ``INPUT.MIN_SIZE_TEST`` and ``MAX_SIZE_TEST`` in pixels.

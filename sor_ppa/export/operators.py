@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from onnxscript import opset18
 
-from ..layers.nms import kept_by_nms
+from ..layers import nms  # noqa: F401  registers torch.ops.sor_ppa.kept_by_nms
 
 __all__ = ["translations"]
 
@@ -47,6 +47,3 @@ def translations() -> dict[Callable, Callable]:
         torch.ops.aten.sort.stable: _sort_stable,
         torch.ops.sor_ppa.kept_by_nms.default: _kept_by_nms,
     }
-
-
-assert kept_by_nms is not None  # its import registers the operator

@@ -25,15 +25,14 @@ from ..pictures import Picture
 from ..predictor import SORPredictor
 from ..saliency_predictor import SaliencyPredictor
 from .compare import Agreement, compare_results
+from .info import FORMATS
 from .model import ExportedRanker
 from .runtime import load_graph
 from .saliency import MapAgreement, compare_maps
 from .writer import describe, save_onnx, save_openvino, trace
 
-__all__ = ["FORMATS", "ExportError", "example_pictures", "export_model"]
+__all__ = ["ExportError", "example_pictures", "export_model"]
 
-#: format -> precisions that are worth having in it
-FORMATS = {"onnx": ("fp32", "fp16"), "openvino": ("fp32", "fp16", "bf16")}
 _log = logging.getLogger(__name__)
 # mixed sizes, upright and wide
 _EXAMPLE_SIZES = ((480, 640), (360, 640), (640, 427), (300, 300), (333, 500))

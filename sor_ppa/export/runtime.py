@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .info import INFO_KEY, GraphInfo
+from .winograd import use_winograd
 
-__all__ = ["Graph", "is_graph", "load_graph"]
+__all__ = ["Graph", "is_graph", "load_graph", "read_info"]
 
 _Arrays = Mapping[str, NDArray[Any]]
 
@@ -38,17 +40,11 @@ class _OnnxGraph:
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        options.log_severity_level = 3
         available = onnxruntime.get_available_providers()
         wanted = ["CPUExecutionProvider"]
         if device.startswith("cuda") and "CUDAExecutionProvider" in available:
             wanted.insert(0, "CUDAExecutionProvider")
-        try:
-            self._session = onnxruntime.InferenceSession(os.fspath(path), options, providers=wanted)
-        except Exception as error:  # of the runtime, which has types of its own
-            raise ValueError(f"{path}: expected an ONNX model, found {_reason(error)}") from None
-        metadata = self._session.get_modelmeta().custom_metadata_map
-        self.info = GraphInfo.from_json(metadata.get(INFO_KEY), os.fspath(path))
+        self._session, self.info = _read_onnx(path, options, wanted)
         self._names = [output.name for output in self._session.get_outputs()]
 
     def __call__(self, inputs: _Arrays) -> dict[str, NDArray[Any]]:
@@ -61,14 +57,10 @@ class _OpenVinoGraph:
 
         del device  # the CPU plugin
         core = openvino.Core()
-        file = path if path.is_file() else next(iter(sorted(path.glob("*.xml"))))
-        try:
-            model = core.read_model(file)
-        except RuntimeError as error:
-            raise ValueError(f"{path}: expected an OpenVINO model, found {_reason(error)}") from None
-        text = model.get_rt_info(INFO_KEY).value if model.has_rt_info(INFO_KEY) else None
-        self.info = GraphInfo.from_json(text, os.fspath(path))
+        model, self.info = _read_openvino(core, path)
         precision = "bf16" if self.info.precision == "bf16" else "f32"
+        if precision == "f32":
+            use_winograd(model)
         settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
         if threads:
             settings |= {"INFERENCE_NUM_THREADS": threads}
@@ -81,6 +73,30 @@ class _OpenVinoGraph:
         with self._lock:
             results = self._request.infer(dict(inputs))
             return {name: np.array(results[name]) for name in self._names}
+
+
+def _read_onnx(path: Path, options: Any, providers: Sequence[str]) -> tuple[Any, GraphInfo]:
+    """Return a session of ONNX Runtime and the metadata of its model."""
+    import onnxruntime
+
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(os.fspath(path), options, providers=providers)
+    except Exception as error:  # of the runtime, which has types of its own
+        raise ValueError(f"{path}: expected an ONNX model, found {_reason(error)}") from None
+    text = session.get_modelmeta().custom_metadata_map.get(INFO_KEY)
+    return session, GraphInfo.from_json(text, os.fspath(path))
+
+
+def _read_openvino(core: Any, path: Path) -> tuple[Any, GraphInfo]:
+    """Return the model in a folder or an ``.xml`` file, not compiled, and its metadata."""
+    file = path if path.is_file() else min(path.glob("*.xml"))
+    try:
+        model = core.read_model(file)
+    except RuntimeError as error:
+        raise ValueError(f"{path}: expected an OpenVINO model, found {_reason(error)}") from None
+    text = model.get_rt_info(INFO_KEY).value if model.has_rt_info(INFO_KEY) else None
+    return model, GraphInfo.from_json(text, os.fspath(path))
 
 
 def is_graph(path: str | os.PathLike[str]) -> bool:
@@ -103,11 +119,33 @@ def load_graph(path: str | os.PathLike[str], *, device: str = "cpu", threads: in
         ImportError: the runtime is not installed.
     """
     path = Path(path)
+    kind = _OnnxGraph if path.suffix == ".onnx" else _OpenVinoGraph
+    with _explained(path):
+        return kind(path, device, threads)
+
+
+def read_info(path: str | os.PathLike[str]) -> GraphInfo:
+    """Return the metadata of an exported model without compiling it; errors as in :func:`load_graph`."""
+    path = Path(path)
+    with _explained(path):
+        if path.suffix != ".onnx":
+            import openvino
+
+            return _read_openvino(openvino.Core(), path)[1]
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        return _read_onnx(path, options, ["CPUExecutionProvider"])[1]
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Check that the model exists, and name the extra of a runtime that is missing."""
     if not path.exists():
         raise FileNotFoundError(f"{path}: expected an exported model, found no such file")
-    kind = _OnnxGraph if path.suffix == ".onnx" else _OpenVinoGraph
     try:
-        return kind(path, device, threads)
+        yield
     except ImportError as error:
         raise ImportError(f"{path}: {error}; pip install 'sor_ppa[export]'") from None
 

@@ -6,7 +6,6 @@ import io
 import logging
 import os
 import re
-import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -175,28 +174,24 @@ def save_onnx(proto: onnx.ModelProto, info: GraphInfo, path: str | os.PathLike[s
 
 
 def save_openvino(proto: onnx.ModelProto, info: GraphInfo, folder: str | os.PathLike[str]) -> None:
-    """Write an OpenVINO folder: ``model.xml`` and ``model.bin``; a former one is replaced."""
+    """Write an OpenVINO folder, ``model.xml`` and ``model.bin``; ``proto`` may be changed."""
     import openvino
 
     folder = Path(folder)
-    part = Path(f"{folder}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    file = part / "model.onnx"
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "model.onnx"
     onnx.save(proto, os.fspath(file))
     model = openvino.convert_model(os.fspath(file))
     for operator in model.get_ops():
         if operator.get_type_name() == "TopK":
             operator.set_attribute("stable", True)  # as in ONNX Runtime
     model.set_rt_info(info.to_json(), INFO_KEY)
-    openvino.save_model(model, os.fspath(part / "model.xml"), compress_to_fp16=info.precision == "fp16")
+    openvino.save_model(model, os.fspath(folder / "model.xml"), compress_to_fp16=info.precision == "fp16")
     del model
     file.unlink()
     if info.precision == "bf16":
         nodes = [node for node in proto.graph.node if any(p.key == _DECIDES for p in node.metadata_props)]
-        _keep_float32(part / "model.xml", {name for node in nodes for name in node.output})
-    shutil.rmtree(folder, ignore_errors=True)
-    part.rename(folder)
+        _keep_float32(folder / "model.xml", {name for node in nodes for name in node.output})
 
 
 def _keep_float32(path: Path, tensors: set[str]) -> None:
