@@ -79,8 +79,8 @@ def _fits(node: Any) -> bool:
     return ones == [[1, 1]] * 4
 
 
-def _constant(output: Any) -> np.ndarray | None:
-    """Return the values of a constant, which may be kept in float16; None for anything else."""
+def _constant(output: Any) -> Any:
+    """Return the values (float32 array) of a constant, which may be kept in float16; None for another node."""
     node = output.get_node()
     if node.get_type_name() == "Convert":
         node = node.input_value(0).get_node()
