@@ -142,7 +142,11 @@ class MaskRCNNHeads(StandardROIHeads):
         masks = chosen if self.rank_on_logits else chosen.sigmoid()
         ranks = torch.cat([ground_truth_ranks(x) for x in positive])
         tensors = [b.tensor for b in boxes]
-        losses |= ranking_losses(self.sor_head, pooled, masks, maps, tensors, sizes, ranks, self.ranking)
+        # sampled proposals do not name their object; its box tells
+        objects = torch.cat([x.gt_boxes.tensor.unique(dim=0, return_inverse=True)[1] for x in positive])
+        losses |= ranking_losses(
+            self.sor_head, pooled, masks, maps, tensors, sizes, ranks, self.ranking, objects
+        )
         return losses
 
     def infer_flat(self, features: dict[str, Tensor], image_sizes: Tensor, rpn: Any) -> dict[str, Tensor]:

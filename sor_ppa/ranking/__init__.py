@@ -6,6 +6,7 @@ from .branch import (
     ground_truth_ranks,
     predict_ranks,
     pyramid_maps,
+    rank_objects,
     ranking_losses,
     set_fields,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "position_maps",
     "predict_ranks",
     "pyramid_maps",
+    "rank_objects",
     "ranking_losses",
     "set_fields",
 ]
