@@ -134,8 +134,8 @@ _RANKING: r.Keys = {
     # [new] The ranking loss: "cross_entropy" over the K ranks (published), or of the order of the objects of
     # an image, "plackett_luce" (listwise) or "pairwise". Models of the last two rank every object.
     "LOSS": ("cross_entropy", r.one_of("cross_entropy", "plackett_luce", "pairwise")),
-    # [new] How logits become ranks: "greedy" (published), or every object is ranked, by its rank score ("all")
-    # or by what the order losses learn ("utility", always so after an order loss).
+    # [new] How logits become ranks: "greedy" (published), or every object by its rank score ("all") or by
+    # what the order losses learn ("utility", which their models always use).
     "DECODE": ("greedy", r.one_of("greedy", "all", "utility")),
     # [new] Probability a greedy pick must exceed; negative: the published value of the ROI heads
     # (0.1 for CenterROIHeads, 0 for MaskRCNNHeads).

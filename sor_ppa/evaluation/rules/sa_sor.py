@@ -52,7 +52,7 @@ def sa_sor_of_best_match(
             raise ValueError(f"pred_confidences: expected for confidence > {confidence:g}, found none")
         kept = image.confidences > confidence
         scores, overlap = scores[kept], overlap[:, kept]
-    matched = _match_best(overlap, iou, scores, image.gt_ranks)
+    matched = match_best(overlap, iou, scores, image.gt_ranks)
     found = matched >= 0
     ranked = scores[matched[found]] if overlap.shape[1] <= image.n_gt else scores
     predicted = np.zeros(image.n_gt, np.int64)
@@ -63,7 +63,7 @@ def sa_sor_of_best_match(
     return counted_or(skipped, value, "all ground-truth ranks equal")
 
 
-def _match_best(
+def match_best(
     iou: NDArray[np.float64], threshold: float, scores: NDArray[np.float64], gt_ranks: NDArray[np.int64]
 ) -> NDArray[np.int64]:
     """Return the prediction (G,) of each object, -1 = unmatched, from IoU (G, P), scores (P,) and ranks (G,).
