@@ -83,7 +83,7 @@ def score_files(
     workers: int = 1,
     progress: bool = False,
 ) -> Outcome:
-    """Score a folder of maps or a JSON file of instances.
+    """Score a folder of maps or a file of instances.
 
     Args:
         predictions: folder or file.
@@ -285,12 +285,14 @@ def show_worst(outcome: Outcome, folder: Path, count: int, images: Path | None =
         record, prediction = tasks[row["image_id"]]
         if images is not None:
             record = {**record, "file_name": str(images / record["file_name"])}
-        picture = draw_beside_truth(record, _shown(record, prediction), score_line(row))
+        picture = draw_beside_truth(record, drawable_prediction(record, prediction), score_line(row))
         write_image(folder / f"{number:03d}_{stem(str(row['name']))}.jpg", picture)
 
 
-def _shown(record: Record, prediction: Path | list[InstanceEntry] | None) -> RankedMasks | np.ndarray:
-    """Return the prediction of an image as ``pictures.draw_beside_truth`` takes it."""
+def drawable_prediction(
+    record: Record, prediction: Path | list[InstanceEntry] | None
+) -> RankedMasks | np.ndarray:
+    """Return the prediction of an image as ``pictures.draw_panels`` takes it."""
     height, width = record["height"], record["width"]
     if isinstance(prediction, Path):
         return read_sized_map(prediction, str(record["file_name"]), (height, width))

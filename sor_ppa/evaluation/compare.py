@@ -48,6 +48,8 @@ HEADLINE: tuple[VariantKey, ...] = tuple((metric, DEFAULTS[metric]) for metric i
 """The variants with curves, groups and pictures."""
 VARIANTS: tuple[VariantKey, ...] = tuple((metric, name) for metric in METRICS for name in PUBLISHED[metric])
 THRESHOLDS = np.arange(20) / 20
+_HEADLINE_PLACES = [VARIANTS.index(key) for key in HEADLINE]
+_HEADLINE_VARIANTS = [find_variant(*key) for key in HEADLINE]
 _GROUPS: dict[str, tuple[tuple[float, ...], tuple[str, ...]]] = {
     "objects": ((2, 3, 4, 5), ("1", "2", "3", "4", "5 or more")),
     "mean size of the objects": ((0.05, 0.15), ("< 5 % of the image", "5 to 15 %", "> 15 %")),
@@ -353,7 +355,7 @@ def _of_instances(prediction: Any, truth: ImageTruth) -> _Measured:
         return _unused()._replace(values=values, first=first[sure].reshape(-1, 2).astype(np.float64))
     return _Measured(
         values,
-        _threshold_curve(image, confidences),
+        _threshold_curve(image, confidences, values),
         np.stack([confidences, found], axis=1),
         first[sure].reshape(-1, 2).astype(np.float64),
     )
@@ -361,29 +363,30 @@ def _of_instances(prediction: Any, truth: ImageTruth) -> _Measured:
 
 def _score_variants(image: ImageScores) -> FloatArray:
     """Return the values (V,) of ``VARIANTS``; definitions that are the same are computed once."""
-    values = np.full(len(VARIANTS), np.nan)
-    for variant, places in _distinct_variants(image.is_map):
-        values[places] = _number(variant.score(image))
-    return values
+    distinct, places = _distinct_variants(image.is_map)
+    return np.array([*(_number(variant.score(image)) for variant in distinct), np.nan])[places]
 
 
 @cache
-def _distinct_variants(on_map: bool) -> list[tuple[Variant, list[int]]]:
-    """Return the different definitions, each with its places in ``VARIANTS``.
+def _distinct_variants(on_map: bool) -> tuple[list[Variant], NDArray[np.int64]]:
+    """Return the different definitions, and the place of each of ``VARIANTS`` among them, -1 = undefined.
 
     A map is painted already: each rule is applied to it as given, and stands at the rule's own painter.
     """
-    found: dict[Any, tuple[Variant, list[int]]] = {}
-    for place, (metric, name) in enumerate(VARIANTS):
+    found: dict[Any, Variant] = {}
+    keys: list[Any] = []
+    for metric, name in VARIANTS:
         variant = find_variant(metric, name)
         rule = variant.rule
         if on_map:
             if variant.painter != (rule.maps or ("none",))[0]:
+                keys.append(None)
                 continue
             variant = find_variant(metric, rule.name, on_map=True)
-        key = (rule.function, rule.no_gt, variant.painter, *rule.options.items())
-        found.setdefault(key, (variant, []))[1].append(place)
-    return list(found.values())
+        keys.append((rule.function, rule.no_gt, variant.painter, *rule.options.items()))
+        found.setdefault(keys[-1], variant)
+    places = {key: place for place, key in enumerate(found)}
+    return list(found.values()), np.array([places.get(key, -1) for key in keys])
 
 
 def _number(score: Score) -> float:
@@ -392,15 +395,22 @@ def _number(score: Score) -> float:
     return 0.0 if score.value is None else score.value
 
 
-def _threshold_curve(image: ImageScores, confidences: FloatArray) -> FloatArray:
-    """Return (H, T): the headline metrics of the predictions above each threshold."""
+def _threshold_curve(image: ImageScores, confidences: FloatArray, values: FloatArray) -> FloatArray:
+    """Return (H, T): the headline metrics of the predictions above each threshold.
+
+    ``values`` (V,) of all predictions are those of thresholds that remove nothing.
+    """
     kept = confidences > THRESHOLDS[:, None]
-    counts, first, where = np.unique(kept.sum(axis=1), return_index=True, return_inverse=True)
-    curve = np.empty((len(HEADLINE), len(counts)))
-    for number, row in enumerate(first):
-        part = image.with_predictions(kept[row])
-        curve[:, number] = [_number(find_variant(*key).score(part)) for key in HEADLINE]
-    return curve[:, where.reshape(-1)]
+    counts = kept.sum(axis=1)
+    curve = np.empty((len(HEADLINE), len(THRESHOLDS)))
+    for count in set(counts.tolist()):
+        rows = counts == count
+        if count == image.n_pred:
+            curve[:, rows] = values[_HEADLINE_PLACES, None]
+        else:
+            part = image.with_predictions(kept[rows.argmax()])
+            curve[:, rows] = [[_number(variant.score(part))] for variant in _HEADLINE_VARIANTS]
+    return curve
 
 
 def _traits(truth: ImageTruth) -> FloatArray:
