@@ -67,4 +67,5 @@ def _nice_range(low: float, high: float) -> tuple[float, float, float]:
     rough = max(high - low, 0.01) / 4
     unit = 10.0 ** math.floor(math.log10(rough))
     step = next(unit * factor for factor in (1, 2, 5, 10) if unit * factor >= rough)
-    return math.floor(low / step) * step, math.ceil(high / step - 1e-9) * step, step
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return first * step, max(last, first + 1) * step, step
