@@ -6,6 +6,7 @@ overlaps. Means, intervals and tests are computed from the table of values.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -36,7 +37,7 @@ from .image import ImageScores
 from .predictions import InstanceEntry, read_predictions
 from .resampling import bootstrap_intervals, holm, sign_flip_p_values
 from .rules.sa_sor import match_best
-from .score import Score, mean_score
+from .score import Score
 from .variants import DEFAULT_METRICS, DEFAULTS, PUBLISHED, Variant, find_variant
 
 __all__ = ["HEADLINE", "THRESHOLDS", "Comparison", "Method", "compare_files", "group_of"]
@@ -428,6 +429,6 @@ def _traits(truth: ImageTruth) -> FloatArray:
 
 
 def _mean(values: FloatArray) -> float | None:
-    """Return the mean of what is used, exactly as ``score.mean_score`` does."""
+    """Return the mean of what is used, from the exact sum, as ``RankingScorer`` does."""
     used = values[~np.isnan(values)].tolist()
-    return mean_score([Score(value, "counted", "") for value in used])["value"]
+    return math.fsum(used) / len(used) if used else None

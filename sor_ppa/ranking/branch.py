@@ -21,6 +21,7 @@ __all__ = [
     "RankedBatch",
     "RankingOptions",
     "ground_truth_ranks",
+    "logit_losses",
     "predict_ranks",
     "pyramid_maps",
     "rank_objects",
@@ -174,6 +175,17 @@ def ranking_losses(
         ``{"sor_loss": scalar}``; zero, with gradients, where nothing is ranked.
     """
     logits, counts = _logits(head, features, masks, maps, boxes, image_sizes, options)
+    return logit_losses(logits, counts, gt_ranks, options, objects)
+
+
+def logit_losses(
+    logits: Tensor,
+    counts: Sequence[int],
+    gt_ranks: Tensor,
+    options: RankingOptions,
+    objects: Tensor | None = None,
+) -> dict[str, Tensor]:
+    """Return :func:`ranking_losses` of logits (N, K) of the objects of several images, ``counts`` of each."""
     total, number = ranking_loss(logits, gt_ranks, counts, options.loss, objects)
     return {"sor_loss": total / mean_over_processes(number).clamp(min=1) * options.loss_weight}
 
