@@ -86,21 +86,19 @@ def _methods(arguments: Sequence[str]) -> list[Method]:
     """Return the methods: named as given, else by the stem of the path, else by the whole path."""
     from ..evaluation.compare import Method
 
-    split = [
-        (name, Path(path)) if at else ("", Path(name))
-        for name, at, path in (a.partition("=") for a in arguments)
-    ]
-    stems = [name or path.stem for name, path in split]
-    names = [
-        stem if stems.count(stem) == 1 or name else str(path)
-        for stem, (name, path) in zip(stems, split, strict=True)
-    ]
+    given = []
+    for argument in arguments:
+        name, equals, path = argument.partition("=")
+        whole = not equals or Path(argument).exists()  # a path may hold "="
+        given.append(("", Path(argument)) if whole else (name, Path(path)))
+    stems = [path.stem for _, path in given]
+    names = [name or (path.stem if stems.count(path.stem) == 1 else str(path)) for name, path in given]
     twice = [name for name in names if names.count(name) > 1]
     if twice:
         raise ValueError(
             f"predictions: expected a name of its own for each (NAME=PATH), found {twice[0]} twice"
         )
-    return [Method(name, path) for name, (_, path) in zip(names, split, strict=True)]
+    return [Method(name, path) for name, (_, path) in zip(names, given, strict=True)]
 
 
 def _pictures(comparison: Comparison, count: int, images: Path | None) -> Pictures:

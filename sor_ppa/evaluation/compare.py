@@ -345,21 +345,19 @@ def _of_instances(prediction: Any, truth: ImageTruth) -> _Measured:
     image = instance_image(instances, truth)
     confidences = np.array([item.confidence for item in instances], np.float64)
     matched = match_best(image.iou, 0.5, image.scores, image.gt_ranks)
-    found, is_first = np.zeros(len(instances)), np.zeros(len(instances))
-    found[matched[matched >= 0]] = 1
     top = matched[image.gt_ranks == image.gt_ranks.max(initial=0)]
-    is_first[top[top >= 0]] = 1
-    first = np.array([[item.first, hit] for item, hit in zip(instances, is_first, strict=True)])
-    sure = [item.first is not None and 0 <= item.first <= 1 for item in instances]
+    first = [
+        [item.first, float(place in top)]
+        for place, item in enumerate(instances)
+        if item.first is not None and 0 <= item.first <= 1
+    ]
     values = _score_variants(image)
+    measured = _unused()._replace(values=values, first=np.array(first, np.float64).reshape(-1, 2))
     if not ((confidences >= 0) & (confidences <= 1)).all():
-        return _unused()._replace(values=values, first=first[sure].reshape(-1, 2).astype(np.float64))
-    return _Measured(
-        values,
-        _threshold_curve(image, confidences, values),
-        np.stack([confidences, found], axis=1),
-        first[sure].reshape(-1, 2).astype(np.float64),
-    )
+        return measured
+    found = np.isin(np.arange(len(instances)), matched)
+    curve = _threshold_curve(image, confidences, values)
+    return measured._replace(curve=curve, found=np.stack([confidences, found], axis=1))
 
 
 def _score_variants(image: ImageScores) -> FloatArray:
