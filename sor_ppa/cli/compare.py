@@ -129,7 +129,7 @@ def _summary(results: dict) -> str:
     """Return the table of the headline scores as text."""
     from tabulate import tabulate
 
-    from ..evaluation.compare import HEADLINE
+    from ..evaluation.measure import HEADLINE
     from ..evaluation.report import label
     from ..evaluation.variants import find_variant
 

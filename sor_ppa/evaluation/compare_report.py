@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from tabulate import tabulate
 
 from .charts import Line, line_chart
-from .compare import HEADLINE, Comparison
+from .compare import Comparison
 from .definitions import METRICS
+from .measure import HEADLINE
 from .report import label
 from .variants import find_variant
 

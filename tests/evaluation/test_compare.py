@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from sor_ppa.evaluation.command import score_files
-from sor_ppa.evaluation.compare import THRESHOLDS, VARIANTS, Comparison, Method, compare_files
+from sor_ppa.evaluation.compare import Comparison, Method, compare_files
+from sor_ppa.evaluation.measure import THRESHOLDS, VARIANTS
 
 from .cases import cases
 from .command import IDS, edit, write
