@@ -20,7 +20,7 @@ from .checks import Identity, InputError, SizeError, expect, expect_size
 from .ground_truth import ImageTruth, read_truth, truth_from_dict
 from .image import ImageScores
 from .pictures import RankedMasks, draw_beside_truth, score_line, worst_by
-from .predictions import InstanceEntry, Predictions, read_map, read_predictions, stem
+from .predictions import InstanceEntry, SavedPredictions, read_map, read_predictions, stem
 from .scorer import RankingScorer
 from .segmentations import to_rle
 from .sod import SODScorer, sod_state
@@ -139,7 +139,7 @@ def has_ranks(records: list[Record]) -> bool:
 
 
 def pair_with_images(
-    records: list[Record], read: Predictions, source: str
+    records: list[Record], read: SavedPredictions, source: str
 ) -> tuple[list[Task], list[Problem]]:
     """Pair images with predictions of a file or folder ``source``, and report what is left over.
 
@@ -170,7 +170,7 @@ def pair_with_images(
     return tasks, problems
 
 
-def _numbered_otherwise(records: list[Record], read: Predictions) -> bool:
+def _numbered_otherwise(records: list[Record], read: SavedPredictions) -> bool:
     """Return whether names of the predicted images contradict their ids, and name images of the dataset."""
     stems = {number: stem(name) for number, name in read.names.items()}
     own = {record["image_id"]: stem(str(record["file_name"])) for record in records}

@@ -38,7 +38,7 @@ class InstanceEntry(NamedTuple):
     first: float | None = None
 
 
-class Predictions(NamedTuple):
+class SavedPredictions(NamedTuple):
     """The predictions of a method.
 
     Attributes:
@@ -54,7 +54,7 @@ class Predictions(NamedTuple):
     names: Mapping[Identity, str]
 
 
-def read_predictions(path: Path, rank_by: str = "auto") -> Predictions:
+def read_predictions(path: Path, rank_by: str = "auto") -> SavedPredictions:
     """Read a folder of maps, or a JSON or Parquet file of instances.
 
     Raises:
@@ -62,7 +62,7 @@ def read_predictions(path: Path, rank_by: str = "auto") -> Predictions:
     """
     expect(path.exists(), str(path), "a folder of maps, or a JSON or Parquet file", "nothing")
     if path.is_dir() and not any(path.glob("*.parquet")):
-        return Predictions("maps", None, find_maps(path), {})
+        return SavedPredictions("maps", None, find_maps(path), {})
     return read_instances(path, rank_by)
 
 
@@ -120,7 +120,7 @@ def _read_table(path: Path) -> Any:
     return {"images": [{"file_name": name} for name in images], "annotations": rows}
 
 
-def read_instances(path: Path, rank_by: str = "auto") -> Predictions:
+def read_instances(path: Path, rank_by: str = "auto") -> SavedPredictions:
     """Return the ranked instances of a file by image id or file name, and the field that orders them.
 
     Args:
@@ -177,4 +177,4 @@ def read_instances(path: Path, rank_by: str = "auto") -> Predictions:
         if first is not None:
             first = finite_number(first, f"{where}: first_probability")
         instances.append(InstanceEntry(segmentation, score, confidence, label, where, first))
-    return Predictions("instances", rank_by, found, names)
+    return SavedPredictions("instances", rank_by, found, names)
