@@ -116,7 +116,8 @@ def _score_variants(image: ImageScores) -> FloatArray:
 def _distinct_variants(on_map: bool) -> tuple[list[Variant], NDArray[np.int64]]:
     """Return the different definitions, and the place of each of ``VARIANTS`` among them, -1 = undefined.
 
-    A map is painted already: each rule is applied to it as given, and stands at the rule's own painter.
+    A map is painted already: each rule is applied to it as given, and stands at the rule's own painter. Saved
+    masks are binary, so > 0.5 and >= 0.5 (``strict``) are the same.
     """
     found: dict[Any, Variant] = {}
     keys: list[Any] = []
@@ -128,7 +129,8 @@ def _distinct_variants(on_map: bool) -> tuple[list[Variant], NDArray[np.int64]]:
                 keys.append(None)
                 continue
             variant = find_variant(metric, rule.name, on_map=True)
-        keys.append((rule.function, rule.no_gt, variant.painter, *rule.options.items()))
+        options = [item for item in rule.options.items() if item[0] != "strict"]
+        keys.append((rule.function, rule.no_gt, variant.painter, *options))
         found.setdefault(keys[-1], variant)
     places = {key: place for place, key in enumerate(found)}
     return list(found.values()), np.array([places.get(key, -1) for key in keys])
