@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +30,7 @@ from .resampling import bootstrap_intervals, holm, sign_flip_p_values
 
 __all__ = ["Comparison", "Method", "compare_files"]
 
+_VARIANTS_AT_ONCE = 20  # a table of all pairs and variants may not fit into memory
 _GROUPS: dict[str, tuple[tuple[float, ...], tuple[str, ...]]] = {
     "objects": ((2, 3, 4, 5), ("1", "2", "3", "4", "5 or more")),
     "mean size of the objects": ((0.05, 0.15), ("< 5 % of the image", "5 to 15 %", "> 15 %")),
@@ -116,7 +117,7 @@ class Comparison:
         ends = bootstrap_intervals(np.concatenate(list(self.values), axis=1)).reshape(2, count, -1)
         return [
             {"metric": metric, "variant": name, "method": method.name}
-            | {"value": _mean(values), "low": low, "high": high, "images": int((~np.isnan(values)).sum())}
+            | {"value": _mean(values), "low": low, "high": high, "images": _count(values)}
             for v, (metric, name) in enumerate(VARIANTS)
             for m, method in enumerate(self.methods)
             for values, (low, high) in [(self.values[m, :, v], ends[:, m, v].tolist())]
@@ -130,26 +131,23 @@ class Comparison:
         chosen = list(combinations(range(len(self.methods)), 2))
         if not chosen:
             return []
-        table = np.stack([self.values[a] - self.values[b] for a, b in chosen])  # (pairs, I, V)
-        flat = np.concatenate(list(table), axis=1)
-        ends = bootstrap_intervals(flat).reshape(2, len(chosen), -1)
-        p_values = sign_flip_p_values(flat).reshape(len(chosen), -1)
-        corrected = np.stack([holm(column) for column in p_values.T], axis=1)
-        return [
-            {
-                "metric": metric,
-                "variant": name,
-                "methods": [self.methods[a].name, self.methods[b].name],
-                "difference": _mean(table[n, :, v]),
-                "low": float(ends[0, n, v]),
-                "high": float(ends[1, n, v]),
-                "images": int((~np.isnan(table[n, :, v])).sum()),
-                "p": float(p_values[n, v]),
-                "p_holm": float(corrected[n, v]),
-            }
-            for v, (metric, name) in enumerate(VARIANTS)
-            for n, (a, b) in enumerate(chosen)
-        ]
+        results = []
+        for first in range(0, len(VARIANTS), _VARIANTS_AT_ONCE):
+            keys = VARIANTS[first : first + _VARIANTS_AT_ONCE]
+            values = self.values[:, :, first : first + len(keys)]
+            table = np.concatenate([values[a] - values[b] for a, b in chosen], axis=1)  # (I, pairs * keys)
+            low, high = bootstrap_intervals(table).reshape(2, len(chosen), -1)
+            p_values = sign_flip_p_values(table).reshape(len(chosen), -1)
+            corrected = np.stack([holm(column) for column in p_values.T], axis=1)
+            for v, (metric, name) in enumerate(keys):
+                for n, (a, b) in enumerate(chosen):
+                    differences = table[:, n * len(keys) + v]
+                    names = [self.methods[a].name, self.methods[b].name]
+                    entry = {"metric": metric, "variant": name, "methods": names}
+                    entry |= {"difference": _mean(differences), "low": low[n, v], "high": high[n, v]}
+                    entry |= {"images": _count(differences), "p": p_values[n, v], "p_holm": corrected[n, v]}
+                    results.append(entry)
+        return results
 
     def threshold_curves(self) -> list[dict[str, Any]]:
         """Return the means over confidence thresholds, and the best one, tuned on the test images."""
@@ -175,17 +173,14 @@ class Comparison:
         for place, (trait, (_, labels)) in enumerate(_GROUPS.items()):
             group = _group_of(trait, self.traits[:, place])
             group[self.traits[:, 0] < 1] = -1  # images without objects
-            for number, label in enumerate(labels):
-                rows = np.flatnonzero(group == number)
-                for metric, name in HEADLINE if len(rows) else ():
-                    values = self.column((metric, name))[:, rows]
-                    low, high = bootstrap_intervals(values.T)
-                    results += [
-                        {"trait": trait, "group": label, "metric": metric, "variant": name}
-                        | {"method": method.name, "value": _mean(values[m]), "low": float(low[m])}
-                        | {"high": float(high[m]), "images": int((~np.isnan(values[m])).sum())}
-                        for m, method in enumerate(self.methods)
-                    ]
+            for number in np.unique(group[group >= 0]).tolist():
+                values = np.concatenate([self.column(key)[:, group == number] for key in HEADLINE])
+                low, high = bootstrap_intervals(values.T)
+                about = product(HEADLINE, self.methods)
+                for row, ((metric, name), method) in enumerate(about):
+                    entry = {"trait": trait, "group": labels[number], "metric": metric, "variant": name}
+                    entry |= {"method": method.name, "value": _mean(values[row]), "low": low[row]}
+                    results.append(entry | {"high": high[row], "images": _count(values[row])})
         return results
 
     def largest_differences(self, count: int) -> list[dict[str, Any]]:
@@ -264,6 +259,10 @@ def compare_files(
         problems,
         tasks,
     )
+
+
+def _count(values: FloatArray) -> int:
+    return int(np.count_nonzero(~np.isnan(values)))
 
 
 def _mean(values: FloatArray) -> float | None:
