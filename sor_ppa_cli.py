@@ -23,6 +23,7 @@ COMMANDS = {
     "models": "list published models and fetch them",
     "data": "fetch, check, show, measure, convert and label ranking datasets",
     "evaluate": "score saved results of any method",
+    "compare": "compare saved results of several methods: intervals, tests and a report",
     "profile": "measure parameters, operations, time and memory of a model",
     "serve": "open a page to see and correct ranks; answer programs over HTTP",
     "train": "train or evaluate a model; the options of train_net.py",

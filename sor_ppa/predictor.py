@@ -291,7 +291,13 @@ class SORPredictor:
         labels = [names.get(number, str(number)) for number in classes]
         scores = (instances.pred_rank_scores.tolist(), instances.scores.tolist())
         boxes = map(tuple, instances.pred_boxes.tensor.tolist())
-        columns = zip(ranks, *scores, boxes, masks, classes, labels, strict=True)
+        names_of_places = ("pred_rank_probabilities", "pred_expected_rank", "pred_first_probability")
+        if all(instances.has(name) for name in names_of_places):
+            first, *others = (instances.get(name).tolist() for name in names_of_places)
+            places: list[Sequence[Any]] = [[tuple(values) for values in first], *others]
+        else:
+            places = [[None] * len(instances)] * len(names_of_places)
+        columns = zip(ranks, *scores, boxes, masks, classes, labels, *places, strict=True)
         objects = tuple(RankedObject(*fields) for fields in columns)
         return RankedImage(file, height, width, objects, instances, picture, ranks_objects)
 

@@ -30,6 +30,10 @@ class RankedObject:
         mask: (H, W) bool, at the size of the image.
         class_id: number of the class, from 0.
         class_name: name of the class; its number as text if the model has no names.
+        rank_probabilities: of the places 1, 2, ... among all detections of the model; what is missing to 1
+            belongs to later places. Here and below None if the model has no ranking branch.
+        expected_rank: mean of the place, from 1.
+        first_probability: of being the most salient object.
     """
 
     rank: int | None
@@ -39,6 +43,9 @@ class RankedObject:
     mask: NDArray[np.bool_]
     class_id: int = 0
     class_name: str = "0"
+    rank_probabilities: tuple[float, ...] | None = None
+    expected_rank: float | None = None
+    first_probability: float | None = None
 
     def __repr__(self) -> str:
         box = ", ".join(f"{side:.0f}" for side in self.box)
@@ -50,10 +57,16 @@ class RankedObject:
         Args:
             masks: "rle" (COCO's compressed run lengths) or "polygons" (COCO's, along the edges of pixels).
         """
+        places: dict[str, Any] = {}
+        if self.rank_probabilities is not None:
+            places["rank_probabilities"] = [_finite(v, 4) for v in self.rank_probabilities]
+            places["expected_rank"] = _finite(self.expected_rank, 4)
+            places["first_probability"] = _finite(self.first_probability, 4)
         return {
             "rank": self.rank,
             "rank_score": _finite(self.rank_score),
             "score": _finite(self.score),
+            **places,
             "class": self.class_name,
             "box": [round(v, 2) for v in self.box],
             "area": int(np.count_nonzero(self.mask)),
@@ -214,6 +227,6 @@ def _pixels(box: Sequence[float]) -> int:
     return (right - left) * (bottom - top)
 
 
-def _finite(value: float) -> float | None:
+def _finite(value: float | None, digits: int = 6) -> float | None:
     """JSON has no NaN and no infinity."""
-    return round(value, 6) if np.isfinite(value) else None
+    return round(value, digits) if value is not None and np.isfinite(value) else None

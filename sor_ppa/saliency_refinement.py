@@ -25,6 +25,7 @@ from .visualization.files import read_image
 __all__ = ["SaliencyRefinement", "rank_by_saliency", "with_saliency"]
 
 Image = NDArray[np.uint8]
+_OF_THE_BRANCH = ("pred_rank_probabilities", "pred_expected_rank", "pred_first_probability")
 
 
 def rank_by_saliency(instances: Instances, saliency: Tensor, score_threshold: float = 0.0) -> Instances:
@@ -47,7 +48,8 @@ def rank_by_saliency(instances: Instances, saliency: Tensor, score_threshold: fl
     ranked = instances.scores >= score_threshold
     ranks = torch.full((len(instances),), -1, dtype=torch.int64, device=scores.device)
     ranks[ranked] = scores[ranked].argsort(stable=True).argsort()
-    return _replaced(instances, pred_rank_scores=scores, pred_ranks=ranks)
+    kept = {name: v for name, v in instances.get_fields().items() if name not in _OF_THE_BRANCH}
+    return _replaced(Instances(instances.image_size, **kept), pred_rank_scores=scores, pred_ranks=ranks)
 
 
 def _replaced(instances: Instances, **fields: Any) -> Instances:

@@ -123,6 +123,7 @@ def _write_parquet(path: Path, images: Sequence[dict[str, Any]]) -> None:
             "height": image["height"],
             "width": image["width"],
             **{key: entry[key] for key in ("rank", "rank_score", "score", "class", "box", "area")},
+            **{key: entry.get(key) for key in ("expected_rank", "first_probability")},
             "segmentation": entry["segmentation"]["counts"],
         }
         for image in images
@@ -140,6 +141,8 @@ def _write_parquet(path: Path, images: Sequence[dict[str, Any]]) -> None:
             ("class", pa.string()),
             ("box", pa.list_(number, 4)),
             ("area", pa.int64()),
+            ("expected_rank", number),
+            ("first_probability", number),
             ("segmentation", pa.string()),
         ],
         metadata={"images": json.dumps([image["file"] for image in images])},

@@ -25,7 +25,7 @@ from torchvision.ops import batched_nms
 from .building import DetectorWrapper
 from .config import ConfigError
 from .pictures import resize_shortest_edge
-from .ranking import decode_ranks
+from .ranking import rank_objects, set_fields
 
 __all__ = ["AugmentedRanker", "View", "fuse", "unresized", "views_from_config", "with_views"]
 
@@ -188,10 +188,8 @@ class AugmentedRanker(DetectorWrapper):
             if every[0].has(field):
                 result.set(field, torch.stack([instances.get(field) for instances in every]).mean(0))
         if result.has("pred_rank_logits"):
-            options = detector.roi_heads.ranking
-            result.pred_ranks, result.pred_rank_scores = decode_ranks(
-                result.pred_rank_logits, [len(boxes)], options.decoder, options.threshold
-            )
+            ranked = rank_objects(result.pred_rank_logits, [len(boxes)], detector.roi_heads.ranking)
+            set_fields([result], ranked.fields())
         return detector_postprocess(result, height, width)
 
 

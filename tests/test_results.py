@@ -32,6 +32,21 @@ def test_json_holds_the_ranks_and_exact_masks():
         assert written["area"] == found.mask.sum()
 
 
+def test_json_says_how_sure_the_order_is_if_the_model_does():
+    def add(found):
+        number = len(found)
+        found.pred_rank_probabilities = torch.full((number, 2), 1 / 3)
+        found.pred_expected_rank = torch.arange(1.0, number + 1)
+        found.pred_first_probability = torch.full((number,), 1 / 3)
+
+    (result,) = fake_predictor(FakeModel(change=add))([picture()])
+    written = result.to_json()["objects"][0]
+    assert written["rank_probabilities"] == [0.3333, 0.3333]
+    assert written["first_probability"] == 0.3333
+    assert sorted(o.expected_rank for o in result.objects) == [1, 2, 3]
+    assert "expected_rank" not in fake_predictor()([picture()])[0].to_json()["objects"][0]
+
+
 def test_json_with_polygons():
     (result,) = fake_predictor()([picture()])
     for written, found in zip(result.to_json(masks="polygons")["objects"], result.objects, strict=True):

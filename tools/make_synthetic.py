@@ -53,6 +53,13 @@ def get_parser() -> argparse.ArgumentParser:
         help="weights of the cues in the ranking rule",
     )
     parser.add_argument(
+        "--noise",
+        type=float,
+        default=0.0,
+        metavar="SALIENCE",
+        help="an annotator who confuses objects whose salience differs by about as much (default: 0)",
+    )
+    parser.add_argument(
         "--report",
         choices=("train", "val", "test"),
         help="print what rankings without learning reach on that split",
@@ -87,7 +94,7 @@ def main(arguments: list[str] | None = None) -> int:
         numbers = args.count * 3 if len(args.count) == 1 else args.count
         counts = dict(zip(("train", "val", "test"), numbers, strict=True))
         weights = RuleWeights(*args.weights) if args.weights else RuleWeights()
-        spec = SyntheticSpec(counts, parse_size(args.size), args.seed, args.difficulty, weights)
+        spec = SyntheticSpec(counts, parse_size(args.size), args.seed, args.difficulty, weights, args.noise)
         written = write_dataset(
             args.output, spec, workers=args.workers, overwrite=args.overwrite, progress=True
         )

@@ -203,7 +203,10 @@ class CenterROIHeads(nn.Module):
             ranks = torch.cat(
                 [ground_truth_ranks(t)[p.index] for p, t in zip(positives, targets, strict=True)]
             )
-            losses |= ranking_losses(self.sor_head, pooled, masks, maps, boxes, sizes, ranks, self.ranking)
+            objects = torch.cat([p.index for p in positives])
+            losses |= ranking_losses(
+                self.sor_head, pooled, masks, maps, boxes, sizes, ranks, self.ranking, objects
+            )
         return losses
 
     def detect(self, features: dict[str, Tensor], proposals: list[Instances]) -> list[Instances]:

@@ -131,8 +131,12 @@ _RANKING: r.Keys = {
     "QUANT_NUM": (4, r.FEW),
     # [new] Dropout in the encoder (0.1 is the published constant).
     "TRANSFORMER.DROPOUT": (0.1, r.BELOW_ONE),
-    # [new] How logits become ranks: "greedy" (published) or "all" (every object, by its rank score).
-    "DECODE": ("greedy", r.one_of("greedy", "all")),
+    # [new] The ranking loss: "cross_entropy" over the K ranks (published), or of the order of the objects of
+    # an image, "plackett_luce" (listwise) or "pairwise". Models of the last two rank every object.
+    "LOSS": ("cross_entropy", r.one_of("cross_entropy", "plackett_luce", "pairwise")),
+    # [new] How logits become ranks: "greedy" (published), or every object by its rank score ("all") or by
+    # what the order losses learn ("utility", which their models always use).
+    "DECODE": ("greedy", r.one_of("greedy", "all", "utility")),
     # [new] Probability a greedy pick must exceed; negative: the published value of the ROI heads
     # (0.1 for CenterROIHeads, 0 for MaskRCNNHeads).
     "RANK_THRESH": (-1.0, r.number("(-inf, 1)")),

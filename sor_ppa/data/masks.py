@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any
 
 import cv2
@@ -182,6 +183,7 @@ def run_lengths(value: dict[str, Any]) -> np.ndarray:
     return runs.astype(np.int64)
 
 
+@lru_cache(maxsize=128)  # one evaluation reads the code of a mask several times
 def _runs(counts: str | bytes) -> np.ndarray | None:
     """Return the run lengths in COCO's text: groups of 6 bits, of which the 6th says that more follow."""
     if isinstance(counts, str) and not counts.isascii():

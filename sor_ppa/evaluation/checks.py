@@ -121,7 +121,8 @@ def check_numbers(values: ArrayLike, count: int, name: str, masks: str = "pred_m
     real = np.issubdtype(array.dtype, np.number) and not np.iscomplexobj(array)
     expect(real, name, "numbers", f"type {array.dtype}")
     array = array.astype(np.float64)
-    expect(np.isfinite(array).all(), name, "finite numbers", short_repr(array.tolist()))
+    if not np.isfinite(array).all():
+        expect(False, name, "finite numbers", short_repr(array.tolist()))
     return array
 
 
@@ -130,5 +131,6 @@ def check_gt_ranks(ranks: ArrayLike, count: int) -> NDArray[np.int64]:
     array = check_numbers(ranks, count, "gt_ranks", "gt_masks")
     dense = np.unique(array, return_inverse=True)[1].reshape(-1)
     wanted = "dense integers from 0 (higher = more salient), as dense_ranks() returns them"
-    expect((array == dense).all(), "gt_ranks", wanted, short_repr(array.tolist()))
+    if not (array == dense).all():
+        expect(False, "gt_ranks", wanted, short_repr(array.tolist()))
     return dense.astype(np.int64)

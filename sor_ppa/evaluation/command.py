@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from tqdm import tqdm
@@ -20,7 +20,7 @@ from .checks import Identity, InputError, SizeError, expect, expect_size
 from .ground_truth import ImageTruth, read_truth, truth_from_dict
 from .image import ImageScores
 from .pictures import RankedMasks, draw_beside_truth, score_line, worst_by
-from .predictions import InstanceEntry, find_maps, read_instances, read_map, stem
+from .predictions import InstanceEntry, SavedPredictions, read_map, read_predictions, stem
 from .scorer import RankingScorer
 from .segmentations import to_rle
 from .sod import SODScorer, sod_state
@@ -35,6 +35,7 @@ Row = dict[str, Any]
 Record = dict[str, Any]
 Task = tuple[Record, Path | list[InstanceEntry] | None]  # a dataset dict; a map, instances or no prediction
 Scored = tuple[Row | None, list[Problem]]
+_Job, _Done = TypeVar("_Job"), TypeVar("_Done")
 
 
 @dataclass(slots=True)
@@ -82,7 +83,7 @@ def score_files(
     workers: int = 1,
     progress: bool = False,
 ) -> Outcome:
-    """Score a folder of maps or a JSON file of instances.
+    """Score a folder of maps or a file of instances.
 
     Args:
         predictions: folder or file.
@@ -100,8 +101,9 @@ def score_files(
         InputError, ValueError: unusable input, or metrics that the dataset does not define, in one line.
     """
     records = read_truth(truth)
-    folder = predictions.is_dir()
-    kind = ("levels" if levels else "maps") if folder else "instances"
+    read = read_predictions(predictions, rank_by)
+    folder = read.kind == "maps"
+    kind = "levels" if folder and levels else read.kind
     sod = not {"sod", "all"}.isdisjoint(metrics or ())
     metrics = None if metrics is None else [name for name in metrics if name != "sod"]
     if "mask_file_name" in records[0]:
@@ -110,22 +112,17 @@ def score_files(
         expect(not asked, truth, "--metrics sod for a saliency dataset", ", ".join(asked))
         metrics, sod = [], True
     else:
-        ranks = [item.get("gt_rank") for record in records for item in record.get("annotations", ())]
-        ranked = any(rank is not None and rank >= 0 for rank in ranks)
-        expect(ranked, truth, "a saliency dataset or objects with ranks", "no rank")
+        expect(has_ranks(records), truth, "a saliency dataset or objects with ranks", "no rank")
     scorer = RankingScorer(metrics, variants, on_map=kind == "maps")
     if missing == "auto":
         missing = "skip" if folder else "empty"
-    expect(predictions.exists(), str(predictions), "a folder of maps or a JSON file", "nothing")
-    found: Mapping[Any, Any]
-    found, order = (find_maps(predictions), None) if folder else read_instances(predictions, rank_by)
-    tasks, problems = _pair(records, found, str(predictions), by_id=not folder)
+    tasks, problems = pair_with_images(records, read, str(predictions))
     if missing == "skip":
         tasks = [task for task in tasks if task[1] is not None]
-    outcome = Outcome(kind, order, len(records), problems, scorer, SODScorer() if sod else None)
+    outcome = Outcome(kind, read.rank_by, len(records), problems, scorer, SODScorer() if sod else None)
     outcome.tasks = tasks
     score = partial(score_task, scorer=scorer, kind=kind, sod=sod)
-    for row, row_problems in _run(score, tasks, workers, progress):
+    for row, row_problems in run_tasks(score, tasks, workers, progress):
         problems += row_problems
         if row is not None:
             outcome.rows.append(row)
@@ -135,13 +132,25 @@ def score_files(
     return outcome
 
 
-def _pair(
-    records: list[Record], found: Mapping[Any, Any], source: str, *, by_id: bool
+def has_ranks(records: list[Record]) -> bool:
+    """Return whether any object of the images has a rank."""
+    ranks = (item.get("gt_rank") for record in records for item in record.get("annotations", ()))
+    return any(rank is not None and rank >= 0 for rank in ranks)
+
+
+def pair_with_images(
+    records: list[Record], read: SavedPredictions, source: str
 ) -> tuple[list[Task], list[Problem]]:
-    """Pair images with predictions, by id if there is one of that id (``by_id``), else by file name."""
+    """Pair images with predictions of a file or folder ``source``, and report what is left over.
+
+    Instances are paired by image id if there is one of that id, else by file name. Programs may number the
+    images as they like; if file names say that an id means another image, names decide.
+    """
     tasks: list[Task] = []
     problems: list[Problem] = []
-    left = dict(found)
+    by_id, found, left = read.kind == "instances", read.found, dict(read.found)
+    if _numbered_otherwise(records, read):
+        found = left = {read.names.get(name, name): entries for name, entries in found.items()}
     stems: dict[str, list[Identity]] = {}
     for name in found:
         if isinstance(name, str):
@@ -161,9 +170,23 @@ def _pair(
     return tasks, problems
 
 
-def _run(
-    score: Callable[[Task], Scored], tasks: list[Task], workers: int, progress: bool
-) -> Iterator[Scored]:
+def _numbered_otherwise(records: list[Record], read: SavedPredictions) -> bool:
+    """Return whether names of the predicted images contradict their ids, and name images of the dataset."""
+    stems = {number: stem(name) for number, name in read.names.items()}
+    own = {record["image_id"]: stem(str(record["file_name"])) for record in records}
+    distinct = len({*stems.values()}) == len(stems) and len({*own.values()}) == len(own)
+    contradicted = any(own.get(number) != name for number, name in stems.items())
+    return distinct and contradicted and not {*stems.values()}.isdisjoint(own.values())
+
+
+def run_tasks(
+    score: Callable[[_Job], _Done], tasks: Sequence[_Job], workers: int, progress: bool
+) -> Iterator[_Done]:
+    """Yield the result of each task in turn, computed in several processes.
+
+    Raises:
+        InputError: a process died.
+    """
     bar = partial(tqdm, total=len(tasks), unit="image", disable=not progress)
     if workers <= 1 or len(tasks) < 2:
         yield from bar(map(score, tasks))
@@ -192,17 +215,18 @@ def score_task(task: Task, *, scorer: RankingScorer, kind: str, sod: bool) -> Sc
             mask = read_mask(record["mask_file_name"])
             size = mask.shape[0], mask.shape[1]
             stage = "unreadable prediction"
-            state = sod_state(_read_map(prediction, name, size), mask)
+            state = sod_state(read_sized_map(prediction, name, size), mask)
             counts = {"n_gt": None, "n_pred": None}
             return {"image_id": record["image_id"], "name": name, **counts, "scores": {}, "sod": state}, []
         truth = truth_from_dict(record)
         problems += _ties("tied ground-truth ranks", f"{name}: ground-truth", truth.dense_ranks)
         stage = "bad prediction" if kind == "instances" else "unreadable prediction"
         if kind == "instances":
-            image = _instance_image(prediction or [], truth)
+            assert not isinstance(prediction, Path)
+            image = instance_image(prediction or [], truth)
             problems += _ties("tied ranks", f"{name}: predicted", image.scores)
         else:
-            gray = _read_map(prediction, name, truth.size)
+            gray = read_sized_map(prediction, name, truth.size)
             gt = truth.ranked_masks(), truth.dense_ranks
             image = ImageScores.from_map(*gt, gray, levels=kind == "levels")
     except (ValueError, OSError) as error:
@@ -216,7 +240,8 @@ def score_task(task: Task, *, scorer: RankingScorer, kind: str, sod: bool) -> Sc
     return row, problems
 
 
-def _read_map(path: Any, name: str, size: tuple[int, int]) -> np.ndarray:
+def read_sized_map(path: Any, name: str, size: tuple[int, int]) -> np.ndarray:
+    """Return the map (H, W) of the image ``name``, black without a path; raise ``InputError`` if unusable."""
     if path is None:
         return np.zeros(size, np.uint8)
     gray = read_map(path)
@@ -224,7 +249,8 @@ def _read_map(path: Any, name: str, size: tuple[int, int]) -> np.ndarray:
     return gray
 
 
-def _instance_image(instances: Any, truth: ImageTruth) -> ImageScores:
+def instance_image(instances: Sequence[InstanceEntry], truth: ImageTruth) -> ImageScores:
+    """Return an image with predicted instances; raise ``InputError`` if one is malformed."""
     rles = [to_rle(item.segmentation, truth.height, truth.width, item.where) for item in instances]
     scores = np.array([item.score for item in instances], np.float64)
     confidences = np.array([item.confidence for item in instances], np.float64)
@@ -259,15 +285,17 @@ def show_worst(outcome: Outcome, folder: Path, count: int, images: Path | None =
         record, prediction = tasks[row["image_id"]]
         if images is not None:
             record = {**record, "file_name": str(images / record["file_name"])}
-        picture = draw_beside_truth(record, _shown(record, prediction), score_line(row))
+        picture = draw_beside_truth(record, drawable_prediction(record, prediction), score_line(row))
         write_image(folder / f"{number:03d}_{stem(str(row['name']))}.jpg", picture)
 
 
-def _shown(record: Record, prediction: Path | list[InstanceEntry] | None) -> RankedMasks | np.ndarray:
-    """Return the prediction of an image as ``pictures.draw_beside_truth`` takes it."""
+def drawable_prediction(
+    record: Record, prediction: Path | list[InstanceEntry] | None
+) -> RankedMasks | np.ndarray:
+    """Return the prediction of an image as ``pictures.draw_panels`` takes it."""
     height, width = record["height"], record["width"]
     if isinstance(prediction, Path):
-        return _read_map(prediction, str(record["file_name"]), (height, width))
+        return read_sized_map(prediction, str(record["file_name"]), (height, width))
     found = prediction or []
     rles = [to_rle(item.segmentation, height, width, item.where) for item in found]
     return rles, [item.score for item in found], [item.confidence for item in found]

@@ -193,8 +193,13 @@ class SOREvaluator(DatasetEvaluator):
         }
         if instances.has("pred_rank_scores"):
             columns["rank_score"] = instances.pred_rank_scores.double().tolist()
-        if instances.has("mask_scores"):
-            columns["mask_score"] = instances.mask_scores.double().tolist()
+        for column, field in (
+            ("mask_score", "mask_scores"),
+            ("expected_rank", "pred_expected_rank"),
+            ("first_probability", "pred_first_probability"),
+        ):
+            if instances.has(field):
+                columns[column] = instances.get(field).double().tolist()
         return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
     def evaluate(self) -> OrderedDict[str, dict[str, float]]:

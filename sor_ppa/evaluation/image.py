@@ -156,6 +156,20 @@ class ImageScores:
         other.__dict__.pop("pred_order", None)
         return other
 
+    def with_predictions(self, kept: NDArray[np.bool_]) -> ImageScores:
+        """Return the same image with some of its predictions (P,); regions and IoU are shared."""
+        assert self.unions is not None  # computes what is shared
+        other = copy(self)
+        other._painted = {name: gray for name, gray in self._painted.items() if PAINTERS[name].of_gt}
+        other._inside, other._maps = {}, {}
+        other.strict, other.loose, other.scores = self.strict[:, kept], self.loose[:, kept], self.scores[kept]
+        other.confidences = None if self.confidences is None else self.confidences[kept]
+        other.labels = None if self.labels is None else self.labels[kept]
+        for name in ("pred_areas", "intersections", "unions", "iou", "iou_eps", "pred_order", "mask_error"):
+            other.__dict__.pop(name, None)
+        other.__dict__["intersections"] = self.intersections[:, kept]
+        return other
+
     def as_map(self, painter: str) -> ImageScores:
         """Return the same image with the predictions painted into one map, pixel by pixel."""
         if painter not in self._maps:
@@ -243,7 +257,7 @@ class ImageScores:
         """Return the distinct gray values (V,) and their pixel counts in each ground-truth mask (G, V)."""
         if painter not in self._inside:
             gray = self.painted(painter)
-            values = np.unique(gray)
+            values = np.flatnonzero(np.bincount(gray)).astype(np.uint8)
             self._inside[painter] = values, self.weighted_gt @ (gray[:, None] == values)
         return self._inside[painter]
 

@@ -18,7 +18,7 @@ from .ground_truth import truth_from_dict
 from .report import worst_rows
 from .segmentations import Rle
 
-__all__ = ["RankedMasks", "draw_beside_truth", "score_line", "worst_by"]
+__all__ = ["RankedMasks", "draw_beside_truth", "draw_panels", "score_line", "worst_by"]
 
 # masks, saliency (higher = more salient) and confidences of ranked objects
 RankedMasks = tuple[Sequence[Rle], Sequence[float], Sequence[float]]
@@ -40,6 +40,19 @@ def draw_beside_truth(
     Returns:
         (h, 1440, 3) uint8 RGB.
     """
+    panels = draw_panels(record, {"Prediction": predicted})
+    return contact_sheet([[*panels.values()]], [*panels], row_labels=[line], width=_WIDTH)
+
+
+def draw_panels(
+    record: Mapping[str, Any], predictions: Mapping[str, RankedMasks | NDArray[np.uint8]]
+) -> dict[str, NDArray[np.uint8]]:
+    """Draw an image, its truth and predictions; return them by title, each (H, W, 3) RGB or (H, W) gray.
+
+    Args:
+        record: a detectron2 dataset dict with ``annotations`` or ``mask_file_name``.
+        predictions: by title, ranked objects, or a map (H, W).
+    """
     image = np.ascontiguousarray(read_image(record["file_name"])[:, :, ::-1])
     if "mask_file_name" in record:
         truth = read_mask(record["mask_file_name"])
@@ -48,9 +61,10 @@ def draw_beside_truth(
         ranks = found.dense_ranks
         places = lowest_place_ranks(-ranks.astype(np.float64))
         truth = draw_ranked(image, found.ranked_masks().astype(bool), places, style=RankStyle(**EVERYTHING))
-    shown = predicted if isinstance(predicted, np.ndarray) else _draw_objects(image, *predicted)
-    titles = ["Image", "Truth", "Prediction"]
-    return contact_sheet([[image, truth, shown]], titles, row_labels=[line], width=_WIDTH)
+    return {"Image": image, "Truth": truth} | {
+        title: found if isinstance(found, np.ndarray) else _draw_objects(image, *found)
+        for title, found in predictions.items()
+    }
 
 
 def _draw_objects(

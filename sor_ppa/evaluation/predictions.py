@@ -1,7 +1,9 @@
-"""Predictions for the command: a folder of maps, or a JSON file of ranked instances."""
+"""Predictions of a method: a folder of maps, or a file of ranked instances."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +27,7 @@ class InstanceEntry(NamedTuple):
         confidence: detection score; 1 where the file has none.
         label: rank as PPA decodes it; None where the file has neither label nor rank.
         where: its place in the file, for messages.
+        first: probability of being the most salient object; None where the file has none.
     """
 
     segmentation: Any
@@ -32,6 +35,35 @@ class InstanceEntry(NamedTuple):
     confidence: float
     label: int | None
     where: str
+    first: float | None = None
+
+
+class SavedPredictions(NamedTuple):
+    """The predictions of a method.
+
+    Attributes:
+        kind: "maps" or "instances".
+        rank_by: the field that orders instances, None for maps.
+        found: a map, or instances, by image id or file name; maps by the stem of the file name.
+        names: file name of each image id, where the file says it.
+    """
+
+    kind: str
+    rank_by: str | None
+    found: Mapping[Identity, Path | list[InstanceEntry]]
+    names: Mapping[Identity, str]
+
+
+def read_predictions(path: Path, rank_by: str = "auto") -> SavedPredictions:
+    """Read a folder of maps, or a JSON or Parquet file of instances.
+
+    Raises:
+        InputError: nothing there, or malformed; see :func:`find_maps` and :func:`read_instances`.
+    """
+    expect(path.exists(), str(path), "a folder of maps, or a JSON or Parquet file", "nothing")
+    if path.is_dir() and not any(path.glob("*.parquet")):
+        return SavedPredictions("maps", None, find_maps(path), {})
+    return read_instances(path, rank_by)
 
 
 def stem(file_name: str) -> str:
@@ -67,29 +99,53 @@ def read_map(path: Path) -> NDArray[np.uint8]:
     return image
 
 
-def read_instances(path: Path, rank_by: str = "auto") -> tuple[dict[Identity, list[InstanceEntry]], str]:
-    """Return the ranked instances of a JSON file by image id or file name, and the field that orders them.
+def _read_table(path: Path) -> Any:
+    """Return a Parquet file (or folder of them) of ``sor-ppa rank`` as the content of a JSON file."""
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError as error:
+        raise InputError(f"{path}: expected the package pyarrow to read Parquet, found none") from error
+    try:
+        table = parquet.read_table(path)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise InputError(f"{path}: expected a Parquet file, found one that pyarrow cannot read") from error
+    names = {"image", "height", "width", "segmentation"}
+    expect(names <= {*table.column_names}, str(path), f"columns {sorted(names)}", sorted(table.column_names))
+    rows = table.to_pylist()
+    for row in rows:
+        row["file_name"] = row.pop("image")
+        row["segmentation"] = {"size": [row.pop("height"), row.pop("width")], "counts": row["segmentation"]}
+    images = json.loads((table.schema.metadata or {}).get(b"images", b"[]"))
+    return {"images": [{"file_name": name} for name in images], "annotations": rows}
+
+
+def read_instances(path: Path, rank_by: str = "auto") -> SavedPredictions:
+    """Return the ranked instances of a file by image id or file name, and the field that orders them.
 
     Args:
-        path: a JSON list (or an object with the list under ``annotations`` or ``predictions``, and all
-            predicted images under ``images``, as ids or as objects with ``id``) of ``image_id`` (or
-            ``file_name``), ``segmentation`` (RLE or polygons), and ``rank`` (1 = most salient, null =
-            not ranked) or ``rank_score`` (higher = more salient), optionally ``score`` and
-            ``rank_label``.
+        path: a Parquet file of ``sor-ppa rank``, or a JSON list (or an object with the list under
+            ``annotations`` or ``predictions``, and all predicted images under ``images``, as ids or as
+            objects with ``id``) of ``image_id`` (or ``file_name``), ``segmentation`` (RLE or polygons), and
+            ``rank`` (1 = most salient, null = not ranked) or ``rank_score`` (higher = more salient),
+            optionally ``score``, ``rank_label`` and ``first_probability``.
         rank_by: "rank", "rank_score", "score", or "auto": ``rank`` if the file has it, otherwise
             ``rank_score``.
 
     Raises:
         InputError: malformed.
     """
-    content = load_json(path)
+    content = _read_table(path) if path.suffix == ".parquet" or path.is_dir() else load_json(path)
     found: dict[Identity, list[InstanceEntry]] = {}
+    names: dict[Identity, str] = {}
     if isinstance(content, dict):
         images = content.get("images", [])
         expect(isinstance(images, list), f"{path}: images", "a list", short_repr(images))
         for place, image in enumerate(images):
             name = image.get("id", image.get("file_name")) if isinstance(image, dict) else image
             found[identity(name, f"{path}: images[{place}]: id")] = []
+            if isinstance(image, dict) and isinstance(image.get("file_name"), str):
+                names[name] = image["file_name"]
         content = content.get("annotations", content.get("predictions"))
     expect(isinstance(content, list), str(path), "a list of instances", short_repr(content))
     if rank_by == "auto":
@@ -117,5 +173,8 @@ def read_instances(path: Path, rank_by: str = "auto") -> tuple[dict[Identity, li
             score = -float(integer(rank, f"{where}: rank", expected, 1, 10**9))
             label = max(-1, 5 + int(score)) if label is None else label
         confidence = finite_number(entry.get("score", 1.0), f"{where}: score")
-        instances.append(InstanceEntry(segmentation, score, confidence, label, where))
-    return found, rank_by
+        first = entry.get("first_probability")
+        if first is not None:
+            first = finite_number(first, f"{where}: first_probability")
+        instances.append(InstanceEntry(segmentation, score, confidence, label, where, first))
+    return SavedPredictions("instances", rank_by, found, names)

@@ -80,7 +80,7 @@ def _fits(node: Any) -> bool:
 
 
 def _constant(output: Any) -> Any:
-    """Return the values (float32 array) of a constant, which may be kept in float16; None for another node."""
+    """Return the values of a constant, float32 also if kept in float16; None for another node."""
     node = output.get_node()
     if node.get_type_name() == "Convert":
         node = node.input_value(0).get_node()

@@ -142,7 +142,10 @@ class MaskRCNNHeads(StandardROIHeads):
         masks = chosen if self.rank_on_logits else chosen.sigmoid()
         ranks = torch.cat([ground_truth_ranks(x) for x in positive])
         tensors = [b.tensor for b in boxes]
-        losses |= ranking_losses(self.sor_head, pooled, masks, maps, tensors, sizes, ranks, self.ranking)
+        objects = torch.cat([_matched_objects(x) for x in positive])
+        losses |= ranking_losses(
+            self.sor_head, pooled, masks, maps, tensors, sizes, ranks, self.ranking, objects
+        )
         return losses
 
     def infer_flat(self, features: dict[str, Tensor], image_sizes: Tensor, rpn: Any) -> dict[str, Tensor]:
@@ -169,6 +172,13 @@ class MaskRCNNHeads(StandardROIHeads):
         return flat_predictions(
             self.sor_head, found, pooled, masks, maps, boxes, image_index, image_sizes, self.ranking
         )
+
+
+def _matched_objects(proposals: Instances) -> Tensor:
+    """Return a number (N,) for each proposal, equal for those of one object, which its box tells."""
+    if not proposals.has("gt_boxes"):  # an image without objects
+        return torch.zeros_like(proposals.gt_classes)
+    return proposals.gt_boxes.tensor.unique(dim=0, return_inverse=True)[1]
 
 
 def _as_index(classes: Tensor, logits: Tensor) -> Tensor:

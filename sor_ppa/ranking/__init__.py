@@ -4,8 +4,10 @@ from .branch import (
     RankedBatch,
     RankingOptions,
     ground_truth_ranks,
+    logit_losses,
     predict_ranks,
     pyramid_maps,
+    rank_objects,
     ranking_losses,
     set_fields,
 )
@@ -21,10 +23,12 @@ __all__ = [
     "build_sor_head",
     "decode_ranks",
     "ground_truth_ranks",
+    "logit_losses",
     "measuring_sizes",
     "position_maps",
     "predict_ranks",
     "pyramid_maps",
+    "rank_objects",
     "ranking_losses",
     "set_fields",
 ]

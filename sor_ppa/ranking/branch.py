@@ -9,19 +9,22 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.structures import Instances
 from torch import Tensor
-from torch.nn import functional as F
 
 from ..layers import mean_over_processes
 from .decode import decode_ranks
 from .head import RankingHead
+from .loss import ranking_loss
+from .order import ORDER_LOSSES, Places, predicted_places
 from .position import measuring_sizes, position_maps
 
 __all__ = [
     "RankedBatch",
     "RankingOptions",
     "ground_truth_ranks",
+    "logit_losses",
     "predict_ranks",
     "pyramid_maps",
+    "rank_objects",
     "ranking_losses",
     "set_fields",
 ]
@@ -32,8 +35,9 @@ class RankingOptions:
     """Settings of the ranking branch outside its network.
 
     Attributes:
-        decoder: "greedy" or "all"; see :func:`decode_ranks`.
+        decoder: "greedy", "all" or "utility"; see :func:`decode_ranks`.
         threshold: probability that a greedy pick must exceed.
+        loss: see :func:`~sor_ppa.ranking.loss.ranking_loss`.
         loss_weight: factor of the ranking loss.
         canvas: (height, width) of the published canvas in pixels.
         divisibility: what images are padded to, in pixels.
@@ -41,6 +45,7 @@ class RankingOptions:
 
     decoder: str = "greedy"
     threshold: float = 0.1
+    loss: str = "cross_entropy"
     loss_weight: float = 1.0
     canvas: tuple[int, int] = (480, 640)
     divisibility: int = 32
@@ -52,8 +57,9 @@ class RankingOptions:
         """Read ``MODEL.SOR``; a negative ``RANK_THRESH`` means ``published_threshold``."""
         options = cfg.MODEL.SOR
         return cls(
-            decoder=options.DECODE,
+            decoder="utility" if options.LOSS in ORDER_LOSSES else options.DECODE,
             threshold=options.RANK_THRESH if options.RANK_THRESH >= 0 else published_threshold,
+            loss=options.LOSS,
             loss_weight=options.LOSS_WEIGHT,
             canvas=(options.TRANSFORMER.IMG_HEIGHT, options.TRANSFORMER.IMG_WIDTH),
             divisibility=divisibility,
@@ -68,16 +74,24 @@ class RankedBatch:
         logits: (N, K).
         ranks: (N,) int64, higher is more salient, -1 without rank.
         scores: (N,) float32, higher is more salient.
+        places: the probability of each place.
     """
 
     logits: Tensor
     ranks: Tensor
     scores: Tensor
+    places: Places
 
     def fields(self) -> dict[str, Tensor]:
         """Return the predictions by the names that ``Instances`` have for them."""
-        names = ("pred_ranks", "pred_rank_scores", "pred_rank_logits")
-        return dict(zip(names, (self.ranks, self.scores, self.logits), strict=True))
+        return {
+            "pred_ranks": self.ranks,
+            "pred_rank_scores": self.scores,
+            "pred_rank_logits": self.logits,
+            "pred_rank_probabilities": self.places.probabilities,
+            "pred_expected_rank": self.places.expected,
+            "pred_first_probability": self.places.first,
+        }
 
 
 def set_fields(instances: Sequence[Instances], fields: dict[str, Tensor]) -> None:
@@ -142,8 +156,9 @@ def ranking_losses(
     image_sizes: Sequence[tuple[int, int]],
     gt_ranks: Tensor,
     options: RankingOptions,
+    objects: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """Return the cross-entropy over the K ranks, averaged over all ranked proposals of a training batch.
+    """Return the ranking loss of a training batch: the mean over its ranked proposals, objects or pairs.
 
     Args:
         head: the ranking head.
@@ -152,16 +167,27 @@ def ranking_losses(
         maps: (N, 2, R, R) pooled position maps, where the head needs them.
         boxes: per image (N_i, 4) XYXY in pixels.
         image_sizes: per image (height, width) without padding.
-        gt_ranks: (N,) int64, higher is more salient; -1 is ignored.
+        gt_ranks: (N,) int64, higher is more salient; -1 = not ranked.
         options: of the branch.
+        objects: (N,) int64, the object of each proposal, numbered within its image; None: all differ.
 
     Returns:
         ``{"sor_loss": scalar}``; zero, with gradients, where nothing is ranked.
     """
-    logits, _ = _logits(head, features, masks, maps, boxes, image_sizes, options)
-    number = mean_over_processes((gt_ranks >= 0).sum().to(logits.dtype))
-    total = F.cross_entropy(logits, gt_ranks, ignore_index=-1, reduction="sum")
-    return {"sor_loss": total / number.clamp(min=1) * options.loss_weight}
+    logits, counts = _logits(head, features, masks, maps, boxes, image_sizes, options)
+    return logit_losses(logits, counts, gt_ranks, options, objects)
+
+
+def logit_losses(
+    logits: Tensor,
+    counts: Sequence[int],
+    gt_ranks: Tensor,
+    options: RankingOptions,
+    objects: Tensor | None = None,
+) -> dict[str, Tensor]:
+    """Return :func:`ranking_losses` of logits (N, K) of the objects of several images, ``counts`` of each."""
+    total, number = ranking_loss(logits, gt_ranks, counts, options.loss, objects)
+    return {"sor_loss": total / mean_over_processes(number).clamp(min=1) * options.loss_weight}
 
 
 def predict_ranks(
@@ -175,5 +201,10 @@ def predict_ranks(
 ) -> RankedBatch:
     """Return the ranks of detected objects; arguments as in :func:`ranking_losses`."""
     logits, counts = _logits(head, features, masks, maps, boxes, image_sizes, options)
+    return rank_objects(logits, counts, options)
+
+
+def rank_objects(logits: Tensor, counts: Sequence[int], options: RankingOptions) -> RankedBatch:
+    """Return the predictions for logits (N, K) of the objects of several images, ``counts`` of each."""
     ranks, scores = decode_ranks(logits, counts, options.decoder, options.threshold)
-    return RankedBatch(logits, ranks, scores)
+    return RankedBatch(logits, ranks, scores, predicted_places(logits, counts, options.loss))

@@ -16,9 +16,10 @@ __all__ = [
     "rank_all",
     "rank_greedily",
     "rank_scores",
+    "utilities",
 ]
 
-DECODERS = ("greedy", "all")
+DECODERS = ("greedy", "all", "utility")
 
 
 def pad_by_image(values: Tensor, counts: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -54,6 +55,23 @@ def rank_scores(logits: Tensor) -> Tensor:
     """
     probability = torch.softmax(logits.float(), dim=1)
     return (probability * torch.arange(logits.shape[1], device=logits.device)).sum(dim=1)
+
+
+def utilities(logits: Tensor) -> Tensor:
+    """Return the number by which the order losses compare objects, one an object.
+
+    It is the component of the K logits in the direction of (0, 1, ..., K - 1) less its mean: a head with one
+    output, made from the K that every model has. So weights of one loss can be loaded for another.
+
+    Args:
+        logits: (N, K), K at least 2.
+
+    Returns:
+        (N,) float32, or float64 for float64 logits; higher is more salient.
+    """
+    steps = torch.arange(logits.shape[1], device=logits.device, dtype=torch.float32)
+    steps = steps - steps.mean()
+    return (logits * (steps / steps.norm())).sum(dim=1)
 
 
 def rank_greedily(logits: Tensor, counts: Sequence[int], threshold: float) -> Tensor:
@@ -118,14 +136,16 @@ def decode_ranks(
     Args:
         logits: (N, K), N the sum of ``counts``.
         counts: objects of each image.
-        decoder: "greedy" (:func:`rank_greedily`) or "all" (:func:`rank_all`).
+        decoder: "greedy" (:func:`rank_greedily`), "all" (:func:`rank_all` by rank score), or "utility"
+            (:func:`rank_all` by :func:`utilities`).
         threshold: of the greedy rule.
 
     Returns:
-        ranks (N,) int64 and scores (N,) float32 (:func:`rank_scores`); higher is more salient.
+        ranks (N,) int64 and scores (N,) float32 (:func:`utilities` for "utility", else :func:`rank_scores`);
+        higher is more salient.
     """
     assert decoder in DECODERS, decoder
-    scores = rank_scores(logits)
+    scores = utilities(logits) if decoder == "utility" else rank_scores(logits)
     if decoder == "greedy":
         return rank_greedily(logits, counts, threshold), scores
     return rank_all(scores, counts), scores
@@ -143,7 +163,7 @@ def decode_flat(
         decoder, threshold: see :func:`decode_ranks`.
     """
     assert decoder in DECODERS, decoder
-    scores = rank_scores(logits)
+    scores = utilities(logits) if decoder == "utility" else rank_scores(logits)
     if decoder == "greedy":
         # One more object that belongs to no image: ONNX has no maximum of nothing.
         index = F.pad(image_index, (0, 1), value=-1)

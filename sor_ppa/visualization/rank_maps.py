@@ -41,7 +41,7 @@ class Painter:
 
 def lowest_place_ranks(values: NDArray, among: NDArray | None = None) -> NDArray[np.int64]:
     """Return 1 + the number of entries of ``among`` (default: ``values``) that are strictly lower."""
-    return 1 + np.count_nonzero(values[:, None] > (values if among is None else among), axis=1)
+    return 1 + np.searchsorted(np.sort(values if among is None else among), values)
 
 
 def _best_five(scores: NDArray, *, later_wins: bool = False) -> NDArray[np.int64]:

@@ -122,7 +122,10 @@ def test_a_wrong_value_is_one_line_with_its_key(config: str, key: str, value: An
 @pytest.mark.parametrize(
     ("overrides", "line"),
     [
-        ({"MODEL__SOR__DECODE": "best"}, "MODEL.SOR.DECODE: expected 'greedy' or 'all', found 'best'"),
+        (
+            {"MODEL__SOR__DECODE": "best"},
+            "MODEL.SOR.DECODE: expected one of 'greedy', 'all', 'utility', found 'best'",
+        ),
         (
             {"MODEL__FCOS__NUM_CLASSES": 5},
             "MODEL.ROI_HEADS.NUM_CLASSES: expected 5 (classes of MODEL.FCOS), found 1",

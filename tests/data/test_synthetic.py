@@ -25,7 +25,7 @@ from sor_ppa.data.synthetic import (
     salience,
     write_dataset,
 )
-from sor_ppa.data.synthetic.scene import rank_values
+from sor_ppa.data.synthetic.scene import noisy_rank_values, rank_values
 from sor_ppa.evaluation import sa_sor
 
 COUNTS = {"train": 6, "val": 2, "test": 4}
@@ -106,6 +106,25 @@ def test_splits_and_seeds_share_no_picture(folder: Path) -> None:
 def test_a_longer_split_begins_with_the_same_pictures() -> None:
     longer = SyntheticSpec({"train": 100}, SPEC.size, SPEC.seed)
     assert np.array_equal(longer.scene("train", 1).image, SPEC.scene("train", 1).image)
+
+
+def test_a_noisy_annotator_keeps_the_pictures_and_the_salient_objects() -> None:
+    noisy = SyntheticSpec(COUNTS, SPEC.size, SPEC.seed, noise=0.2)
+    assert noisy.as_json() != SPEC.as_json()
+    for index in range(4):
+        plain, confused = SPEC.scene("test", index), noisy.scene("test", index)
+        assert confused.jpeg == plain.jpeg
+        assert noisy.scene("test", index).values == confused.values
+        assert sorted(confused.values) == sorted(plain.values)
+        salient = np.array(plain.values) > 0.5
+        assert np.array_equal(np.array(confused.values) > 0.5, salient)
+        assert np.array_equal(np.array(confused.values)[~salient], np.array(plain.values)[~salient])
+
+
+def test_orders_of_a_noisy_annotator_have_the_known_probability() -> None:
+    rng, salience = np.random.default_rng(0), np.array([0.6, 0.1, 0.4])
+    first = [noisy_rank_values(salience, 0.25, rng)[0] == 1.0 for _ in range(4000)]
+    assert np.mean(first) == pytest.approx(1 / (1 + np.exp((0.4 - 0.6) / 0.25)), abs=0.03)
 
 
 def test_another_dataset_is_not_overwritten_unasked(tmp_path: Path) -> None:
@@ -200,6 +219,7 @@ def test_size_from_text() -> None:
         (lambda: SyntheticSpec(COUNTS, (100, 100, 90, 100)), "size"),
         (lambda: SyntheticSpec(COUNTS, seed=-1), "seed"),
         (lambda: SyntheticSpec(COUNTS, difficulty="evil"), "difficulty"),
+        (lambda: SyntheticSpec(COUNTS, noise=-0.1), "noise: expected a number of at least 0, found -0.1"),
         (lambda: RuleWeights(-1, 1, 1, 1), "rule weight"),
         (lambda: RuleWeights(0, 0, 0, 0), "rule weight"),
         (lambda: RuleWeights(float("nan"), 1, 1, 1), "rule weight"),

@@ -178,7 +178,10 @@ def test_malformed_ground_truth_is_refused_in_one_line(files, capsys, change, me
     ("arguments", "message"),
     [
         (["maps", "nowhere.json"], "nowhere.json: expected a ground-truth JSON file, found none"),
-        (["nowhere", "truth.json"], "nowhere: expected a folder of maps or a JSON file, found nothing"),
+        (
+            ["nowhere", "truth.json"],
+            "nowhere: expected a folder of maps, or a JSON or Parquet file, found nothing",
+        ),
         (["maps", "truth.json", "--metrics", "f_measure"], "f_measure is not defined on painted maps"),
         (["maps", "truth.json", "--variants", "nonsense"], "expected a name that a chosen metric knows"),
         (["pred.json", "truth.json", "--metrics", "sasor"], "metric: expected one of sa_sor"),

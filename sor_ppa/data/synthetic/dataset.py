@@ -26,7 +26,7 @@ from ..export import write_png
 from ..issues import DatasetError
 from ..masks import mask_box
 from .rule import RuleWeights
-from .scene import DIFFICULTIES, Scene, draw_scene
+from .scene import DIFFICULTIES, Scene, draw_scene, noisy_rank_values
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +45,7 @@ class SyntheticSpec:
     seed: int = 0  # at least 0; each split and image derives a seed of its own from it
     difficulty: str = "default"  # a key of ``DIFFICULTIES``
     weights: RuleWeights = field(default_factory=RuleWeights)  # of the ranking rule
+    noise: float = 0.0  # of the annotator, in units of salience, see ``noisy_rank_values``; 0: none
 
     def __post_init__(self) -> None:
         low, high = self.size[:2], self.size[2:]
@@ -54,6 +55,7 @@ class SyntheticSpec:
             ("count", min(self.counts.values(), default=0) >= 0, "at least 0", dict(self.counts)),
             ("size", sizes, "at least 48 pixels per side, the least size first", self.size),
             ("seed", self.seed >= 0, "at least 0", self.seed),
+            ("noise", 0 <= self.noise < float("inf"), "a number of at least 0", self.noise),
             ("difficulty", self.difficulty in DIFFICULTIES, f"one of {list(DIFFICULTIES)}", self.difficulty),
         ):
             if not fits:
@@ -69,6 +71,7 @@ class SyntheticSpec:
             "seed": self.seed,
             "difficulty": self.difficulty,
             "weights": dict(zip(cues, astuple(self.weights), strict=True)),
+            **({"noise": self.noise} if self.noise else {}),
         }
 
     def scene(self, split: str, index: int) -> Scene:
@@ -78,7 +81,11 @@ class SyntheticSpec:
         height = int(rng.integers(self.size[0], self.size[2] + 1))
         width = int(rng.integers(self.size[1], self.size[3] + 1))
         options = replace(DIFFICULTIES[self.difficulty], weights=self.weights)
-        return draw_scene(seed, height, width, options)
+        scene = draw_scene(seed, height, width, options)
+        if not self.noise:
+            return scene
+        annotator = np.random.default_rng((*seed, 1))
+        return replace(scene, values=noisy_rank_values(scene.salience, self.noise, annotator))
 
 
 def parse_size(text: str) -> tuple[int, int, int, int]:

@@ -68,6 +68,23 @@ def rank_values(scores: np.ndarray) -> list[float]:
     return [tenths[place] / 10 for place in places]
 
 
+def noisy_rank_values(salience: np.ndarray, noise: float, rng: np.random.Generator) -> list[float]:
+    """Return ASSR rank values from an annotator who confuses salient objects of similar salience.
+
+    The order is drawn from a Plackett-Luce model whose utilities are salience / noise, so the probability of
+    every order is known.
+
+    Args:
+        salience: (N,) by the rule.
+        noise: above 0.
+        rng: of the draw.
+    """
+    seen, salient = salience.copy(), salience > rule.SALIENT_FROM
+    drawn = salience[salient] / noise + rng.gumbel(size=int(salient.sum()))
+    seen[salient] = np.sort(salience[salient])[np.argsort(np.argsort(drawn))]
+    return rank_values(seen)
+
+
 def _vivid_colors(
     rng: np.random.Generator, count: int, background: np.ndarray, strength: tuple[float, float]
 ) -> np.ndarray:

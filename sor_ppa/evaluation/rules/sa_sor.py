@@ -6,6 +6,9 @@ The docstring of a rule is its definition in ``definitions``.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from operator import mul
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,18 +55,18 @@ def sa_sor_of_best_match(
             raise ValueError(f"pred_confidences: expected for confidence > {confidence:g}, found none")
         kept = image.confidences > confidence
         scores, overlap = scores[kept], overlap[:, kept]
-    matched = _match_best(overlap, iou, scores, image.gt_ranks)
+    matched = match_best(overlap, iou, scores, image.gt_ranks)
     found = matched >= 0
     ranked = scores[matched[found]] if overlap.shape[1] <= image.n_gt else scores
     predicted = np.zeros(image.n_gt, np.int64)
     predicted[found] = lowest_place_ranks(scores[matched[found]], ranked)
     if predicted.min() == predicted.max():
         return counted(0.0)
-    value = pearson(lowest_place_ranks(image.gt_ranks), predicted)
+    value = pearson(lowest_place_ranks(image.gt_ranks).tolist(), predicted.tolist())
     return counted_or(skipped, value, "all ground-truth ranks equal")
 
 
-def _match_best(
+def match_best(
     iou: NDArray[np.float64], threshold: float, scores: NDArray[np.float64], gt_ranks: NDArray[np.int64]
 ) -> NDArray[np.int64]:
     """Return the prediction (G,) of each object, -1 = unmatched, from IoU (G, P), scores (P,) and ranks (G,).
@@ -79,8 +82,10 @@ def _match_best(
     best = iou.max(axis=1)
     candidates = np.flatnonzero(best >= threshold)
     by_claim = candidates[np.lexsort((candidates, -gt_ranks[candidates], -best[candidates]))]
-    predictions, first = np.unique(choice[by_claim], return_index=True)
-    matched[by_claim[first]] = predictions
+    owner = np.full(iou.shape[1], -1)
+    owner[choice[by_claim[::-1]]] = by_claim[::-1]  # of several objects the first claim is written last
+    predictions = np.flatnonzero(owner >= 0)
+    matched[owner[predictions]] = predictions
     return matched
 
 
@@ -103,7 +108,7 @@ def sa_sor_of_assignment(image: ImageScores, painter: str, *, greedy: bool = Fal
         rows, columns = rows[good], columns[good]
     predicted = np.zeros(image.n_gt, np.int64)
     predicted[rows] = image.n_pred - columns
-    return counted_or(nan_as_0, pearson(np.arange(image.n_gt, 0, -1), predicted), UNDEFINED)
+    return counted_or(nan_as_0, pearson(range(image.n_gt, 0, -1), predicted.tolist()), UNDEFINED)
 
 
 def _match_greedily(
@@ -145,25 +150,29 @@ def sa_sor_of_levels(image: ImageScores, painter: str) -> Score:
     order = candidates[np.lexsort((-common[candidates], -candidates, -iou[candidates]))]
     taken, first = np.unique(common[order], return_index=True)
     predicted[order[first]] = taken
-    return counted_or(nan_as_0, pearson(np.arange(1, levels + 1), predicted), UNDEFINED)
+    return counted_or(nan_as_0, pearson(range(1, levels + 1), predicted.tolist()), UNDEFINED)
 
 
-def pearson(x: NDArray, y: NDArray) -> float:
-    """Return Pearson's correlation of (n,) numbers; NaN for fewer than two or where one list is constant."""
-    if len(x) < 2 or x.min() == x.max() or y.min() == y.max():
+def pearson(x: Sequence[float], y: Sequence[float]) -> float:
+    """Return Pearson's correlation of n numbers; NaN for fewer than two or where one list is constant.
+
+    Plain numbers: an image has few objects, and calls of numpy would take most of the time of an evaluation.
+    """
+    count = len(x)
+    if count < 2 or min(x) == max(x) or min(y) == max(y):
         return math.nan
-    a, b = x - x.mean(), y - y.mean()
-    value = float(a @ b) / math.sqrt(float(a @ a) * float(b @ b))
-    return min(1.0, max(-1.0, value))
+    mean_x, mean_y = sum(x) / count, sum(y) / count
+    a, b = [value - mean_x for value in x], [value - mean_y for value in y]
+    spread = math.sqrt(sum(map(mul, a, a)) * sum(map(mul, b, b)))
+    return min(1.0, max(-1.0, sum(map(mul, a, b)) / spread))
 
 
-def spearman(x: NDArray, y: NDArray) -> float:
+def spearman(x: Sequence[float], y: Sequence[float]) -> float:
     """Return Spearman's rank correlation: Pearson's on average ranks."""
     return pearson(average_ranks(x), average_ranks(y))
 
 
-def average_ranks(x: NDArray) -> NDArray[np.float64]:
+def average_ranks(x: Sequence[float]) -> list[float]:
     """Return ranks from 1 in ascending order; equal numbers share the mean of their places."""
-    lower = (x[:, None] > x).sum(axis=1)
-    equal = (x[:, None] == x).sum(axis=1)
-    return lower + (equal + 1) * 0.5
+    ordered = sorted(x)
+    return [(bisect_left(ordered, value) + bisect_right(ordered, value) + 1) / 2 for value in x]

@@ -63,7 +63,7 @@ def sor_of_first_match(image: ImageScores, painter: str) -> Score:
         return nan_as_0("no match")
     if len(rows) == 1:
         return counted(1.0)
-    value = spearman(image.n_gt - rows, image.n_pred - good[rows].argmax(axis=1))
+    value = spearman((-rows).tolist(), (-good[rows].argmax(axis=1)).tolist())
     return counted_or(nan_as_0, (value + 1) / 2, UNDEFINED)
 
 
@@ -86,4 +86,4 @@ def _correlate(gt: NDArray, predicted: NDArray, *, one_is_perfect: bool) -> Scor
         return skipped(NOTHING_LEFT)
     if len(gt) == 1:
         return counted(1.0) if one_is_perfect else skipped("one object has a predicted rank")
-    return counted_or(skipped, (spearman(gt, predicted) + 1) / 2, "ranks all equal")
+    return counted_or(skipped, (spearman(gt.tolist(), predicted.tolist()) + 1) / 2, "ranks all equal")

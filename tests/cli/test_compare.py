@@ -1,0 +1,111 @@
+"""``sor-ppa compare``, end to end on small files."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from sor_ppa import cli
+from tests.evaluation.conftest import files  # noqa: F401  (a fixture)
+
+
+class Balanced(HTMLParser):
+    """Checks that every element is closed, and collects what other files the page names."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.sources: list[str] = []
+        self.tags: list[str] = []
+        self.feed(page)
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.sources += [value for name, value in attrs if name in ("src", "href")]
+        if tag not in ("meta", "img", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def run(folder: Path, *words: object) -> int:
+    where = ["--truth", folder / "truth.json", "--output", folder / "out", "--quiet", "--workers", 1]
+    return cli.main(["compare", *(str(word) for word in (*words, *where))])
+
+
+@pytest.fixture
+def folder(files: Path) -> Path:  # noqa: F811
+    """Predictions of two programs, and photos."""
+    content = json.loads((files / "pred.json").read_text())
+    content["annotations"] = content["annotations"][::2]
+    (files / "half.json").write_text(json.dumps(content))
+    for image in json.loads((files / "truth.json").read_text())["images"]:
+        (files / "photos/a").mkdir(parents=True, exist_ok=True)
+        pixels = np.full((image["height"], image["width"], 3), 99, np.uint8)
+        cv2.imwrite(str(files / "photos" / image["file_name"]), pixels)
+    return files
+
+
+def test_page_and_json_of_files_and_maps(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [f"<A&B>={folder / 'pred.json'}", folder / "half.json", folder / "maps"]
+    assert run(folder, *words, "--images", folder / "photos") == 0
+    out, err = capsys.readouterr()
+    assert "<A&B>" in out
+    assert not err
+    page = Balanced((folder / "out/compare.html").read_text("utf-8"))
+    assert {"svg", "circle", "img", "table", "details"} <= set(page.tags)
+    assert "script" not in page.tags
+    assert all(source.startswith("data:image/jpeg;base64,") for source in page.sources)
+    results = json.loads((folder / "out/compare.json").read_text())
+    assert [method["name"] for method in results["methods"]] == ["<A&B>", "half", "maps"]
+    assert len(results["pairs"]) == len(results["means"])  # three pairs, three methods
+    assert {entry["method"] for entry in results["thresholds"]} == {"<A&B>", "half"}
+
+
+def test_one_method_alone_has_a_page_without_pairs(folder: Path) -> None:
+    assert run(folder, folder / "pred.json") == 0
+    page = (folder / "out/compare.html").read_text("utf-8")
+    Balanced(page)
+    assert "One method on truth.json" in page
+    assert "Differences between methods" not in page
+
+
+def test_without_photos_a_line_says_so(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(folder, folder / "pred.json", folder / "half.json") == 0
+    assert re.search(r"no pictures: expected the photo a/\w+\.jpg, found none", capsys.readouterr().err)
+    assert not Balanced((folder / "out/compare.html").read_text("utf-8")).sources
+
+
+def test_missing_predictions_must_be_accepted(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    next((folder / "maps").iterdir()).unlink()
+    assert run(folder, folder / "maps", folder / "pred.json") == 1
+    assert "maps: missing prediction: 1" in capsys.readouterr().err
+    assert run(folder, folder / "maps", folder / "pred.json", "--missing", "skip") == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["none.json"], "none.json: expected a folder of maps, or a JSON or Parquet file, found nothing"),
+        (["A=pred.json", "A=half.json"], "expected a name of its own for each (NAME=PATH), found A twice"),
+        (["pred.json", "--differences", "-1"], "--differences: expected at least 0, found -1"),
+        (["truth.parquet"], "truth.parquet: expected a Parquet file, found one that pyarrow cannot read"),
+    ],
+)
+def test_mistakes_are_one_line(
+    folder: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "truth.parquet").write_bytes(b"no table")
+    placed = [re.sub(r"[\w.]+$", lambda name: str(folder / name[0]), w) if "." in w else w for w in words]
+    assert run(folder, *placed) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("sor-ppa compare: ")
+    assert message in line
