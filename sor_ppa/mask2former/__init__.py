@@ -1,0 +1,5 @@
+"""Mask2Former (Cheng et al., CVPR 2022), and a ranker whose objects are its queries."""
+
+from .meta_arch import Mask2Former
+
+__all__ = ["Mask2Former"]
