@@ -20,8 +20,10 @@ __all__ = [
     "RankedBatch",
     "RankingOptions",
     "ground_truth_ranks",
+    "logit_losses",
     "predict_ranks",
     "pyramid_maps",
+    "rank_objects",
     "ranking_losses",
     "set_fields",
 ]
@@ -158,7 +160,15 @@ def ranking_losses(
     Returns:
         ``{"sor_loss": scalar}``; zero, with gradients, where nothing is ranked.
     """
-    logits, _ = _logits(head, features, masks, maps, boxes, image_sizes, options)
+    logits, counts = _logits(head, features, masks, maps, boxes, image_sizes, options)
+    return logit_losses(logits, counts, gt_ranks, options)
+
+
+def logit_losses(
+    logits: Tensor, counts: Sequence[int], gt_ranks: Tensor, options: RankingOptions
+) -> dict[str, Tensor]:
+    """Return :func:`ranking_losses` of logits (N, K) of the objects of several images, ``counts`` of each."""
+    del counts
     number = mean_over_processes((gt_ranks >= 0).sum().to(logits.dtype))
     total = F.cross_entropy(logits, gt_ranks, ignore_index=-1, reduction="sum")
     return {"sor_loss": total / number.clamp(min=1) * options.loss_weight}
@@ -175,5 +185,10 @@ def predict_ranks(
 ) -> RankedBatch:
     """Return the ranks of detected objects; arguments as in :func:`ranking_losses`."""
     logits, counts = _logits(head, features, masks, maps, boxes, image_sizes, options)
+    return rank_objects(logits, counts, options)
+
+
+def rank_objects(logits: Tensor, counts: Sequence[int], options: RankingOptions) -> RankedBatch:
+    """Return the predictions for logits (N, K) of the objects of several images, ``counts`` of each."""
     ranks, scores = decode_ranks(logits, counts, options.decoder, options.threshold)
     return RankedBatch(logits, ranks, scores)
