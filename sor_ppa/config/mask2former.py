@@ -24,6 +24,8 @@ _MASK_FORMER: r.Keys = {
     "NHEADS": (8, r.HEADS),
     "DIM_FEEDFORWARD": (2048, r.CHANNELS),
     "DEC_LAYERS": (10, r.whole(2, 100)),
+    # [new] Start queries at the likely centers of objects instead of learned ones; trains faster.
+    "SEEDS": (False, r.SWITCH),
     # Dropout of the pixel decoder.
     "DROPOUT": (0.0, r.BELOW_ONE),
     # Sides of the padded batch are multiples of this.

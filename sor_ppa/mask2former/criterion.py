@@ -3,45 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..layers.detr.matching import Matches, assign
-from ..layers.distributed import mean_over_processes
 from .decoder import QueryPredictions
 from .points import sample_binary, sample_logits, uncertain_points
+from .targets import MaskTargets
 
-__all__ = ["MaskCriterion", "MaskTargets", "mask_costs", "point_losses"]
-
-
-@dataclass(frozen=True)
-class MaskTargets:
-    """The objects of a batch; N is the number of all of them, images in order."""
-
-    #: ``(N, H, W)`` bool, of the size of the padded batch.
-    masks: Tensor
-    #: ``(N,)`` int64.
-    labels: Tensor
-    #: objects of each image.
-    counts: list[int]
-
-    @property
-    def image(self) -> Tensor:
-        """The image of each object, ``(N,)`` int64."""
-        counts = torch.tensor(self.counts, device=self.labels.device)
-        return torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
-
-    def pad(self, values: Tensor) -> Tensor:
-        """Return values ``(N, ...)`` as ``(B, T, ...)`` with zeros up to the largest count T."""
-        return nn.utils.rnn.pad_sequence(list(values.split(self.counts)), batch_first=True)
-
-    def rows(self, matches: Matches) -> Tensor:
-        """Return the object of each match of the one layer, ``(M,)`` indices in 0 to N."""
-        counts = torch.tensor(self.counts, device=self.labels.device)
-        return (counts.cumsum(0) - counts)[matches.image[0]] + matches.target[0]
+__all__ = ["MaskCriterion", "mask_costs", "point_losses"]
 
 
 def mask_costs(logits: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
@@ -110,8 +83,7 @@ class MaskCriterion(nn.Module):
             ``loss_ce``, ``loss_mask`` and ``loss_dice`` of the last layer, those of layer i with suffix
             ``_i``; the matches, of one layer.
         """
-        count = torch.tensor(float(sum(targets.counts)), device=targets.labels.device)
-        normalizer = mean_over_processes(count).clamp(min=1.0)
+        normalizer = targets.mean_count()
         *auxiliary, last = predictions
         with torch.autocast(last.masks.device.type, enabled=False):
             losses, matches = self.layer_losses(last, targets, normalizer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -13,8 +14,9 @@ from ..layers.detr.layers import ResidualLayer, init_xavier
 from ..layers.detr.levels import build_levels
 from ..layers.detr.mlp import MLP
 from .pixel_decoder import PixelFeatures
+from .seeds import SeedQueries
 
-__all__ = ["MaskedDecoder", "MaskedDecoderLayer", "QueryPredictions"]
+__all__ = ["DecoderOutput", "MaskedDecoder", "MaskedDecoderLayer", "QueryPredictions"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,32 @@ class QueryPredictions:
     masks: Tensor
     #: ``(B, Q, C)`` normalized query features.
     queries: Tensor
+
+
+@dataclass(frozen=True)
+class DecoderOutput:
+    """What the decoder computes."""
+
+    #: of the supervised layers, the last one last.
+    predictions: list[QueryPredictions]
+    #: logits ``(B, S)`` of the tokens where queries are seeds.
+    objectness: Tensor | None
+
+
+@dataclass(frozen=True)
+class _LevelMemory:
+    """What queries read; sequences have one entry a level, coarsest first."""
+
+    #: ``(B, S, C)`` of all levels, and their position embedding.
+    tokens: Tensor
+    positions: Tensor
+    #: (h, w).
+    shapes: list[tuple[int, int]]
+    #: ``(B, h * w, C)``.
+    keys: Sequence[Tensor]
+    values: Sequence[Tensor]
+    #: ``(B, mask_dim, h * w)`` mask features at the size of the level.
+    masks: list[Tensor]
 
 
 class MaskedAttention(nn.MultiheadAttention):
@@ -93,6 +121,7 @@ class MaskedDecoder(nn.Module):
         num_queries: Q.
         num_layers, num_heads, ffn_dim: of the layers.
         num_levels: maps L.
+        seeds: chooses the queries among the tokens; None: they are learned.
     """
 
     def __init__(
@@ -106,36 +135,45 @@ class MaskedDecoder(nn.Module):
         num_heads: int = 8,
         ffn_dim: int = 2048,
         num_levels: int = 3,
+        seeds: SeedQueries | None = None,
     ) -> None:
         super().__init__()
         self.layers = nn.ModuleList(MaskedDecoderLayer(dim, num_heads, ffn_dim) for _ in range(num_layers))
         init_xavier(self.layers)
         self.decoder_norm = nn.LayerNorm(dim)
-        self.query_feat = nn.Embedding(num_queries, dim)
-        self.query_embed = nn.Embedding(num_queries, dim)
+        self.seeds = seeds
+        if seeds is None:
+            self.query_feat = nn.Embedding(num_queries, dim)
+            self.query_embed = nn.Embedding(num_queries, dim)
         self.level_embed = nn.Embedding(num_levels, dim)
         self.class_embed = nn.Linear(dim, num_classes + 1)
         self.mask_embed = MLP(dim, dim, mask_dim, 3)
 
-    def forward(self, features: PixelFeatures, every_layer: bool) -> list[QueryPredictions]:
-        """Return the predictions after each layer, before the first one those of the learned queries.
+    def forward(self, features: PixelFeatures, every_layer: bool) -> DecoderOutput:
+        """Return the predictions after each layer, before the first one those of the first queries.
 
         Args:
             features: of the pixel decoder.
             every_layer: False: return those of the last layer only.
         """
-        images = len(features.masks)
-        keys, values, level_masks = self._memory(features)
-        query = self.query_feat.weight.expand(images, -1, -1)
-        positions = self.query_embed.weight.expand(images, -1, -1)
+        memory = self._memory(features)
+        query, positions, objectness = self._queries(memory)
         predictions = [self.predict(query, features.masks)] if every_layer else []
         for index, layer in enumerate(self.layers):
-            level = index % len(keys)
-            allowed = self.attended(query, level_masks[level])
-            query = layer(query, positions, keys[level], values[level], allowed)
+            level = index % len(memory.keys)
+            allowed = self.attended(query, memory.masks[level])
+            query = layer(query, positions, memory.keys[level], memory.values[level], allowed)
             if every_layer or index + 1 == len(self.layers):
                 predictions.append(self.predict(query, features.masks))
-        return predictions
+        return DecoderOutput(predictions, objectness)
+
+    def _queries(self, memory: _LevelMemory) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return the first queries ``(B, Q, C)``, their positions and the objectness of tokens."""
+        if self.seeds is not None:
+            return self.seeds(memory.tokens, memory.positions, memory.shapes)
+        images = len(memory.tokens)
+        query, positions = (e.weight.expand(images, -1, -1) for e in (self.query_feat, self.query_embed))
+        return query, positions, None
 
     def predict(self, query: Tensor, mask_features: Tensor) -> QueryPredictions:
         """Return the predictions of queries ``(B, Q, C)``; in inference without autocast."""
@@ -165,19 +203,17 @@ class MaskedDecoder(nn.Module):
         inside = self.mask_embed(self.decoder_norm(query)) @ level_masks.to(query.dtype) >= 0
         return inside | ~inside.any(-1, keepdim=True)
 
-    def _memory(self, features: PixelFeatures) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """Return keys ``(B, S, C)``, values ``(B, S, C)`` and mask features ``(B, mask_dim, S)`` by level."""
+    def _memory(self, features: PixelFeatures) -> _LevelMemory:
         maps = features.levels
-        shapes = [(m.shape[-2], m.shape[-1]) for m in maps]
+        shapes = features.shapes
         geometry = build_levels([shapes[-1]], shapes[-1], shapes, maps[0].device, masked=False)
         positions = geometry.sine_positions(maps[0].shape[1], 0.0)
-        values = geometry.flatten(maps)
-        values = values + self.level_embed.weight.repeat_interleave(
-            torch.tensor(geometry.sizes, device=values.device), dim=0
-        )
-        keys = values + positions
+        tokens = geometry.flatten(maps)
+        sizes = torch.tensor(geometry.sizes, device=tokens.device)
+        values = tokens + self.level_embed.weight.repeat_interleave(sizes, dim=0)
         masks = [
             F.interpolate(features.masks.detach(), shape, mode="bilinear", align_corners=False).flatten(2)
             for shape in shapes
         ]
-        return list(keys.split(geometry.sizes, 1)), list(values.split(geometry.sizes, 1)), masks
+        keys, values = ((values + positions).split(geometry.sizes, 1), values.split(geometry.sizes, 1))
+        return _LevelMemory(tokens, positions.expand_as(tokens), shapes, keys, values, masks)

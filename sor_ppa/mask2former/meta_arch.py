@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,29 +16,31 @@ from torch.nn import functional as F
 
 from ..layers.batching import ceil_divide, same_size_groups
 from ..layers.detr.matching import Matches
-from .criterion import MaskCriterion, MaskTargets
-from .decoder import MaskedDecoder, QueryPredictions
+from .criterion import MaskCriterion
+from .decoder import DecoderOutput, MaskedDecoder, QueryPredictions
 from .instances import mask_instances
 from .pixel_decoder import PixelDecoder, PixelFeatures
+from .seeds import SeedQueries, seed_loss
+from .targets import MaskTargets
 
 __all__ = ["Mask2Former", "MaskOutput"]
 
 _NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 
 
+@dataclass(frozen=True)
 class MaskOutput:
-    """What the network computes for a padded batch.
+    """What the network computes for a padded batch."""
 
-    Attributes:
-        backbone: maps by name.
-        pixels: of the pixel decoder.
-        predictions: of the supervised layers, the last one last.
-    """
+    #: maps of the backbone by name.
+    backbone: dict[str, Tensor]
+    pixels: PixelFeatures
+    decoded: DecoderOutput
 
-    def __init__(
-        self, backbone: dict[str, Tensor], pixels: PixelFeatures, predictions: list[QueryPredictions]
-    ) -> None:
-        self.backbone, self.pixels, self.predictions = backbone, pixels, predictions
+    @property
+    def last(self) -> QueryPredictions:
+        """The predictions of the last layer."""
+        return self.decoded.predictions[-1]
 
 
 @META_ARCH_REGISTRY.register()
@@ -122,6 +125,7 @@ class Mask2Former(nn.Module):
                 num_heads=node.NHEADS,
                 ffn_dim=node.DIM_FEEDFORWARD,
                 num_levels=len(attended),
+                seeds=SeedQueries(node.HIDDEN_DIM, node.NUM_OBJECT_QUERIES) if node.SEEDS else None,
             ),
             "criterion": MaskCriterion(
                 head.NUM_CLASSES,
@@ -229,7 +233,9 @@ class Mask2Former(nn.Module):
         output = self.run(batch.tensor, every_layer=self.deep_supervision)
         height, width = batch.tensor.shape[-2:]
         targets = self.targets(batched_inputs, (height, width))
-        losses, matches = self.criterion(output.predictions, targets)
+        losses, matches = self.criterion(output.decoded.predictions, targets)
+        if output.decoded.objectness is not None:
+            losses["loss_seed"] = seed_loss(output.decoded.objectness, targets, output.pixels.shapes)
         return losses, output, targets, matches
 
     @torch.no_grad()
@@ -254,7 +260,7 @@ class Mask2Former(nn.Module):
 
     def instances(self, batch: ImageList, outputs: Sequence[tuple[int, int]]) -> list[Instances]:
         """Return the instances of images of one padded size at their (height, width) ``outputs``."""
-        prediction = self.run(batch.tensor, every_layer=False).predictions[-1]
+        prediction = self.run(batch.tensor, every_layer=False).last
         height, width = batch.tensor.shape[-2:]
         results = []
         for row, (size, output) in enumerate(zip(batch.image_sizes, outputs, strict=True)):

@@ -27,6 +27,11 @@ class PixelFeatures:
     #: maps ``(B, C, h, w)`` that queries read, coarsest first.
     levels: list[Tensor]
 
+    @property
+    def shapes(self) -> list[tuple[int, int]]:
+        """(h, w) of the maps."""
+        return [(m.shape[-2], m.shape[-1]) for m in self.levels]
+
 
 class PixelDecoder(nn.Module):
     """Multi-scale deformable attention pixel decoder (Mask2Former, section 3.3).

@@ -115,7 +115,7 @@ class RankingMask2Former(Mask2Former):
             image: (N,) int64, rising.
             query: (N,) int64 within the image.
         """
-        prediction, images = output.predictions[-1], batch.tensor
+        prediction, images = output.last, batch.tensor
         shape = prediction.masks.shape[-2:]
         masks = prediction.masks.detach()[image, query]
         weights = masks.sigmoid() * ((masks > 0) & self.inside(prediction, batch)[image])
@@ -156,7 +156,7 @@ class RankingMask2Former(Mask2Former):
     def instances(self, batch: ImageList, outputs: Sequence[tuple[int, int]]) -> list[Instances]:
         """Return the ranked objects of images of one padded size, the most confident first."""
         output = self.run(batch.tensor, every_layer=False)
-        prediction = output.predictions[-1]
+        prediction = output.last
         scores, classes, kept = self.select(prediction, batch)
         order = scores.masked_fill(~kept, -1.0).argsort(dim=1, descending=True, stable=True)
         image, row = torch.nonzero(kept.gather(1, order)).unbind(1)

@@ -37,16 +37,16 @@ def test_features(model: Any, output: Any) -> None:
 
 def test_predictions_of_every_layer(output: Any) -> None:
     check = checks(CASE)
-    for layer, prediction in enumerate(output.predictions):
+    for layer, prediction in enumerate(output.decoded.predictions):
         check.sample(f"logits_{layer}", prediction.logits)
         check.sample(f"masks_{layer}", prediction.masks)
-    check.close("final_logits", output.predictions[-1].logits)
+    check.close("final_logits", output.last.logits)
 
 
 def test_last_layer_alone_is_the_same(model: Any, output: Any) -> None:
     with torch.no_grad():
-        (last,) = model.run(model.batch(images(CASE)).tensor, every_layer=False).predictions
-    assert torch.equal(last.masks, output.predictions[-1].masks)
+        last = model.run(model.batch(images(CASE)).tensor, every_layer=False).last
+    assert torch.equal(last.masks, output.last.masks)
 
 
 @pytest.mark.parametrize("kind", ["inst", "resized"])

@@ -8,11 +8,12 @@ import numpy as np
 import torch
 from detectron2.layers import ShapeSpec
 
-from sor_ppa.mask2former.criterion import MaskCriterion, MaskTargets
+from sor_ppa.mask2former.criterion import MaskCriterion
 from sor_ppa.mask2former.decoder import MaskedDecoder, MaskedDecoderLayer, QueryPredictions
 from sor_ppa.mask2former.instances import mask_boxes, mask_instances
 from sor_ppa.mask2former.pixel_decoder import PixelDecoder, PixelFeatures
 from sor_ppa.mask2former.points import sample_binary, sample_logits, uncertain_points
+from sor_ppa.mask2former.targets import MaskTargets
 from tests.mask2former.reference import (
     arrays,
     checks,
@@ -71,7 +72,7 @@ def test_decoder() -> None:
     maps = [normal(f"pr_x{i}", 2, 64, *shape) for i, shape in enumerate([(2, 3), (4, 6), (8, 12)])]
     shift = uniform("unit/shared/pr_shift", (1, 48, 1, 1), -1, 1)
     features = PixelFeatures(normal("pr_mf", 2, 48, 16, 24) - 1.5 * shift, maps)
-    for layer, found in enumerate(module(features, every_layer=True)):
+    for layer, found in enumerate(module(features, every_layer=True).predictions):
         checks("unit").close(f"pr_logits_{layer}", found.logits)
         checks("unit").sample(f"pr_masks_{layer}", found.masks)
 
