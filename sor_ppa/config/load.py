@@ -127,7 +127,7 @@ def settle_config(cfg: CfgNode) -> None:
         cfg.SOLVER.OPTIMIZER = "AdamW"
     if cfg.INPUT.DATASET_MAPPER_NAME == "coco_instance_lsj":
         jitter = {"ENABLED": True, "MIN_SCALE": cfg.INPUT.MIN_SCALE, "MAX_SCALE": cfg.INPUT.MAX_SCALE}
-        cfg.INPUT.LSJ.update(jitter, SIZE=cfg.INPUT.IMAGE_SIZE)
+        cfg.INPUT.LSJ.update(jitter, SIZE=[cfg.INPUT.IMAGE_SIZE] * 2)
         cfg.INPUT.DATASET_MAPPER_NAME = ""
     for node, key in ((cfg.MODEL.FCOS, "INFERENCE_TH_TEST"), (cfg.MODEL.ROI_HEADS, "SCORE_THRESH_TEST")):
         node[key] = score_threshold(cfg, node[key])

@@ -81,7 +81,7 @@ def seed_targets(targets: MaskTargets, shapes: Sequence[tuple[int, int]]) -> Ten
             distances.append(((cells - mean) / (_SPREAD * spread + 0.5 / shape[axis])) ** 2)
         near.append(distances)
     closeness = [
-        torch.exp(-0.5 * (y[:, :, None] + x[:, None])).flatten(1) for x, y in zip(*near, strict=True)
+        torch.exp(-0.5 * (y[:, :, None] + x[:, None])).flatten(1) for y, x in zip(*near, strict=True)
     ]
     return F.pad(targets.pad(torch.cat(closeness, dim=1)), (0, 0, 1, 0)).amax(1)
 
