@@ -151,7 +151,7 @@ TOGETHER: list[tuple[Rules, Rules]] = [
     ),
     (_MASK_FORMER, {_MF + "HIDDEN_DIM": r.equal_to("MODEL.SEM_SEG_HEAD.CONVS_DIM", _pixel_width)}),
     (_MASK_FORMER, {_MF + "NHEADS": r.related("a divisor of", _MF + "HIDDEN_DIM")}),
-    (_RANKING_QUERIES, {"MODEL.SOR.NAME": r.registered(SOR_HEAD_REGISTRY)}),
+    (_RANKING_QUERIES, _is("SOR.NAME", "SinglePredictor", "SinglePredictorWithPos", *_ATTENTION)),
     (
         _RANKING_QUERIES | _is("SOR.NAME", *_ATTENTION),
         {

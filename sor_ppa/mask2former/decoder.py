@@ -16,7 +16,7 @@ from ..layers.detr.mlp import MLP
 from .pixel_decoder import PixelFeatures
 from .seeds import SeedQueries
 
-__all__ = ["DecoderOutput", "MaskedDecoder", "MaskedDecoderLayer", "QueryPredictions"]
+__all__ = ["MaskDecoderOutput", "MaskedDecoder", "MaskedDecoderLayer", "QueryPredictions"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class QueryPredictions:
 
 
 @dataclass(frozen=True)
-class DecoderOutput:
+class MaskDecoderOutput:
     """What the decoder computes."""
 
     #: of the supervised layers, the last one last.
@@ -149,7 +149,7 @@ class MaskedDecoder(nn.Module):
         self.class_embed = nn.Linear(dim, num_classes + 1)
         self.mask_embed = MLP(dim, dim, mask_dim, 3)
 
-    def forward(self, features: PixelFeatures, every_layer: bool) -> DecoderOutput:
+    def forward(self, features: PixelFeatures, every_layer: bool) -> MaskDecoderOutput:
         """Return the predictions after each layer, before the first one those of the first queries.
 
         Args:
@@ -165,7 +165,7 @@ class MaskedDecoder(nn.Module):
             query = layer(query, positions, memory.keys[level], memory.values[level], allowed)
             if every_layer or index + 1 == len(self.layers):
                 predictions.append(self.predict(query, features.masks))
-        return DecoderOutput(predictions, objectness)
+        return MaskDecoderOutput(predictions, objectness)
 
     def _queries(self, memory: _LevelMemory) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return the first queries ``(B, Q, C)``, their positions and the objectness of tokens."""

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from ..layers.batching import ceil_divide, same_size_groups
 from ..layers.detr.matching import Matches
 from .criterion import MaskCriterion
-from .decoder import DecoderOutput, MaskedDecoder, QueryPredictions
+from .decoder import MaskDecoderOutput, MaskedDecoder, QueryPredictions
 from .instances import mask_instances
 from .pixel_decoder import PixelDecoder, PixelFeatures
 from .seeds import SeedQueries, seed_loss
@@ -35,7 +35,7 @@ class MaskOutput:
     #: maps of the backbone by name.
     backbone: dict[str, Tensor]
     pixels: PixelFeatures
-    decoded: DecoderOutput
+    decoded: MaskDecoderOutput
 
     @property
     def last(self) -> QueryPredictions:
