@@ -149,8 +149,6 @@ class RankingMask2Former(Mask2Former):
         scores = confidence * quality
         kept = (scores >= self.score_thresh) & (areas > 0)
         kept &= kept_by_mask_nms(masks.flatten(2), scores.masked_fill(~kept, -1.0), self.nms_threshold)
-        best = scores.masked_fill(~kept, -1.0).argsort(dim=1, descending=True, stable=True)
-        kept &= torch.zeros_like(kept).scatter(1, best[:, : self.count], True)
         return scores, classes, kept
 
     def instances(self, batch: ImageList, outputs: Sequence[tuple[int, int]]) -> list[Instances]:
@@ -159,7 +157,7 @@ class RankingMask2Former(Mask2Former):
         prediction = output.last
         scores, classes, kept = self.select(prediction, batch)
         order = scores.masked_fill(~kept, -1.0).argsort(dim=1, descending=True, stable=True)
-        image, row = torch.nonzero(kept.gather(1, order)).unbind(1)
+        image, row = torch.nonzero(kept.gather(1, order)[:, : self.count]).unbind(1)
         query = order[image, row]
         logits, counts = self.rank_logits(output, batch, image, query)
         results = []
