@@ -215,5 +215,5 @@ class MaskedDecoder(nn.Module):
             F.interpolate(features.masks.detach(), shape, mode="bilinear", align_corners=False).flatten(2)
             for shape in shapes
         ]
-        keys, values = ((values + positions).split(geometry.sizes, 1), values.split(geometry.sizes, 1))
-        return _LevelMemory(tokens, positions.expand_as(tokens), shapes, keys, values, masks)
+        keys, parts = (x.split(geometry.sizes, dim=1) for x in (values + positions, values))
+        return _LevelMemory(tokens, positions.expand_as(tokens), shapes, keys, parts, masks)
