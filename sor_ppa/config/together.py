@@ -144,7 +144,8 @@ TOGETHER: list[tuple[Rules, Rules]] = [
     (_MASK_FORMER, {"MODEL.MASK_ON": _ON, "TEST.AUG.ENABLED": _OFF}),
     (_MASK_FORMER, {_HEAD + "IN_FEATURES": _BACKBONE, _HEAD + "COMMON_STRIDE": r.one_of(4)}),
     (_MASK_FORMER, {_HEAD + "DEFORMABLE_TRANSFORMER_ENCODER_IN_FEATURES": _PIXEL_LEVELS}),
-    (_MASK_FORMER, {_HEAD + "CONVS_DIM": r.related("a multiple of", 32)}),
+    # GroupNorm has 32 groups, and each needs two values on a map of one cell
+    (_MASK_FORMER, {_HEAD + "CONVS_DIM": r.related("a multiple of", 64)}),
     (
         _MASK_FORMER,
         {_HEAD + "DEFORMABLE_TRANSFORMER_ENCODER_N_HEADS": r.related("a divisor of", _HEAD + "CONVS_DIM")},

@@ -42,6 +42,12 @@ def test_objects_have_masks_boxes_and_ranks_at_the_requested_size(model: Any) ->
     assert (found.scores.diff() <= 0).all()
 
 
+@pytest.mark.parametrize("size", [(1, 1), (3, 500), (33, 31)])
+def test_any_size_works(model: Any, size: tuple[int, int]) -> None:
+    found = model([{"image": picture(*size)}])[0]["instances"]
+    assert found.pred_masks.shape[1:] == size
+
+
 def test_an_image_without_objects_gives_none(model: Any) -> None:
     high, model.score_thresh = model.score_thresh, 1.0
     (result,) = model([{"image": picture(40, 40)}])
@@ -98,7 +104,8 @@ def test_the_less_confident_of_two_equal_masks_is_dropped() -> None:
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("MODEL.MASK_FORMER.HIDDEN_DIM", 64),
+        ("MODEL.MASK_FORMER.HIDDEN_DIM", 128),
+        ("MODEL.SEM_SEG_HEAD.CONVS_DIM", 32),
         ("MODEL.MASK_FORMER.NHEADS", 5),
         ("MODEL.SEM_SEG_HEAD.COMMON_STRIDE", 8),
         ("MODEL.SEM_SEG_HEAD.IN_FEATURES", ["res2"]),
