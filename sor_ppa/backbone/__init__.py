@@ -2,6 +2,7 @@
 
 from .mobilenet import MobileNetV2
 from .pyramid import build_fpn, build_top_block
+from .swin_backbone import SwinBackbone
 from .vovnet import VoVNet
 
-__all__ = ["MobileNetV2", "VoVNet", "build_fpn", "build_top_block"]
+__all__ = ["MobileNetV2", "SwinBackbone", "VoVNet", "build_fpn", "build_top_block"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from . import inspyrenet, salience_detr, siamese_detr, sor
+from . import inspyrenet, mask2former, salience_detr, siamese_detr, sor
 from .errors import CheckpointError
 from .rename import without_prefixes
 
@@ -19,6 +19,7 @@ SYSTEMS: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
     "siamese_detr": siamese_detr.convert,
     "conditional_detr": siamese_detr.convert_detector,
     "inspyrenet": inspyrenet.convert,
+    "mask2former": mask2former.convert,
 }
 
 

@@ -14,6 +14,7 @@ _BUILDERS: dict[str, tuple[str, int | str | None]] = {
     "build_resnet_backbone": (_RESNETS, None),
     "build_mnv2_backbone": (_RESNETS, None),
     "build_vovnet_backbone": (_VOVNET, None),
+    "build_swin_backbone": ("MODEL.SWIN.OUT_FEATURES", None),
     "build_pyramid_backbone": ("MODEL.PYRAMID_BACKBONE.OUT_FEATURES", None),
     "build_resnet_fpn_backbone": (_RESNETS, 1),
     "build_mobilenetv2_fpn_backbone": (_RESNETS, 1),

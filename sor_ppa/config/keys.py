@@ -11,7 +11,7 @@ import copy
 from detectron2.config import CfgNode
 
 from ..visualization.rank_maps import PAINTERS
-from . import contrast, inspyrenet, salience_detr, siamese_detr
+from . import contrast, inspyrenet, mask2former, salience_detr, siamese_detr
 from . import rules as r
 from .registries import SOR_HEAD_REGISTRY
 from .thresholds import DEFAULT_SCORE_THRESH
@@ -263,6 +263,7 @@ KEYS: r.Keys = {
     **salience_detr.KEYS,
     **inspyrenet.KEYS,
     **siamese_detr.KEYS,
+    **mask2former.KEYS,
 }
 
 

@@ -101,6 +101,7 @@ def settle_config(cfg: CfgNode) -> None:
     A GPU that this machine lacks becomes the CPU. Published files name detectron2's
     ``GeneralizedRCNN``; with the ROI heads of this package it becomes ``SalientObjectRanker``, the same
     network with batch-independent inference. They name no score thresholds; see :func:`score_threshold`.
+    What the published Mask2Former names is replaced by this package's names for the same.
 
     Raises:
         ConfigError: for a device that PyTorch does not know.
@@ -117,5 +118,16 @@ def settle_config(cfg: CfgNode) -> None:
         cfg.MODEL.DEVICE = "cpu"
     if cfg.MODEL.META_ARCHITECTURE == "GeneralizedRCNN" and cfg.MODEL.ROI_HEADS.NAME in RANKING_ROI_HEADS:
         cfg.MODEL.META_ARCHITECTURE = "SalientObjectRanker"
+    if cfg.MODEL.META_ARCHITECTURE == "MaskFormer":
+        cfg.MODEL.META_ARCHITECTURE = "Mask2Former"
+        cfg.MODEL.MASK_ON = True
+    if cfg.MODEL.BACKBONE.NAME == "D2SwinTransformer":
+        cfg.MODEL.BACKBONE.NAME = "build_swin_backbone"
+    if cfg.SOLVER.OPTIMIZER == "ADAMW":
+        cfg.SOLVER.OPTIMIZER = "AdamW"
+    if cfg.INPUT.DATASET_MAPPER_NAME == "coco_instance_lsj":
+        jitter = {"ENABLED": True, "MIN_SCALE": cfg.INPUT.MIN_SCALE, "MAX_SCALE": cfg.INPUT.MAX_SCALE}
+        cfg.INPUT.LSJ.update(jitter, SIZE=[cfg.INPUT.IMAGE_SIZE] * 2)
+        cfg.INPUT.DATASET_MAPPER_NAME = ""
     for node, key in ((cfg.MODEL.FCOS, "INFERENCE_TH_TEST"), (cfg.MODEL.ROI_HEADS, "SCORE_THRESH_TEST")):
         node[key] = score_threshold(cfg, node[key])

@@ -41,4 +41,5 @@ def score_threshold_keys(cfg: CfgNode) -> list[tuple[CfgNode, str]]:
         (model.ROI_HEADS, "SCORE_THRESH_TEST"),
         (model.SALIENCE_DETR, "TEST_SCORE_THRESH"),
         (model.SIAMESE_DETR, "SCORE_THRESH"),
+        (model.MASK_FORMER.TEST, "SCORE_THRESH"),
     ]

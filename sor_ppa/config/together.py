@@ -53,6 +53,10 @@ def _salience_classes(model: CfgNode) -> int:
     return len(model.SALIENCE_DETR.LABEL_IDS) or model.SALIENCE_DETR.NUM_CLASSES
 
 
+def _pixel_width(cfg: CfgNode) -> int:
+    return int(cfg.MODEL.SEM_SEG_HEAD.CONVS_DIM)
+
+
 def _classes_of(node: str, count: Callable[[CfgNode], int]) -> Rules:
     """Return the rule that ROI heads know as many classes as the detector before them."""
     rule = r.equal_to(f"classes of MODEL.{node}", lambda cfg: count(cfg.MODEL))
@@ -64,6 +68,7 @@ def _is(key: str, *values: Any) -> Rules:
     return {f"MODEL.{key}": r.one_of(*values)}
 
 
+_PIXEL_LEVELS = r.names_from("MODEL.SEM_SEG_HEAD.IN_FEATURES", lambda cfg: cfg.MODEL.SEM_SEG_HEAD.IN_FEATURES)
 _BACKBONE = r.names_from("features of the backbone", backbone_features)
 _LEVELS = r.names_from("feature maps of backbone and pyramid", proposal_levels)
 _ROI_LEVELS = r.names_from("feature maps of backbone and pyramid", roi_levels)
@@ -81,6 +86,8 @@ _SALIENCE = _is("META_ARCHITECTURE", "SalienceDETR", "RankingSalienceDETR")
 _RANKING_SALIENCE = _is("META_ARCHITECTURE", "RankingSalienceDETR")
 _SIAMESE = _is("META_ARCHITECTURE", "DETRDetector", "RankingDETR", "SiameseDETR")
 _RANKING_DETR = _is("META_ARCHITECTURE", "RankingDETR")
+_MASK_FORMER = _is("META_ARCHITECTURE", "Mask2Former", "RankingMask2Former")
+_RANKING_QUERIES = _is("META_ARCHITECTURE", "RankingMask2Former")
 _WITH_ROI_HEADS = _is(
     "META_ARCHITECTURE", "GeneralizedRCNN", "SalientObjectRanker", "RankingSalienceDETR", "RankingDETR"
 )
@@ -92,6 +99,7 @@ _DEFORMABLE = _is("SIAMESE_DETR.TRANSFORMER", "deformable")
 _VIEWS: Rules = {"TEST.AUG.ENABLED": _ON}
 _SCALED_VIEWS = _VIEWS | {"TEST.AUG.MIN_SIZES": r.one_of((), [])}
 _SD, _DETR = "MODEL.SALIENCE_DETR.", "MODEL.SIAMESE_DETR."
+_MF, _HEAD = "MODEL.MASK_FORMER.", "MODEL.SEM_SEG_HEAD."
 
 # Each entry: where all the first rules hold, the second ones must hold, too.
 TOGETHER: list[tuple[Rules, Rules]] = [
@@ -132,6 +140,27 @@ TOGETHER: list[tuple[Rules, Rules]] = [
     (
         _PRETRAINING | {_DETR + "PRETRAIN.GLOBAL_WEIGHT": r.POSITIVE},
         {"SOLVER.IMS_PER_BATCH": r.related("at least", 2)},
+    ),
+    (_MASK_FORMER, {"MODEL.MASK_ON": _ON, "TEST.AUG.ENABLED": _OFF}),
+    (_MASK_FORMER, {_HEAD + "IN_FEATURES": _BACKBONE, _HEAD + "COMMON_STRIDE": r.one_of(4)}),
+    (_MASK_FORMER, {_HEAD + "DEFORMABLE_TRANSFORMER_ENCODER_IN_FEATURES": _PIXEL_LEVELS}),
+    # GroupNorm has 32 groups, and each needs two values on a map of one cell
+    (_MASK_FORMER, {_HEAD + "CONVS_DIM": r.related("a multiple of", 64)}),
+    (
+        _MASK_FORMER,
+        {_HEAD + "DEFORMABLE_TRANSFORMER_ENCODER_N_HEADS": r.related("a divisor of", _HEAD + "CONVS_DIM")},
+    ),
+    (_MASK_FORMER, {_MF + "HIDDEN_DIM": r.equal_to("MODEL.SEM_SEG_HEAD.CONVS_DIM", _pixel_width)}),
+    (_MASK_FORMER, {_MF + "NHEADS": r.related("a divisor of", _MF + "HIDDEN_DIM")}),
+    (_RANKING_QUERIES, _is("SOR.NAME", "SinglePredictor", "SinglePredictorWithPos", *_ATTENTION)),
+    (
+        _RANKING_QUERIES | _is("SOR.NAME", *_ATTENTION),
+        {
+            "MODEL.SOR.TRANSFORMER.D_MODEL": r.equal_to(
+                "MODEL.SOR.OBJ_DIM", lambda cfg: cfg.MODEL.SOR.OBJ_DIM
+            ),
+            "MODEL.SOR.TRANSFORMER.N_HEAD": r.related("a divisor of", "MODEL.SOR.TRANSFORMER.D_MODEL"),
+        },
     ),
     # ROI heads
     (_WITH_ROI_HEADS, {"MODEL.ROI_HEADS.NAME": r.registered(ROI_HEADS_REGISTRY)}),
@@ -192,6 +221,7 @@ def class_key(cfg: CfgNode) -> str | None:
     keys = {
         **dict.fromkeys(("GeneralizedRCNN", "SalientObjectRanker"), "MODEL.ROI_HEADS.NUM_CLASSES"),
         **dict.fromkeys(("DETRDetector", "RankingDETR"), _DETR + "NUM_CLASSES"),
+        **dict.fromkeys(("Mask2Former", "RankingMask2Former"), _HEAD + "NUM_CLASSES"),
         **dict.fromkeys(
             ("SalienceDETR", "RankingSalienceDETR"),
             _SD + ("LABEL_IDS" if cfg.MODEL.SALIENCE_DETR.LABEL_IDS else "NUM_CLASSES"),

@@ -13,8 +13,8 @@ from .pyramid import reconstruct, transition_mask
 from .sica import ContextAttention
 
 if TYPE_CHECKING:
+    from ..backbone.swin import Swin
     from .res2net import Res2Net50
-    from .swin import Swin
 
 __all__ = ["CoarseLevels", "InSPyReNetNetwork", "SaliencyPyramid", "build_encoder", "predict_blended"]
 
@@ -42,8 +42,8 @@ class CoarseLevels(NamedTuple):
 
 def build_encoder(name: str) -> Res2Net50 | Swin:
     """Return the encoder of a published model, "res2net50" or "swin_b"."""
+    from ..backbone.swin import Swin
     from .res2net import Res2Net50  # timm takes most of a second to import
-    from .swin import Swin
 
     return {"res2net50": Res2Net50, "swin_b": Swin}[name]()
 

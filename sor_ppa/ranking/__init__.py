@@ -14,12 +14,15 @@ from .branch import (
 from .decode import decode_ranks
 from .head import SOR_HEAD_REGISTRY, RankingHead, build_sor_head
 from .position import measuring_sizes, position_maps
+from .query_head import QueryRankingHead, build_query_head
 
 __all__ = [
     "SOR_HEAD_REGISTRY",
+    "QueryRankingHead",
     "RankedBatch",
     "RankingHead",
     "RankingOptions",
+    "build_query_head",
     "build_sor_head",
     "decode_ranks",
     "ground_truth_ranks",

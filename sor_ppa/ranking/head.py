@@ -11,7 +11,7 @@ logits over K ranks. The seven published heads differ in
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -25,14 +25,74 @@ from ..config.registries import SOR_HEAD_REGISTRY
 from .decode import pad_by_image
 from .position import box_positions, quantized_cells
 
-__all__ = ["POSITIONS", "SOR_HEAD_REGISTRY", "RankingHead", "build_sor_head"]
+__all__ = [
+    "POSITIONS",
+    "SOR_HEAD_REGISTRY",
+    "VARIANTS",
+    "ObjectInteraction",
+    "RankingHead",
+    "build_sor_head",
+    "init_relu_layers",
+    "interaction_encoder",
+]
 
 POSITIONS = ("none", "maps", "maps_conv", "box", "cells")
 # channels that each choice adds to the pooled features
 _EXTRA_CHANNELS = {"none": 0, "maps": 2, "maps_conv": 4, "box": 0, "cells": 0}
 
 
-class RankingHead(nn.Module):
+#: Position and interaction of each published head.
+VARIANTS = {
+    "SinglePredictor": ("none", False),
+    "SinglePredictorWithPos": ("maps_conv", False),
+    "SelfAttentionPredictor": ("none", True),
+    "SelfAttentionWithPosCat": ("maps", True),
+    "SelfAttentionWithPosConvCat": ("maps_conv", True),
+    "SelfAttentionWithOtherPos": ("box", True),
+    "SelfAttentionWithOtherPosQuant": ("cells", True),
+}
+
+
+def interaction_encoder(dim: int, num_heads: int, num_layers: int, dropout: float) -> nn.TransformerEncoder:
+    """Build the encoder of objects: post-norm, ReLU, feed-forward four times as wide."""
+    layer = nn.TransformerEncoderLayer(dim, num_heads, 4 * dim, dropout, batch_first=True)
+    return nn.TransformerEncoder(layer, num_layers, enable_nested_tensor=False)
+
+
+def init_relu_layers(layers: Iterable[Any]) -> None:
+    """Draw the weights of layers before a ReLU from Kaiming's normal distribution; set zero biases."""
+    for layer in layers:
+        nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+        nn.init.zeros_(layer.bias)
+
+
+class ObjectInteraction(nn.Module):
+    """Attention among the objects of an image; subclasses describe the objects.
+
+    A subclass with ``interaction`` has an :func:`interaction_encoder` as ``transformer_encoder``.
+    """
+
+    interaction: bool
+    transformer_encoder: nn.TransformerEncoder
+
+    def interact(self, objects: Tensor, counts: Sequence[int]) -> Tensor:
+        """Apply attention among the objects (N, D) of each image, not across images."""
+        present = [c for c in counts if c > 0]
+        if not present:
+            # distributed training needs a gradient for every parameter, also without objects
+            unused = self.transformer_encoder(objects.new_zeros((1, 1, objects.shape[1])))
+            return objects + unused.sum() * 0
+        padded, valid = pad_by_image(objects, present)
+        full = len(set(present)) == 1
+        return self.transformer_encoder(padded, src_key_padding_mask=None if full else ~valid)[valid]
+
+    def interact_flat(self, objects: Tensor, image_index: Tensor) -> Tensor:
+        """Apply :meth:`interact` to objects (N, D) with the image (N,) of each, in a form for export."""
+        others = image_index[:, None] != image_index
+        return self.transformer_encoder(objects[None], mask=others, is_causal=False)[0]
+
+
+class RankingHead(ObjectInteraction):
     """Compute rank logits of objects from pooled features, masks and positions.
 
     Args:
@@ -92,12 +152,9 @@ class RankingHead(nn.Module):
         elif position == "cells":
             self.pos_embedding = nn.Parameter(torch.rand(cells**2, object_dim))
         if interaction:
-            layer = nn.TransformerEncoderLayer(model_dim, num_heads, 4 * model_dim, dropout, batch_first=True)
-            self.transformer_encoder = nn.TransformerEncoder(layer, num_layers, enable_nested_tensor=False)
+            self.transformer_encoder = interaction_encoder(model_dim, num_heads, num_layers, dropout)
             relu_layers += [m for m in self.transformer_encoder.modules() if type(m) is nn.Linear]
-        for m in relu_layers:
-            nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")
-            nn.init.zeros_(m.bias)
+        init_relu_layers(relu_layers)
         nn.init.normal_(self.sor.weight, std=0.01)
         nn.init.zeros_(self.sor.bias)
 
@@ -146,22 +203,6 @@ class RankingHead(nn.Module):
             x = x + self.pos_embedding[quantized_cells(boxes, sizes, self.cells)].to(x.dtype)
         return x
 
-    def interact(self, objects: Tensor, counts: Sequence[int]) -> Tensor:
-        """Apply attention among the objects (N, D) of each image, not across images."""
-        present = [c for c in counts if c > 0]
-        if not present:
-            # distributed training needs a gradient for every parameter, also without objects
-            unused = self.transformer_encoder(objects.new_zeros((1, 1, objects.shape[1])))
-            return objects + unused.sum() * 0
-        padded, valid = pad_by_image(objects, present)
-        full = len(set(present)) == 1
-        return self.transformer_encoder(padded, src_key_padding_mask=None if full else ~valid)[valid]
-
-    def interact_flat(self, objects: Tensor, image_index: Tensor) -> Tensor:
-        """Apply :meth:`interact` to objects (N, D) with the image (N,) of each, in a form for export."""
-        others = image_index[:, None] != image_index
-        return self.transformer_encoder(objects[None], mask=others, is_causal=False)[0]
-
     def forward(
         self,
         features: Tensor,
@@ -207,13 +248,8 @@ def _register_head(name: str, position: str, interaction: bool) -> None:
     SOR_HEAD_REGISTRY.register(build)
 
 
-_register_head("SinglePredictor", position="none", interaction=False)
-_register_head("SinglePredictorWithPos", position="maps_conv", interaction=False)
-_register_head("SelfAttentionPredictor", position="none", interaction=True)
-_register_head("SelfAttentionWithPosCat", position="maps", interaction=True)
-_register_head("SelfAttentionWithPosConvCat", position="maps_conv", interaction=True)
-_register_head("SelfAttentionWithOtherPos", position="box", interaction=True)
-_register_head("SelfAttentionWithOtherPosQuant", position="cells", interaction=True)
+for _name, (_position, _interaction) in VARIANTS.items():
+    _register_head(_name, _position, _interaction)
 
 
 def build_sor_head(cfg: CfgNode, input_shape: ShapeSpec) -> RankingHead:

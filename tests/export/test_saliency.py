@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from sor_ppa.backbone.swin import Swin
 from sor_ppa.export.info import GraphInfo
 from sor_ppa.export.saliency import MapAgreement, compare_maps, exported_saliency
 from sor_ppa.inspyrenet import InSPyReNet
 from sor_ppa.inspyrenet.network import InSPyReNetNetwork
 from sor_ppa.inspyrenet.refine import NetworkRefiner, refine_masks
-from sor_ppa.inspyrenet.swin import Swin
 from sor_ppa.saliency_predictor import SaliencyPredictor
 from tests.inspyrenet.test_meta_arch import config
 from tests.inspyrenet.test_refine import scene

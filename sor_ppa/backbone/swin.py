@@ -1,4 +1,4 @@
-"""Swin Transformer with the five outputs that InSPyReNet reads.
+"""Swin Transformer with the parameter names of the published code, which InSPyReNet and Mask2Former share.
 
 The blocks are our own: where a feature map is not a multiple of the window, ``timm`` pads after the cyclic
 shift, and ``torchvision`` does not shift where one window covers the map. The published weights were trained

@@ -1,0 +1,55 @@
+"""Names of published Mask2Former weights."""
+
+from __future__ import annotations
+
+import torch
+
+from sor_ppa.building import build_checked_model
+from sor_ppa.checkpoint import convert_published
+from sor_ppa.config import load_config
+from tests.mask2former.reference import base_config, info
+
+
+def shapes_of(model: torch.nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(value.shape) for name, value in model.state_dict().items()}
+
+
+def test_every_published_name_has_a_place() -> None:
+    with torch.device("meta"):
+        ours = shapes_of(build_checked_model(base_config()))
+    published = {name: tuple(shape) for name, shape, _, _ in info("state_r50")}
+    assert convert_published(published, system="mask2former") == ours
+    assert convert_published(ours, system="mask2former") == ours
+
+
+def test_names_of_older_files_and_of_swin() -> None:
+    names = {
+        "sem_seg_head.mask_features.weight": "pixel_decoder.mask_features.weight",
+        "sem_seg_head.predictor.static_query.weight": "decoder.query_feat.weight",
+        "backbone.layers.2.blocks.5.attn.relative_position_bias_table": (
+            "backbone.swin.layers.2.blocks.5.attn.relative_position_bias_table"
+        ),
+        "backbone.norm3.weight": "backbone.swin.norm3.weight",
+        "backbone.res2.0.conv1.weight": "backbone.res2.0.conv1.weight",
+    }
+    index = {"backbone.layers.0.blocks.0.attn.relative_position_index": 0}
+    found = convert_published(dict.fromkeys(names) | index, system="mask2former")
+    assert set(found) == set(names.values())
+
+
+def test_published_yaml_is_read_as_it_is(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    file = tmp_path / "published.yaml"
+    file.write_text(
+        "MODEL:\n  META_ARCHITECTURE: MaskFormer\n  BACKBONE: {NAME: D2SwinTransformer}\n"
+        "  SWIN: {APE: False, PATCH_NORM: True, DROP_PATH_RATE: 0.3}\n"
+        "  RESNETS: {STEM_TYPE: basic, RES5_MULTI_GRID: [1, 1, 1]}\n"
+        "  SEM_SEG_HEAD: {NAME: MaskFormerHead, IGNORE_VALUE: 255, CONVS_DIM: 256, "
+        "IN_FEATURES: [res2, res3, res4, res5]}\n"
+        "  MASK_FORMER: {PRE_NORM: False, TEST: {SEMANTIC_ON: False, INSTANCE_ON: True}}\n"
+        "SOLVER: {OPTIMIZER: ADAMW}\n"
+        "INPUT: {DATASET_MAPPER_NAME: coco_instance_lsj, IMAGE_SIZE: 640}\n"
+    )
+    cfg = load_config(file)
+    assert (cfg.SOLVER.OPTIMIZER, cfg.INPUT.LSJ.ENABLED, cfg.INPUT.LSJ.SIZE) == ("AdamW", True, [640, 640])
+    with torch.device("meta"):
+        assert type(build_checked_model(cfg)).__name__ == "Mask2Former"

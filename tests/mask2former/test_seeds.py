@@ -1,0 +1,42 @@
+"""Queries at the likely centers of objects."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from sor_ppa.mask2former.seeds import SeedQueries, seed_targets
+from sor_ppa.mask2former.targets import MaskTargets
+
+SHAPES = [(2, 3), (4, 6)]
+
+
+def test_targets_are_highest_at_the_center_of_an_object() -> None:
+    masks = torch.zeros(1, 32, 48, dtype=torch.bool)
+    masks[0, 8:16, 32:48] = True  # the center is the corner of four fine cells, (12, 40)
+    found = seed_targets(MaskTargets(masks, torch.zeros(1, dtype=torch.int64), [0, 1]), SHAPES)
+    assert found.shape == (2, 30)
+    assert found[0].max() == 0
+    fine = found[1, 6:].view(4, 6)
+    assert fine[1, 4:].tolist() == pytest.approx([float(fine.max())] * 2)
+    assert 0.2 < fine.max() <= 1
+
+
+def test_seeds_are_local_maxima() -> None:
+    torch.manual_seed(0)
+    seeds = SeedQueries(8, 2)
+    with torch.no_grad():
+        seeds.objectness.weight.zero_()[0, 0] = 1.0
+        seeds.content.weight.copy_(torch.eye(8))
+        seeds.content.bias.zero_()
+    tokens = torch.zeros(1, 30, 8)
+    tokens[0, 6:, 0] = -5.0
+    tokens[0, 8, 0], tokens[0, 9, 0], tokens[0, 29, 0] = 9.0, 8.0, 7.0  # 9 is beside 8
+    tokens[0, :6, 0] = torch.tensor([-8.0, -7, -6, -8, -8, -8])
+    query, _, _ = seeds(tokens, torch.zeros(1, 30, 8), SHAPES)
+    assert query[0, :, 0].tolist() == [9.0, 7.0]
+
+
+def test_fewer_tokens_than_queries_give_fewer_seeds() -> None:
+    query, _, _ = SeedQueries(8, 100)(torch.rand(1, 30, 8), torch.rand(1, 30, 8), SHAPES)
+    assert query.shape == (1, 30, 8)
