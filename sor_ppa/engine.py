@@ -45,6 +45,7 @@ from .data.unlabelled import register_folders
 from .evaluation.evaluator import SODEvaluator, SOREvaluator
 from .inference_model import gives_ranks, wrap_for_inference
 from .inspyrenet.mapper import SODDatasetMapper
+from .launching import may_restart
 from .processes import exit_with_parent
 from .run_log import log_copypaste, model_line, start_run, summary
 from .siamese_detr.base import event_storage
@@ -368,6 +369,11 @@ def run(args: argparse.Namespace) -> OrderedDict[str, Any] | None:
         DatasetError: a dataset for training or evaluation is missing or broken.
     """
     cfg = setup(args)
+    if not args.resume and not args.eval_only and may_restart():
+        # every process takes the answer of the first: a checkpoint may just be written
+        args.resume = comm.all_gather(has_checkpoint(cfg.OUTPUT_DIR))[0]
+        if args.resume:
+            _log.info("%s has a checkpoint, and this training may be restarted: resuming", cfg.OUTPUT_DIR)
     if not args.eval_only and not needs_weights(cfg):
         found = cfg.MODEL.META_ARCHITECTURE
         raise ConfigError(
