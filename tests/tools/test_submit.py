@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -24,9 +25,13 @@ def submit(*words: str, path: Path | None = None) -> subprocess.CompletedProcess
     if path is not None:
         environment["PATH"] = f"{path}:{os.environ['PATH']}"
     command = [sys.executable, "tools/submit.py", *words]
-    return subprocess.run(
-        command, cwd=REPO, env=environment, capture_output=True, text=True, timeout=LIMIT, check=False
-    )
+    with (
+        tempfile.TemporaryFile("w+") as out,
+        tempfile.TemporaryFile("w+") as errors,
+    ):  # a job keeps pipes open
+        status = subprocess.run(command, cwd=REPO, env=environment, stdout=out, stderr=errors, check=False)
+        texts = [(file.seek(0), file.read())[1] for file in (out, errors)]
+    return subprocess.CompletedProcess(command, status.returncode, *texts)
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from sor_ppa.training import TrainingCheckpointer, TrainingStep, replicate, spli
 from tests.distributed import run_processes
 from tests.models import make_cfg
 from tests.training.test_step import BATCH, FrozenRegression, run
+from tools.trials import SYSTEMS, Training, make_data
 
 PARALLEL: dict[str, Callable[[nn.Module], nn.Module]] = {"ddp": replicate, "fsdp": split_parameters}
 
@@ -123,3 +124,18 @@ def start_weights() -> torch.Tensor:
 
 def test_all_processes_start_with_the_weights_of_the_first() -> None:
     assert all(bool((weights == 1).all()) for weights in run_processes(2, start_weights))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_every_system_learns_the_same_with_split_parameters(system: str, tmp_path: Path) -> None:
+    make_data(tmp_path)
+    ends = []
+    for parallel in PARALLEL:
+        options = f"SOLVER.MAX_ITER 3 SOLVER.PARALLEL {parallel} SOLVER.CLIP_GRADIENTS.ENABLED True"
+        Training(tmp_path, tmp_path / parallel, system, processes=2, options=options).finish()
+        ends.append(torch.load(tmp_path / parallel / "model_final.pth")["model"])
+    assert ends[0].keys() == ends[1].keys()
+    for name, value in ends[0].items():
+        difference, size = (ends[1][name] - value).double().norm(), value.double().norm()
+        assert difference <= 1e-4 * size + 1e-6, name
