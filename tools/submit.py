@@ -2,7 +2,7 @@
 """Submit a training to SLURM. It is queued again, and resumes, when it is preempted or its time is over.
 
 Options of train_net.py follow after ``--``. The job runs in the current folder; OUTPUT_DIR must be on a disk
-that all machines share. Needs submitit (pip install "sor_ppa[cluster]").
+that all machines share. Needs submitit (pip install submitit).
 
 Example:
     python tools/submit.py --nodes 2 --gpus-per-node 8 --hours 24 --partition gpu \\

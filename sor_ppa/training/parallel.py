@@ -34,8 +34,8 @@ def split_parameters(model: nn.Module) -> nn.Module:
     for tensor in model.state_dict().values():  # each process has drawn its own
         dist.broadcast(tensor, src=0)
     mesh = init_device_mesh(next(model.parameters()).device.type, (comm.get_world_size(),))
-    split: nn.Module = fully_shard(model, mesh=mesh)
-    return split
+    fully_shard(model, mesh=mesh)  # in place
+    return model
 
 
 def share_buffers(model: nn.Module) -> None:

@@ -132,7 +132,8 @@ def test_every_system_learns_the_same_with_split_parameters(system: str, tmp_pat
     make_data(tmp_path)
     ends = []
     for parallel in PARALLEL:
-        options = f"SOLVER.MAX_ITER 3 SOLVER.PARALLEL {parallel} SOLVER.CLIP_GRADIENTS.ENABLED True"
+        # Adam turns rounding errors of tiny gradients into steps of full size
+        options = f"SOLVER.MAX_ITER 3 SOLVER.PARALLEL {parallel} SOLVER.OPTIMIZER SGD"
         Training(tmp_path, tmp_path / parallel, system, processes=2, options=options).finish()
         ends.append(torch.load(tmp_path / parallel / "model_final.pth")["model"])
     assert ends[0].keys() == ends[1].keys()
