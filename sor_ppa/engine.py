@@ -14,12 +14,10 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_dataset_dicts
 from detectron2.data.samplers import InferenceSampler
 from detectron2.engine import DefaultTrainer, HookBase, TrainerBase, hooks
-from detectron2.engine.defaults import create_ddp_model
 from detectron2.evaluation import (
     COCOEvaluator,
     DatasetEvaluator,
@@ -45,6 +43,8 @@ from .data.unlabelled import register_folders
 from .evaluation.evaluator import SODEvaluator, SOREvaluator
 from .inference_model import gives_ranks, wrap_for_inference
 from .inspyrenet.mapper import SODDatasetMapper
+from .launching import may_restart
+from .layers import is_split, whole
 from .processes import exit_with_parent
 from .run_log import log_copypaste, model_line, start_run, summary
 from .siamese_detr.base import event_storage
@@ -58,6 +58,10 @@ from .training import (
     amp_dtype,
     half_precision,
     has_checkpoint,
+    replicate,
+    share_buffers,
+    split_parameters,
+    splits_parameters,
     synchronize_norms,
 )
 
@@ -111,11 +115,13 @@ class Trainer(DefaultTrainer):
         cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
         _check_batch(cfg)
         model = synchronize_norms(cfg, self.build_model(cfg))
+        if splits_parameters(cfg):
+            model = split_parameters(model)
         optimizer = self.build_optimizer(cfg, model)
         data_loader = self.build_train_loader(cfg)
         device_type = next(model.parameters()).device.type
-        ids = {"device_ids": None} if device_type == "cpu" else {}
-        model = create_ddp_model(model, broadcast_buffers=False, **ids)
+        if not splits_parameters(cfg):
+            model = replicate(model)
         self._trainer: TrainingStep = TrainingStep(
             model,
             data_loader,
@@ -151,11 +157,14 @@ class Trainer(DefaultTrainer):
             # take the same batches every time, as a resumed training does
             restart = partial(setattr, precise, "_data_iter", None)
             found.append(hooks.CallbackHook(before_step=lambda trainer, restart=restart: restart()))
-        if self.cfg.SOLVER.BEST_METRIC and comm.is_main_process():
-            solver, period = self.cfg.SOLVER, self.cfg.TEST.EVAL_PERIOD
+        solver, period = self.cfg.SOLVER, self.cfg.TEST.EVAL_PERIOD
+        evaluation = next(i for i, hook in enumerate(found) if isinstance(hook, hooks.EvalHook))
+        is_main, all_save = comm.is_main_process(), splits_parameters(self.cfg)
+        if solver.BEST_METRIC and (is_main or all_save):
             best = BestCheckpointHook(period, self.checkpointer, solver.BEST_METRIC, solver.BEST_MODE)
-            evaluation = next(i for i, hook in enumerate(found) if isinstance(hook, hooks.EvalHook))
             found.insert(evaluation + 1, best)
+        if all_save and not is_main:  # detectron2 has added it to the main process
+            found.insert(evaluation, hooks.PeriodicCheckpointer(self.checkpointer, solver.CHECKPOINT_PERIOD))
         return found
 
     def state_dict(self) -> dict[str, Any]:
@@ -261,10 +270,13 @@ class Trainer(DefaultTrainer):
         """Evaluate on every dataset of ``DATASETS.TEST``, with :func:`wrap_for_inference`.
 
         On a CPU, a model in training is copied and tuned, so that the results are those of ``--eval-only``.
-        With ``TEST.AUG.ENABLED`` the results of the augmented views follow, as ``<task>_TTA``.
+        With ``TEST.AUG.ENABLED`` the results of the augmented views follow, as ``<task>_TTA``. All processes
+        get the results of all images.
         """
         device = next(model.parameters()).device
-        _share_buffers(model)
+        share_buffers(model)
+        if is_split(next(model.parameters())):
+            model = _whole_copy(cfg, model)
         if model.training and device.type == "cpu":
             model = tune_for_inference(copy.deepcopy(getattr(model, "module", model)))
         results: OrderedDict[str, Any] = OrderedDict()
@@ -277,7 +289,8 @@ class Trainer(DefaultTrainer):
             if comm.is_main_process() and (lines := summary(found)):
                 title = "Results with test-time augmentation" if views else "Results in short"
                 _log.info("%s:\n%s", title, lines)
-        return results
+        every: list[OrderedDict[str, Any]] = comm.all_gather(results)
+        return every[0]
 
     @classmethod
     def _test_each(
@@ -326,11 +339,11 @@ def _checkpoint_info(cfg: CfgNode) -> CheckpointInfo:
     return CheckpointInfo(cfg.dump(), tuple(MetadataCatalog.get(name).get("thing_classes", ())))
 
 
-def _share_buffers(model: nn.Module) -> None:
-    """Copy the running statistics of the first process, which are those in checkpoints, to all others."""
-    if comm.get_world_size() > 1:
-        for buffer in model.buffers():
-            dist.broadcast(buffer, src=0)
+def _whole_copy(cfg: CfgNode, model: nn.Module) -> nn.Module:
+    """Return a copy of a split model that is whole in each process."""
+    copied = build_checked_model(cfg)
+    copied.load_state_dict({name: whole(tensor) for name, tensor in model.state_dict().items()})
+    return copied.train(model.training)
 
 
 def evaluate(cfg: CfgNode, resume: bool = False) -> OrderedDict[str, Any]:
@@ -368,6 +381,11 @@ def run(args: argparse.Namespace) -> OrderedDict[str, Any] | None:
         DatasetError: a dataset for training or evaluation is missing or broken.
     """
     cfg = setup(args)
+    if not args.resume and not args.eval_only and may_restart():
+        # every process takes the answer of the first: a checkpoint may just be written
+        args.resume = comm.all_gather(has_checkpoint(cfg.OUTPUT_DIR))[0]
+        if args.resume:
+            _log.info("%s has a checkpoint, and this training may be restarted: resuming", cfg.OUTPUT_DIR)
     if not args.eval_only and not needs_weights(cfg):
         found = cfg.MODEL.META_ARCHITECTURE
         raise ConfigError(

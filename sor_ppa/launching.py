@@ -17,7 +17,15 @@ from detectron2.utils import comm
 
 from .processes import exit_with_parent
 
-__all__ = ["start"]
+__all__ = ["may_restart", "start"]
+
+
+def may_restart() -> bool:
+    """Return whether this process is started again after a failure: by torchrun, or a queue with submitit.
+
+    ``torchrun`` does so with ``--max-restarts``, and then also when machines leave or join.
+    """
+    return int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")) > 0 or "SUBMITIT_EXECUTOR" in os.environ
 
 
 def start(

@@ -13,6 +13,8 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
+from .layers import is_split
+
 __all__ = ["build_lr_scheduler", "build_optimizer"]
 
 _OPTIMIZERS = {"SGD": torch.optim.SGD, "Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}
@@ -37,7 +39,9 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> Optimizer:
     options: dict[str, Any] = {"lr": cfg.SOLVER.BASE_LR, "weight_decay": cfg.SOLVER.WEIGHT_DECAY}
     if cfg.SOLVER.OPTIMIZER == "SGD":
         options |= {"momentum": cfg.SOLVER.MOMENTUM, "nesterov": cfg.SOLVER.NESTEROV}
-    if next(model.parameters()).device.type == "cpu":
+    first, amp = next(model.parameters()), cfg.SOLVER.AMP
+    # on a CPU, torch's fused SGD takes no split parameters, and it ignores the scale of float16 gradients
+    if first.device.type == "cpu" and not is_split(first) and not (amp.ENABLED and amp.DTYPE == "float16"):
         options["fused"] = True  # one pass over the memory instead of five or more
     return _with_clipping(cfg, _OPTIMIZERS[cfg.SOLVER.OPTIMIZER])(params, **options)
 

@@ -139,8 +139,12 @@ def script(*words: str, runner: tuple[str, ...] = ()) -> subprocess.CompletedPro
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("runner", "flags"),
-    [((), ("--num-gpus", "2")), (("-m", "torch.distributed.run", "--nproc-per-node", "2"), ())],
-    ids=["launch", "torchrun"],
+    [
+        ((), ("--num-gpus", "2")),
+        (("-m", "torch.distributed.run", "--nproc-per-node", "2"), ()),
+        ((), ("--num-gpus", "2", "SOLVER.PARALLEL", "fsdp", "SOLVER.BEST_METRIC", "sor/MAE")),
+    ],
+    ids=["launch", "torchrun", "fsdp"],
 )
 def test_two_processes_evaluate_like_one(
     datasets: Path, tmp_path: Path, runner: tuple[str, ...], flags: tuple[str, ...]

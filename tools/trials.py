@@ -119,6 +119,8 @@ class Training:
         processes: that train.
         options: more words of the command.
         wrapper: words of a command that runs the command.
+        launcher: options of Python that run ``train_net.py``, such as ``-m torch.distributed.run``; without
+            ``--resume``.
     """
 
     def __init__(
@@ -130,13 +132,14 @@ class Training:
         processes: int = 1,
         options: str = "",
         wrapper: Sequence[str] = (),
+        launcher: Sequence[str] = (),
     ) -> None:
-        flags = ["--resume", "--num-gpus", str(processes)] if processes > 1 else ["--resume"]
+        flags = [] if launcher else ["--resume", "--num-gpus", str(processes)]
         words = [*flags, *training_words(data, output, system, workers), *options.split()]
         self.output, self.log = output, Path(f"{output}.txt")
         with self.log.open("w") as file:
             self.process = subprocess.Popen(
-                [*wrapper, sys.executable, "train_net.py", *words],
+                [*wrapper, sys.executable, *launcher, "train_net.py", *words],
                 cwd=REPO,
                 stdout=file,
                 stderr=subprocess.STDOUT,

@@ -15,6 +15,7 @@ import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from torch import nn
 
+from ..layers import split_like, whole
 from .errors import CheckpointError, quoted
 from .info import INFO_KEY, CheckpointInfo
 from .match import Fit, fit_to_model
@@ -94,7 +95,9 @@ class SORCheckpointer(DetectionCheckpointer):
             _log.info("No weights given: the model starts from its initialization")
             return {}
         checkpoint, fit = _on_all_processes(lambda: self._read_and_fit(path, complete))
-        self.model.load_state_dict(dict(fit.loaded), strict=False)
+        own = self.model.state_dict()
+        loaded = {name: split_like(tensor, own[name]) for name, tensor in fit.loaded.items()}
+        self.model.load_state_dict(loaded, strict=False)
         # without the values, which would keep the file's content in memory
         self.fit = replace(fit, loaded={name: tensor.to("meta") for name, tensor in fit.loaded.items()})
         self.loaded_info = checkpoint.info
@@ -151,6 +154,8 @@ class SORCheckpointer(DetectionCheckpointer):
     def save(self, name: str, **kwargs: Any) -> None:
         """Write model, checkpointables and info as ``<name>.pth``, whole or not at all.
 
+        Of a model that is split among processes, all of them must call; one writes.
+
         Args:
             name: file name without suffix.
             kwargs: more to save, such as ``iteration``.
@@ -158,10 +163,13 @@ class SORCheckpointer(DetectionCheckpointer):
         Raises:
             CheckpointError: if the file cannot be written.
         """
-        if not self.save_dir or not self.save_to_disk:
+        if not self.save_dir:
             return
         states = {key: item.state_dict() for key, item in self.checkpointables.items()} | kwargs
-        data = {"model": self.model.state_dict()} | {key: _plain(state, key) for key, state in states.items()}
+        model = {name: whole(tensor) for name, tensor in self.model.state_dict().items()}
+        data = {"model": model} | {key: _plain(state, key) for key, state in states.items()}
+        if not self.save_to_disk:
+            return
         if self.info is not None:
             data[INFO_KEY] = asdict(self.info)
         target = os.path.join(self.save_dir, name)
@@ -261,7 +269,7 @@ def _plain(value: Any, where: str) -> Any:
     if isinstance(value, (set, frozenset)):
         return {v for v in value if isinstance(v, (str, int, float))}
     if isinstance(value, torch.Tensor):
-        return value.detach()
+        return whole(value.detach())
     if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in "biuf":
         return np.array(value) if value.ndim else value.item()
     if value is not None and type(value) not in (bool, int, float, str, bytes, torch.dtype, torch.device):

@@ -21,6 +21,7 @@ from ..data.images import decoded_image
 from ..data.issues import DatasetError, Issue
 from ..data.own import register_own
 from ..data.record import ImageRecord
+from ..data.shards import write_shards
 from ..data.stats import measure, plot
 from ..labeling import LabelCounts, label_photos
 from ..training_pictures import write_training_pictures
@@ -38,6 +39,7 @@ examples:
   sor-ppa data show synthetic_sor_test --count 12 --output pictures
   sor-ppa data stats irsr_train --output statistics
   sor-ppa data convert assr_train --to coco --output datasets/my_assr
+  sor-ppa data shards assr_train --output shards     tar files for training on several machines
   sor-ppa data label photos/ --output datasets/mine  labels from a ranker, ready for training:
   sor-ppa train --config-file configs/sor/ppa.yaml DATASETS.TRAIN "('mine_train',)"
 """
@@ -90,6 +92,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     converting.add_argument(
         "--ranked-only", action="store_true", help="leave out crowds and objects without a rank"
     )
+
+    sharding = actions.add_parser("shards", parents=[named], help="write a dataset as WebDataset tar files")
+    sharding.set_defaults(act=_shard_dataset)
+    sharding.add_argument("--output", type=Path, required=True, help="folder for tar files and their index")
+    sharding.add_argument("--split", help="split to write (default: as read)")
+    sharding.add_argument("--images-per-shard", type=int, default=1000, metavar="N", help="default: 1000")
+    what = "where the tar files will be, if not beside the index, such as s3://bucket/folder"
+    sharding.add_argument("--url", default="", help=what)
 
     getting = actions.add_parser("get", parents=[root], help="fetch a published dataset")
     getting.set_defaults(act=_fetch_dataset)
@@ -213,6 +223,17 @@ def _convert_dataset(options: argparse.Namespace) -> int:
     write_records(records, output, kind, split, images=options.images, ranked_only=options.ranked_only)
     objects = sum(len(record.objects) for record in records)
     _say(f"{output}: {len(records)} images, {objects} objects as {kind} ({split})")
+    return 0
+
+
+def _shard_dataset(options: argparse.Namespace) -> int:
+    source = source_of(options.name)
+    records, split = source.read(keep_rankless=True), options.split or source.split
+    count = options.images_per_shard
+    if count < 1:
+        raise ValueError(f"--images-per-shard: expected at least 1, found {count}")
+    names = write_shards(records, options.output, split, images_per_shard=count, url=options.url)
+    _say(f"{options.output}: {len(records)} images in {len(names)} shards ({split})")
     return 0
 
 

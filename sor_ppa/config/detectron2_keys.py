@@ -13,7 +13,12 @@ __all__ = ["DETECTRON2"]
 _IMAGE_SIZE = r.whole(0, r.MANY)
 _BOX_LOSS = r.one_of("smooth_l1", "giou", "diou", "ciou")
 _POOLERS = ("ROIAlignV2", "ROIAlign", "ROIPool", "ROIAlignRotated")
-_SAMPLERS = ("TrainingSampler", "RepeatFactorTrainingSampler", "RandomSubsetTrainingSampler")
+_SAMPLERS = (
+    "TrainingSampler",
+    "RepeatFactorTrainingSampler",
+    "RandomSubsetTrainingSampler",
+    "ShardTrainingSampler",  # [new] each process reads its own part of the shards in each epoch
+)
 _SCHEDULES = ["WarmupMultiStepLR", "WarmupCosineLR", "WarmupPolynomialLR"]
 if "NUM_DECAYS" in get_cfg().SOLVER:  # detectron2 after 0.6
     _SCHEDULES.append("WarmupStepWithFixedGammaLR")

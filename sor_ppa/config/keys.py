@@ -227,6 +227,9 @@ _SOLVER: r.Keys = {
     "ACCUMULATE": (1, r.FEW),
     # [new] Number format of SOLVER.AMP.ENABLED; "auto": float16 on GPUs, bfloat16 on CPUs.
     "AMP.DTYPE": ("auto", r.one_of("auto", "float16", "bfloat16")),
+    # [new] What each of several processes keeps of parameters, gradients and optimizer state: all ("ddp"), or
+    # a part ("fsdp"); it gathers the parameters for each iteration.
+    "PARALLEL": ("ddp", r.one_of("ddp", "fsdp")),
     # [new] Share the statistics of batch norms among all processes.
     "SYNC_BN": (False, r.SWITCH),
     # [new] Iterations in a row that may be skipped because a loss or gradient is NaN or infinite, before the

@@ -29,11 +29,13 @@ from .issues import DatasetError, IssueLog
 from .painted import PAINTED
 from .reader import Format
 from .record import ImageRecord, to_detectron2
+from .shards import SHARDS
 
 logger = logging.getLogger(__name__)
 
 FORMATS: dict[str, Format] = {
     "assr": ASSR, "irsr": IRSR, "sifr": SIFR, "seqrank": SEQRANK, "coco": COCO, "painted": PAINTED,
+    "shards": SHARDS,
 }  # fmt: skip
 """The formats that can be read, by name."""
 

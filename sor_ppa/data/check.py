@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ import cv2
 import numpy as np
 from detectron2.structures import Boxes, pairwise_iou
 
+from ..tar_members import file_size, read_file
 from .assr import SPLITS
 from .builtin import FORMATS, DatasetSource
 from .images import decoded_image, in_threads
@@ -137,9 +137,9 @@ def _by_size(records: Sequence[ImageRecord]) -> dict[int, list[str]]:
     """Return the image files by their size in bytes."""
     sizes = defaultdict(list)
     for record in records:
-        sizes[os.stat(record.file_name).st_size].append(record.file_name)
+        sizes[file_size(record.file_name)].append(record.file_name)
     return sizes
 
 
 def _hash(path: str) -> bytes:
-    return hashlib.blake2b(Path(path).read_bytes()).digest()
+    return hashlib.blake2b(read_file(path)).digest()

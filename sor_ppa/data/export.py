@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import filecmp
 import json
 import os
 import pickle
@@ -16,6 +15,7 @@ import cv2
 import numpy as np
 
 from ..atomic import write_json
+from ..tar_members import member_of, read_file
 from .assr import ASSR
 from .coco import COCO, HIGHER, IRSR, SIFR
 from .issues import DatasetError
@@ -190,16 +190,20 @@ _WITHOUT_CROWDS = {"assr": "ASSR", "irsr": "IRSR", "sifr": "SIFR", "seqrank": "S
 _RANKED_ONLY = ("irsr", "sifr")
 
 
-def _place_image(source: Path, target: Path, how: str) -> None:
-    """Link or copy an image; raise ``DatasetError`` if another image is there."""
-    if how == "none" or (target.exists() and target.samefile(source)):
+def _place_image(file: str, target: Path, how: str) -> None:
+    """Link or copy an image, copy one inside a tar file; raise ``DatasetError`` if another image is there."""
+    source, is_in_tar = Path(file), member_of(file) is not None
+    if how == "none" or (not is_in_tar and target.exists() and target.samefile(source)):
         return
     target.parent.mkdir(parents=True, exist_ok=True)
-    if target.is_file() and not target.is_symlink() and not filecmp.cmp(source, target, shallow=False):
+    if target.is_file() and not target.is_symlink() and read_file(file) != target.read_bytes():
         raise DatasetError(
             f"{target}: expected a folder without this file, found another image there already"
         )
     target.unlink(missing_ok=True)
+    if is_in_tar:
+        target.write_bytes(read_file(file))
+        return
     ways: dict[str, Callable[[Path, Path], object]]
     ways = {"copy": shutil.copyfile, "hardlink": os.link, "symlink": os.symlink}
     ways[how](source.resolve(), target)
@@ -250,5 +254,5 @@ def write_records(
             raise _refuse(record, _WITHOUT_CROWDS[kind], "objects without a rank (use --ranked-only)")
         named[source.stem] = record, f"{source.stem}.jpg" if jpeg else source.name
     for record, name in named.values():
-        _place_image(Path(record.file_name), target / name, images)
+        _place_image(record.file_name, target / name, images)
     writer(list(named.values()), Path(root), split)

@@ -47,6 +47,10 @@ class RawImage:
     first_rank: int = 0  # the rank that the file's ranks of an image should start from
 
 
+def _sizes_in_headers(images: Sequence[RawImage]) -> list[tuple[int, int] | OSError]:
+    return image_sizes([image.path for image in images])
+
+
 @dataclass(frozen=True)
 class Format:
     """A dataset format."""
@@ -57,6 +61,8 @@ class Format:
     image_field: str = "file_name"  # field of an entry that names the image
     rank_field: str = ""  # field that holds ranks; "" if ties and gaps mean nothing
     xywh: bool = True  # whether ``bbox`` is x, y, width, height (else x1, y1, x2, y2)
+    # (height, width) of each image, or the error that reading it raised
+    sizes: Callable[[Sequence[RawImage]], list[tuple[int, int] | OSError]] = _sizes_in_headers
 
     def path(self, root: Path, split: str) -> Path:
         """Return the annotation file (or folder) of a split."""
@@ -95,7 +101,7 @@ class Format:
         """
         log = issues or IssueLog()
         images = list(self.entries(Path(root), file or self.path(Path(root), split), split, log))
-        sizes = image_sizes([image.path for image in images])
+        sizes = self.sizes(images)
         broken = sum(isinstance(size, OSError) for size in sizes)
         records = []
         for image, size in zip(images, sizes, strict=True):

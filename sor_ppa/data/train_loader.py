@@ -28,6 +28,7 @@ from torch.utils.data import DataLoader, Dataset
 from ..processes import exit_with_parent
 from ..visualization.files import ImageReadError
 from .issues import DatasetError
+from .shards import ShardTrainingSampler
 
 __all__ = ["CheckedLoader", "Samples", "TrainingBatches", "evenly", "seed_all", "train_loader"]
 
@@ -219,7 +220,7 @@ def train_loader(cfg: CfgNode, mapper: Any, records: list[dict[str, Any]] | None
 
 
 def _sampler(cfg: CfgNode, records: list[dict[str, Any]]) -> Callable[[int], Iterable[int]]:
-    """Return a function from a seed to detectron2's sampler ``DATALOADER.SAMPLER_TRAIN``."""
+    """Return a function from a seed to the sampler ``DATALOADER.SAMPLER_TRAIN``, detectron2's or ours."""
     node, count = cfg.DATALOADER, len(records)
     if node.SAMPLER_TRAIN == "RepeatFactorTrainingSampler":
         repeats = RepeatFactorTrainingSampler.repeat_factors_from_category_frequency
@@ -228,4 +229,7 @@ def _sampler(cfg: CfgNode, records: list[dict[str, Any]]) -> Callable[[int], Ite
     if node.SAMPLER_TRAIN == "RandomSubsetTrainingSampler":
         ratio = node.RANDOM_SUBSET_RATIO
         return lambda seed: RandomSubsetTrainingSampler(count, ratio, seed_shuffle=seed, seed_subset=seed)
+    if node.SAMPLER_TRAIN == "ShardTrainingSampler":
+        files = [record["file_name"] for record in records]
+        return lambda seed: ShardTrainingSampler(files, seed)
     return lambda seed: TrainingSampler(count, seed=seed)

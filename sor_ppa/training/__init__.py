@@ -3,6 +3,7 @@
 from .checkpoints import BestCheckpointHook, TrainingCheckpointer, has_checkpoint
 from .errors import NonFiniteError
 from .norms import synchronize_norms
+from .parallel import replicate, share_buffers, split_parameters, splits_parameters
 from .step import TrainingStep, amp_dtype, half_precision
 
 __all__ = [
@@ -13,5 +14,9 @@ __all__ = [
     "amp_dtype",
     "half_precision",
     "has_checkpoint",
+    "replicate",
+    "share_buffers",
+    "split_parameters",
+    "splits_parameters",
     "synchronize_norms",
 ]

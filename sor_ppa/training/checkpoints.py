@@ -103,10 +103,8 @@ class TrainingCheckpointer(SORCheckpointer):
             NonFiniteError: a value of the model or of the optimizer is NaN or infinite; nothing is written.
             CheckpointError: the file cannot be written.
         """
-        if not self.save_dir or not self.save_to_disk:
-            return
         super().save(name, **kwargs)
-        if self.keep:
+        if self.keep and self.save_dir and self.save_to_disk:
             numbered = glob.glob(os.path.join(glob.escape(self.save_dir), "model_[0-9]*.pth"))
             for file in sorted(numbered)[: -self.keep]:
                 for path in (file, f"{file}.sha256"):
@@ -153,6 +151,6 @@ class BestCheckpointHook(BestCheckpointer):
     def _update_best(self, val: float, iteration: int) -> bool:
         """Remember a value; return whether it is finite."""
         is_finite = bool(super()._update_best(val, iteration))
-        if is_finite:
+        if is_finite and comm.is_main_process():
             write_json(self.file, {"metric": self.metric, "value": val, "iteration": iteration})
         return is_finite

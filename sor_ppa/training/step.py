@@ -22,6 +22,7 @@ from torch.nn.utils import get_total_norm
 
 from ..config import ConfigError
 from ..data.train_loader import seed_all
+from ..layers import local_part, split_like
 from .errors import NonFiniteError
 
 __all__ = ["TrainingStep", "amp_dtype", "half_precision"]
@@ -82,7 +83,7 @@ class TrainingStep(SimpleTrainer):
     training draws those of an uninterrupted one.
 
     Args:
-        model: returns a dictionary of losses; or the same in DistributedDataParallel.
+        model: returns a dictionary of losses; or the same in DistributedDataParallel or split by FSDP.
         data_loader: batches of this process.
         optimizer: of the model's parameters.
         seed: of the random numbers.
@@ -159,7 +160,8 @@ class TrainingStep(SimpleTrainer):
         """
         values = dict(losses)
         if not self.grad_scaler.is_enabled():
-            gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+            gradients = [local_part(p.grad) for p in self.model.parameters() if p.grad is not None]
+            gradients = [part for part in gradients if part.numel()]  # parts of small ones are empty
             values[_GRADIENT] = _largest_magnitude(gradients).to(self.device_type)
         stacked = torch.stack([value.float() for value in values.values()])
         return dict(zip(values, stacked.tolist(), strict=True))
@@ -195,5 +197,8 @@ class TrainingStep(SimpleTrainer):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
+        for parameter, state in self.optimizer.state.items():
+            tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+            state |= {name: split_like(value, parameter) for name, value in tensors.items()}
         if self.grad_scaler.is_enabled() and state_dict.get("grad_scaler"):
             self.grad_scaler.load_state_dict(state_dict["grad_scaler"])

@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from io import BytesIO
 from itertools import count
 from pathlib import Path
 from typing import BinaryIO
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from ..atomic import atomic_write
+from ..tar_members import member_of
 
 __all__ = [
     "BadInput",
@@ -65,7 +67,7 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     bits, and the first of several frames is taken.
 
     Args:
-        path: of the file.
+        path: of the file, or of one inside a tar file (``sor_ppa.tar_members``).
 
     Returns:
         (H, W, 3) uint8 BGR.
@@ -74,6 +76,12 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
         ImageReadError: no such file, no picture, a damaged one, or one of a few pixels.
     """
     name = os.fspath(path)
+    if (member := member_of(name)) is not None:
+        try:
+            content = BytesIO(member.read())
+        except Exception as error:  # file systems of URLs raise many types
+            raise ImageReadError(f"{name}: cannot be read ({' '.join(str(error).split())})") from error
+        return decode_image(content, name)
     if not os.path.isfile(name):
         reason = "not a regular file" if os.path.exists(name) else "no such file"
         raise ImageReadError(f"{name}: {reason}")

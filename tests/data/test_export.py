@@ -40,7 +40,7 @@ def same(first: list[ImageRecord], second: list[ImageRecord], least_iou: float) 
 
 
 @pytest.mark.parametrize("there", WRITERS)
-@pytest.mark.parametrize("here", FORMATS)
+@pytest.mark.parametrize("here", [*MAKERS, "assr"])
 def test_there_and_back(here: str, there: str, tmp_path: Path) -> None:
     original = FORMATS[here].read(make(here, tmp_path / "here" / "set"), "train")
     write_records(original, tmp_path / "there" / "set", there, "train")

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 
 from sor_ppa.data.export import WRITERS, write_records
 from sor_ppa.data.record import ImageRecord, ObjectRecord
+from sor_ppa.data.shards import write_shards
 
 SIZE = (60, 80)  # of the images, (height, width)
 
@@ -44,6 +45,7 @@ def write_corpus(folder: Path) -> None:
         records.append(ImageRecord(str(picture), *SIZE, objects, index + 1))
     for kind in WRITERS:
         write_records(records, folder / kind, kind, "train", images="copy")
+    write_shards(records, folder / "shards", "train")
     _write_pictures(pictures, pixels)
     _write_predictions(files)
     _write_weights(weights)
