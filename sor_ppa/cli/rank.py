@@ -9,6 +9,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
+from ..export.runtime import is_graph
 from ..folder_ranking import REPORT, FileOutput, Output, rank_files, watch_folder
 from ..table_output import SHARD_IMAGES, TableOutput
 from ..visualization import EVERYTHING, RankStyle
@@ -80,7 +81,8 @@ def _add_ray_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run the sub-command and return its exit status."""
     if bool(options.input) == bool(options.watch):
-        raise ValueError("expected photos to rank, or --watch DIR")
+        hint = f", found none before --ray {options.ray}" if options.ray else ""
+        raise ValueError(f"expected photos to rank, or --watch DIR{hint}")
     if options.ray:
         return _run_on_ray(options)
     folder = Path(options.output)
@@ -128,16 +130,15 @@ def _run_on_ray(options: argparse.Namespace) -> int:
     if not pieces:
         return 2
     model = chosen_model(options)
-    # actors have another working folder
     settings = {name: getattr(options, name) for name in ("opts", "runtime", "confidence_threshold")}
-    found_at = {
-        name: os.path.abspath(name) for name in (model, options.config_file) if name and Path(name).exists()
-    }
-    options.config_file = found_at.get(options.config_file, options.config_file)
+    # actors have another working folder
+    source = os.path.abspath(model) if os.path.isfile(model) or is_graph(model) else model
+    if options.config_file and os.path.isfile(options.config_file):
+        options.config_file = os.path.abspath(options.config_file)
     folder = Folder(options.output)
     with joined_cluster(options.ray) as resources:
         summary = rank_on_ray(
-            partial(load_predictor, options, found_at.get(model, model)),
+            partial(load_predictor, options, source),
             pieces,
             folder,
             options.format or "parquet",

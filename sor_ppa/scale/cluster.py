@@ -20,7 +20,8 @@ def joined_cluster(address: str) -> Iterator[dict[str, float]]:
             that this machine is part of, and HOST:PORT joins any other.
 
     Raises:
-        ValueError: another address, Ray is not installed, or there is no cluster at the address.
+        ValueError: another address, Ray is not installed, there is no cluster at the address, or a task of the
+            block failed for good.
     """
     if address not in ("local", "auto") and ":" not in address:
         raise ValueError(f"--ray: expected local, auto or HOST:PORT, found {address!r}")
@@ -39,6 +40,8 @@ def joined_cluster(address: str) -> Iterator[dict[str, float]]:
             raise ValueError(f"--ray: expected a cluster at {address}, found none ({reason})") from error
     try:
         yield ray.cluster_resources()
+    except ray.exceptions.RayError as error:  # its text is a traceback from the other process
+        raise ValueError(f"--ray: a task failed: {str(error).strip().splitlines()[-1]}") from error
     finally:
         if not joined_before:
             ray.shutdown()
