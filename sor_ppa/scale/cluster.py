@@ -20,8 +20,8 @@ def joined_cluster(address: str) -> Iterator[dict[str, float]]:
             that this machine is part of, and HOST:PORT joins any other.
 
     Raises:
-        ValueError: another address, Ray is not installed, there is no cluster at the address, or a task of the
-            block failed for good.
+        ValueError: another address, Ray is not installed, there is no cluster at the address, or a task of
+            the block failed for good.
     """
     if address not in ("local", "auto") and ":" not in address:
         raise ValueError(f"--ray: expected local, auto or HOST:PORT, found {address!r}")
