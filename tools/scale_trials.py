@@ -118,7 +118,8 @@ class Trial:
             self.second = self.cluster.add_node(**self.node_arguments)
             return "node"
         found = ray_processes()
-        victims = [pid for pid, name in found.items() if ("MapWorker" in name) == (kind == "actor")]
+        wanted = ("ray::MapWorker",) if kind == "actor" else ("ray::FlatMap", "ray::IDLE")
+        victims = [pid for pid, name in found.items() if name.startswith(wanted)]
         if not victims:
             return f"no {kind} was there"
         victim = random.choice(victims)

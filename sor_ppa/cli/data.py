@@ -207,7 +207,7 @@ def _measure_dataset(options: argparse.Namespace) -> int:
 
 def _convert_dataset(options: argparse.Namespace) -> int:
     if options.to == "parquet":
-        from ..scale.evaluation import write_truth
+        from ..evaluation.truth_table import write_truth
 
         images, count = write_truth(options.name, Path(options.output))
         _say(f"{options.output}: {images} images, {count} objects as parquet")

@@ -7,96 +7,26 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import fsspec
 
-from ..atomic import atomic_write
 from ..evaluation.checks import InputError, expect
 from ..evaluation.command import MISSING, Outcome, score_task
-from ..evaluation.ground_truth import read_truth, truth_from_dict
 from ..evaluation.predictions import instance_entry, stem
 from ..evaluation.scorer import RankingScorer
+from ..evaluation.truth_table import TRUTH_COLUMNS
 from ..evaluation.variants import VariantNames
 from .storage import is_url
 
-__all__ = ["score_parquet", "write_truth"]
+__all__ = ["score_parquet"]
 
-TRUTH_COLUMNS = ("image", "height", "width", "gt_rank", "crowd", "segmentation")
 PREDICTION_COLUMNS = ("image", "height", "width", "rank", "rank_score", "score", "segmentation")
 _ROWS = 10_000  # read at once
 _ROWS_OF_PART = 20_000  # objects, true and predicted, that one task scores
 _LINES = 20  # problems of a kind that are listed, for each part
 
 Row = dict[str, Any]
-
-
-def write_truth(source: str, path: Path) -> tuple[int, int]:
-    """Write the ground truth of a dataset as Parquet and return the numbers of images and objects.
-
-    The file has one row an object, with the columns ``TRUTH_COLUMNS``: ``image`` (the file name), ``height``
-    and ``width`` in pixels, ``gt_rank`` (higher = more salient, null = not ranked), ``crowd``, and
-    ``segmentation`` (COCO's compressed run lengths). An image without objects has one row, in which the last
-    three are null.
-
-    Args:
-        source: as in ``ground_truth.read_truth``.
-        path: of the file.
-
-    Raises:
-        InputError: unusable ground truth.
-        OSError: the file cannot be written.
-    """
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    schema = pa.schema(
-        [
-            ("image", pa.string()),
-            ("height", pa.int32()),
-            ("width", pa.int32()),
-            ("gt_rank", pa.int32()),
-            ("crowd", pa.bool_()),
-            ("segmentation", pa.string()),
-        ]
-    )
-    images = objects = 0
-    rows: list[Row] = []
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as part, parquet.ParquetWriter(part, schema) as writer:
-        for record in read_truth(source):
-            expect("mask_file_name" not in record, source, "a ranking dataset", "a saliency dataset")
-            found = _truth_rows(record)
-            images += 1
-            objects += sum(row["segmentation"] is not None for row in found)
-            rows += found
-            if len(rows) >= _ROWS:
-                writer.write_table(pa.Table.from_pylist(rows, schema=schema))
-                rows = []
-        writer.write_table(pa.Table.from_pylist(rows, schema=schema))
-    return images, objects
-
-
-def _truth_rows(record: Mapping[str, Any]) -> list[Row]:
-    truth = truth_from_dict(record)
-    image = {"image": truth.name, "height": truth.height, "width": truth.width}
-    empty: Row = {"gt_rank": None, "crowd": None, "segmentation": None}
-    columns = zip(truth.rles, truth.ranks.tolist(), truth.crowd.tolist(), strict=True)
-    rows = [
-        {
-            **image,
-            "gt_rank": rank if rank >= 0 else None,
-            "crowd": crowd,
-            "segmentation": _text(rle["counts"]),
-        }
-        for rle, rank, crowd in columns
-    ]
-    return rows or [image | empty]
-
-
-def _text(counts: str | bytes) -> str:
-    return counts.decode("ascii") if isinstance(counts, bytes) else counts
 
 
 def score_parquet(
@@ -116,7 +46,7 @@ def score_parquet(
 
     Args:
         predictions: a file, a folder or a glob of files as ``sor-ppa rank`` writes them; local or a URL.
-        truth: the same, as ``write_truth`` writes them.
+        truth: the same, as ``truth_table.write_truth`` writes them.
         resources: of the cluster, see ``joined_cluster``.
         metrics, variants, rank_by, missing: as in ``score_files``, without "sod".
 

@@ -1,5 +1,7 @@
 """The prediction of a cluster's speed."""
 
+import pytest
+
 from benchmarks.bench_scale import Costs, bottleneck, predict_rates
 
 COSTS = Costs(decode=0.009, move=0.001, model=0.02, gather=1e-4, file_bytes=2e5, pixel_bytes=2e6, gpu=True)
@@ -7,7 +9,7 @@ COSTS = Costs(decode=0.009, move=0.001, model=0.02, gather=1e-4, file_bytes=2e5,
 
 def test_gpus_limit_a_node_with_many_cpus():
     rates = predict_rates(COSTS, nodes=2, gpus=4, cpus=64, network=1e9)
-    assert rates == {"decode": 12000, "model": 400, "network": 10000, "gathering": 10000}
+    assert rates == pytest.approx({"decode": 12000, "model": 400, "network": 10000, "gathering": 10000})
     assert bottleneck(rates) == ("model", 400)
 
 

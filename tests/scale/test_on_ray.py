@@ -9,6 +9,7 @@ import pytest
 from sor_ppa.data.synthetic import SyntheticSpec, write_dataset
 from sor_ppa.evaluation.command import score_files
 from sor_ppa.evaluation.segmentations import encode_masks
+from sor_ppa.evaluation.truth_table import write_truth
 from sor_ppa.folder_ranking import rank_files
 from sor_ppa.table_output import TableOutput, table_file
 from tests.fake_model import fake_predictor
@@ -18,7 +19,7 @@ parquet = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow")
 import pyarrow as pa  # noqa: E402
 import ray  # noqa: E402
 
-from sor_ppa.scale.evaluation import score_parquet, write_truth  # noqa: E402
+from sor_ppa.scale.evaluation import score_parquet  # noqa: E402
 from sor_ppa.scale.ranking import rank_on_ray  # noqa: E402
 from sor_ppa.scale.sources import find_pieces  # noqa: E402
 from sor_ppa.scale.storage import Folder  # noqa: E402
