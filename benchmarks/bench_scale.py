@@ -95,7 +95,7 @@ def measure_costs(predictor: SORPredictor, photos: Sequence[Path], batch: int) -
     import ray
 
     from sor_ppa.scale.ranking import RayOutput, RaySummary, _Gatherer, _RankingActor
-    from sor_ppa.scale.sources import read_piece
+    from sor_ppa.scale.reading import read_piece
     from sor_ppa.scale.storage import Folder
 
     piece = {"files": [str(photo) for photo in photos], "start": 0, "stop": 0, "shard": 0}

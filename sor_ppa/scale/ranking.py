@@ -17,7 +17,8 @@ import numpy as np
 from ..folder_ranking import Summary
 from ..predictor import SORPredictor
 from ..table_output import TableKind, table_entry, table_file
-from .sources import Piece, read_piece
+from .reading import read_piece
+from .sources import Piece
 from .storage import Folder
 
 __all__ = ["UNREADABLE", "RayOutput", "RaySummary", "rank_on_ray"]

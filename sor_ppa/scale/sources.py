@@ -1,34 +1,22 @@
-"""The inputs of a large run: which images there are, in pieces of a fixed size, and how they are read."""
+"""The inputs of a large run, in pieces of a fixed size."""
 
 from __future__ import annotations
 
-import io
 import os
-import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import fsspec
-import numpy as np
-from numpy.typing import NDArray
 
-from ..visualization.files import (
-    IMAGE_SUFFIXES,
-    BadInput,
-    ImageReadError,
-    decode_image,
-    expand_inputs,
-    read_image,
-)
+from ..visualization.files import IMAGE_SUFFIXES, BadInput, expand_inputs
 from .storage import is_url
 
-__all__ = ["Piece", "find_pieces", "read_piece"]
+__all__ = ["PARQUET_SUFFIX", "TAR_SUFFIXES", "Piece", "find_pieces", "image_columns", "one_line"]
 
-_TAR = (".tar", ".tar.gz", ".tgz")
-_PARQUET = ".parquet"
-_ROWS_AT_ONCE = 64
-_SUFFIXES = (*IMAGE_SUFFIXES, *_TAR, _PARQUET)
+TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
+PARQUET_SUFFIX = ".parquet"
+_SUFFIXES = (*IMAGE_SUFFIXES, *TAR_SUFFIXES, PARQUET_SUFFIX)
 
 
 @dataclass(frozen=True)
@@ -57,46 +45,80 @@ def find_pieces(inputs: Iterable[str], size: int) -> tuple[list[Piece], list[Bad
         The pieces, and the inputs that cannot be used.
     """
     pieces: list[Piece] = []
+    files: list[str] = []  # images since the last Parquet or tar file
     faults: list[BadInput] = []
-    files: list[str] = []
-
-    def close() -> None:
-        pieces.extend(Piece(files[i : i + size]) for i in range(0, len(files), size))
-        files.clear()
-
     known: set[str] = set()
-    for found in _expand(inputs):
+    for found in _named_files(inputs):
         name = str(found)
+        identity = name if is_url(name) else os.path.abspath(name)
         if isinstance(found, BadInput):
             faults.append(found)
+        elif identity in known:
             continue
-        identity = name if is_url(name) else os.path.abspath(name)
-        if identity in known:
-            continue
-        known.add(identity)
-        if name.lower().endswith(_PARQUET):
-            close()
+        elif name.lower().endswith((*TAR_SUFFIXES, PARQUET_SUFFIX)):
+            pieces += _pieces_of_files(files, size)
+            files = []
             try:
-                pieces += _table_pieces(name, size)
+                pieces += _pieces_of_archive(name, size)
             except (OSError, ValueError) as error:
-                faults.append(BadInput(name, _reason(error)))
-        elif name.lower().endswith(_TAR):
-            close()
-            pieces.append(Piece([name]))
+                faults.append(BadInput(name, one_line(error)))
         else:
             files.append(name)
-    close()
-    return pieces, faults
+        known.add(identity)
+    return [*pieces, *_pieces_of_files(files, size)], faults
 
 
-def _expand(inputs: Iterable[str]) -> Iterator[str | BadInput]:
+def _pieces_of_files(files: list[str], size: int) -> list[Piece]:
+    return [Piece(files[i : i + size]) for i in range(0, len(files), size)]
+
+
+def _pieces_of_archive(path: str, size: int) -> list[Piece]:
+    """Return the pieces of a tar or Parquet file."""
+    if not path.lower().endswith(PARQUET_SUFFIX):
+        return [Piece([path])]
+    from pyarrow import parquet
+
+    with fsspec.open(path) as file:
+        table = parquet.ParquetFile(file)
+        image_columns(table)
+        count = table.metadata.num_rows
+    return [Piece([path], start, min(start + size, count)) for start in range(0, count, size)]
+
+
+def image_columns(table: Any) -> tuple[str | None, str | None]:
+    """Return the columns of the encoded images and of their paths in a ``ParquetFile``.
+
+    A field of a struct has the name of the struct before it, as in ``image.bytes``.
+
+    Raises:
+        ValueError: there are none.
+    """
+    import pyarrow as pa
+
+    fields = pa.Table.from_pylist([], schema=table.schema_arrow).flatten().schema
+    types = {"bytes": (pa.binary(), pa.large_binary()), "path": (pa.string(), pa.large_string())}
+    found: dict[str, str] = {}
+    for column in fields:
+        end = column.name.rpartition(".")[2]
+        if column.type in types.get(end, ()):
+            found.setdefault(end, column.name)
+    if not found:
+        columns = ", ".join(f"{column.name} ({column.type})" for column in fields)
+        raise ValueError(f"expected a column bytes (binary) or path (string), found {columns or 'none'}")
+    return found.get("bytes"), found.get("path")
+
+
+def _named_files(inputs: Iterable[str]) -> Iterator[str | BadInput]:
     """Yield the files that the inputs name, in their order."""
     for item in inputs:
         lines = _list_with_urls(item)
         if lines:
-            yield from _expand(lines)
+            yield from _named_files(lines)
         elif is_url(item):
-            yield from _expand_url(item)
+            try:
+                yield from _files_at(item)
+            except (OSError, ValueError, ImportError) as error:
+                yield BadInput(item, one_line(error))
         else:
             files, faults = expand_inputs([item], _SUFFIXES)
             yield from map(str, files)
@@ -116,179 +138,23 @@ def _list_with_urls(name: str) -> list[str]:
     return lines if any(map(is_url, [name, *lines])) else []
 
 
-def _expand_url(url: str) -> Iterator[str | BadInput]:
+def _files_at(url: str) -> Iterator[str | BadInput]:
     """Yield the files that a URL names, sorted."""
-    try:
-        fs, path = fsspec.core.url_to_fs(url)
-        if any(sign in path for sign in "*?["):
-            paths = sorted(fs.glob(path))
-        elif fs.isdir(path):
-            entries = fs.ls(path, detail=True)
-            paths = sorted(entry["name"] for entry in entries if entry["type"] == "file")
-        elif fs.exists(path) and not path.lower().endswith(".txt"):
-            yield url
-            return
-        else:
-            yield BadInput(url, "no such file or folder, or an empty list")
-            return
-    except (OSError, ValueError, ImportError) as error:
-        yield BadInput(url, _reason(error))
+    fs, path = fsspec.core.url_to_fs(url)
+    if any(sign in path for sign in "*?["):
+        paths = fs.glob(path)
+    elif fs.isdir(path):
+        paths = [entry["name"] for entry in fs.ls(path, detail=True) if entry["type"] == "file"]
+    elif fs.exists(path) and not path.lower().endswith(".txt"):
+        yield url
         return
-    found = [fs.unstrip_protocol(path) for path in paths if path.lower().endswith(_SUFFIXES)]
+    else:
+        yield BadInput(url, "no such file or folder, or an empty list")
+        return
+    found = [fs.unstrip_protocol(path) for path in sorted(paths) if path.lower().endswith(_SUFFIXES)]
     yield from found or [BadInput(url, "no pictures, tar or Parquet files here")]
 
 
-def _table_pieces(path: str, size: int) -> list[Piece]:
-    from pyarrow import parquet
-
-    with fsspec.open(path) as file:
-        table = parquet.ParquetFile(file)
-        _columns(table, path)
-        count = table.metadata.num_rows
-    return [Piece([path], start, min(start + size, count)) for start in range(0, count, size)]
-
-
-def _columns(table: Any, path: str) -> tuple[str | None, str | None]:
-    """Return the columns of the encoded images and of their paths; ``image.bytes`` is a field of a struct."""
-    import pyarrow as pa
-
-    fields = pa.Table.from_pylist([], schema=table.schema_arrow).flatten().schema
-    binary, text = (pa.binary(), pa.large_binary()), (pa.string(), pa.large_string())
-    found: dict[str, str] = {}
-    for column in fields:
-        end = column.name.rpartition(".")[2]
-        if (end == "bytes" and column.type in binary) or (end == "path" and column.type in text):
-            found.setdefault(end, column.name)
-    if not found:
-        columns = ", ".join(f"{column.name} ({column.type})" for column in fields)
-        raise ValueError(f"expected a column bytes (binary) or path (string), found {columns or 'none'}")
-    return found.get("bytes"), found.get("path")
-
-
-def _reason(error: Exception) -> str:
+def one_line(error: Exception) -> str:
+    """Return the reason of an error in one line."""
     return "no such file" if isinstance(error, FileNotFoundError) else " ".join(str(error).split())
-
-
-def read_piece(row: dict[str, Any], folder: str) -> Iterator[dict[str, Any]]:
-    """Read and decode the images of a piece.
-
-    Args:
-        row: the fields of a ``Piece``, and ``shard``, its number.
-        folder: to which relative local paths refer.
-
-    Yields:
-        A dict an image, and at least one: ``shard``, ``place`` (from 0), ``image`` (its name), ``height``,
-        ``width``, ``pixels`` (BGR, as bytes; None if it cannot be read), ``reason`` (why not), and ``last``.
-    """
-    waiting: dict[str, Any] | None = None
-    for place, (name, found) in enumerate(_read_all(row, folder)):
-        if waiting is not None:
-            yield waiting
-        waiting = {"shard": row["shard"], "place": place, "image": name, "last": False}
-        if isinstance(found, str):
-            waiting |= {"height": 0, "width": 0, "pixels": None, "reason": found}
-        else:
-            height, width = found.shape[:2]
-            waiting |= {"height": height, "width": width, "pixels": found.tobytes(), "reason": None}
-    assert waiting is not None
-    yield waiting | {"last": True}
-
-
-def _read_all(row: dict[str, Any], folder: str) -> Iterator[tuple[str, NDArray[np.uint8] | str]]:
-    """Yield the name of each image, and the image or the reason why it cannot be read."""
-    files = row["files"]
-    if row["stop"]:
-        yield from _read_table(files[0], row["start"], row["stop"], folder)
-    elif files[0].lower().endswith(_TAR):
-        yield from _read_tar(files[0], folder)
-    else:
-        yield from ((name, _read_file(name, folder)) for name in files)
-
-
-def _read_file(name: str, folder: str) -> NDArray[np.uint8] | str:
-    if not is_url(name):
-        path = os.path.join(folder, name)
-        try:
-            return read_image(path)
-        except ImageReadError as error:
-            return str(error).removeprefix(f"{path}: ")
-    try:
-        with fsspec.open(name) as file:
-            return _decoded(file.read(), name)
-    except (OSError, ValueError) as error:
-        return _reason(error)
-
-
-def _decoded(content: bytes, name: str) -> NDArray[np.uint8] | str:
-    try:
-        return decode_image(io.BytesIO(content), name)
-    except ImageReadError as error:
-        return str(error).removeprefix(f"{name}: ")
-
-
-def _read_tar(path: str, folder: str) -> Iterator[tuple[str, NDArray[np.uint8] | str]]:
-    """Yield the image files of a tar file; a name in it stands behind that of the tar file."""
-    empty = True
-    try:
-        with fsspec.open(_located(path, folder)) as file, tarfile.open(fileobj=file, mode="r|*") as archive:
-            for member in archive:
-                if member.isfile() and member.name.lower().endswith(IMAGE_SUFFIXES):
-                    opened = archive.extractfile(member)
-                    assert opened is not None
-                    name, empty = f"{path}/{member.name}", False
-                    yield name, _decoded(opened.read(), name)
-    except (OSError, EOFError, tarfile.TarError) as error:
-        yield path, f"cannot be read as a tar file to its end ({_reason(error)})"
-    else:
-        if empty:
-            yield path, "no pictures in this tar file"
-
-
-def _read_table(
-    path: str, start: int, stop: int, folder: str
-) -> Iterator[tuple[str, NDArray[np.uint8] | str]]:
-    """Yield the images of some rows of a Parquet file; one without a path is called ``FILE#ROW``."""
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    row = 0
-    try:
-        with fsspec.open(_located(path, folder)) as file:
-            table = parquet.ParquetFile(file)
-            columns = _columns(table, path)
-            top = sorted({name.partition(".")[0] for name in columns if name})
-            for batch in table.iter_batches(_ROWS_AT_ONCE, columns=top):
-                if row >= stop:
-                    break
-                if row + len(batch) <= start:
-                    row += len(batch)
-                    continue
-                part = pa.Table.from_batches([batch]).flatten()
-                cells = (part.column(c).to_pylist() if c else [None] * len(batch) for c in columns)
-                for content, given in zip(*cells, strict=True):
-                    if start <= row < stop:
-                        yield _read_cell(content, given, path, row, folder)
-                    row += 1
-    except (OSError, ValueError) as error:
-        yield path, f"cannot be read as a Parquet file from row {row} on ({_reason(error)})"
-
-
-def _read_cell(
-    content: bytes | None, given: str | None, path: str, row: int, folder: str
-) -> tuple[str, NDArray[np.uint8] | str]:
-    """Return the name and image of a row; a relative path is beside the Parquet file."""
-    name = given or f"{path}#{row}"
-    if content is not None:
-        return name, _decoded(content, name)
-    if not given:
-        return name, "neither bytes nor a path"
-    beside = given if is_url(given) or os.path.isabs(given) else f"{_folder_of(path)}{given}"
-    return name, _read_file(beside, folder)
-
-
-def _folder_of(path: str) -> str:
-    return path[: path.rfind("/") + 1]
-
-
-def _located(path: str, folder: str) -> str:
-    return path if is_url(path) else os.path.join(folder, path)

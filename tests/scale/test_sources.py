@@ -12,7 +12,8 @@ pytest.importorskip("ray", reason="needs ray")
 pa = pytest.importorskip("pyarrow", reason="needs pyarrow")
 from pyarrow import parquet  # noqa: E402
 
-from sor_ppa.scale.sources import find_pieces, read_piece  # noqa: E402
+from sor_ppa.scale.reading import read_piece
+from sor_ppa.scale.sources import find_pieces  # noqa: E402
 
 
 def _encoded(seed=0):
