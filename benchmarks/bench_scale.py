@@ -118,8 +118,10 @@ def measure_costs(predictor: SORPredictor, photos: Sequence[Path], batch: int) -
         for row in found:
             gatherer.add(row)
         gather = time.perf_counter() - start
-    sizes = sum(photo.stat().st_size for photo in photos), sum(len(row["pixels"]) for row in rows)
-    return Costs(*(value / len(photos) for value in (decode, move, model, gather, *sizes)))
+    file_bytes = sum(photo.stat().st_size for photo in photos) / len(photos)
+    pixel_bytes = sum(len(row["pixels"]) for row in rows) / len(photos)
+    decode, move, model, gather = (seconds / len(photos) for seconds in (decode, move, model, gather))
+    return Costs(decode, move, model, gather, file_bytes, pixel_bytes)
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> Any:

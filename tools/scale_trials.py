@@ -28,6 +28,7 @@ import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 from pyarrow import parquet
@@ -86,7 +87,7 @@ class Trial:
     def __init__(self, folder: Path, photos: Path, shard_size: int) -> None:
         from ray.cluster_utils import Cluster
 
-        node = {"num_cpus": 2, "object_store_memory": 200 * 2**20, "include_dashboard": False}
+        node: dict[str, Any] = {"num_cpus": 2, "object_store_memory": 200 * 2**20, "include_dashboard": False}
         self.output, self.shards = folder, len(list(photos.iterdir())) // shard_size
         self.cluster = Cluster(initialize_head=True, head_node_args=node)
         self.node_arguments = node

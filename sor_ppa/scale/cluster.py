@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 __all__ = ["joined_cluster"]
 
@@ -32,7 +33,7 @@ def joined_cluster(address: str) -> Iterator[dict[str, float]]:
         raise ValueError("--ray: expected Ray, found none; run: pip install 'sor_ppa[ray]'") from error
     joined_before = ray.is_initialized()
     if not joined_before:
-        options = {"include_dashboard": False} if address == "local" else {}
+        options: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
         try:
             ray.init(address=address, **options)
         except (ConnectionError, ValueError, RuntimeError) as error:

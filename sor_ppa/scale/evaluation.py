@@ -160,8 +160,8 @@ def _score_part(
     listed: dict[str, list[str]] = {}
     for kind, line in problems:
         listed.setdefault(kind, []).append(line)
-    found = {kind: [len(lines), sorted(lines)[:_LINES]] for kind, lines in listed.items()}
-    state = {"scorer": own.state(), "images": images, "scored": scored, "problems": found}
+    counts = {kind: [len(lines), sorted(lines)[:_LINES]] for kind, lines in listed.items()}
+    state = {"scorer": own.state(), "images": images, "scored": scored, "problems": counts}
     return {"found": [json.dumps(state)]}
 
 

@@ -173,9 +173,8 @@ def rank_on_ray(
         results.context.target_max_block_size = _BLOCK_BYTES
         results.context.execution_options.verbose_progress = True  # queues and rows of each step
         gatherer = _Gatherer(output, summary)
-        for batch in results.iter_batches(batch_size=None, batch_format="pyarrow"):
-            for row in batch.to_pylist():
-                gatherer.add(row)
+        for row in results.iter_rows():
+            gatherer.add(row)
         assert not gatherer.waiting
     summary.quarantined = bool(folder.names(f"{UNREADABLE}/"))
     summary.seconds = time.perf_counter() - start
