@@ -19,6 +19,7 @@ parquet = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow")
 import pyarrow as pa  # noqa: E402
 import ray  # noqa: E402
 
+from sor_ppa.scale.cluster import joined_cluster  # noqa: E402
 from sor_ppa.scale.evaluation import score_parquet  # noqa: E402
 from sor_ppa.scale.ranking import rank_on_ray  # noqa: E402
 from sor_ppa.scale.sources import find_pieces  # noqa: E402
@@ -80,6 +81,16 @@ def test_what_is_done_is_not_done_again(photos, tmp_path, resources, expected):
     summary = _run(photos, tmp_path, resources)
     assert (summary.images, summary.shards_before) == (7, 8)
     assert _rows(tmp_path) == expected
+
+
+def test_a_failure_is_one_line(resources):
+    @ray.remote
+    def fail():
+        raise RuntimeError("no memory")
+
+    with pytest.raises(ValueError, match="^--ray: a task failed: RuntimeError: no memory$"):
+        with joined_cluster("local"):
+            ray.get(fail.remote())
 
 
 @pytest.fixture(scope="module")
