@@ -88,9 +88,9 @@ def test_a_failure_is_one_line(resources):
     def fail():
         raise RuntimeError("no memory")
 
-    with pytest.raises(ValueError, match="^--ray: a task failed: RuntimeError: no memory$"):
-        with joined_cluster("local"):
-            ray.get(fail.remote())
+    found = "^--ray: a task failed: RuntimeError: no memory$"
+    with pytest.raises(ValueError, match=found), joined_cluster("local"):
+        ray.get(fail.remote())
 
 
 @pytest.fixture(scope="module")
