@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -12,7 +13,10 @@ from typing import Any, Literal
 from .atomic import atomic_write
 from .results import RankedImage
 
-__all__ = ["TableOutput"]
+__all__ = ["SHARD_IMAGES", "TableKind", "TableOutput", "table_entry", "table_file"]
+
+TableKind = Literal["coco", "parquet"]
+SHARD_IMAGES = 1_000_000  # images of a shard at most, so that no two shards share an id
 
 
 @dataclass
@@ -28,7 +32,7 @@ class TableOutput:
     """
 
     folder: Path
-    kind: Literal["coco", "parquet"]
+    kind: TableKind
     model: str | None = None
     _images: dict[str, dict[str, Any]] | None = field(default=None, repr=False)
 
@@ -54,7 +58,7 @@ class TableOutput:
 
     def write(self, file: Path, name: str, result: RankedImage) -> None:
         """Add a line to the journal."""
-        entry = {**result.to_json(), "file": str(file), "model": self.model}
+        entry = table_entry(result, str(file), self.model)
         with self._journal.open("a", encoding="utf-8") as journal:
             journal.write(json.dumps(entry, allow_nan=False) + "\n")
 
@@ -62,7 +66,7 @@ class TableOutput:
         """Write the file from the journal."""
         images = dict(self._read_journal())
         with atomic_write(self.file) as part:
-            (_write_coco if self.kind == "coco" else _write_parquet)(part, list(images.values()))
+            part.write_bytes(table_file(self.kind, list(images.values())))
 
     def _read_journal(self) -> Iterator[tuple[str, dict[str, Any]]]:
         if not self._journal.is_file():
@@ -76,14 +80,34 @@ class TableOutput:
                 yield entry["file"], entry
 
 
-def _write_coco(path: Path, images: Sequence[dict[str, Any]]) -> None:
-    """Write the images, and their objects as annotations; ranks are 1 for the most salient object."""
+def table_entry(result: RankedImage, file: str, model: str | None) -> dict[str, Any]:
+    """Return what :func:`table_file` takes for an image."""
+    return {**result.to_json(), "file": file, "model": model}
+
+
+def table_file(kind: TableKind, images: Sequence[dict[str, Any]], shard: int = 0) -> bytes:
+    """Return the content of a file of results.
+
+    Args:
+        kind: "coco" or "parquet".
+        images: entries of :func:`table_entry`.
+        shard: number of the file, if the results are in several; it makes the ids of COCO unique.
+
+    Raises:
+        ValueError: "parquet" without the package pyarrow.
+    """
+    return _coco_file(images, shard) if kind == "coco" else _parquet_file(images)
+
+
+def _coco_file(images: Sequence[dict[str, Any]], shard: int) -> bytes:
+    """Return COCO JSON with the objects as annotations; ranks are 1 for the most salient object."""
     annotations: list[dict[str, Any]] = []
-    for number, image in enumerate(images, 1):
+    first, first_annotation = shard * SHARD_IMAGES + 1, shard * SHARD_IMAGES * 1000 + 1
+    for number, image in enumerate(images, first):
         for entry in image["objects"]:
             left, top, right, bottom = entry["box"]
             own: dict[str, Any] = {
-                "id": len(annotations) + 1,
+                "id": first_annotation + len(annotations),
                 "image_id": number,
                 "category_id": 1,
                 "iscrowd": 0,
@@ -100,16 +124,16 @@ def _write_coco(path: Path, images: Sequence[dict[str, Any]]) -> None:
                 "height": i["height"],
                 "width": i["width"],
             }
-            for n, i in enumerate(images, 1)
+            for n, i in enumerate(images, first)
         ],
         "categories": [{"id": 1, "name": "salient object"}],
         "annotations": annotations,
     }
-    path.write_text(json.dumps(content, allow_nan=False) + "\n", "utf-8")
+    return (json.dumps(content, allow_nan=False) + "\n").encode()
 
 
-def _write_parquet(path: Path, images: Sequence[dict[str, Any]]) -> None:
-    """Write one row an object; the schema's metadata lists the images, so that empty ones are not lost."""
+def _parquet_file(images: Sequence[dict[str, Any]]) -> bytes:
+    """Return Parquet, a row an object; its metadata lists the images, so that empty ones are not lost."""
     try:
         import pyarrow as pa
         from pyarrow import parquet
@@ -147,4 +171,6 @@ def _write_parquet(path: Path, images: Sequence[dict[str, Any]]) -> None:
         ],
         metadata={"images": json.dumps([image["file"] for image in images])},
     )
-    parquet.write_table(pa.Table.from_pylist(rows, schema=schema), path)
+    content = io.BytesIO()
+    parquet.write_table(pa.Table.from_pylist(rows, schema=schema), content)
+    return content.getvalue()

@@ -39,6 +39,7 @@ examples:
   sor-ppa data show synthetic_sor_test --count 12 --output pictures
   sor-ppa data stats irsr_train --output statistics
   sor-ppa data convert assr_train --to coco --output datasets/my_assr
+  sor-ppa data convert assr_test --to parquet --output truth.parquet
   sor-ppa data shards assr_train --output shards     tar files for training on several machines
   sor-ppa data label photos/ --output datasets/mine  labels from a ranker, ready for training:
   sor-ppa train --config-file configs/sor/ppa.yaml DATASETS.TRAIN "('mine_train',)"
@@ -82,8 +83,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     converting = actions.add_parser("convert", parents=[named], help="write a dataset in another format")
     converting.set_defaults(act=_convert_dataset)
-    converting.add_argument("--to", choices=list(WRITERS), default="coco", help="format (default: coco)")
-    converting.add_argument("--output", required=True, help="folder of the dataset to write")
+    what = "format (default: coco); parquet: ground truth for sor-ppa evaluate --ray"
+    converting.add_argument("--to", choices=[*WRITERS, "parquet"], default="coco", help=what)
+    what = "folder of the dataset to write; a file for --to parquet"
+    converting.add_argument("--output", required=True, help=what)
     converting.add_argument("--split", help="split to write (default: as read)")
     how = ("symlink", "hardlink", "copy", "none")
     converting.add_argument(
@@ -213,6 +216,12 @@ def _measure_dataset(options: argparse.Namespace) -> int:
 
 
 def _convert_dataset(options: argparse.Namespace) -> int:
+    if options.to == "parquet":
+        from ..evaluation.truth_table import write_truth
+
+        images, count = write_truth(options.name, Path(options.output))
+        _say(f"{options.output}: {images} images, {count} objects as parquet")
+        return 0
     source, output, kind = source_of(options.name), options.output, options.to
     records = source.read(keep_rankless=not options.ranked_only)
     split = options.split or source.split

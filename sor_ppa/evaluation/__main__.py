@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 from .command import MISSING, NOTES, Outcome, score_files, show_worst
 from .definitions import RULES
@@ -41,8 +42,8 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = result.add_argument
-    add("predictions", nargs="?", type=Path, help="folder of PNG maps, or JSON of instances")
-    add("ground_truth", nargs="?", help="JSON file or registered dataset")
+    add("predictions", nargs="?", help="folder of PNG maps, or JSON of instances; with --ray: Parquet")
+    add("ground_truth", nargs="?", help="JSON file or registered dataset; with --ray: Parquet")
     names = ", ".join([*RULES, "sod"])
     add(
         "--metrics",
@@ -73,6 +74,14 @@ def parser() -> argparse.ArgumentParser:
     add("--worst", type=int, default=20, metavar="N", help=worst)
     add("--images", type=Path, metavar="DIR", help="the photos that a JSON ground truth names, for --show")
     add("--workers", type=int, default=1, metavar="N", help="processes (default 1)")
+    add(
+        "--ray",
+        nargs="?",
+        const="local",
+        metavar="ADDRESS",
+        help="score Parquet files of instances on a Ray cluster: auto or HOST:PORT; without an address, on "
+        "the cores of this machine (docs/scale.md)",
+    )
     add("--strict", action="store_true", help="exit with 1 if there is any problem")
     add("--quiet", action="store_true", help="no progress bar")
     add(
@@ -95,19 +104,24 @@ def main(argv: list[str] | None = None) -> int:
         parser().error("expected PREDICTIONS and GROUND_TRUTH")
     if arguments.workers < 1:
         parser().error(f"--workers: expected at least 1, found {arguments.workers}")
-    variants = arguments.variants
     try:
-        outcome = score_files(
-            arguments.predictions,
-            arguments.ground_truth,
-            metrics=arguments.metrics,
-            variants="all" if variants == ["all"] else variants,
-            levels=arguments.levels,
-            rank_by=arguments.rank_by,
-            missing=arguments.missing,
-            workers=arguments.workers,
-            progress=not arguments.quiet,
-        )
+        common = {
+            "metrics": arguments.metrics,
+            "variants": "all" if arguments.variants == ["all"] else arguments.variants,
+            "rank_by": arguments.rank_by,
+            "missing": arguments.missing,
+        }
+        if arguments.ray:
+            outcome = _score_on_ray(arguments, common)
+        else:
+            outcome = score_files(
+                Path(arguments.predictions),
+                arguments.ground_truth,
+                levels=arguments.levels,
+                workers=arguments.workers,
+                progress=not arguments.quiet,
+                **common,
+            )
         for kind, line in outcome.problems:
             sys.stderr.write(f"{'note' if kind in NOTES else 'problem'}: {kind}: {line}\n")
         sys.stdout.write(_summary(arguments, outcome))
@@ -116,7 +130,7 @@ def main(argv: list[str] | None = None) -> int:
             show_worst(outcome, arguments.show, arguments.worst, arguments.images)
     except (ValueError, OSError) as error:
         return _fail(" ".join(str(error).split()), 2)
-    if not outcome.rows:
+    if not outcome.scored:
         return _fail("no image could be scored", 1)
     missing = outcome.counts().get(MISSING, 0)
     if missing and arguments.missing == "auto":
@@ -126,6 +140,18 @@ def main(argv: list[str] | None = None) -> int:
             f"{missing} of {outcome.images} images have no prediction and were {treated} ({choices})", 1
         )
     return 1 if arguments.strict and outcome.faulty() else 0
+
+
+def _score_on_ray(arguments: argparse.Namespace, common: dict[str, Any]) -> Outcome:
+    options = ("levels", "per_image", "show")
+    given = [f"--{name.replace('_', '-')}" for name in options if getattr(arguments, name)]
+    if given:
+        raise ValueError(f"--ray: expected none of --levels, --per-image, --show; found {', '.join(given)}")
+    from ..scale.cluster import joined_cluster
+    from ..scale.evaluation import score_parquet
+
+    with joined_cluster(arguments.ray) as resources:
+        return score_parquet(arguments.predictions, arguments.ground_truth, resources, **common)
 
 
 def _fail(line: str, status: int) -> int:
@@ -138,7 +164,7 @@ def _summary(arguments: argparse.Namespace, outcome: Outcome) -> str:
     lines = [
         f"predictions   {arguments.predictions} ({outcome.kind}{how})",
         f"ground truth  {arguments.ground_truth}",
-        f"images        {len(outcome.rows)} of {outcome.images} scored",
+        f"images        {outcome.scored} of {outcome.images} scored",
     ]
     lines += [f"{'':14}{kind}: {count}" for kind, count in outcome.counts().items()]
     if outcome.scorer.variants:
@@ -159,7 +185,7 @@ def _write_results(arguments: argparse.Namespace, outcome: Outcome) -> None:
         "kind": outcome.kind,
         "rank_by": outcome.rank_by,
         "images": outcome.images,
-        "scored": len(outcome.rows),
+        "scored": outcome.scored,
         "problems": outcome.counts(),
         "problem_lines": [f"{kind}: {line}" for kind, line in outcome.problems],
         "variants": outcome.scorer.result(),

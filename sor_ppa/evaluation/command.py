@@ -49,6 +49,8 @@ class Outcome:
         problems: (kind, line) each.
         scorer: the averages.
         sod: averages of the detection measures, None if not asked for.
+        scored: number of images with scores.
+        unlisted: number of further problems of each kind.
         rows: scored images (see ``report.write_per_image``).
         tasks: dataset dict and prediction of each image.
     """
@@ -59,12 +61,14 @@ class Outcome:
     problems: list[Problem]
     scorer: RankingScorer
     sod: SODScorer | None
+    scored: int = 0
+    unlisted: Counter[str] = field(default_factory=Counter)
     rows: list[Row] = field(default_factory=list)
     tasks: list[Task] = field(default_factory=list)
 
     def counts(self) -> dict[str, int]:
         """Return the number of problems of each kind."""
-        return dict(sorted(Counter(kind for kind, _ in self.problems).items()))
+        return dict(sorted((Counter(kind for kind, _ in self.problems) + self.unlisted).items()))
 
     def faulty(self) -> bool:
         """Return whether ``--strict`` fails."""
@@ -126,6 +130,7 @@ def score_files(
         problems += row_problems
         if row is not None:
             outcome.rows.append(row)
+            outcome.scored += 1
             scorer.add_scores(row["scores"])
             if outcome.sod is not None:
                 outcome.sod.states.append(row["sod"])

@@ -158,23 +158,38 @@ def read_instances(path: Path, rank_by: str = "auto") -> SavedPredictions:
         where = f"{path}: [{place}]"
         expect(isinstance(entry, dict), where, "an object", short_repr(entry))
         name = identity(entry.get("image_id", entry.get("file_name")), f"{where}: image_id")
-        segmentation = entry.get("segmentation")
-        given = isinstance(segmentation, list | dict) and segmentation
-        expect(given, f"{where}: segmentation", "RLE or polygons", short_repr(segmentation))
-        instances, rank, label = found.setdefault(name, []), entry.get("rank"), entry.get("rank_label")
-        if label is not None:
-            label = integer(label, f"{where}: rank_label", "an integer or null", -1, 10**9)
-        if rank_by != "rank":
-            score = finite_number(field(entry, rank_by, where), f"{where}: {rank_by}")
-        elif rank is None:
-            continue
-        else:
-            expected = "an integer from 1 (= most salient) or null"
-            score = -float(integer(rank, f"{where}: rank", expected, 1, 10**9))
-            label = max(-1, 5 + int(score)) if label is None else label
-        confidence = finite_number(entry.get("score", 1.0), f"{where}: score")
-        first = entry.get("first_probability")
-        if first is not None:
-            first = finite_number(first, f"{where}: first_probability")
-        instances.append(InstanceEntry(segmentation, score, confidence, label, where, first))
+        instances, instance = found.setdefault(name, []), instance_entry(entry, rank_by, where)
+        if instance is not None:
+            instances.append(instance)
     return SavedPredictions("instances", rank_by, found, names)
+
+
+def instance_entry(entry: Mapping[str, Any], rank_by: str, where: str) -> InstanceEntry | None:
+    """Return an instance, or None if it is ordered by rank and has none.
+
+    Args:
+        entry: ``segmentation`` and the other fields of :func:`read_instances`.
+        rank_by: the field that orders instances, not "auto".
+        where: its place in a file, for messages.
+
+    Raises:
+        InputError: malformed.
+    """
+    segmentation, rank, label = (entry.get(key) for key in ("segmentation", "rank", "rank_label"))
+    given = isinstance(segmentation, list | dict) and segmentation
+    expect(given, f"{where}: segmentation", "RLE or polygons", short_repr(segmentation))
+    if label is not None:
+        label = integer(label, f"{where}: rank_label", "an integer or null", -1, 10**9)
+    if rank_by != "rank":
+        score = finite_number(field(entry, rank_by, where), f"{where}: {rank_by}")
+    elif rank is None:
+        return None
+    else:
+        expected = "an integer from 1 (= most salient) or null"
+        score = -float(integer(rank, f"{where}: rank", expected, 1, 10**9))
+        label = max(-1, 5 + int(score)) if label is None else label
+    confidence = finite_number(entry.get("score", 1.0), f"{where}: score")
+    first = entry.get("first_probability")
+    if first is not None:
+        first = finite_number(first, f"{where}: first_probability")
+    return InstanceEntry(segmentation, score, confidence, label, where, first)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from typing import Any, Literal, NamedTuple
 
 Status = Literal["counted", "skipped", "nan_as_0"]
@@ -46,22 +47,55 @@ def counted_or(undefined: Callable[[str], Score], value: float, reason: str) -> 
     return undefined(reason) if math.isnan(value) else counted(value)
 
 
-def mean_score(scores: Sequence[Score]) -> dict[str, Any]:
-    """Average the scores of images.
+class ScoreMean:
+    """The mean of the scores of images, without the scores.
 
     The sum is exact, so neither the order of the images nor the number of processes changes the result.
-
-    Returns:
-        ``value`` (None without images), ``counted``, ``skipped``, ``nan_as_0``, ``images``, and
-        ``reasons`` {why not counted: number of images}.
     """
-    found = Counter(score.status for score in scores)
-    total = math.fsum(score.value for score in scores if score.value is not None)
-    count = found["counted"] + found["nan_as_0"]
-    reasons = Counter(score.reason for score in scores if score.reason)
-    return {
-        "value": total / count if count else None,
-        **{status: found[status] for status in ("counted", "skipped", "nan_as_0")},
-        "images": len(scores),
-        "reasons": dict(sorted(reasons.items())),
-    }
+
+    def __init__(self) -> None:
+        self._sum = Fraction(0)
+        self._statuses: Counter[str] = Counter()
+        self._reasons: Counter[str] = Counter()
+
+    def add(self, score: Score) -> None:
+        """Add the score of an image."""
+        self._statuses[score.status] += 1
+        if score.value is not None:
+            self._sum += Fraction(score.value)
+        if score.reason:
+            self._reasons[score.reason] += 1
+
+    def merge(self, other: ScoreMean) -> None:
+        """Add the images of another mean."""
+        self._sum += other._sum
+        self._statuses += other._statuses
+        self._reasons += other._reasons
+
+    def result(self) -> dict[str, Any]:
+        """Return the mean.
+
+        Returns:
+            ``value`` (None without images), ``counted``, ``skipped``, ``nan_as_0``, ``images``, and
+            ``reasons`` {why not counted: number of images}.
+        """
+        count = self._statuses["counted"] + self._statuses["nan_as_0"]
+        return {
+            "value": float(self._sum) / count if count else None,
+            **{status: self._statuses[status] for status in ("counted", "skipped", "nan_as_0")},
+            "images": self._statuses.total(),
+            "reasons": dict(sorted(self._reasons.items())),
+        }
+
+    def state(self) -> list[Any]:
+        """Return everything as JSON-able values."""
+        return [*self._sum.as_integer_ratio(), self._statuses, self._reasons]
+
+    @classmethod
+    def from_state(cls, state: Sequence[Any]) -> ScoreMean:
+        """Restore a mean from its ``state``."""
+        mean = cls()
+        numerator, denominator, statuses, reasons = state
+        mean._sum = Fraction(numerator, denominator)
+        mean._statuses, mean._reasons = Counter(statuses), Counter(reasons)
+        return mean

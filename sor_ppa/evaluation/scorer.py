@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .image import ImageScores
-from .score import Score, mean_score
+from .score import Score, ScoreMean
 from .variants import Names, VariantNames, select
 
 Scores = dict[str, dict[str, Score]]
@@ -30,7 +30,9 @@ class RankingScorer:
         """
         self.arguments: dict[str, Any] = {"metrics": metrics, "variants": variants, "on_map": on_map}
         self.variants = select(metrics, variants, on_map=on_map)
-        self._scores: list[Scores] = []
+        self._means = {
+            metric: {name: ScoreMean() for name in found} for metric, found in self.variants.items()
+        }
 
     def add(self, *arrays: Any, **options: Any) -> Scores:
         """Add an image given as arrays (see ``ImageScores.from_masks``) and return its scores."""
@@ -59,14 +61,22 @@ class RankingScorer:
 
     def add_scores(self, scores: Scores) -> None:
         """Add an image by its scores, as ``score`` returns them."""
-        self._scores.append(scores)
+        for mean, score in self._pairs(scores):
+            mean.add(Score(*score))
 
     def merge(self, other: RankingScorer) -> RankingScorer:
         """Add the images of another scorer and return this one; ``ValueError`` if it has other variants."""
         if self.names() != other.names():
             raise ValueError(f"merge: expected a scorer of {self.names()}, found one of {other.names()}")
-        self._scores += other._scores
+        for mean, added in self._pairs(other._means):
+            mean.merge(added)
         return self
+
+    def _pairs(self, other: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[ScoreMean, Any]]:
+        """Yield the mean of each variant with what another table has for it."""
+        for metric, found in self._means.items():
+            for name, mean in found.items():
+                yield mean, other[metric][name]
 
     def names(self) -> dict[str, list[str]]:
         """Return the variants of each metric, by the names they were asked for."""
@@ -75,22 +85,29 @@ class RankingScorer:
     def result(self) -> dict[str, dict[str, dict[str, Any]]]:
         """Return the means as ``{metric: {variant: entry}}``, variants as they were asked for.
 
-        An entry has the fields of ``score.mean_score`` and ``variant``, the full name.
+        An entry has the fields of ``ScoreMean.result`` and ``variant``, the full name.
         """
-        means: dict[str, dict[str, dict[str, Any]]] = {}
-        for metric, found in self.variants.items():
-            for name, variant in found.items():
-                mean = mean_score([Score(*scores[metric][name]) for scores in self._scores])
-                means.setdefault(metric, {})[name] = {**mean, "variant": variant.name}
-        return means
+        return {
+            metric: {
+                name: {**self._means[metric][name].result(), "variant": variant.name}
+                for name, variant in found.items()
+            }
+            for metric, found in self.variants.items()
+        }
 
     def state(self) -> dict[str, Any]:
         """Return everything as plain JSON-able values, to be sent to another process."""
-        return {**self.arguments, "scores": self._scores}
+        means = {
+            metric: {name: mean.state() for name, mean in found.items()}
+            for metric, found in self._means.items()
+        }
+        return {**self.arguments, "means": means}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> RankingScorer:
         """Restore a scorer from its ``state``."""
         scorer = cls(state["metrics"], state["variants"], on_map=state["on_map"])
-        scorer._scores += state["scores"]
+        for metric, found in state["means"].items():
+            for name, mean in found.items():
+                scorer._means[metric][name] = ScoreMean.from_state(mean)
         return scorer

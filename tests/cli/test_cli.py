@@ -132,6 +132,19 @@ def test_models_are_listed_as_a_table_and_as_json(capsys):
     assert [entry["name"] for entry in json.loads(capsys.readouterr().out)] == ["ppa-v39"]
 
 
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (["--ray", "photos"], "expected photos to rank, or --watch DIR, found none before --ray photos"),
+        (["photos", "--ray", "--format", "files"], "--ray: expected --format parquet or coco and no --watch"),
+        (["photos", "--ray", "--shard-size", "0"], "--shard-size: expected 1 to 1000000, found 0"),
+    ],
+)
+def test_options_that_do_not_go_with_ray_are_refused(words: list[str], error: str, capsys):
+    assert run("rank", *words) == 2
+    assert error in capsys.readouterr().err
+
+
 def test_labels_of_a_ranker_are_a_dataset_that_training_reads(predictor, photo: Path, tmp_path: Path, capsys):
     root = tmp_path / "datasets"
     assert run("data", "label", photo, "--output", root / "mine", "--model", "contrast") == 0

@@ -9,22 +9,29 @@ import numpy as np
 import pytest
 
 from sor_ppa.evaluation import ImageScores, RankingScorer, Score
-from sor_ppa.evaluation.score import mean_score
+from sor_ppa.evaluation.score import ScoreMean
 
 from .cases import boxes
 
 TWO = boxes((1, 1, 9, 9), (12, 2, 20, 12))
 
 
+def _mean(scores):
+    mean = ScoreMean()
+    for score in scores:
+        mean.add(score)
+    return mean.result()
+
+
 def test_the_mean_counts_what_the_definition_counts():
     scores = [Score(1.0, "counted", ""), Score(None, "nan_as_0", "x"), Score(None, "skipped", "y")]
     counts = {"counted": 1, "nan_as_0": 1, "skipped": 1, "images": 3}
-    assert mean_score(scores) == {"value": 0.5, **counts, "reasons": {"x": 1, "y": 1}}
+    assert _mean(scores) == {"value": 0.5, **counts, "reasons": {"x": 1, "y": 1}}
 
 
 def test_the_sum_is_exact():
     values = [1e100, 1.0, -1e100, 1e-3]
-    assert mean_score([Score(value, "counted", "") for value in values])["value"] == 1.001 / 4
+    assert _mean([Score(value, "counted", "") for value in values])["value"] == 1.001 / 4
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Prediction and evaluation over many machines with Ray Data (the extra ``ray``)."""
