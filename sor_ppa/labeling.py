@@ -23,7 +23,7 @@ from .predictor import SORPredictor
 from .results import RankedImage
 from .visualization.files import ImageReadError, read_image
 
-__all__ = ["LabelCounts", "agreed_objects", "label_photos"]
+__all__ = ["LabelCounts", "LabeledPhoto", "agreed_objects", "label_photos"]
 
 _log = logging.getLogger(__name__)
 
@@ -41,10 +41,27 @@ class LabelCounts:
         return f"{self.labeled} photos labeled, {left_out}"
 
 
+@dataclass(frozen=True, eq=False)
+class LabeledPhoto:
+    """A photo with what two views of it show.
+
+    Attributes:
+        record: with the agreed objects, maybe none.
+        picture: (H, W, 3) BGR.
+        overlaps: IoU of the two masks of each agreed object.
+        covered: (H, W), the union of all objects that either view shows.
+    """
+
+    record: ImageRecord
+    picture: NDArray[np.uint8]
+    overlaps: tuple[float, ...]
+    covered: NDArray[np.bool_]
+
+
 def agreed_objects(
     plain: RankedImage, mirrored: RankedImage, *, score: float = 0.5, overlap: float = 0.5
-) -> tuple[ObjectRecord, ...]:
-    """Return the objects on which two views of a photo agree.
+) -> tuple[tuple[ObjectRecord, ...], tuple[float, ...]]:
+    """Return the objects on which two views of a photo agree, and how much the masks of each overlap (IoU).
 
     Objects pair by the IoU of their masks. The rank of a pair comes from the mean of its two places. Pairs
     with the same mean tie.
@@ -57,7 +74,7 @@ def agreed_objects(
     """
     first, second = _confident_objects(plain, score), _confident_objects(mirrored, score)
     if not len(first) or not len(second):
-        return ()
+        return (), ()
     masks = plain.masks[first]
     iou = _pairwise_iou(masks, mirrored.masks[second][:, :, ::-1])
     pairs = [
@@ -66,7 +83,8 @@ def agreed_objects(
         if iou[i, j] >= overlap
     ]
     ranks = dense_ranks([-(i + j) for i, j in pairs])
-    return tuple(_record(masks[i], rank) for (i, _), rank in zip(pairs, ranks, strict=True))
+    objects = tuple(_record(masks[i], rank) for (i, _), rank in zip(pairs, ranks, strict=True))
+    return objects, tuple(float(iou[pair]) for pair in pairs)
 
 
 def label_photos(
@@ -76,8 +94,8 @@ def label_photos(
     *,
     score: float = 0.5,
     overlap: float = 0.5,
-) -> Iterator[ImageRecord]:
-    """Yield a record for each photo on which the two views agree about at least one object.
+) -> Iterator[LabeledPhoto]:
+    """Yield each readable photo with its labels.
 
     Args:
         predictor: the teacher.
@@ -89,13 +107,13 @@ def label_photos(
     while batch := list(islice(photos, max(predictor.batch_size // 2, 1))):
         views = [view for _, picture in batch for view in (picture, picture[:, ::-1].copy())]
         results = predictor(views)
-        for (file, _), plain, mirrored in zip(batch, results[::2], results[1::2], strict=True):
-            objects = agreed_objects(plain, mirrored, score=score, overlap=overlap)
-            if objects:
-                counts.labeled += 1
-                yield ImageRecord(str(file), plain.height, plain.width, objects, counts.labeled)
-            else:
-                counts.empty += 1
+        for (file, picture), plain, mirrored in zip(batch, results[::2], results[1::2], strict=True):
+            objects, overlaps = agreed_objects(plain, mirrored, score=score, overlap=overlap)
+            counts.labeled += bool(objects)
+            counts.empty += not objects
+            record = ImageRecord(str(file), plain.height, plain.width, objects, counts.labeled)
+            covered = plain.masks.any(axis=0) | mirrored.masks.any(axis=0)[:, ::-1]
+            yield LabeledPhoto(record, picture, overlaps, covered)
 
 
 def _readable(files: Iterable[Path], counts: LabelCounts) -> Iterator[tuple[Path, NDArray[np.uint8]]]:

@@ -13,6 +13,7 @@ from detectron2.data import DatasetCatalog
 from tqdm import tqdm
 
 from ..atomic import write_json
+from ..composing import SceneMaterial, scene_scores
 from ..config import load_config
 from ..data.builtin import DatasetSource, datasets_root, register_all, source_of
 from ..data.check import check_dataset
@@ -24,6 +25,7 @@ from ..data.record import ImageRecord
 from ..data.shards import write_shards
 from ..data.stats import measure, plot
 from ..labeling import LabelCounts, label_photos
+from ..predictor import SORPredictor
 from ..training_pictures import write_training_pictures
 from ..visualization import draw_ranked
 from ..visualization.files import expand_inputs, result_names
@@ -116,6 +118,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     labeling.add_argument("--split", default="train", help="name of the split (default: train)")
     labeling.add_argument(
         "--agreement", type=float, default=0.5, metavar="IOU", help="overlap of the views (default: 0.5)"
+    )
+    labeling.add_argument(
+        "--scenes",
+        type=int,
+        default=0,
+        metavar="N",
+        help="also make N scenes of objects cut out of the photos, as the split scenes (teacher: contrast)",
     )
     labeling.add_argument("--images", choices=("symlink", "hardlink", "copy"), default="symlink")
     add_model_arguments(labeling)
@@ -256,6 +265,15 @@ def _fetch_dataset(options: argparse.Namespace) -> int:
     return max(_check_dataset(argparse.Namespace(name=name, fast=True, limit=50)) for name in names)
 
 
+def _compose_scenes(options: argparse.Namespace, predictor: SORPredictor, material: SceneMaterial) -> None:
+    folder = options.output / "images" / "scenes"
+    scenes = material.scenes(options.scenes, folder, scene_scores(predictor))
+    records = list(tqdm(scenes, total=options.scenes, unit="scene"))
+    write_records(records, options.output, "coco", "scenes", images="none")
+    kinds = f"{len(material.objects)} objects, {len(material.backgrounds)} backgrounds"
+    _say(f"dataset {options.output.name.lower()}_scenes: {len(records)} scenes made of {kinds}")
+
+
 def _label_dataset(options: argparse.Namespace) -> int:
     files, faults = expand_inputs(options.input)
     for fault in faults:
@@ -269,10 +287,17 @@ def _label_dataset(options: argparse.Namespace) -> int:
         score=options.confidence_threshold,
         overlap=options.agreement,
     )
-    records = list(found)
+    material, records = SceneMaterial(), []
+    for photo in found:
+        if photo.record.objects:
+            records.append(photo.record)
+        if options.scenes:
+            material.add(photo)
     if not records:
         raise ValueError(f"expected photos with objects that both views show, found none ({counts})")
     write_records(records, options.output, "coco", options.split, images=options.images)
     name = f"{options.output.name}_{options.split}".lower()
     _say(f"{counts}\ndataset {name} in {options.output}")
+    if options.scenes:
+        _compose_scenes(options, predictor, material)
     return 1 if faults or counts.unreadable else 0

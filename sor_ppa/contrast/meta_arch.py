@@ -143,6 +143,21 @@ class ContrastRanker(nn.Module):
             return [torch.zeros(image.shape[-2:])]
         return [torch.from_numpy(_saliency_map(self._views(bgr)))]
 
+    def score_masks(self, image: Tensor, masks: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Return rank scores (N,), higher = more salient, of given objects.
+
+        Args:
+            image: (3, H, W) as for the model.
+            masks: (N, H, W).
+        """
+        bgr = self._picture(image)
+        if bgr is None or not len(masks):
+            return np.zeros(len(masks))
+        views = self._views(bgr)
+        sized = [resize_mask(mask, *bgr.shape[:2]) for mask in masks]
+        scores = [objectness(_regions_of(view.pixels, sized), self.weights) for view in views]
+        return np.mean(scores, axis=0) + self._place(sized, _saliency_map(views))
+
     def _rank(self, item: dict[str, Any]) -> Instances:
         image = item["image"]
         height, width = int(item.get("height", image.shape[-2])), int(item.get("width", image.shape[-1]))
@@ -227,6 +242,16 @@ class ContrastRanker(nn.Module):
         distance = np.linalg.norm((box[:, 2:] + box[:, :2]) / 2 - 0.5, axis=1) / np.sqrt(0.5)
         order = self.order
         return order["SALIENCY"] * mean + order["SIZE"] * np.sqrt(area) - order["CENTER"] * distance
+
+
+def _regions_of(pixels: Superpixels, masks: Sequence[NDArray[np.bool_]]) -> RegionCues:
+    """Return the cues of masks (h, w), each as the superpixels that lie mostly in it, at least one."""
+    areas = np.bincount(pixels.labels.ravel())
+    shares = np.array([np.bincount(pixels.labels[mask], minlength=len(areas)) for mask in masks]) / areas
+    members = shares > 0.5
+    members[np.arange(len(masks)), shares.argmax(axis=1)] = True
+    background = background_probability(pixels)
+    return measure_regions(pixels, members, background, min_contrast=-1.0, min_outline=-1.0)
 
 
 def _saliency_map(views: Sequence[_View]) -> NDArray[np.float32]:

@@ -210,7 +210,7 @@ class CopyPaste:
             y = np.random.randint(0, height - piece.shape[0] + 1)
             x = np.random.randint(0, width - piece.shape[1] + 1)
             there = slice(y, y + piece.shape[0]), slice(x, x + piece.shape[1])
-            canvas[there] = _blend(canvas[there], other[window], piece)
+            canvas[there] = blend(canvas[there], other[window], piece)
             plane = np.zeros((height, width), bool)
             plane[there] = piece
             planes.append(plane)
@@ -245,7 +245,7 @@ class CopyPaste:
         return output[torch.from_numpy((after > 0) & (after >= self.min_visible * before))]
 
 
-def _blend(below: np.ndarray, above: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def blend(below: np.ndarray, above: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Return ``above`` on ``below`` inside ``mask``, with an edge of about one pixel."""
     alpha = np.where(mask, cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 0.7), 0)[..., None]
     mixed = below + alpha * (above.astype(np.float32) - below)
