@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
 from sor_ppa.building import build_checked_model
@@ -32,12 +34,12 @@ def test_names_of_older_files_and_of_swin() -> None:
         "backbone.norm3.weight": "backbone.swin.norm3.weight",
         "backbone.res2.0.conv1.weight": "backbone.res2.0.conv1.weight",
     }
-    index = {"backbone.layers.0.blocks.0.attn.relative_position_index": 0}
-    found = convert_published(dict.fromkeys(names) | index, system="mask2former")
+    published = [*names, "backbone.layers.0.blocks.0.attn.relative_position_index"]
+    found = convert_published(dict.fromkeys(published, 0), system="mask2former")
     assert set(found) == set(names.values())
 
 
-def test_published_yaml_is_read_as_it_is(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_published_yaml_is_read_as_it_is(tmp_path: Path) -> None:
     file = tmp_path / "published.yaml"
     file.write_text(
         "MODEL:\n  META_ARCHITECTURE: MaskFormer\n  BACKBONE: {NAME: D2SwinTransformer}\n"
