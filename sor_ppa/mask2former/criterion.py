@@ -110,9 +110,9 @@ class MaskCriterion(nn.Module):
             inside = sample_binary(targets.masks, rows, points)
             terms = point_losses(sample_logits(masks[:, None], points)[:, 0], inside)
             mask_loss, dice_loss = (term.sum() / normalizer for term in terms)
-        terms = (class_loss, mask_loss, dice_loss)
+        losses = (class_loss, mask_loss, dice_loss)
         names = ("loss_ce", "loss_mask", "loss_dice")
-        return {n: w * term for n, w, term in zip(names, self.weights, terms, strict=True)}, matches
+        return {n: w * loss for n, w, loss in zip(names, self.weights, losses, strict=True)}, matches
 
     @torch.no_grad()
     def match(self, prediction: QueryPredictions, targets: MaskTargets) -> Matches:

@@ -52,7 +52,7 @@ def criterion() -> MaskCriterion:
 def test_pixel_decoder() -> None:
     channels = {"res2": 24, "res3": 40, "res4": 56, "res5": 72}
     shapes = {n: ShapeSpec(channels=c, stride=4 * 2**i) for i, (n, c) in enumerate(channels.items())}
-    sizes = {"num_layers": 2, "num_heads": 4, "ffn_dim": 96}
+    sizes: dict[str, Any] = {"num_layers": 2, "num_heads": 4, "ffn_dim": 96}
     module = filled(
         PixelDecoder(shapes, ["res3", "res4", "res5"], "res2", dim=64, mask_dim=48, **sizes), "pd"
     )
@@ -67,7 +67,7 @@ def test_pixel_decoder() -> None:
 
 
 def test_decoder() -> None:
-    sizes = {"num_queries": 9, "num_layers": 4, "num_heads": 4, "ffn_dim": 96}
+    sizes: dict[str, Any] = {"num_queries": 9, "num_layers": 4, "num_heads": 4, "ffn_dim": 96}
     module = filled(MaskedDecoder(dim=64, mask_dim=48, num_classes=5, **sizes), "pr")
     maps = [normal(f"pr_x{i}", 2, 64, *shape) for i, shape in enumerate([(2, 3), (4, 6), (8, 12)])]
     shift = uniform("unit/shared/pr_shift", (1, 48, 1, 1), -1, 1)
