@@ -36,7 +36,7 @@ def simulate(folder: Path, images: int, methods: int) -> list[str]:
     rng = np.random.default_rng(0)
     truth: list[dict[str, Any]] = []
     found: list[list[dict[str, Any]]] = [[] for _ in range(methods)]
-    entries = [{"id": i, "file_name": f"{i}.jpg", "height": HEIGHT, "width": WIDTH} for i in range(images)]
+    listed = [{"id": i, "file_name": f"{i}.jpg", "height": HEIGHT, "width": WIDTH} for i in range(images)]
     for image in range(images):
         for rank in range(1, rng.integers(1, 6) + 1):
             center = rng.uniform(0.15, 0.85, 2) * (HEIGHT, WIDTH)
@@ -52,7 +52,7 @@ def simulate(folder: Path, images: int, methods: int) -> list[str]:
             if rng.random() < 0.7:
                 shape = ellipse(rng.uniform(0, 1, 2) * (HEIGHT, WIDTH), rng.uniform(5, 15, 2))
                 found[method].append(instance(image, shape, rng.normal(-4, 1), rng.uniform(0.1, 0.7)))
-    (folder / "truth.json").write_text(json.dumps({"images": entries, "annotations": truth}))
+    (folder / "truth.json").write_text(json.dumps({"images": listed, "annotations": truth}))
     for method, entries in enumerate(found):
         (folder / f"method{method}.json").write_text(json.dumps(entries))
     return [str(folder / f"method{method}.json") for method in range(methods)]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ..evaluation.compare import Comparison, Method
@@ -125,7 +125,7 @@ def _pictures(comparison: Comparison, count: int, images: Path | None) -> Pictur
     return pictures
 
 
-def _summary(results: dict) -> str:
+def _summary(results: Mapping[str, Any]) -> str:
     """Return the table of the headline scores as text."""
     from tabulate import tabulate
 

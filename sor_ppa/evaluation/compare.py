@@ -24,7 +24,7 @@ from .command import MISSING, Problem, Record, has_ranks, pair_with_images, run_
 from .definitions import METRICS
 from .ground_truth import read_truth
 from .image import FloatArray
-from .measure import HEADLINE, THRESHOLDS, VARIANTS, Prediction, VariantKey, measure_image
+from .measure import HEADLINE, THRESHOLDS, VARIANTS, Measured, Prediction, VariantKey, measure_image
 from .predictions import read_predictions
 from .resampling import bootstrap_intervals, holm, sign_flip_p_values
 
@@ -131,7 +131,7 @@ class Comparison:
         chosen = list(combinations(range(len(self.methods)), 2))
         if not chosen:
             return []
-        results = []
+        results: list[dict[str, Any]] = []
         for first in range(0, len(VARIANTS), _VARIANTS_AT_ONCE):
             keys = VARIANTS[first : first + _VARIANTS_AT_ONCE]
             values = self.values[:, :, first : first + len(keys)]
@@ -143,7 +143,7 @@ class Comparison:
                 for n, (a, b) in enumerate(chosen):
                     differences = table[:, n * len(keys) + v]
                     names = [self.methods[a].name, self.methods[b].name]
-                    entry = {"metric": metric, "variant": name, "methods": names}
+                    entry: dict[str, Any] = {"metric": metric, "variant": name, "methods": names}
                     entry |= {"difference": _mean(differences), "low": low[n, v], "high": high[n, v]}
                     entry |= {"images": _count(differences), "p": p_values[n, v], "p_holm": corrected[n, v]}
                     results.append(entry)
@@ -151,7 +151,7 @@ class Comparison:
 
     def threshold_curves(self) -> list[dict[str, Any]]:
         """Return the means over confidence thresholds, and the best one, tuned on the test images."""
-        results = []
+        results: list[dict[str, Any]] = []
         for m, method in enumerate(self.methods):
             for h, (metric, name) in enumerate(HEADLINE):
                 curve = self.curves[m, :, h]  # (I, T)
@@ -161,7 +161,7 @@ class Comparison:
                 with np.errstate(invalid="ignore"):
                     means = np.nansum(curve, axis=0) / used.sum(axis=0)
                 best = int((np.nanargmax if METRICS[metric].higher_is_better else np.nanargmin)(means))
-                entry = {"method": method.name, "metric": metric, "variant": name}
+                entry: dict[str, Any] = {"method": method.name, "metric": metric, "variant": name}
                 entry |= {"thresholds": THRESHOLDS.tolist(), "values": means.tolist()}
                 entry |= {"images": used.sum(axis=0).tolist(), "tuned_on_test": float(THRESHOLDS[best])}
                 results.append(entry | {"tuned_on_test_value": float(means[best])})
@@ -169,7 +169,7 @@ class Comparison:
 
     def groups(self) -> list[dict[str, Any]]:
         """Return the means of groups of images: by number of objects, size and overlap."""
-        results = []
+        results: list[dict[str, Any]] = []
         for place, (trait, (_, labels)) in enumerate(_GROUPS.items()):
             group = _group_of(trait, self.traits[:, place])
             group[self.traits[:, 0] < 1] = -1  # images without objects
@@ -178,7 +178,8 @@ class Comparison:
                 low, high = bootstrap_intervals(values.T)
                 about = product(HEADLINE, self.methods)
                 for row, ((metric, name), method) in enumerate(about):
-                    entry = {"trait": trait, "group": labels[number], "metric": metric, "variant": name}
+                    entry: dict[str, Any] = {"trait": trait, "group": labels[number], "metric": metric}
+                    entry |= {"variant": name}
                     entry |= {"method": method.name, "value": _mean(values[row]), "low": low[row]}
                     results.append(entry | {"high": high[row], "images": _count(values[row])})
         return results
@@ -229,7 +230,10 @@ def compare_files(
     records = read_truth(truth)
     ranked = "mask_file_name" not in records[0] and has_ranks(records)
     expect(ranked, truth, "a dataset of objects with ranks", "no rank")
-    kinds, columns, skipped, problems = [], [], [], []
+    kinds: list[str] = []
+    columns: list[list[Prediction]] = []
+    skipped: list[bool] = []
+    problems: list[list[Problem]] = []
     for method in methods:
         read = read_predictions(method.path)
         pairs, found = pair_with_images(records, read, str(method.path))
@@ -239,7 +243,8 @@ def compare_files(
         problems.append(found)
     tasks = [(record, list(row)) for record, row in zip(records, zip(*columns, strict=True), strict=True)]
     measure = partial(measure_image, kinds=kinds, skipped=skipped)
-    measured, traits = [], []
+    measured: list[list[Measured]] = []
+    traits: list[FloatArray] = []
     for row, trait, lines in run_tasks(measure, tasks, workers, progress):
         measured.append(row)
         traits.append(trait)

@@ -164,7 +164,7 @@ def _pairs(results: Mapping[str, Any]) -> str:
 def _curves(results: Mapping[str, Any], names: Sequence[str], keys: Sequence[str]) -> str:
     figures, rows = [], {name: [key] for name, key in zip(names, keys, strict=True)}
     for metric, _ in HEADLINE:
-        lines = {}
+        lines: dict[int, Line] = {}
         for entry in (e for e in results["thresholds"] if e["metric"] == metric):
             best, value = entry["tuned_on_test"], entry["tuned_on_test_value"]
             lines[names.index(entry["method"])] = Line(entry["thresholds"], entry["values"], (best, value))
