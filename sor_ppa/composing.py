@@ -96,7 +96,8 @@ class SceneMaterial:
             write_image(file, image[:, :, ::-1])
             ranks = dense_ranks(score(image, masks).tolist())
             objects = tuple(_record(mask, rank) for mask, rank in zip(masks, ranks, strict=True))
-            yield ImageRecord(str(file), *image.shape[:2], objects, index + 1)
+            height, width = image.shape[:2]
+            yield ImageRecord(str(file), height, width, objects, index + 1)
 
     def _compose(self, generator: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         file, covered = self.backgrounds[generator.integers(len(self.backgrounds))]

@@ -112,8 +112,8 @@ def label_photos(
             counts.labeled += bool(objects)
             counts.empty += not objects
             record = ImageRecord(str(file), plain.height, plain.width, objects, counts.labeled)
-            covered = plain.masks.any(axis=0) | mirrored.masks.any(axis=0)[:, ::-1]
-            yield LabeledPhoto(record, picture, overlaps, covered)
+            covered = np.concatenate([plain.masks, mirrored.masks[:, :, ::-1]]).any(axis=0)
+            yield LabeledPhoto(record, picture, overlaps, np.asarray(covered))
 
 
 def _readable(files: Iterable[Path], counts: LabelCounts) -> Iterator[tuple[Path, NDArray[np.uint8]]]:

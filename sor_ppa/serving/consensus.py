@@ -97,6 +97,6 @@ def consensus_objects(documents: Sequence[Document], method: str) -> tuple[Objec
 def _merged_record(objects: Sequence[DocumentObject], rank: int) -> ObjectRecord:
     mask = objects[0].mask.model_dump()
     if any(item.mask != objects[0].mask for item in objects):
-        votes = sum(item.mask.pixels().astype(np.int32) for item in objects)
-        mask = encode_mask(2 * votes >= len(objects))
+        votes = np.sum([item.mask.pixels() for item in objects], axis=0)
+        mask = encode_mask(np.asarray(2 * votes >= len(objects)))
     return ObjectRecord(segmentation_box(mask), mask, rank)
