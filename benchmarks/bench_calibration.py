@@ -9,7 +9,6 @@ are the last row: no ranker can know more.
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -100,4 +99,4 @@ def row(events: np.ndarray) -> tuple[str, str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

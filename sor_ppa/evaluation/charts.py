@@ -55,10 +55,9 @@ def line_chart(lines: Mapping[int, Line], labels: tuple[str, str], *, diagonal: 
     for number, line in lines.items():
         points = [at(x, y) for x, y in zip(line.x, line.y, strict=True) if not math.isnan(y)]
         parts.append(f'<polyline class="series s{number % 8}" points="{" ".join(points)}"/>')
-        rings = [line.ring] if line.ring else []
-        for ring in rings:
-            x, y = at(*ring).split(",")
-            parts.append(f'<circle class="series s{number % 8}" cx="{x}" cy="{y}" r="5"/>')
+        if line.ring:
+            left, top = at(*line.ring).split(",")
+            parts.append(f'<circle class="series s{number % 8}" cx="{left}" cy="{top}" r="5"/>')
     return "".join([*parts, "</svg>"])
 
 

@@ -35,7 +35,8 @@ Row = dict[str, Any]
 Record = dict[str, Any]
 Task = tuple[Record, Path | list[InstanceEntry] | None]  # a dataset dict; a map, instances or no prediction
 Scored = tuple[Row | None, list[Problem]]
-_Job, _Done = TypeVar("_Job"), TypeVar("_Done")
+_Job = TypeVar("_Job")
+_Done = TypeVar("_Done")
 
 
 @dataclass(slots=True)

@@ -62,7 +62,7 @@ def read_predictions(path: Path, rank_by: str = "auto") -> SavedPredictions:
     """
     expect(path.exists(), str(path), "a folder of maps, or a JSON or Parquet file", "nothing")
     if path.is_dir() and not any(path.glob("*.parquet")):
-        return SavedPredictions("maps", None, find_maps(path), {})
+        return SavedPredictions("maps", None, {**find_maps(path)}, {})
     return read_instances(path, rank_by)
 
 
@@ -142,8 +142,9 @@ def read_instances(path: Path, rank_by: str = "auto") -> SavedPredictions:
         images = content.get("images", [])
         expect(isinstance(images, list), f"{path}: images", "a list", short_repr(images))
         for place, image in enumerate(images):
-            name = image.get("id", image.get("file_name")) if isinstance(image, dict) else image
-            found[identity(name, f"{path}: images[{place}]: id")] = []
+            given = image.get("id", image.get("file_name")) if isinstance(image, dict) else image
+            name = identity(given, f"{path}: images[{place}]: id")
+            found[name] = []
             if isinstance(image, dict) and isinstance(image.get("file_name"), str):
                 names[name] = image["file_name"]
         content = content.get("annotations", content.get("predictions"))
