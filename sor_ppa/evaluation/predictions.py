@@ -62,7 +62,7 @@ def read_predictions(path: Path, rank_by: str = "auto") -> SavedPredictions:
     """
     expect(path.exists(), str(path), "a folder of maps, or a JSON or Parquet file", "nothing")
     if path.is_dir() and not any(path.glob("*.parquet")):
-        return SavedPredictions("maps", None, {**find_maps(path)}, {})
+        return SavedPredictions("maps", None, find_maps(path), {})
     return read_instances(path, rank_by)
 
 
@@ -71,14 +71,14 @@ def stem(file_name: str) -> str:
     return Path(file_name.replace("\\", "/")).stem
 
 
-def find_maps(folder: Path) -> dict[str, Path]:
+def find_maps(folder: Path) -> dict[Identity, Path]:
     """Return the maps of a folder by stem; raise ``InputError`` without PNG files or if two have one stem.
 
     In a folder of results of ``sor-ppa rank``, the maps are the files ``NAME_saliency.png``.
     """
     files = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() == ".png" and path.is_file()]
     own = [path for path in files if path.stem.endswith(OWN_MAPS)]
-    found: dict[str, Path] = {}
+    found: dict[Identity, Path] = {}
     for path in own or files:
         name = path.stem.removesuffix(OWN_MAPS)
         other = found.setdefault(name, path)
