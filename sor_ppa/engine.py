@@ -44,7 +44,7 @@ from .evaluation.evaluator import SODEvaluator, SOREvaluator
 from .inference_model import gives_ranks, wrap_for_inference
 from .inspyrenet.mapper import SODDatasetMapper
 from .launching import may_restart
-from .layers import is_split, whole
+from .layers import gathered, is_split
 from .processes import exit_with_parent
 from .run_log import log_copypaste, model_line, start_run, summary
 from .siamese_detr.base import event_storage
@@ -342,7 +342,7 @@ def _checkpoint_info(cfg: CfgNode) -> CheckpointInfo:
 def _whole_copy(cfg: CfgNode, model: nn.Module) -> nn.Module:
     """Return a copy of a split model that is whole in each process."""
     copied = build_checked_model(cfg)
-    copied.load_state_dict({name: whole(tensor) for name, tensor in model.state_dict().items()})
+    copied.load_state_dict({name: gathered(tensor) for name, tensor in model.state_dict().items()})
     return copied.train(model.training)
 
 

@@ -15,7 +15,7 @@ import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from torch import nn
 
-from ..layers import split_like, whole
+from ..layers import gathered, split_like
 from .errors import CheckpointError, quoted
 from .info import INFO_KEY, CheckpointInfo
 from .match import Fit, fit_to_model
@@ -166,7 +166,7 @@ class SORCheckpointer(DetectionCheckpointer):
         if not self.save_dir:
             return
         states = {key: item.state_dict() for key, item in self.checkpointables.items()} | kwargs
-        model = {name: whole(tensor) for name, tensor in self.model.state_dict().items()}
+        model = {name: gathered(tensor) for name, tensor in self.model.state_dict().items()}
         data = {"model": model} | {key: _plain(state, key) for key, state in states.items()}
         if not self.save_to_disk:
             return
@@ -269,7 +269,7 @@ def _plain(value: Any, where: str) -> Any:
     if isinstance(value, (set, frozenset)):
         return {v for v in value if isinstance(v, (str, int, float))}
     if isinstance(value, torch.Tensor):
-        return whole(value.detach())
+        return gathered(value.detach())
     if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in "biuf":
         return np.array(value) if value.ndim else value.item()
     if value is not None and type(value) not in (bool, int, float, str, bytes, torch.dtype, torch.device):

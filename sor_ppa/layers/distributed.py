@@ -7,7 +7,7 @@ from typing import Any
 import torch.distributed as dist
 from torch import Tensor
 
-__all__ = ["is_split", "local_part", "mean_over_processes", "split_like", "whole"]
+__all__ = ["gathered", "is_split", "local_part", "mean_over_processes", "split_like"]
 
 
 def mean_over_processes(value: Tensor) -> Tensor:
@@ -34,7 +34,7 @@ def local_part(tensor: Any) -> Tensor:
     return part
 
 
-def whole(tensor: Any) -> Tensor:
+def gathered(tensor: Any) -> Tensor:
     """Return a split tensor whole, on the CPU, and others as they are. All processes must call."""
     found: Tensor = tensor.full_tensor().cpu() if is_split(tensor) else tensor
     return found

@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from sor_ppa.layers import is_split, local_part, whole
+from sor_ppa.layers import gathered, is_split, local_part
 from sor_ppa.solver import build_optimizer
 from sor_ppa.training import TrainingCheckpointer, TrainingStep, replicate, split_parameters
 from tests.distributed import run_processes
@@ -45,10 +45,10 @@ def training(
 
 def state_of(step: TrainingStep) -> dict[str, torch.Tensor]:
     """Parameters after the training, and their last gradients, whole."""
-    found = {name.removeprefix("module."): whole(value) for name, value in run(step, 3).items()}
+    found = {name.removeprefix("module."): gathered(value) for name, value in run(step, 3).items()}
     for name, parameter in step.model.named_parameters():
         if parameter.grad is not None:
-            found[f"gradient of {name.removeprefix('module.')}"] = whole(parameter.grad)
+            found[f"gradient of {name.removeprefix('module.')}"] = gathered(parameter.grad)
     return found
 
 
@@ -103,7 +103,7 @@ def saved_and_resumed(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, 
     ends = []
     for training_step in (step, other):
         run(training_step, 2)
-        ends.append({name: whole(value) for name, value in training_step.model.state_dict().items()})
+        ends.append({name: gathered(value) for name, value in training_step.model.state_dict().items()})
     return ends[0], ends[1]
 
 
@@ -119,7 +119,7 @@ def test_a_checkpoint_of_split_parameters_is_whole_and_resumed(tmp_path: Path) -
 def start_weights() -> torch.Tensor:
     model = FrozenRegression()
     nn.init.constant_(model.layer.weight, dist.get_rank() + 1.0)
-    return whole(split_parameters(model).layer.weight)
+    return gathered(split_parameters(model).layer.weight)
 
 
 def test_all_processes_start_with_the_weights_of_the_first() -> None:
