@@ -25,7 +25,7 @@ class Agreement:
         same_objects: share of pictures with the same objects: as many, each over another by box IoU > 0.5.
         same_ranks: share of pictures whose objects are the same and in the same order with the same ranks.
         box_error: largest difference of a side in pixels, over the pictures of ``same_ranks``.
-        mask_iou: smallest IoU of two masks, over the same.
+        mask_iou: smallest IoU of two masks, over the same; masks that differ in one pixel count as equal.
     """
 
     pictures: int
@@ -81,4 +81,5 @@ def _box_iou(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray
 def _least_mask_iou(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
     common = (first & second).sum(axis=(1, 2))
     either = (first | second).sum(axis=(1, 2))
+    common = np.where(either - common == 1, either, common)  # a pixel on the threshold of a small mask
     return float(np.where(either, common / np.maximum(either, 1), 1.0).min())
