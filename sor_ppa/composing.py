@@ -20,12 +20,12 @@ from pycocotools import mask as mask_util
 from .contrast import ContrastRanker
 from .data.augment import blend
 from .data.masks import encode_mask, mask_box
-from .data.record import ImageRecord, ObjectRecord, dense_ranks
+from .data.record import ImageRecord, dense_ranks, object_of_mask
 from .labeling import LabeledPhoto
 from .predictor import SORPredictor
 from .visualization.files import read_image, write_image
 
-__all__ = ["SceneMaterial", "scene_scores"]
+__all__ = ["SceneMaterial", "Scores", "scene_scores"]
 
 Scores = Callable[[NDArray[np.uint8], NDArray[np.bool_]], NDArray[np.floating]]
 
@@ -35,6 +35,7 @@ _SOLIDITY = 0.85  # least share of the convex hull
 _HUE_CHANGE = 10.0  # CIELAB units; how much the hue of a single object changes from place to place
 _MOST_COVERED = 0.45  # of a background, by objects
 _NUMBER = 3, 7  # objects that are tried in a scene
+_ATTEMPTS = 100  # to compose a scene that shows an object
 _SCALE = 0.6, 1.4
 _LARGEST = 0.8  # side of an object as a share of that of the scene
 _VISIBLE = 0.6  # least share of an object in front of which another is put
@@ -81,7 +82,7 @@ class SceneMaterial:
             seed: a scene depends on the material, the seed and its number alone.
 
         Raises:
-            ValueError: no object or no background was found.
+            ValueError: no object or no background was found, or no object fits.
         """
         for name, found in (("single objects", self.objects), ("backgrounds", self.backgrounds)):
             if not found:
@@ -89,13 +90,15 @@ class SceneMaterial:
         folder.mkdir(parents=True, exist_ok=True)
         for index in range(number):
             generator = np.random.default_rng([seed, index])
-            image, masks = self._compose(generator)
-            while not len(masks):
-                image, masks = self._compose(generator)
+            drafts = (self._compose(generator) for _ in range(_ATTEMPTS))
+            scene = next((draft for draft in drafts if len(draft[1])), None)
+            if scene is None:
+                raise ValueError("scenes: expected objects that fit into the backgrounds, found none")
+            image, masks = scene
             file = folder / f"{index:05d}.jpg"
             write_image(file, image[:, :, ::-1])
             ranks = dense_ranks(score(image, masks).tolist())
-            objects = tuple(_record(mask, rank) for mask, rank in zip(masks, ranks, strict=True))
+            objects = tuple(object_of_mask(mask, rank) for mask, rank in zip(masks, ranks, strict=True))
             height, width = image.shape[:2]
             yield ImageRecord(str(file), height, width, objects, index + 1)
 
@@ -195,8 +198,3 @@ def _paste(
     image = image.copy()
     image[there] = blend(image[there], piece.image[inside], piece.mask[inside])
     return image, [*visible, plane]
-
-
-def _record(mask: NDArray[np.bool_], rank: int) -> ObjectRecord:
-    left, top, right, bottom = mask_box(mask) or (0, 0, 0, 0)
-    return ObjectRecord((float(left), float(top), float(right), float(bottom)), encode_mask(mask), rank)

@@ -14,11 +14,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as mask_util
 from scipy.optimize import linear_sum_assignment
 
-from .data.masks import mask_box
-from .data.record import ImageRecord, ObjectRecord, dense_ranks
+from .data.record import ImageRecord, ObjectRecord, dense_ranks, object_of_mask
 from .predictor import SORPredictor
 from .results import RankedImage
 from .visualization.files import ImageReadError, read_image
@@ -83,7 +81,7 @@ def agreed_objects(
         if iou[i, j] >= overlap
     ]
     ranks = dense_ranks([-(i + j) for i, j in pairs])
-    objects = tuple(_record(masks[i], rank) for (i, _), rank in zip(pairs, ranks, strict=True))
+    objects = tuple(object_of_mask(masks[i], rank) for (i, _), rank in zip(pairs, ranks, strict=True))
     return objects, tuple(float(iou[pair]) for pair in pairs)
 
 
@@ -138,9 +136,3 @@ def _pairwise_iou(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> NDArra
     left, right = (masks.reshape(len(masks), -1).astype(np.float32) for masks in (first, second))
     common = left @ right.T
     return common / np.maximum(left.sum(1)[:, None] + right.sum(1)[None] - common, 1)
-
-
-def _record(mask: NDArray[np.bool_], rank: int) -> ObjectRecord:
-    left, top, right, bottom = mask_box(mask) or (0, 0, 0, 0)
-    box = (float(left), float(top), float(right), float(bottom))
-    return ObjectRecord(box, mask_util.encode(np.asfortranarray(mask, np.uint8)), rank)

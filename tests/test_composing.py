@@ -77,6 +77,13 @@ def test_scenes_have_exact_masks_and_the_order_of_the_scores(tmp_path: Path, mat
         assert np.argmax(ranks) in np.flatnonzero(np.array(reds) > max(reds) - 30)
 
 
+def test_objects_that_fit_nowhere_are_an_error(tmp_path: Path, material: SceneMaterial) -> None:
+    material.backgrounds = [(tmp_path / "c.png", encode_mask(np.zeros((12, 12), bool)))]
+    write_image(tmp_path / "c.png", np.full((12, 12, 3), 90, np.uint8))
+    with pytest.raises(ValueError, match="found none"):
+        next(material.scenes(1, tmp_path / "scenes", lambda image, masks: np.zeros(len(masks))))
+
+
 def test_a_scene_depends_on_seed_and_number_alone(tmp_path: Path, material: SceneMaterial) -> None:
     def equal(image: NDArray[np.uint8], masks: NDArray[np.bool_]) -> NDArray[np.float64]:
         return np.zeros(len(masks))

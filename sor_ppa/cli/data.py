@@ -13,7 +13,7 @@ from detectron2.data import DatasetCatalog
 from tqdm import tqdm
 
 from ..atomic import write_json
-from ..composing import SceneMaterial, scene_scores
+from ..composing import SceneMaterial, Scores, scene_scores
 from ..config import load_config
 from ..data.builtin import DatasetSource, datasets_root, register_all, source_of
 from ..data.check import check_dataset
@@ -25,7 +25,6 @@ from ..data.record import ImageRecord
 from ..data.shards import write_shards
 from ..data.stats import measure, plot
 from ..labeling import LabelCounts, label_photos
-from ..predictor import SORPredictor
 from ..training_pictures import write_training_pictures
 from ..visualization import draw_ranked
 from ..visualization.files import expand_inputs, result_names
@@ -265,9 +264,9 @@ def _fetch_dataset(options: argparse.Namespace) -> int:
     return max(_check_dataset(argparse.Namespace(name=name, fast=True, limit=50)) for name in names)
 
 
-def _compose_scenes(options: argparse.Namespace, predictor: SORPredictor, material: SceneMaterial) -> None:
+def _compose_scenes(options: argparse.Namespace, score: Scores, material: SceneMaterial) -> None:
     folder = options.output / "images" / "scenes"
-    scenes = material.scenes(options.scenes, folder, scene_scores(predictor))
+    scenes = material.scenes(options.scenes, folder, score)
     records = list(tqdm(scenes, total=options.scenes, unit="scene"))
     write_records(records, options.output, "coco", "scenes", images="none")
     kinds = f"{len(material.objects)} objects, {len(material.backgrounds)} backgrounds"
@@ -279,6 +278,7 @@ def _label_dataset(options: argparse.Namespace) -> int:
     for fault in faults:
         sys.stderr.write(f"{fault}\n")
     predictor = load_predictor(options)
+    score = scene_scores(predictor) if options.scenes else None  # refuses other teachers before the work
     counts = LabelCounts()
     found = label_photos(
         predictor,
@@ -291,13 +291,13 @@ def _label_dataset(options: argparse.Namespace) -> int:
     for photo in found:
         if photo.record.objects:
             records.append(photo.record)
-        if options.scenes:
+        if score is not None:
             material.add(photo)
     if not records:
         raise ValueError(f"expected photos with objects that both views show, found none ({counts})")
     write_records(records, options.output, "coco", options.split, images=options.images)
     name = f"{options.output.name}_{options.split}".lower()
     _say(f"{counts}\ndataset {name} in {options.output}")
-    if options.scenes:
-        _compose_scenes(options, predictor, material)
+    if score is not None:
+        _compose_scenes(options, score, material)
     return 1 if faults or counts.unreadable else 0

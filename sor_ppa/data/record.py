@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from detectron2.structures import BoxMode
 
-from .masks import Segmentation, segmentation_mask
+from .masks import Segmentation, encode_mask, segmentation_box, segmentation_mask
 
 UNRANKED = -1
 """Rank of an object that has none (a crowd, or an object that is not salient)."""
@@ -47,6 +47,12 @@ class ImageRecord:
         """Return the masks (N, H, W), bool, of the objects."""
         masks = [segmentation_mask(item.segmentation, self.height, self.width) for item in self.objects]
         return np.array(masks, bool).reshape(-1, self.height, self.width)
+
+
+def object_of_mask(mask: np.ndarray, rank: int = UNRANKED) -> ObjectRecord:
+    """Return the record of an object with a mask (H, W), bool, that is not empty."""
+    code = encode_mask(mask)
+    return ObjectRecord(segmentation_box(code), code, rank)
 
 
 def dense_ranks(values: Sequence[float]) -> list[int]:

@@ -84,7 +84,7 @@ def _constant(output: Any) -> Any:
     node = output.get_node()
     if node.get_type_name() == "Convert":
         node = node.input_value(0).get_node()
-    return node.data.astype(np.float32) if node.get_type_name() == "Constant" else None
+    return node.data.astype(np.float32, copy=False) if node.get_type_name() == "Constant" else None
 
 
 def _bias_or_relu(node: Any) -> Any:
