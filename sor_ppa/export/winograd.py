@@ -28,6 +28,7 @@ _INPUT = np.array(
 )
 _KERNEL = np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]) / 24
 _OUTPUT = np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]])
+_OUTSIDE = 2**29  # twice this is an int32, too
 # With fewer channels, the transforms of the tiles cost more than the multiplications that they save.
 _LEAST_CHANNELS = 160
 
@@ -111,7 +112,7 @@ def _transformed(weights: np.ndarray) -> np.ndarray:
 def _numbers(*values: int) -> Any:
     from openvino import opset13 as op
 
-    return op.constant(np.array(values, np.int64))
+    return op.constant(np.array(values, np.int32))
 
 
 def _convolution(x: Any, kernel: Any) -> Any:
@@ -119,37 +120,65 @@ def _convolution(x: Any, kernel: Any) -> Any:
     from openvino import opset13 as op
 
     _, channels, outputs = kernel.get_output_shape(0)
-    end = np.iinfo(np.int64).max
-
-    def numbers_of(vector: Any, *indices: int) -> Any:
-        return op.gather(vector, _numbers(*indices), _numbers(0))
-
-    def part(y: Any, axis: int, start: int, stop: int) -> Any:
-        return op.slice(y, _numbers(start), _numbers(stop), _numbers(1), _numbers(axis))
 
     def transformed(matrix: np.ndarray, y: Any) -> Any:
         square = op.constant(np.kron(matrix, matrix).astype(np.float32))
         return op.matmul(square, op.reshape(y, _numbers(_TILE**2, -1), False), False, False)
 
-    shape = op.shape_of(x)
-    number, size = numbers_of(shape, 0), numbers_of(shape, 1, 2)
-    step, one = _numbers(_STEP), _numbers(1)
-    tiles = op.divide(op.add(size, _numbers(_STEP - 1)), step)
-    blocks = op.add(tiles, one)
-    # Blocks of 4 x 4; a tile is a block and the first two rows and columns of the next ones.
-    after = op.subtract(op.subtract(op.multiply(blocks, step), size), one)
-    after = op.concat([_numbers(0), after, _numbers(0)], 0)
-    padded = op.pad(x, _numbers(0, 1, 1, 0), after, "constant", op.constant(np.float32(0)))
-    rows, columns = numbers_of(blocks, 0), numbers_of(blocks, 1)
-    y = op.reshape(padded, op.concat([number, rows, step, columns, _numbers(_STEP * channels)], 0), False)
-    overlap = _TILE - _STEP
-    y = op.concat([part(y, 1, 0, -1), part(part(y, 1, 1, end), 2, 0, overlap)], 2)
-    y = op.concat([part(y, 3, 0, -1), part(part(y, 3, 1, end), 4, 0, overlap * channels)], 4)
-    y = op.reshape(y, _numbers(0, 0, 0, 0, _TILE, channels), True)
-    y = transformed(_INPUT, op.transpose(y, _numbers(2, 4, 0, 1, 3, 5)))
+    pixels, places = _places(x)
+    y = op.gather(op.reshape(x, _numbers(-1, channels), False), pixels, _numbers(0))
+    y = transformed(_INPUT, y)
     y = op.matmul(op.reshape(y, _numbers(_TILE**2, -1, channels), False), kernel, False, False)
     y = transformed(_OUTPUT, y)
-    y = op.reshape(y, op.concat([_numbers(_STEP, _STEP), number, tiles, _numbers(outputs)], 0), False)
-    y = op.transpose(y, _numbers(2, 3, 0, 4, 1, 5))
-    y = op.reshape(y, op.concat([number, op.multiply(tiles, step), _numbers(outputs)], 0), False)
-    return op.slice(y, _numbers(0, 0), size, _numbers(1, 1), _numbers(1, 2))
+    return op.gather(op.reshape(y, _numbers(-1, outputs), False), places, _numbers(0))
+
+
+def _places(x: Any) -> tuple[Any, Any]:
+    """Return which pixel each value of a tile is, and where each pixel is among the outputs of the tiles.
+
+    Args:
+        x: (N, H, W, C).
+
+    Returns:
+        (6, 6, N, R, S) for R x S tiles: a number of 0 ... N * H * W - 1, or at least ``_OUTSIDE``, for which
+        OpenVINO gathers zeros; (N, H, W): a number of 0 ... 16 * N * R * S - 1.
+    """
+    from openvino import opset13 as op
+
+    shape = op.shape_of(x, "i32")
+    number, height, width = (op.gather(shape, _numbers(axis), _numbers(0)) for axis in range(3))
+    rows, columns = (
+        op.divide(op.add(side, _numbers(_STEP - 1)), _numbers(_STEP)) for side in (height, width)
+    )
+    tiles = op.multiply(rows, columns)
+
+    def count(stop: Any, *axes: int) -> Any:
+        """Return 0, 1, ... ``stop`` - 1, with other axes of length 1."""
+        start, step = op.constant(np.int32(0)), op.constant(np.int32(1))
+        return op.unsqueeze(op.range(start, op.squeeze(stop, _numbers(0)), step, "i32"), _numbers(*axes))
+
+    def taken(tiles: Any, side: Any, scale: Any) -> Any:
+        """Return the coordinates times ``scale`` of the values of tiles, (6, tiles)."""
+        offsets = op.constant(np.arange(-1, _TILE - 1, dtype=np.int32)[:, None])
+        at = op.add(op.multiply(count(tiles, 0), _numbers(_STEP)), offsets)
+        inside = op.logical_and(op.greater_equal(at, _numbers(0)), op.less(at, side))
+        return op.select(inside, op.multiply(at, scale), _numbers(_OUTSIDE))
+
+    def placed(side: Any, within: Any, tile: Any) -> Any:
+        """Return for each coordinate its place in a tile times ``within``, and its tile times ``tile``."""
+        at = count(side, 1)
+        parts = (
+            op.multiply(op.mod(at, _numbers(_STEP)), within),
+            op.multiply(op.divide(at, _numbers(_STEP)), tile),
+        )
+        return op.add(*parts)
+
+    image = count(number, 1, 2)
+    down = op.unsqueeze(taken(rows, height, width), _numbers(1, 2, 4))
+    across = op.unsqueeze(taken(columns, width, _numbers(1)), _numbers(0, 2, 3))
+    pixels = op.add(op.add(down, op.multiply(image, op.multiply(height, width))), across)
+
+    all_tiles = op.multiply(number, tiles)
+    of_row = placed(height, op.multiply(all_tiles, _numbers(_STEP)), columns)
+    of_column = op.squeeze(placed(width, all_tiles, _numbers(1)), _numbers(1))
+    return pixels, op.add(op.add(of_row, op.multiply(image, tiles)), of_column)
