@@ -1,10 +1,4 @@
-"""Convolutions of an OpenVINO model with fewer multiplications.
-
-Winograd's algorithm F(4x4, 3x3) computes 4 x 4 outputs of a 3 x 3 convolution from a tile of 6 x 6 inputs
-with 36 multiplications a channel pair instead of 144 (Lavin and Gray, Fast Algorithms for Convolutional
-Neural Networks, CVPR 2016, section 4.3). OpenVINO has no such kernel for CPUs, so it is written as matrix
-products.
-"""
+"""Convolutions of an OpenVINO model with fewer multiplications, see :mod:`sor_ppa.layers.winograd`."""
 
 from __future__ import annotations
 
@@ -12,25 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from ..layers.winograd import INPUT, KERNEL, OUTPUT, STEP, TILE
+
 __all__ = ["use_winograd"]
 
-_TILE, _STEP = 6, 4
-# B^T, G and A^T of the paper
-_INPUT = np.array(
-    [
-        [4, 0, -5, 0, 1, 0],
-        [0, -4, -4, 1, 1, 0],
-        [0, 4, -4, -1, 1, 0],
-        [0, -2, -1, 2, 1, 0],
-        [0, 2, -1, -2, 1, 0],
-        [0, 4, 0, -5, 0, 1],
-    ]
-)
-_KERNEL = np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]) / 24
-_OUTPUT = np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]])
 _OUTSIDE = 2**29  # twice this is an int32, too
 # With fewer channels, the transforms of the tiles cost more than the multiplications that they save.
-_LEAST_CHANNELS = 160
+_LEAST_CHANNELS = 128
 
 
 def use_winograd(model: Any) -> int:
@@ -105,8 +87,8 @@ def _bias_or_relu(node: Any) -> Any:
 def _transformed(weights: np.ndarray) -> np.ndarray:
     """Return weights (D, C, 3, 3) as (36, C, D)."""
     outputs, inputs = weights.shape[:2]
-    products = np.kron(_KERNEL, _KERNEL) @ weights.reshape(-1, 9).T.astype(np.float64)
-    return products.reshape(_TILE**2, outputs, inputs).transpose(0, 2, 1).astype(np.float32)
+    products = np.kron(KERNEL, KERNEL) @ weights.reshape(-1, 9).T.astype(np.float64)
+    return products.reshape(TILE**2, outputs, inputs).transpose(0, 2, 1).astype(np.float32)
 
 
 def _numbers(*values: int) -> Any:
@@ -123,13 +105,13 @@ def _convolution(x: Any, kernel: Any) -> Any:
 
     def transformed(matrix: np.ndarray, y: Any) -> Any:
         square = op.constant(np.kron(matrix, matrix).astype(np.float32))
-        return op.matmul(square, op.reshape(y, _numbers(_TILE**2, -1), False), False, False)
+        return op.matmul(square, op.reshape(y, _numbers(TILE**2, -1), False), False, False)
 
     pixels, places = _places(x)
     y = op.gather(op.reshape(x, _numbers(-1, channels), False), pixels, _numbers(0))
-    y = transformed(_INPUT, y)
-    y = op.matmul(op.reshape(y, _numbers(_TILE**2, -1, channels), False), kernel, False, False)
-    y = transformed(_OUTPUT, y)
+    y = transformed(INPUT, y)
+    y = op.matmul(op.reshape(y, _numbers(TILE**2, -1, channels), False), kernel, False, False)
+    y = transformed(OUTPUT, y)
     return op.gather(op.reshape(y, _numbers(-1, outputs), False), places, _numbers(0))
 
 
@@ -147,9 +129,7 @@ def _places(x: Any) -> tuple[Any, Any]:
 
     shape = op.shape_of(x, "i32")
     number, height, width = (op.gather(shape, _numbers(axis), _numbers(0)) for axis in range(3))
-    rows, columns = (
-        op.divide(op.add(side, _numbers(_STEP - 1)), _numbers(_STEP)) for side in (height, width)
-    )
+    rows, columns = (op.divide(op.add(side, _numbers(STEP - 1)), _numbers(STEP)) for side in (height, width))
     tiles = op.multiply(rows, columns)
 
     def count(stop: Any, *axes: int) -> Any:
@@ -159,8 +139,8 @@ def _places(x: Any) -> tuple[Any, Any]:
 
     def taken(tiles: Any, side: Any, scale: Any) -> Any:
         """Return the coordinates times ``scale`` of the values of tiles, (6, tiles)."""
-        offsets = op.constant(np.arange(-1, _TILE - 1, dtype=np.int32)[:, None])
-        at = op.add(op.multiply(count(tiles, 0), _numbers(_STEP)), offsets)
+        offsets = op.constant(np.arange(-1, TILE - 1, dtype=np.int32)[:, None])
+        at = op.add(op.multiply(count(tiles, 0), _numbers(STEP)), offsets)
         inside = op.logical_and(op.greater_equal(at, _numbers(0)), op.less(at, side))
         return op.select(inside, op.multiply(at, scale), _numbers(_OUTSIDE))
 
@@ -168,8 +148,8 @@ def _places(x: Any) -> tuple[Any, Any]:
         """Return for each coordinate its place in a tile times ``within``, and its tile times ``tile``."""
         at = count(side, 1)
         parts = (
-            op.multiply(op.mod(at, _numbers(_STEP)), within),
-            op.multiply(op.divide(at, _numbers(_STEP)), tile),
+            op.multiply(op.mod(at, _numbers(STEP)), within),
+            op.multiply(op.divide(at, _numbers(STEP)), tile),
         )
         return op.add(*parts)
 
@@ -179,6 +159,6 @@ def _places(x: Any) -> tuple[Any, Any]:
     pixels = op.add(op.add(down, op.multiply(image, op.multiply(height, width))), across)
 
     all_tiles = op.multiply(number, tiles)
-    of_row = placed(height, op.multiply(all_tiles, _numbers(_STEP)), columns)
+    of_row = placed(height, op.multiply(all_tiles, _numbers(STEP)), columns)
     of_column = op.squeeze(placed(width, all_tiles, _numbers(1)), _numbers(1))
     return pixels, op.add(op.add(of_row, op.multiply(image, tiles)), of_column)

@@ -23,6 +23,7 @@ from torch.nn.utils import get_total_norm
 from ..config import ConfigError
 from ..data.train_loader import seed_all
 from ..layers import local_part, split_like
+from ..layers.winograd import FastConvolutions
 from .errors import NonFiniteError
 
 __all__ = ["TrainingStep", "amp_dtype", "half_precision"]
@@ -144,7 +145,7 @@ class TrainingStep(SimpleTrainer):
         size = math.ceil(len(batch) / self.accumulate)
         for first in range(0, len(batch), size):
             waits = isinstance(self.model, DistributedDataParallel) and first + size < len(batch)
-            with self.model.no_sync() if waits else nullcontext():
+            with FastConvolutions(), self.model.no_sync() if waits else nullcontext():
                 with torch.autocast(self.device_type, self.dtype, enabled=self.dtype != torch.float32):
                     losses = self.model(batch[first : first + size])
                 losses = {name: loss / self.accumulate for name, loss in losses.items()}

@@ -10,7 +10,7 @@ import pytest
 from sor_ppa.export.winograd import use_winograd
 
 openvino = pytest.importorskip("openvino")
-LARGE, SMALL = 160, 128
+LARGE, SMALL = 128, 96
 
 
 def two_convolutions(channels: int, bias: bool, half: bool = False, stride: int = 1) -> Any:
