@@ -11,7 +11,7 @@
 Examples:
     python benchmarks/bench_scale.py rank --workers 1 2 --cpus 3
     python benchmarks/bench_scale.py rank --gpu-model-seconds 0.02 --gpus-of-node 8 --cpus-of-node 96
-    python benchmarks/bench_scale.py evaluate --largest 100000
+    python benchmarks/bench_scale.py evaluate --sizes 1000 10000 100000 1000000
 """
 
 from __future__ import annotations
@@ -24,9 +24,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -244,7 +246,7 @@ def peak_memory() -> Iterator[dict[str, float]]:
     done = Event()
 
     def watch() -> None:
-        while not done.wait(0.5):
+        while not done.wait(2):
             own = {pid: _memory(pid) for pid in _descendants()}
             workers = [own[pid][0] for pid in own if _is_worker(pid)]
             shared = sum(shared for _, shared in own.values())
@@ -328,10 +330,10 @@ def bench_evaluation(options: argparse.Namespace) -> list[dict[str, Any]]:
     from sor_ppa.scale.evaluation import score_parquet
 
     rows = []
-    size = 1000
-    while size <= options.largest:
+    for size in options.sizes:
         with tempfile.TemporaryDirectory() as name:
-            write_simulation(Path(name), size)
+            with ProcessPoolExecutor(1, get_context("spawn")) as pool:  # its memory is not that of the driver
+                pool.submit(write_simulation, Path(name), size).result()
             ray.init(
                 address="local",
                 num_cpus=options.cpus,
@@ -347,7 +349,6 @@ def bench_evaluation(options: argparse.Namespace) -> list[dict[str, Any]]:
         rows.append({"images": outcome.scored, "seconds": seconds, "mb": memory, **means})
         sys.stdout.write(f"{json.dumps(rows[-1])}\n")
         sys.stdout.flush()
-        size *= 10
     return rows
 
 
@@ -388,7 +389,7 @@ def main(arguments: list[str] | None = None) -> None:
     add("--gpus-of-node", type=int, default=8)
     add("--cpus-of-node", type=int, default=64)
     add("--network", type=float, default=1.25e9, help="bytes per second into a node (default: 10 Gbit/s)")
-    add("--largest", type=int, default=100_000, help="images to evaluate")
+    add("--sizes", type=int, nargs="+", default=[1000, 10_000, 100_000], help="images to evaluate")
     add("--object-store", type=int, default=1024, help="of evaluate, in MB (default: 1024)")
     options = parser.parse_args(arguments)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
