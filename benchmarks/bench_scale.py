@@ -23,6 +23,7 @@ import os
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
@@ -235,19 +236,21 @@ def plot_ranking(found: dict[str, Any], path: Path) -> None:
 
 
 @contextmanager
-def peak_memory() -> Iterator[dict[str, float]]:
-    """Give a dict that gets the most memory, in MB, that was in use at a time.
+def watched() -> Iterator[tuple[dict[str, float], Counter[int]]]:
+    """Give the most memory that is in use at a time, in MB, and the CPU seconds of each process.
 
     ``object_store`` is memory that processes share, ``driver`` what this process has besides, ``worker`` what
     one process of Ray has that runs tasks, ``workers`` what all of those have, and ``total`` the memory of
     this process and all below it. Pages of several processes count in each in proportion.
     """
     found = dict.fromkeys(("driver", "worker", "workers", "object_store", "total"), 0.0)
+    seconds: Counter[int] = Counter()
     done = Event()
 
     def watch() -> None:
         while not done.wait(2):
             own = {pid: _memory(pid) for pid in _descendants()}
+            seconds.update({pid: _cpu_seconds(pid) - seconds[pid] for pid in own})
             workers = [own[pid][0] for pid in own if _is_worker(pid)]
             shared = sum(shared for _, shared in own.values())
             total = sum(private for private, _ in own.values()) + shared
@@ -257,7 +260,7 @@ def peak_memory() -> Iterator[dict[str, float]]:
     thread = Thread(target=watch)
     thread.start()
     try:
-        yield found
+        yield found, seconds
     finally:
         done.set()
         thread.join()
@@ -286,6 +289,13 @@ def _memory(pid: int) -> tuple[float, float]:
     return 0.0, 0.0
 
 
+def _cpu_seconds(pid: int) -> float:
+    with suppress(OSError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
+    return 0.0
+
+
 def _is_worker(pid: int) -> bool:
     with suppress(OSError):
         return Path(f"/proc/{pid}/cmdline").read_text().startswith("ray::")
@@ -293,7 +303,7 @@ def _is_worker(pid: int) -> bool:
 
 
 def write_simulation(folder: Path, count: int) -> None:
-    """Write Parquet truth and predictions of photos of 480 x 640 pixels with two objects each.
+    """Write Parquet truth and predictions of photos of 240 x 320 pixels with two objects each.
 
     Their masks are ellipses, drawn from 2,000, so the scores mean nothing.
     """
@@ -304,15 +314,15 @@ def write_simulation(folder: Path, count: int) -> None:
     generator = np.random.default_rng(0)
     codes = []
     for _ in range(2000):
-        mask = np.zeros((480, 640), np.uint8)
-        center, axes = generator.integers((100, 80), (540, 400)), generator.integers(20, 160, 2)
+        mask = np.zeros((240, 320), np.uint8)
+        center, axes = generator.integers((50, 40), (270, 200)), generator.integers(10, 80, 2)
         cv2.ellipse(mask, center.tolist(), axes.tolist(), generator.integers(180), 0, 360, 1, -1)
         codes.append(encode_mask(mask)["counts"])
     for kind in ("truth", "found"):
         (folder / kind).mkdir(parents=True)
     for start in range(0, count, 50_000):
         names = [f"{i:08d}.jpg" for i in range(start, min(start + 50_000, count)) for _ in range(2)]
-        common = {"image": names, "height": [480] * len(names), "width": [640] * len(names)}
+        common = {"image": names, "height": [240] * len(names), "width": [320] * len(names)}
         own: dict[str, dict[str, Any]] = {
             "truth": {"gt_rank": [1, 0] * (len(names) // 2), "crowd": [False] * len(names)},
             "found": {"rank": [1, 2] * (len(names) // 2), "score": [0.9] * len(names)},
@@ -340,13 +350,15 @@ def bench_evaluation(options: argparse.Namespace) -> list[dict[str, Any]]:
                 include_dashboard=False,
                 object_store_memory=options.object_store << 20,
             )
-            with peak_memory() as memory:
+            with watched() as (memory, cpu):
                 start = time.perf_counter()
                 outcome = score_parquet(f"{name}/found", f"{name}/truth", ray.cluster_resources())
                 seconds = time.perf_counter() - start
             ray.shutdown()
         means = {metric: next(iter(e.values()))["value"] for metric, e in outcome.scorer.result().items()}
-        rows.append({"images": outcome.scored, "seconds": seconds, "mb": memory, **means})
+        rows.append(
+            {"images": outcome.scored, "seconds": seconds, "cpu_seconds": cpu.total(), "mb": memory, **means}
+        )
         sys.stdout.write(f"{json.dumps(rows[-1])}\n")
         sys.stdout.flush()
     return rows
@@ -361,8 +373,10 @@ def plot_evaluation(rows: Sequence[dict[str, Any]], path: Path) -> None:
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
     images = [row["images"] for row in rows]
-    left.loglog(images, [row["seconds"] for row in rows], "o-")
+    for key in ("seconds", "cpu_seconds"):
+        left.loglog(images, [row[key] for row in rows], "o-", label=key.replace("_", " "))
     left.set(title="time", xlabel="images", ylabel="s")
+    left.legend(fontsize=8)
     for key in ("total", "object_store", "driver", "worker"):
         right.semilogx(images, [row["mb"][key] for row in rows], "o-", label=key.replace("_", " "))
     right.set(title="most memory at a time", xlabel="images", ylabel="MB", ylim=0)

@@ -19,6 +19,7 @@ from ..evaluation.predictions import instance_entry, stem
 from ..evaluation.scorer import RankingScorer
 from ..evaluation.truth_table import TRUTH_COLUMNS
 from ..evaluation.variants import VariantNames
+from .sources import one_line
 from .storage import is_url
 
 __all__ = ["score_parquet"]
@@ -132,7 +133,7 @@ def _columns_and_rows(path: str) -> tuple[set[str], int]:
             table = parquet.ParquetFile(file)
             return set(table.schema_arrow.names), int(table.metadata.num_rows)
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: expected a Parquet file, found {' '.join(str(error).split())}") from error
+        raise InputError(f"{path}: expected a Parquet file, found {one_line(error)}") from error
 
 
 def _read_objects(sources: Any) -> Iterator[Any]:
@@ -167,15 +168,16 @@ def _objects(table: Any, source: Row, place: int) -> Any:
     """
     import pyarrow as pa
 
-    try:
-        columns = {
-            name: table[name].cast(kind) if name in table.column_names else pa.nulls(len(table), kind)
-            for name, kind in _COLUMNS.items()
-        }
-    except pa.ArrowException as error:
-        raise InputError(f"{source['path']}: expected the types {_COLUMNS}, found {error}") from error
+    columns = {}
+    for name, kind in _COLUMNS.items():
+        try:
+            given = name in table.column_names
+            columns[name] = table[name].cast(kind) if given else pa.nulls(len(table), kind)
+        except pa.ArrowException as error:
+            where = f"{source['path']}: column {name}"
+            raise InputError(f"{where}: expected {kind}, found {one_line(error)}") from error
     images = columns["image"].combine_chunks().dictionary_encode()
-    expect(not images.null_count, source["path"], "a name in the column image", "null")
+    expect(not images.null_count, f"{source['path']}: column image", "a name in each row", "null")
     names = pa.array([stem(name) for name in images.dictionary.to_pylist()], pa.string())
     common = {name: pa.array([source[name]] * len(table)) for name in ("truth", "file")}
     places = pa.array(range(place, place + len(table)))

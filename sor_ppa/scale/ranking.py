@@ -61,9 +61,9 @@ class RayOutput:
             ValueError: the folder has results of another run.
         """
         if overwrite:
-            names = [*self.folder.names("predictions-"), *self.folder.names(f"{UNREADABLE}/")]
-            for name in [*names, *self.folder.names(_RUN)]:
-                self.folder.remove(name)
+            for prefix in ("predictions", f"{UNREADABLE}/", _RUN):
+                for name in self.folder.names(prefix):
+                    self.folder.remove(name)
         if self.folder.names(_RUN):
             former = json.loads(self.folder.read(_RUN))
             for key, value in run.items():
@@ -72,6 +72,10 @@ class RayOutput:
                     found = f"a run with {former.get(key)!r} ({hint})"
                     raise ValueError(f"{where}: {key}: expected {value!r}, found {found}")
         else:
+            others = self.folder.names("predictions")
+            if others:
+                where, hint = self.folder.path(_RUN), "--overwrite removes them"
+                raise ValueError(f"{where}: expected beside {others[0]}, found none ({hint})")
             self.folder.write(_RUN, json.dumps(dict(run), indent=1).encode())
         done = set(self.folder.names("predictions-"))
         return [shard for shard in range(self.shards) if self.name(shard) not in done]

@@ -11,6 +11,7 @@ import fsspec
 import numpy as np
 from numpy.typing import NDArray
 
+from ..table_output import encodable_name
 from ..tar_members import iter_files
 from ..visualization.files import IMAGE_SUFFIXES, ImageReadError, decode_image, read_image
 from .sources import TAR_SUFFIXES, image_columns, one_line
@@ -37,7 +38,8 @@ def read_piece(row: dict[str, Any], folder: str) -> Iterator[dict[str, Any]]:
     for place, (name, found) in enumerate(_read_all(row, folder)):
         if waiting is not None:
             yield waiting
-        waiting = {"shard": row["shard"], "place": place, "image": name, "last": False}
+        waiting = {"shard": row["shard"], "place": place, "last": False}
+        waiting["image"] = encodable_name(name)
         if isinstance(found, str):
             waiting |= {"height": 0, "width": 0, "pixels": None, "reason": found}
         else:

@@ -44,6 +44,12 @@ def test_a_shard_is_written_once_all_its_images_are_there(tmp_path, output):
     assert _images(tmp_path / output.name(1)) == ["0.png", "1.png", "2.png"]
 
 
+def test_names_that_are_not_utf8_are_written(tmp_path, output):
+    row = _row(0, 0, last=True)
+    output.write(0, [row | {"entry": row["entry"].replace("0.png", "caf\\udce9.png")}])
+    assert _images(tmp_path / output.name(0)) == ["caf\\udce9.png"]
+
+
 def test_a_row_that_comes_twice_counts_once(output):
     summary = RaySummary()
     gatherer = _Gatherer(output, summary)
@@ -75,6 +81,14 @@ def test_a_run_does_not_continue_one_of_another_model(output):
     with pytest.raises(ValueError, match=r"run.json: model: expected 'n', found a run with 'm'"):
         output.begin(RUN | {"model": "n"}, overwrite=False)
     assert output.begin(RUN | {"model": "n"}, overwrite=True) == [0, 1]
+
+
+def test_predictions_of_another_program_are_not_continued(tmp_path, output):
+    (tmp_path / "predictions.parquet").touch()
+    with pytest.raises(ValueError, match=r"run.json: expected beside predictions.parquet, found none"):
+        output.begin(RUN, overwrite=False)
+    assert output.begin(RUN, overwrite=True) == [0, 1]
+    assert output.folder.names() == ["run.json"]
 
 
 def test_ids_of_coco_shards_are_unique(tmp_path):
