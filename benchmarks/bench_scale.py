@@ -23,7 +23,6 @@ import os
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
@@ -236,21 +235,23 @@ def plot_ranking(found: dict[str, Any], path: Path) -> None:
 
 
 @contextmanager
-def watched() -> Iterator[tuple[dict[str, float], Counter[int]]]:
-    """Give the most memory that is in use at a time, in MB, and the CPU seconds of each process.
+def watched() -> Iterator[tuple[dict[str, float], dict[int, float]]]:
+    """Give the most memory that is in use at a time, in MB, and the CPU seconds that each process takes.
 
     ``object_store`` is memory that processes share, ``driver`` what this process has besides, ``worker`` what
     one process of Ray has that runs tasks, ``workers`` what all of those have, and ``total`` the memory of
     this process and all below it. Pages of several processes count in each in proportion.
     """
     found = dict.fromkeys(("driver", "worker", "workers", "object_store", "total"), 0.0)
-    seconds: Counter[int] = Counter()
+    before = {pid: _cpu_seconds(pid) for pid in _descendants()}
+    seconds: dict[int, float] = {}
     done = Event()
 
     def watch() -> None:
         while not done.wait(2):
             own = {pid: _memory(pid) for pid in _descendants()}
-            seconds.update({pid: _cpu_seconds(pid) - seconds[pid] for pid in own})
+            for pid in own:  # 0 if the process has just ended
+                seconds[pid] = max(seconds.get(pid, 0), _cpu_seconds(pid) - before.get(pid, 0))
             workers = [own[pid][0] for pid in own if _is_worker(pid)]
             shared = sum(shared for _, shared in own.values())
             total = sum(private for private, _ in own.values()) + shared
@@ -356,9 +357,8 @@ def bench_evaluation(options: argparse.Namespace) -> list[dict[str, Any]]:
                 seconds = time.perf_counter() - start
             ray.shutdown()
         means = {metric: next(iter(e.values()))["value"] for metric, e in outcome.scorer.result().items()}
-        rows.append(
-            {"images": outcome.scored, "seconds": seconds, "cpu_seconds": cpu.total(), "mb": memory, **means}
-        )
+        times = {"seconds": seconds, "cpu_seconds": sum(cpu.values())}
+        rows.append({"images": outcome.scored, **times, "mb": memory, **means})
         sys.stdout.write(f"{json.dumps(rows[-1])}\n")
         sys.stdout.flush()
     return rows
