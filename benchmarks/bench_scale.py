@@ -23,7 +23,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
@@ -92,44 +92,38 @@ def bottleneck(rates: dict[str, float]) -> tuple[str, float]:
     return name, rates[name]
 
 
-def measure_costs(predictor: SORPredictor, photos: Sequence[Path], batch: int) -> Costs:
-    """Measure the CPU time of each step alone, in one process."""
+def measure_costs(load: Callable[[], SORPredictor], photos: Sequence[Path], batch: int) -> Costs:
+    """Measure the CPU time of each step alone, in one process; the first batch is not counted."""
     import ray
+    from pyarrow import Table
 
     from sor_ppa.scale.ranking import RayOutput, RaySummary, _Gatherer, _RankingActor
     from sor_ppa.scale.reading import read_piece
     from sor_ppa.scale.storage import Folder
 
-    piece = {"files": [str(photo) for photo in photos], "start": 0, "stop": 0, "shard": 0}
-    start = time.process_time()
-    rows = list(read_piece(piece, ""))
-    decode = time.process_time() - start
-    start = time.process_time()
-    tables = [_table(rows[i : i + batch]) for i in range(0, len(rows), batch)]
-    for table in tables:
-        ray.get(ray.put(table))
-    move = time.process_time() - start
-    actor = _RankingActor(lambda: predictor, None)
-    actor(tables[0])  # the first images of a model take longer
-    start = time.process_time()
-    found = [row for table in tables for row in actor(table).to_pylist()]
-    model = time.process_time() - start
+    actor, spent = _RankingActor(load, None), dict.fromkeys(("decode", "move", "model", "gather"), 0.0)
+    pixel_bytes = 0
     with tempfile.TemporaryDirectory() as folder:
-        gatherer = _Gatherer(RayOutput(Folder(folder), "parquet", 1), RaySummary())
-        start = time.process_time()
-        for row in found:
-            gatherer.add(row)
-        gather = time.process_time() - start
-    file_bytes = sum(photo.stat().st_size for photo in photos) / len(photos)
-    pixel_bytes = sum(len(row["pixels"]) for row in rows) / len(photos)
-    decode, move, model, gather = (seconds / len(photos) for seconds in (decode, move, model, gather))
-    return Costs(decode, move, model, gather, file_bytes, pixel_bytes)
-
-
-def _table(rows: Sequence[dict[str, Any]]) -> Any:
-    import pyarrow as pa
-
-    return pa.Table.from_pylist(list(rows))
+        gatherer = _Gatherer(RayOutput(Folder(folder), "parquet", len(photos)), RaySummary())
+        for start in range(0, len(photos), batch):
+            times = [time.process_time()]
+            files = [str(photo) for photo in photos[start : start + batch]]
+            rows = list(read_piece({"files": files, "start": 0, "stop": 0, "shard": start}, ""))
+            times.append(time.process_time())
+            table = ray.get(ray.put(Table.from_pylist(rows)))
+            times.append(time.process_time())
+            found = actor(table)
+            times.append(time.process_time())
+            for row in found.to_pylist():
+                gatherer.add(row)
+            times.append(time.process_time())
+            if start:
+                spent = {step: spent[step] + own for step, own in zip(spent, np.diff(times), strict=True)}
+                pixel_bytes += sum(len(row["pixels"]) for row in rows)
+    counted = photos[batch:]
+    costs = {step: float(seconds) / len(counted) for step, seconds in spent.items()}
+    file_bytes = sum(photo.stat().st_size for photo in counted) / len(counted)
+    return Costs(**costs, file_bytes=file_bytes, pixel_bytes=pixel_bytes / len(counted))
 
 
 def write_photos(folder: Path, count: int, side: int) -> list[Path]:
@@ -159,7 +153,8 @@ def bench_ranking(options: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         photos = write_photos(Path(name, "photos"), options.images, options.side)
         ray.init(address="local", num_cpus=options.cpus, include_dashboard=False)
-        costs = measure_costs(load(), photos[: options.alone], options.batch)
+        alone = ray.remote(num_cpus=1)(measure_costs)  # with the threads of an actor
+        costs = ray.get(alone.remote(load, photos[: options.alone], options.batch))
         for actors in options.workers:
             pieces, _ = find_pieces([str(photos[0].parent)], options.batch)
             output = Path(name, f"ranked{actors}")
@@ -393,7 +388,7 @@ def main(arguments: list[str] | None = None) -> None:
     add("--output", type=Path, default=Path("output/scale"), metavar="DIR")
     add("--cpus", type=int, default=os.cpu_count(), help="that Ray may use; one more than models at least")
     add("--images", type=int, default=96)
-    add("--alone", type=int, default=16, help="images whose steps are measured alone (default: 16)")
+    add("--alone", type=int, default=20, help="images whose steps are measured alone (default: 20)")
     add("--batch", type=int, default=4, help="images that a model takes together (default: 4)")
     add("--side", type=int, default=640, help="width of the photos in pixels (default: 640)")
     add("--workers", type=int, nargs="+", default=[1], help="numbers of models")

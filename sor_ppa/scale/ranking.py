@@ -85,7 +85,7 @@ class RayOutput:
 
         Args:
             shard: its number.
-            images: ``image`` and either ``entry`` (of ``table_entry``, as JSON) or ``reason``, in order.
+            images: ``image`` and either ``entry`` (of ``table_entry``) or ``reason``, in order.
         """
         bad = [{key: row[key] for key in ("image", "reason")} for row in images if row["entry"] is None]
         table = f"{UNREADABLE}/{self.name(shard).rpartition('.')[0]}.parquet"
@@ -93,7 +93,7 @@ class RayOutput:
             self.folder.write(table, _unreadable_file(bad))
         elif self.folder.names(table):  # of a run that was killed before it wrote the shard
             self.folder.remove(table)
-        entries = [json.loads(row["entry"]) for row in images if row["entry"] is not None]
+        entries = [row["entry"] for row in images if row["entry"] is not None]
         self.folder.write(self.name(shard), table_file(self.kind, entries, shard))
 
 
@@ -204,7 +204,7 @@ def _fitting_actors(
 
 
 class _RankingActor:
-    """A model that takes the rows of ``read_piece`` and returns those of ``RayOutput.write``."""
+    """A model that takes the rows of ``read_piece`` and returns those that ``_Gatherer`` takes."""
 
     def __init__(self, load: Callable[[], SORPredictor], model: str | None) -> None:
         self._predictor, self._model = load(), model
@@ -245,6 +245,8 @@ class _Gatherer:
             self._counts[shard] = row["place"] + 1
         if len(rows) == self._counts.get(shard):
             images = [rows[place] for place in sorted(rows)]
+            for image in images:
+                image["entry"] = image["entry"] and json.loads(image["entry"])
             self.output.write(shard, images)
             del self.waiting[shard], self._counts[shard]
             for image in images:
@@ -255,7 +257,7 @@ class _Gatherer:
             _log.error("%s: %s", row["image"], row["reason"])
             self.summary.unreadable.append((row["image"], row["reason"]))
             return
-        objects = json.loads(row["entry"])["objects"]
+        objects = row["entry"]["objects"]
         self.summary.images += 1
         self.summary.objects += len(objects)
         self.summary.ranked += sum(item["rank"] is not None for item in objects)
