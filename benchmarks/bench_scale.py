@@ -225,6 +225,7 @@ def plot_ranking(found: dict[str, Any], path: Path) -> None:
                 right.annotate(step, (nodes, rate), (4, -11), textcoords="offset points", fontsize=8)
             before = step
     right.set(title="predicted clusters, and what limits them", xlabel="nodes", ylabel="images/s")
+    right.margins(y=0.15)
     right.legend(fontsize=8)
     figure.savefig(path, dpi=80)
 

@@ -121,11 +121,12 @@ class Trial:
         name = {"worker": "ray::FlatMap", "actor": "ray::MapWorker"}[kind]
         victims: list[int] = []
         while not victims and self.process.poll() is None:
+            time.sleep(0.05)
             victims = [pid for pid, title in ray_processes().items() if title.startswith(name)]
         if not victims:
             return f"no {kind}, since the command had ended,"
         os.kill(random.choice(victims), signal.SIGKILL)
-        return name
+        return f"a process of {name}"
 
     def finish(self) -> int:
         """Wait for the command and return its exit status."""
@@ -172,10 +173,10 @@ def main(arguments: list[str] | None = None) -> int:
                 trial.start()
                 killed = "nothing"
                 if kind != "nothing":
-                    # photos this small are all read before the first shard is written
-                    moment = 0 if kind == "worker" else random.randrange(trial.shards)
+                    # reading is ahead of ranking, and done when about half of the shards are written
+                    moment = random.randrange(trial.shards // 3 if kind == "worker" else trial.shards)
                     trial.wait_for_shards(moment)
-                    time.sleep(random.random() if moment else 0)
+                    time.sleep(random.random())
                     killed = f"{trial.break_one(kind)} after {moment} of {trial.shards} shards"
                 status = trial.finish()
                 found = (*result_rows(trial.output), unreadable(trial.output))
