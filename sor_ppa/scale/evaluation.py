@@ -118,10 +118,11 @@ def _files(source: str) -> list[str]:
     """Return the Parquet files that a source names."""
     fs, path = fsspec.core.url_to_fs(source)
     if fs.isdir(path):
-        path = f"{path.rstrip('/')}/*.parquet"
-    found = sorted(fs.glob(path)) if any(sign in path for sign in "*?[") else [path] * fs.exists(path)
+        found = [entry["name"] for entry in fs.ls(path, detail=True) if entry["name"].endswith(".parquet")]
+    else:
+        found = [path] if fs.isfile(path) else fs.glob(path)
     expect(found, source, "a Parquet file or a folder of them", "none")
-    return [fs.unstrip_protocol(name) if is_url(source) else name for name in found]
+    return [fs.unstrip_protocol(name) if is_url(source) else name for name in sorted(found)]
 
 
 def _columns_and_rows(path: str) -> tuple[set[str], int]:
@@ -137,7 +138,7 @@ def _columns_and_rows(path: str) -> tuple[set[str], int]:
 
 
 def _read_objects(sources: Any) -> Iterator[Any]:
-    """Yield the objects of files, as tables with the columns of ``_objects``.
+    """Yield the objects of files, as tables with the columns of ``_table_of_objects``.
 
     An image without objects gives one row without segmentation.
 
@@ -155,13 +156,13 @@ def _read_objects(sources: Any) -> Iterator[Any]:
             for batch in file.iter_batches(_ROWS, columns=columns):
                 table = Table.from_batches([batch])
                 unseen.difference_update(table["image"].to_pylist())
-                yield _objects(table, source, place)
+                yield _table_of_objects(table, source, place)
                 place += len(table)
             if unseen:
-                yield _objects(Table.from_pydict({"image": sorted(unseen)}), source, place)
+                yield _table_of_objects(Table.from_pydict({"image": sorted(unseen)}), source, place)
 
 
-def _objects(table: Any, source: Row, place: int) -> Any:
+def _table_of_objects(table: Any, source: Row, place: int) -> Any:
     """Return a table with the columns ``_COLUMNS``, and those by which its rows are distributed and sorted.
 
     These are ``key`` (of the image), ``truth``, ``file`` and ``place`` (of the row in the file).

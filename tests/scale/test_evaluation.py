@@ -7,7 +7,7 @@ from pyarrow import parquet  # noqa: E402
 
 from sor_ppa.evaluation.checks import InputError  # noqa: E402
 from sor_ppa.evaluation.segmentations import encode_masks  # noqa: E402
-from sor_ppa.scale.evaluation import _read_objects, score_parquet  # noqa: E402
+from sor_ppa.scale.evaluation import _files, _read_objects, score_parquet  # noqa: E402
 
 COUNTS = encode_masks(np.ones((1, 4, 6), bool))[0]["counts"]
 FOUND = {"image": ["a/1.jpg", "1.png"], "height": [4, 4], "width": [6, 6], "segmentation": [COUNTS] * 2}
@@ -26,6 +26,18 @@ def test_rows_of_one_image_have_one_key(tmp_path):
         ("1", "a/1.jpg", 7, 0),
         ("1", "1.png", 7, 1),
     ]
+
+
+def test_folders_and_globs_name_files(tmp_path):
+    folder = tmp_path / "run[1]"
+    folder.mkdir()
+    for name in ("b.parquet", "a.parquet", "run.json"):
+        (folder / name).touch()
+    expected = [str(folder / name) for name in ("a.parquet", "b.parquet")]
+    assert _files(str(folder)) == _files(str(tmp_path / "run*" / "*.parquet")) == expected
+    assert _files(expected[0]) == expected[:1]
+    with pytest.raises(InputError, match="nowhere: expected a Parquet file or a folder of them, found none"):
+        _files(str(tmp_path / "nowhere"))
 
 
 def test_images_without_objects_have_a_row(tmp_path):
