@@ -121,9 +121,9 @@ def measure_costs(load: Callable[[], SORPredictor], photos: Sequence[Path], batc
                 spent = {step: spent[step] + own for step, own in zip(spent, np.diff(times), strict=True)}
                 pixel_bytes += sum(len(row["pixels"]) for row in rows)
     counted = photos[batch:]
-    costs = {step: float(seconds) / len(counted) for step, seconds in spent.items()}
+    decode, move, model, gather = (float(seconds) / len(counted) for seconds in spent.values())
     file_bytes = sum(photo.stat().st_size for photo in counted) / len(counted)
-    return Costs(**costs, file_bytes=file_bytes, pixel_bytes=pixel_bytes / len(counted))
+    return Costs(decode, move, model, gather, file_bytes, pixel_bytes / len(counted))
 
 
 def write_photos(folder: Path, count: int, side: int) -> list[Path]:
@@ -313,7 +313,7 @@ def write_simulation(folder: Path, count: int) -> None:
     for _ in range(2000):
         mask = np.zeros((240, 320), np.uint8)
         center, axes = generator.integers((50, 40), (270, 200)), generator.integers(10, 80, 2)
-        cv2.ellipse(mask, center.tolist(), axes.tolist(), generator.integers(180), 0, 360, 1, -1)
+        cv2.ellipse(mask, center.tolist(), axes.tolist(), float(generator.integers(180)), 0, 360, 1, -1)
         codes.append(encode_mask(mask)["counts"])
     for kind in ("truth", "found"):
         (folder / kind).mkdir(parents=True)
