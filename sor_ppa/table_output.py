@@ -13,7 +13,7 @@ from typing import Any, Literal
 from .atomic import atomic_write
 from .results import RankedImage
 
-__all__ = ["SHARD_IMAGES", "TableKind", "TableOutput", "table_entry", "table_file"]
+__all__ = ["SHARD_IMAGES", "TableKind", "TableOutput", "encodable_name", "table_entry", "table_file"]
 
 TableKind = Literal["coco", "parquet"]
 SHARD_IMAGES = 1_000_000  # images of a shard at most, so that no two shards share an id
@@ -85,6 +85,11 @@ def table_entry(result: RankedImage, file: str, model: str | None) -> dict[str, 
     return {**result.to_json(), "file": file, "model": model}
 
 
+def encodable_name(file: str) -> str:
+    """Return a file name as UTF-8 can hold it; other bytes in it become ``\\udcXX``."""
+    return file.encode("utf-8", "backslashreplace").decode()
+
+
 def table_file(kind: TableKind, images: Sequence[dict[str, Any]], shard: int = 0) -> bytes:
     """Return the content of a file of results.
 
@@ -141,16 +146,17 @@ def _parquet_file(images: Sequence[dict[str, Any]]) -> bytes:
         raise ValueError(
             "--format parquet: expected the package pyarrow; run: pip install pyarrow"
         ) from error
+    names = [encodable_name(image["file"]) for image in images]
     rows = [
         {
-            "image": image["file"],
+            "image": name,
             "height": image["height"],
             "width": image["width"],
             **{key: entry[key] for key in ("rank", "rank_score", "score", "class", "box", "area")},
             **{key: entry.get(key) for key in ("expected_rank", "first_probability")},
             "segmentation": entry["segmentation"]["counts"],
         }
-        for image in images
+        for name, image in zip(names, images, strict=True)
         for entry in image["objects"]
     ]
     number = pa.float64()
@@ -169,7 +175,7 @@ def _parquet_file(images: Sequence[dict[str, Any]]) -> bytes:
             ("first_probability", number),
             ("segmentation", pa.string()),
         ],
-        metadata={"images": json.dumps([image["file"] for image in images])},
+        metadata={"images": json.dumps(names)},
     )
     content = io.BytesIO()
     parquet.write_table(pa.Table.from_pylist(rows, schema=schema), content)

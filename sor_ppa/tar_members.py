@@ -1,18 +1,21 @@
-"""Files inside tar files, read by their place: ``TAR/OFFSET+SIZE/NAME``, such as ``a.tar/512+9134/cat.jpg``.
+"""Files inside tar files, read in turn or by their place.
 
-Reading one opens the tar file and reads nothing else of it. Paths of ordinary files are taken, too.
+The path of one is ``TAR/OFFSET+SIZE/NAME``, such as ``a.tar/512+9134/cat.jpg``. Reading it opens the tar
+file and reads nothing else of it. Paths of ordinary files are taken, too.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import fsspec
 
-__all__ = ["Member", "file_size", "member_of", "read_file"]
+__all__ = ["Member", "file_size", "iter_files", "member_of", "read_file"]
 
 _PATH = re.compile(r"(.+\.tar)/(\d+)\+(\d+)/([^/]+)", re.DOTALL)
 
@@ -62,3 +65,24 @@ def read_file(path: str) -> bytes:
     """Return the content of a file; errors are those of :meth:`Member.read`."""
     member = member_of(path)
     return member.read() if member else Path(path).read_bytes()
+
+
+def iter_files(tar: str, suffixes: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
+    """Yield name and content of the files in a tar file, which may be compressed, from its begin to its end.
+
+    Args:
+        tar: file or URL.
+        suffixes: ends of the names that are read, lowercase.
+
+    Raises:
+        OSError: the tar file cannot be read to its end. File systems of URLs may raise others.
+    """
+    try:
+        with fsspec.open(tar) as file, tarfile.open(fileobj=file, mode="r|*") as archive:
+            for member in archive:
+                if member.isfile() and member.name.lower().endswith(suffixes):
+                    opened = archive.extractfile(member)
+                    assert opened is not None
+                    yield member.name, opened.read()
+    except (EOFError, tarfile.TarError) as error:
+        raise OSError(str(error)) from error

@@ -19,10 +19,10 @@ LIMIT = 300  # seconds
 
 
 def agent(folder: Path, name: str, port: int, options: str = "") -> Training:
-    """One machine with one process; both write to ``folder/out``."""
+    """One machine with one process; all write to ``folder/out``, and "first" holds the rendezvous."""
     settings = "--nnodes 1:2 --nproc-per-node 1 --max-restarts 3 --rdzv-backend c10d --rdzv-id test"
-    timeouts = "last_call_timeout=4,keep_alive_interval=1,join_timeout=120"
-    place = f"--rdzv-endpoint localhost:{port} --local-addr localhost --rdzv-conf {timeouts}"
+    options_of_place = f"last_call_timeout=4,keep_alive_interval=1,join_timeout=120,is_host={name == 'first'}"
+    place = f"--rdzv-endpoint localhost:{port} --local-addr localhost --rdzv-conf {options_of_place}"
     launcher = ["-m", "torch.distributed.run", *settings.split(), *place.split()]
     output = folder / name
     return Training(folder, output, options=f"OUTPUT_DIR {folder / 'out'} {options}", launcher=launcher)

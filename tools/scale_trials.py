@@ -3,7 +3,7 @@
 
 A cluster of two nodes runs on this machine (Linux). In each run something is killed at a random moment:
 
-    worker   a process that reads or waits for images
+    worker   a process that reads images, while it reads
     actor    the process of a model
     driver   the command itself, which is then started again
     node     a whole node, which comes back later
@@ -37,7 +37,7 @@ from sor_ppa.data.synthetic import SyntheticSpec, write_dataset
 
 KINDS = ("worker", "actor", "driver", "node")
 LIMIT = 900  # seconds for one run
-# the training-free ranker, so coarse that a small picture takes milliseconds
+# the training-free ranker, so coarse that a photo takes milliseconds
 MODEL = """--model contrast --opts MODEL.CONTRAST.SIDE 48 MODEL.CONTRAST.SUPERPIXELS 30
     MODEL.CONTRAST.SEGMENTATIONS 1 MODEL.CONTRAST.WORDS 4 MODEL.CONTRAST.GRABCUT False"""
 COMMAND = (sys.executable, "-c", "import sys, sor_ppa_cli; sys.exit(sor_ppa_cli.main())", "rank")
@@ -118,14 +118,15 @@ class Trial:
             time.sleep(5)
             self.second = self.cluster.add_node(**self.node_arguments)
             return "node"
-        found = ray_processes()
-        wanted = ("ray::MapWorker",) if kind == "actor" else ("ray::FlatMap", "ray::IDLE")
-        victims = [pid for pid, name in found.items() if name.startswith(wanted)]
+        name = {"worker": "ray::FlatMap", "actor": "ray::MapWorker"}[kind]
+        victims: list[int] = []
+        while not victims and self.process.poll() is None:
+            time.sleep(0.05)
+            victims = [pid for pid, title in ray_processes().items() if title.startswith(name)]
         if not victims:
-            return f"no {kind} was there"
-        victim = random.choice(victims)
-        os.kill(victim, signal.SIGKILL)
-        return found[victim]
+            return f"no {kind}, since the command had ended,"
+        os.kill(random.choice(victims), signal.SIGKILL)
+        return f"a process of {name}"
 
     def finish(self) -> int:
         """Wait for the command and return its exit status."""
@@ -146,6 +147,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--runs", type=int, default=10, help="they take the kinds in turn (default: 10)")
     parser.add_argument("--shard-size", type=int, default=50)
+    parser.add_argument("--size", type=int, nargs=2, default=(240, 320), metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
@@ -154,7 +156,7 @@ def main(arguments: list[str] | None = None) -> int:
     wrong = 0
     with tempfile.TemporaryDirectory(prefix="sor_") as name:
         root = Path(name)
-        spec = SyntheticSpec({"train": options.images, "val": 1, "test": 1}, (48, 64, 48, 64))
+        spec = SyntheticSpec({"train": options.images, "val": 1, "test": 1}, (*options.size, *options.size))
         write_dataset(root / "data", spec)
         photos = root / "data/images/train"
         (photos / "broken.jpg").write_text("no picture")
@@ -171,7 +173,8 @@ def main(arguments: list[str] | None = None) -> int:
                 trial.start()
                 killed = "nothing"
                 if kind != "nothing":
-                    moment = random.randrange(trial.shards)
+                    # reading is ahead of ranking, and done when about half of the shards are written
+                    moment = random.randrange(trial.shards // 3 if kind == "worker" else trial.shards)
                     trial.wait_for_shards(moment)
                     time.sleep(random.random())
                     killed = f"{trial.break_one(kind)} after {moment} of {trial.shards} shards"

@@ -128,6 +128,8 @@ def _run_on_ray(options: argparse.Namespace) -> int:
     for fault in faults:
         sys.stderr.write(f"{fault}\n")
     if not pieces:
+        if not faults:  # tables without rows
+            sys.stderr.write(f"{' '.join(options.input)}: no photos\n")
         return 2
     model = chosen_model(options)
     settings = {name: getattr(options, name) for name in ("opts", "runtime", "confidence_threshold")}

@@ -180,7 +180,7 @@ def run_lengths(value: dict[str, Any]) -> np.ndarray:
     pixels = math.prod(side for side in sides if side)
     if runs.sum() != pixels:
         raise ValueError(f"expected runs over {sides} = {pixels} pixels, found runs over {runs.sum():.0f}")
-    return runs.astype(np.int64)
+    return runs.astype(np.int64, copy=False)
 
 
 @lru_cache(maxsize=128)  # one evaluation reads the code of a mask several times
@@ -202,6 +202,7 @@ def _runs(counts: str | bytes) -> np.ndarray | None:
     values -= np.where(codes[last] & 16, np.int64(1) << 5 * lengths, 0)
     for start in (1, 2):  # from the fourth on, each is the difference to the last but one
         values[start::2] = values[start::2].cumsum()
+    values.flags.writeable = False  # it is cached
     return values
 
 

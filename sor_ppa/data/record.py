@@ -57,7 +57,8 @@ def object_of_mask(mask: np.ndarray, rank: int = UNRANKED) -> ObjectRecord:
 
 def dense_ranks(values: Sequence[float]) -> list[int]:
     """Return ranks (N,) from 0 without gaps for N values, higher = more salient; equal values share one."""
-    return np.unique(np.asarray(values, dtype=np.float64), return_inverse=True)[1].ravel().tolist()
+    ranks = {value: rank for rank, value in enumerate(sorted(set(values)))}
+    return [ranks[value] for value in values]
 
 
 def to_detectron2(record: ImageRecord) -> dict[str, Any]:

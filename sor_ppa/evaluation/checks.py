@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..data.issues import short_repr
 from ..data.masks import as_int, is_number
+from ..data.record import dense_ranks
 
 Identity = int | str
 
@@ -129,8 +130,8 @@ def check_numbers(values: ArrayLike, count: int, name: str, masks: str = "pred_m
 def check_gt_ranks(ranks: ArrayLike, count: int) -> NDArray[np.int64]:
     """Check ground-truth ranks: (count,) integers, dense from 0, ties allowed."""
     array = check_numbers(ranks, count, "gt_ranks", "gt_masks")
-    dense = np.unique(array, return_inverse=True)[1].reshape(-1)
+    dense = np.array(dense_ranks(array.tolist()), np.int64)
     wanted = "dense integers from 0 (higher = more salient), as dense_ranks() returns them"
     if not (array == dense).all():
         expect(False, "gt_ranks", wanted, short_repr(array.tolist()))
-    return dense.astype(np.int64)
+    return dense

@@ -269,8 +269,8 @@ def instance_image(instances: Sequence[InstanceEntry], truth: ImageTruth) -> Ima
 
 
 def _ties(kind: str, whose: str, values: np.ndarray) -> list[Problem]:
-    found, count = np.unique(values, return_counts=True)
-    tied = [f"({n} x {abs(value):g})" for value, n in zip(found, count, strict=True) if n > 1]
+    counts = Counter(values.tolist())
+    tied = [f"({n} x {abs(value):g})" for value, n in sorted(counts.items()) if n > 1]
     return [(kind, f"{whose} ranks tie {', '.join(tied)}")] if tied else []
 
 

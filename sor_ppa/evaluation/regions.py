@@ -129,10 +129,22 @@ def _from_planes(planes: list[UInt8Array], count: int, size: tuple[int, int]) ->
     return _from_runs(words, length, count, size, by_column=False)
 
 
+def _distinct(codes: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """Return the distinct codes in ascending order, and the index of each code in them."""
+    highest = int(codes.max())
+    if highest >= 1 << 12:
+        return np.unique(codes, return_inverse=True)
+    small = codes.astype(np.int64)  # of a few masks: counting is faster than sorting
+    found = np.flatnonzero(np.bincount(small))
+    places = np.zeros(highest + 1, np.int64)
+    places[found] = np.arange(len(found))
+    return found.astype(np.uint64), places[small]
+
+
 def _from_runs(
     words: list[NDArray], length: NDArray[np.int64], count: int, size: tuple[int, int], by_column: bool
 ) -> Regions:
-    codes, region = np.unique(words[0], return_inverse=True)
+    codes, region = _distinct(words[0])
     columns = [codes]
     for word in words[1:]:
         values, local = np.unique(word, return_inverse=True)

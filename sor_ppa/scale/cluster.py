@@ -36,7 +36,7 @@ def joined_cluster(address: str) -> Iterator[dict[str, float]]:
         options: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
         try:
             ray.init(address=address, **options)
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
             reason = " ".join(str(error).split())
             raise ValueError(f"--ray: expected a cluster at {address}, found none ({reason})") from error
     try:

@@ -5,25 +5,40 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import chain
+from itertools import chain, groupby
+from operator import itemgetter
 from typing import Any
 
 import fsspec
 
 from ..evaluation.checks import InputError, expect
-from ..evaluation.command import MISSING, Outcome, score_task
+from ..evaluation.command import MISSING, Outcome, has_ranks, score_task
 from ..evaluation.predictions import instance_entry, stem
 from ..evaluation.scorer import RankingScorer
 from ..evaluation.truth_table import TRUTH_COLUMNS
 from ..evaluation.variants import VariantNames
+from .sources import one_line
 from .storage import is_url
 
 __all__ = ["score_parquet"]
 
-PREDICTION_COLUMNS = ("image", "height", "width", "rank", "rank_score", "score", "segmentation")
+_COLUMNS = {  # all that are read, with their types
+    "image": "string",
+    "height": "int64",
+    "width": "int64",
+    "segmentation": "string",
+    "gt_rank": "int64",
+    "crowd": "bool",
+    "rank": "int64",
+    "rank_score": "float64",
+    "rank_label": "int64",
+    "score": "float64",
+}
 _ROWS = 10_000  # read at once
 _ROWS_OF_PART = 20_000  # objects, true and predicted, that one task scores
+_BLOCK_BYTES = 64 * 2**20  # rows that processes exchange together
 _LINES = 20  # problems of a kind that are listed, for each part
 
 Row = dict[str, Any]
@@ -61,11 +76,20 @@ def score_parquet(
     detection = {"sod", "all"}.intersection(metrics or ())
     expect(not detection, "--metrics", "ranking metrics with --ray", ", ".join(detection))
     scorer = RankingScorer(metrics, variants)
-    rank_by = "rank" if rank_by == "auto" else rank_by
-    files = {"predictions": _files(predictions), "truth": _files(truth)}
-    count = sum(_check_file(path, kind) for kind, paths in files.items() for path in paths)
-    sources = [{"path": path, "truth": kind == "truth"} for kind, paths in files.items() for path in paths]
+    found, true = _files(predictions), _files(truth)
+    files = [*found, *true]
+    with ThreadPoolExecutor() as pool:  # files at a URL take their time
+        tables = list(pool.map(_columns_and_rows, files))
+    if rank_by == "auto":
+        rank_by = "rank" if "rank" in tables[0][0] else "rank_score"
+    needed = [{"image", "height", "width", "segmentation", rank_by}] * len(found)
+    needed += [set(TRUTH_COLUMNS)] * len(true)
+    for path, names, (columns, _) in zip(files, needed, tables, strict=True):
+        expect(names <= columns, path, f"the columns {sorted(names)}", f"no {sorted(names - columns)}")
+    count = sum(rows for _, rows in tables)
     parts = max(1, min(2000, count // _ROWS_OF_PART), min(int(resources.get("CPU", 1)), count // 1000))
+    sources = [{"path": path, "truth": i >= len(found), "file": i} for i, path in enumerate(files)]
+    read = ray.data.from_items(sources, override_num_blocks=min(2000, len(sources)))
     score = partial(
         _score_part,
         scorer=scorer.arguments,
@@ -73,12 +97,19 @@ def score_parquet(
         skip_missing=missing == "skip",
         source=predictions,
     )
-    rows = ray.data.from_items(sources, override_num_blocks=len(sources)).flat_map(_read_objects)
-    scored = rows.repartition(parts, keys=["key"]).map_batches(score, batch_size=None, batch_format="pyarrow")
+    objects = read.map_batches(_read_objects, batch_size=None, batch_format="pyarrow")
+    scored = objects.repartition(parts, keys=["key"]).map_batches(
+        score, batch_size=None, batch_format="pyarrow"
+    )
+    scored.context.target_max_block_size = scored.context.shuffle_input_batch_bytes = _BLOCK_BYTES
     outcome = Outcome("instances", rank_by, 0, [], scorer, None)
+    ranked = False
     for row in scored.iter_rows():
-        _add_part(outcome, json.loads(row["found"]))
+        part = json.loads(row["found"])
+        _add_part(outcome, part)
+        ranked |= part["ranked"]
     expect(outcome.images, truth, "at least one image", "none")
+    expect(ranked, truth, "objects with ranks", "no rank")
     outcome.problems.sort()
     return outcome
 
@@ -87,68 +118,91 @@ def _files(source: str) -> list[str]:
     """Return the Parquet files that a source names."""
     fs, path = fsspec.core.url_to_fs(source)
     if fs.isdir(path):
-        path = f"{path.rstrip('/')}/*.parquet"
-    found = sorted(fs.glob(path)) if any(sign in path for sign in "*?[") else [path] * fs.exists(path)
+        found = [entry["name"] for entry in fs.ls(path, detail=True) if entry["name"].endswith(".parquet")]
+    else:
+        found = [path] if fs.isfile(path) else fs.glob(path)
     expect(found, source, "a Parquet file or a folder of them", "none")
-    return [fs.unstrip_protocol(name) if is_url(source) else name for name in found]
+    return [fs.unstrip_protocol(name) if is_url(source) else name for name in sorted(found)]
 
 
-def _check_file(path: str, kind: str) -> int:
-    """Return the number of rows of a file; raise InputError if it has not the columns."""
+def _columns_and_rows(path: str) -> tuple[set[str], int]:
+    """Return the names of the columns of a Parquet file and the number of its rows."""
     from pyarrow import parquet
 
-    columns = TRUTH_COLUMNS if kind == "truth" else PREDICTION_COLUMNS
     try:
         with fsspec.open(path) as file:
             table = parquet.ParquetFile(file)
-            lacking = [name for name in columns if name not in table.schema_arrow.names]
-            count = int(table.metadata.num_rows)
+            return set(table.schema_arrow.names), int(table.metadata.num_rows)
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: expected a Parquet file, found {' '.join(str(error).split())}") from error
-    names = f"the columns {', '.join(columns)}"
-    expect(not lacking, path, names, f"no {', '.join(lacking)}")
-    return count
+        raise InputError(f"{path}: expected a Parquet file, found {one_line(error)}") from error
 
 
-def _read_objects(source: Row) -> Iterator[Row]:
-    """Yield the objects of a file, each with the ``key`` of its image, its place in the file, and JSON text.
+def _read_objects(sources: Any) -> Iterator[Any]:
+    """Yield the objects of files, as tables with the columns of ``_table_of_objects``.
 
-    An image without objects gives one row without text.
+    An image without objects gives one row without segmentation.
+
+    Args:
+        sources: ``path`` of each file, ``truth`` (whether it is the truth), and ``file``, its number.
     """
-    from pyarrow import parquet
+    from pyarrow import Table, parquet
 
-    truth = source["truth"]
-    columns = TRUTH_COLUMNS if truth else PREDICTION_COLUMNS
-    with fsspec.open(source["path"]) as file:
-        table = parquet.ParquetFile(file)
-        named = json.loads((table.schema_arrow.metadata or {}).get(b"images", b"[]"))
-        unseen = dict.fromkeys(named)
-        place = 0
-        batches = (batch.to_pylist() for batch in table.iter_batches(_ROWS, columns=list(columns)))
-        for row in chain.from_iterable(batches):
-            unseen.pop(row["image"], None)
-            yield {"key": stem(row["image"]), "truth": truth, "place": place, "object": json.dumps(row)}
-            place += 1
-        for image in unseen:
-            row = {"image": image, "segmentation": None}
-            yield {"key": stem(image), "truth": truth, "place": place, "object": json.dumps(row)}
+    for source in sources.to_pylist():
+        with fsspec.open(source["path"]) as opened:
+            file = parquet.ParquetFile(opened)
+            columns = [name for name in file.schema_arrow.names if name in _COLUMNS]
+            unseen = set(json.loads((file.schema_arrow.metadata or {}).get(b"images", b"[]")))
+            place = 0
+            for batch in file.iter_batches(_ROWS, columns=columns):
+                table = Table.from_batches([batch])
+                unseen.difference_update(table["image"].to_pylist())
+                yield _table_of_objects(table, source, place)
+                place += len(table)
+            if unseen:
+                yield _table_of_objects(Table.from_pydict({"image": sorted(unseen)}), source, place)
+
+
+def _table_of_objects(table: Any, source: Row, place: int) -> Any:
+    """Return a table with the columns ``_COLUMNS``, and those by which its rows are distributed and sorted.
+
+    These are ``key`` (of the image), ``truth``, ``file`` and ``place`` (of the row in the file).
+    """
+    import pyarrow as pa
+
+    columns = {}
+    for name, kind in _COLUMNS.items():
+        try:
+            given = name in table.column_names
+            columns[name] = table[name].cast(kind) if given else pa.nulls(len(table), kind)
+        except pa.ArrowException as error:
+            where = f"{source['path']}: column {name}"
+            raise InputError(f"{where}: expected {kind}, found {one_line(error)}") from error
+    images = columns["image"].combine_chunks().dictionary_encode()
+    expect(not images.null_count, f"{source['path']}: column image", "a name in each row", "null")
+    names = pa.array([stem(name) for name in images.dictionary.to_pylist()], pa.string())
+    common = {name: pa.array([source[name]] * len(table)) for name in ("truth", "file")}
+    places = pa.array(range(place, place + len(table)))
+    return pa.table({"key": names.take(images.indices), **common, "place": places, **columns})
 
 
 def _score_part(
     table: Any, *, scorer: Mapping[str, Any], rank_by: str, skip_missing: bool, source: str
 ) -> dict[str, list[str]]:
     """Return the sums over the images of some keys, as JSON; or the error that makes them unusable."""
-    groups: dict[str, tuple[list[Row], list[Row]]] = {}
-    for row in sorted(table.to_pylist(), key=lambda row: row["place"]):
-        groups.setdefault(row["key"], ([], []))[row["truth"]].append(json.loads(row["object"]))
+    rows = table.sort_by([(name, "ascending") for name in ("key", "file", "place")])
+    batches = (batch.to_pylist() for batch in rows.to_batches(1000))
     own = RankingScorer(**scorer)
     problems: list[tuple[str, str]] = []
     images = scored = 0
+    ranked = False
     try:
-        for found, true in groups.values():
-            images += bool(true)
-            task = _task(found, true, rank_by, source, problems)
-            if task is None or (task[1] is None and skip_missing):
+        for _, objects in groupby(chain.from_iterable(batches), itemgetter("key")):
+            task = _task(list(objects), rank_by, source, problems)
+            if task is None:
+                continue
+            images += 1
+            ranked |= has_ranks([task[0]])
+            if task[1] is None and skip_missing:
                 continue
             row, own_problems = score_task(task, scorer=own, kind="instances", sod=False)
             problems += own_problems
@@ -161,14 +215,14 @@ def _score_part(
     for kind, line in problems:
         listed.setdefault(kind, []).append(line)
     counts = {kind: [len(lines), sorted(lines)[:_LINES]] for kind, lines in listed.items()}
-    state = {"scorer": own.state(), "images": images, "scored": scored, "problems": counts}
+    state = {"scorer": own.state(), "images": images, "scored": scored, "ranked": ranked, "problems": counts}
     return {"found": [json.dumps(state)]}
 
 
-def _task(
-    found: Sequence[Row], true: Sequence[Row], rank_by: str, source: str, problems: list[tuple[str, str]]
-) -> Any:
+def _task(objects: Sequence[Row], rank_by: str, source: str, problems: list[tuple[str, str]]) -> Any:
     """Return what ``score_task`` takes for the rows of one key, or None for an image without truth."""
+    true = [row for row in objects if row["truth"]]
+    found = [row for row in objects if not row["truth"]]
     names = list(dict.fromkeys(row["image"] for row in true))
     found_names = list(dict.fromkeys(row["image"] for row in found))
     if not names:

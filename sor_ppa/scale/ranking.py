@@ -61,9 +61,9 @@ class RayOutput:
             ValueError: the folder has results of another run.
         """
         if overwrite:
-            names = [*self.folder.names("predictions-"), *self.folder.names(f"{UNREADABLE}/")]
-            for name in [*names, *self.folder.names(_RUN)]:
-                self.folder.remove(name)
+            for prefix in ("predictions", f"{UNREADABLE}/", _RUN):
+                for name in self.folder.names(prefix):
+                    self.folder.remove(name)
         if self.folder.names(_RUN):
             former = json.loads(self.folder.read(_RUN))
             for key, value in run.items():
@@ -72,6 +72,10 @@ class RayOutput:
                     found = f"a run with {former.get(key)!r} ({hint})"
                     raise ValueError(f"{where}: {key}: expected {value!r}, found {found}")
         else:
+            others = self.folder.names("predictions")
+            if others:
+                where, hint = self.folder.path(_RUN), "--overwrite removes them"
+                raise ValueError(f"{where}: expected beside {others[0]}, found none ({hint})")
             self.folder.write(_RUN, json.dumps(dict(run), indent=1).encode())
         done = set(self.folder.names("predictions-"))
         return [shard for shard in range(self.shards) if self.name(shard) not in done]
@@ -81,7 +85,7 @@ class RayOutput:
 
         Args:
             shard: its number.
-            images: ``image`` and either ``entry`` (of ``table_entry``, as JSON) or ``reason``, in order.
+            images: ``image`` and either ``entry`` (of ``table_entry``) or ``reason``, in order.
         """
         bad = [{key: row[key] for key in ("image", "reason")} for row in images if row["entry"] is None]
         table = f"{UNREADABLE}/{self.name(shard).rpartition('.')[0]}.parquet"
@@ -89,7 +93,7 @@ class RayOutput:
             self.folder.write(table, _unreadable_file(bad))
         elif self.folder.names(table):  # of a run that was killed before it wrote the shard
             self.folder.remove(table)
-        entries = [json.loads(row["entry"]) for row in images if row["entry"] is not None]
+        entries = [row["entry"] for row in images if row["entry"] is not None]
         self.folder.write(self.name(shard), table_file(self.kind, entries, shard))
 
 
@@ -200,7 +204,7 @@ def _fitting_actors(
 
 
 class _RankingActor:
-    """A model that takes the rows of ``read_piece`` and returns those of ``RayOutput.write``."""
+    """A model that takes the rows of ``read_piece`` and returns those that ``_Gatherer`` takes."""
 
     def __init__(self, load: Callable[[], SORPredictor], model: str | None) -> None:
         self._predictor, self._model = load(), model
@@ -241,6 +245,8 @@ class _Gatherer:
             self._counts[shard] = row["place"] + 1
         if len(rows) == self._counts.get(shard):
             images = [rows[place] for place in sorted(rows)]
+            for image in images:
+                image["entry"] = image["entry"] and json.loads(image["entry"])
             self.output.write(shard, images)
             del self.waiting[shard], self._counts[shard]
             for image in images:
@@ -251,7 +257,7 @@ class _Gatherer:
             _log.error("%s: %s", row["image"], row["reason"])
             self.summary.unreadable.append((row["image"], row["reason"]))
             return
-        objects = json.loads(row["entry"])["objects"]
+        objects = row["entry"]["objects"]
         self.summary.images += 1
         self.summary.objects += len(objects)
         self.summary.ranked += sum(item["rank"] is not None for item in objects)

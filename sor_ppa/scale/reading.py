@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import tarfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +11,8 @@ import fsspec
 import numpy as np
 from numpy.typing import NDArray
 
+from ..table_output import encodable_name
+from ..tar_members import iter_files
 from ..visualization.files import IMAGE_SUFFIXES, ImageReadError, decode_image, read_image
 from .sources import TAR_SUFFIXES, image_columns, one_line
 from .storage import is_url
@@ -37,7 +38,8 @@ def read_piece(row: dict[str, Any], folder: str) -> Iterator[dict[str, Any]]:
     for place, (name, found) in enumerate(_read_all(row, folder)):
         if waiting is not None:
             yield waiting
-        waiting = {"shard": row["shard"], "place": place, "image": name, "last": False}
+        waiting = {"shard": row["shard"], "place": place, "last": False}
+        waiting["image"] = encodable_name(name)
         if isinstance(found, str):
             waiting |= {"height": 0, "width": 0, "pixels": None, "reason": found}
         else:
@@ -83,14 +85,10 @@ def _read_tar(path: str, folder: str) -> Iterator[tuple[str, _Photo]]:
     """Yield the image files of a tar file; a name in it stands behind that of the tar file."""
     empty = True
     try:
-        with fsspec.open(_located(path, folder)) as file, tarfile.open(fileobj=file, mode="r|*") as archive:
-            for member in archive:
-                if member.isfile() and member.name.lower().endswith(IMAGE_SUFFIXES):
-                    opened = archive.extractfile(member)
-                    assert opened is not None
-                    name, empty = f"{path}/{member.name}", False
-                    yield name, _decoded(opened.read(), name)
-    except (OSError, EOFError, tarfile.TarError) as error:
+        for member, content in iter_files(_located(path, folder), IMAGE_SUFFIXES):
+            name, empty = f"{path}/{member}", False
+            yield name, _decoded(content, name)
+    except OSError as error:
         yield path, f"cannot be read as a tar file to its end ({one_line(error)})"
     else:
         if empty:

@@ -197,7 +197,8 @@ def _expand(path: Path, folder: Path, suffixes: Sequence[str], *, lists: bool) -
         if not matches:
             yield BadInput(name, "no picture matches" if glob.has_magic(name) else "no such file or folder")
     elif place.is_dir():
-        entries = sorted(p for p in place.iterdir() if p.suffix.lower() in suffixes and not p.is_dir())
+        ends = tuple(suffixes)
+        entries = sorted(p for p in place.iterdir() if p.name.lower().endswith(ends) and not p.is_dir())
         for entry in entries:
             yield entry if entry.is_file() else BadInput(str(entry), "not a regular file")
         if not entries:
@@ -218,7 +219,7 @@ def _glob(pattern: Path, suffixes: Sequence[str]) -> list[Path]:
         return []
     any_file = pattern.suffix not in ("", ".*")
     matches = sorted(Path(p) for p in glob.glob(str(pattern), recursive=True))
-    return [p for p in matches if p.is_file() and (any_file or p.suffix.lower() in suffixes)]
+    return [p for p in matches if p.is_file() and (any_file or p.name.lower().endswith(tuple(suffixes)))]
 
 
 def _read_list(path: Path, suffixes: Sequence[str]) -> Iterator[Path | BadInput]:

@@ -17,9 +17,13 @@ def output(tmp_path):
     return RayOutput(Folder(str(tmp_path)), "parquet", 2)
 
 
+def _image(name):
+    entry = {"file": name, "model": "m", "height": 1, "width": 1, "objects": []}
+    return {"image": name, "reason": None, "entry": entry}
+
+
 def _row(shard, place, last=False, reason=None):
-    entry = {"file": f"{place}.png", "model": "m", "height": 1, "width": 1, "objects": []}
-    text = None if reason else json.dumps(entry)
+    text = None if reason else json.dumps(_image(f"{place}.png")["entry"])
     return {
         "shard": shard,
         "place": place,
@@ -44,6 +48,11 @@ def test_a_shard_is_written_once_all_its_images_are_there(tmp_path, output):
     assert _images(tmp_path / output.name(1)) == ["0.png", "1.png", "2.png"]
 
 
+def test_names_that_are_not_utf8_are_written(tmp_path, output):
+    output.write(0, [_image("caf\udce9.png")])
+    assert _images(tmp_path / output.name(0)) == ["caf\\udce9.png"]
+
+
 def test_a_row_that_comes_twice_counts_once(output):
     summary = RaySummary()
     gatherer = _Gatherer(output, summary)
@@ -65,7 +74,7 @@ def test_unreadable_images_are_in_a_table_of_their_own(tmp_path, output, caplog)
 
 def test_a_run_continues_with_the_shards_that_are_missing(output):
     assert output.begin(RUN, overwrite=False) == [0, 1]
-    output.write(1, [_row(1, 0, last=True)])
+    output.write(1, [_image("0.png")])
     assert output.begin(RUN, overwrite=False) == [0]
     assert output.begin(RUN, overwrite=True) == [0, 1]
 
@@ -77,10 +86,18 @@ def test_a_run_does_not_continue_one_of_another_model(output):
     assert output.begin(RUN | {"model": "n"}, overwrite=True) == [0, 1]
 
 
+def test_predictions_of_another_program_are_not_continued(tmp_path, output):
+    (tmp_path / "predictions.parquet").touch()
+    with pytest.raises(ValueError, match=r"run.json: expected beside predictions.parquet, found none"):
+        output.begin(RUN, overwrite=False)
+    assert output.begin(RUN, overwrite=True) == [0, 1]
+    assert output.folder.names() == ["run.json"]
+
+
 def test_ids_of_coco_shards_are_unique(tmp_path):
     output = RayOutput(Folder(str(tmp_path)), "coco", 2)
     for shard in range(2):
-        output.write(shard, [_row(shard, 0), _row(shard, 1)])
+        output.write(shard, [_image("0.png"), _image("1.png")])
     contents = [json.loads((tmp_path / output.name(shard)).read_text()) for shard in range(2)]
     assert [image["id"] for content in contents for image in content["images"]] == [
         1,

@@ -59,6 +59,13 @@ def test_the_pictures_of_a_tar_file_are_read(tmp_path):
     assert [row["reason"] is None for row in rows] == [True, False]
 
 
+def test_names_that_are_not_utf8_are_escaped(tmp_path):
+    tar = write_tar(tmp_path / "x.tar", {"caf\udce9.png": encoded()})
+    (piece,), _ = find_pieces([str(tar)], 1)
+    (row,) = rows_of(piece)
+    assert (row["image"], row["reason"]) == (f"{tar}/caf\\udce9.png", None)
+
+
 @pytest.mark.parametrize("content", [b"", b"no tar file", None], ids=["empty", "other", "cut"])
 def test_a_bad_tar_file_gives_a_reason(tmp_path, content):
     tar = write_tar(tmp_path / "x.tar", {"0.png": encoded(), "1.png": encoded(1) * 50})

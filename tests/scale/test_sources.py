@@ -18,6 +18,16 @@ def test_each_image_is_in_one_piece_in_order(tmp_path):
     assert [len(piece.files) for piece in pieces] == [2, 2, 1]
 
 
+def test_folders_hold_tar_and_parquet_files(tmp_path):
+    for name in ("a.tar", "b.tar.gz", "c.TGZ", "d.png", "e.txt"):
+        (tmp_path / name).touch()
+    parquet.write_table(pa.table({"path": ["d.png"]}), tmp_path / "f.parquet")
+    pieces, faults = find_pieces([str(tmp_path)], 9)
+    assert ([len(piece.files) for piece in pieces], faults) == ([1] * 5, [])
+    names = [piece.files[0].removeprefix(f"{tmp_path}/") for piece in pieces]
+    assert names == ["a.tar", "b.tar.gz", "c.TGZ", "d.png", "f.parquet"]
+
+
 def test_urls_are_folders_globs_and_lists():
     fs = fsspec.filesystem("memory")
     for name in ("a.png", "b.png", "notes.md"):
