@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,6 +17,7 @@ from .regions import Regions, draw_regions, regions_of_masks, regions_of_masks_a
 from .segmentations import Rle, rle_runs
 
 FloatArray = NDArray[np.float64]
+_T = TypeVar("_T")
 GT_STYLE = {"qagnet_n": "gtn", "map_n": "gtn"}  # painters compared with gtn; all others with gt10
 
 
@@ -49,7 +51,7 @@ class ImageScores:
     gt_labels: NDArray | None = None
     _soft: NDArray[np.floating] | None = None
     _painted: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
-    _inside: dict[str, tuple[NDArray[np.uint8], FloatArray]] = field(default_factory=dict)
+    _shared: dict[Any, Any] = field(default_factory=dict)
     _maps: dict[str, ImageScores] = field(default_factory=dict)
 
     @classmethod
@@ -152,7 +154,7 @@ class ImageScores:
         """Return the same masks with other prediction scores (P,); regions and IoU are shared."""
         assert self.unions is not None  # computes what is shared
         other = copy(self)
-        other.scores, other._painted, other._inside, other._maps = scores, {}, {}, {}
+        other.scores, other._painted, other._shared, other._maps = scores, {}, {}, {}
         other.__dict__.pop("pred_order", None)
         return other
 
@@ -161,7 +163,7 @@ class ImageScores:
         assert self.unions is not None  # computes what is shared
         other = copy(self)
         other._painted = {name: gray for name, gray in self._painted.items() if PAINTERS[name].of_gt}
-        other._inside, other._maps = {}, {}
+        other._shared, other._maps = {}, {}
         other.strict, other.loose, other.scores = self.strict[:, kept], self.loose[:, kept], self.scores[kept]
         other.confidences = None if self.confidences is None else self.confidences[kept]
         other.labels = None if self.labels is None else self.labels[kept]
@@ -253,13 +255,12 @@ class ImageScores:
         """(R,) gray value of each region in the ground-truth map that goes with a prediction painter."""
         return self.painted(GT_STYLE.get(painter, "gt10"))
 
-    def gray_inside(self, painter: str) -> tuple[NDArray[np.uint8], FloatArray]:
-        """Return the distinct gray values (V,) and their pixel counts in each ground-truth mask (G, V)."""
-        if painter not in self._inside:
-            gray = self.painted(painter)
-            values = np.flatnonzero(np.bincount(gray)).astype(np.uint8)
-            self._inside[painter] = values, self.weighted_gt @ (gray[:, None] == values)
-        return self._inside[painter]
+    def once(self, function: Callable[..., _T], *arguments: Any) -> _T:
+        """Return ``function(self, *arguments)``, computed once for all rules that need it."""
+        key = (function, *arguments)
+        if key not in self._shared:
+            self._shared[key] = function(self, *arguments)
+        return self._shared[key]
 
     @cached_property
     def gt_union(self) -> NDArray[np.bool_]:
