@@ -15,6 +15,7 @@ from .issues import Place, expected
 Segmentation = list[list[float]] | dict[str, Any]
 """COCO polygons (``[[x1, y1, x2, y2, ...], ...]``, pixels) or COCO RLE (``size``, ``counts``)."""
 
+_CODES = bytes(range(48, 48 + 64))  # of COCO's text
 _FARTHEST = 1e6  # pixels; drawing a polygon takes time in proportion to the length of its edges
 
 
@@ -191,11 +192,11 @@ def _runs(counts: str | bytes) -> tuple[np.ndarray, int] | None:
 
     The text has groups of 6 bits, of which the 6th says that more follow.
     """
-    if isinstance(counts, str) and not counts.isascii():
+    text = counts.encode("utf-8", "replace") if isinstance(counts, str) else counts
+    if not text or text.strip(_CODES):
         return None
-    text = counts.encode() if isinstance(counts, str) else counts
     codes = np.frombuffer(text, np.uint8).astype(np.int64) - 48
-    if not len(codes) or codes.min() < 0 or codes.max() > 63 or codes[-1] & 32:
+    if codes[-1] & 32:
         return None
     last = np.flatnonzero(codes & 32 == 0)
     first = np.concatenate([[0], last[:-1] + 1])

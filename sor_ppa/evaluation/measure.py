@@ -110,7 +110,8 @@ def _of_instances(prediction: Any, truth: ImageTruth) -> Measured:
 def _score_variants(image: ImageScores) -> FloatArray:
     """Return the values (V,) of ``VARIANTS``; definitions that are the same are computed once."""
     distinct, places = _distinct_variants(image.is_map)
-    return np.array([*(_number(variant.score(image)) for variant in distinct), np.nan])[places]
+    values = [_number(variant.rule.score(image, variant.painter)) for variant in distinct]
+    return np.array([*values, np.nan])[places]
 
 
 @cache

@@ -6,7 +6,7 @@ painters are measured once.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,28 +14,19 @@ from numpy.typing import NDArray
 from ..image import FloatArray, ImageScores
 
 
-class GrayLevels(NamedTuple):
-    """Pixels of a painted map by the levels of the painted ground truth.
-
-    Attributes:
-        level_areas: (L,) of the distinct nonzero gray levels of the ground truth, ascending.
-        value_areas: (V,) of the distinct gray values of the prediction, ascending; the first one is 0.
-        inside: (L, V) of each value inside each level.
-    """
-
-    level_areas: FloatArray
-    value_areas: FloatArray
-    inside: FloatArray
+def gray_levels(image: ImageScores, painter: str) -> dict[int, dict[int, int]]:
+    """Return the pixels of each gray value of the prediction inside each gray level of the ground truth."""
+    table: dict[int, dict[int, int]] = {}
+    columns = image.painted_gt(painter), image.painted(painter), image.regions.pixels
+    for level, value, count in zip(*(column.tolist() for column in columns), strict=True):
+        row = table.setdefault(level, {})
+        row[value] = row.get(value, 0) + count
+    return table
 
 
-def gray_levels(image: ImageScores, painter: str) -> GrayLevels:
-    """Return how the prediction and the ground truth are painted, without the objects."""
-    truth, gray = image.painted_gt(painter), image.painted(painter)
-    pixels = image.regions.pixels.astype(np.float64)
-    levels, values = _distinct(truth), _distinct(gray)
-    is_level = truth[:, None] == levels[levels > 0]
-    is_value = gray[:, None] == np.append(np.uint8(0), values[values > 0])
-    return GrayLevels(pixels @ is_level, pixels @ is_value, (is_level * pixels[:, None]).T @ is_value)
+def most_frequent(counts: Mapping[int, int]) -> int:
+    """Return the value with the highest count, the smallest of equals."""
+    return max(counts, key=lambda value: (counts[value], -value))
 
 
 def gray_inside(image: ImageScores, painted: bytes) -> tuple[NDArray[np.uint8], FloatArray]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 from operator import mul
@@ -17,7 +18,7 @@ from scipy.optimize import linear_sum_assignment
 
 from ..image import ImageScores
 from ..score import Score, counted, counted_or, nan_as_0, skipped
-from .gray import gray_levels
+from .gray import gray_levels, most_frequent
 
 UNDEFINED = "correlation undefined"
 
@@ -134,17 +135,22 @@ def sa_sor_of_levels(image: ImageScores, painter: str) -> Score:
     ones). The pixels of exactly that value must reach IoU >= 0.5 (denominator + 1e-6). Background never
     matches. One-to-one, greedily by IoU; of equal IoUs the brighter level first. Ranks are positions among
     the distinct gray levels, unmatched 0. Pearson's correlation; undefined adds 0 and counts."""
-    level_areas, value_areas, inside = image.once(gray_levels, painter)
-    common, overlap = inside.argmax(axis=1), inside.max(axis=1)
-    iou = overlap / (level_areas + value_areas[common] - overlap + 1e-6)
+    table = image.once(gray_levels, painter)
+    areas: Counter[int] = Counter()
+    for row in table.values():
+        areas.update(row)
     claims: dict[int, tuple[float, int]] = {}  # the best level of each value
-    for level, (value, quality) in enumerate(zip(common.tolist(), iou.tolist(), strict=True)):
+    levels = sorted(table.keys() - {0})
+    for level in levels:
+        row = table[level]
+        value = most_frequent(row)
+        quality = row[value] / (sum(row.values()) + areas[value] - row[value] + 1e-6)
         if value > 0 and quality >= 0.5:
             claims[value] = max((quality, level), claims.get(value, (0.0, 0)))
-    predicted = [0] * len(common)
-    for value, (_, level) in claims.items():
-        predicted[level] = value
-    return counted_or(nan_as_0, pearson((*range(1, len(predicted) + 1),), (*predicted,)), UNDEFINED)
+    places = {level: value for value, (_, level) in claims.items()}
+    values = sorted(areas.keys() | {0})
+    predicted = tuple([values.index(places.get(level, 0)) for level in levels])
+    return counted_or(nan_as_0, pearson((*range(1, len(levels) + 1),), predicted), UNDEFINED)
 
 
 @lru_cache(maxsize=4096)  # images have few objects, so the same orders come again and again

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..image import ImageScores
 from ..score import Score, counted, counted_or, nan_as_0, skipped
-from .gray import gray_levels, mean_gray, modal_gray
+from .gray import gray_levels, mean_gray, modal_gray, most_frequent
 from .sa_sor import UNDEFINED, spearman
 
 NOTHING_LEFT = "no object has a predicted rank"
@@ -63,13 +63,11 @@ def sor_of_first_match(image: ImageScores, painter: str) -> Score:
 def sor_of_levels(image: ImageScores, painter: str) -> Score:
     """The objects are the distinct nonzero gray levels of the painted ground truth (hidden pixels and tied
     objects merge), and positions among the gray levels are correlated as in `assr`."""
-    areas, _, counts = image.once(gray_levels, painter)
-    inside = counts[:, 1:]
-    if inside.size == 0:
-        return skipped(NOTHING_LEFT)
-    painted = inside.sum(axis=1) > np.trunc(areas * 0.5)
-    places = enumerate(inside.argmax(axis=1).tolist())
-    pairs = [pair for pair, kept in zip(places, painted.tolist(), strict=True) if kept]
+    pairs: list[tuple[float, float]] = []
+    for level, row in image.once(gray_levels, painter).items():
+        painted = {value: count for value, count in row.items() if value > 0}
+        if level > 0 and sum(painted.values()) > sum(row.values()) // 2:
+            pairs.append((level, most_frequent(painted)))
     return _correlate(pairs, one_is_perfect=True)
 
 
