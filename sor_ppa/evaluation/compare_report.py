@@ -183,7 +183,7 @@ def _curves(results: Mapping[str, Any], names: Sequence[str], keys: Sequence[str
 
 
 def _groups(results: Mapping[str, Any], keys: Sequence[str]) -> str:
-    tables = []
+    tables: list[str] = []
     for key in HEADLINE:
         rows: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
         for entry in results["groups"]:
