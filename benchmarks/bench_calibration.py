@@ -3,7 +3,7 @@
 
 The detector is fixed (by default the model of ``make demo``), so the losses rank the same objects. The
 annotator of the synthetic benchmark draws every order from a known Plackett-Luce model. Its own probabilities
-are the last row: no ranker can know more.
+are the last row; they are about the salient objects, the others about all detections.
 """
 
 from __future__ import annotations
