@@ -3,7 +3,7 @@
 
 The detector is fixed (by default the model of ``make demo``), so the losses rank the same objects. The
 annotator of the synthetic benchmark draws every order from a known Plackett-Luce model. Its own probabilities
-are the last row: no ranker can know more.
+are the last row; they are about the salient objects, the others about all detections.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sor_ppa.config import load_config
 from sor_ppa.data import register_from_config
 from sor_ppa.data.synthetic import SyntheticSpec, parse_size
 from sor_ppa.data.synthetic.rule import SALIENT_FROM
-from sor_ppa.evaluation.calibration import reliability
+from sor_ppa.evaluation.calibration import Reliability, reliability
 from sor_ppa.evaluation.compare import Method, compare_files
 
 LOSSES = ("cross_entropy", "plackett_luce", "pairwise")
@@ -84,18 +84,31 @@ def main() -> None:
     register_from_config(cfg)
     comparison = compare_files(methods, "synthetic_sor_test")
     sa_sor = [entry for entry in comparison.means() if entry["variant"] == "irsr"]
-    rows = []
-    for entry, events in zip(sa_sor, comparison.first, strict=True):
-        score = f"{entry['value']:.3f} [{entry['low']:.3f}, {entry['high']:.3f}]"
-        rows.append([f"`{entry['method']}`", score, *row(events)])
-    rows.append(["the annotator's model", "", *row(annotator(spec))])
-    say(tabulate(rows, ("loss", "SA-SOR", "ECE", "Brier score"), tablefmt="github", disable_numparse=True))
+    scores = [f"{entry['value']:.3f} [{entry['low']:.3f}, {entry['high']:.3f}]" for entry in sa_sor]
+    names = [*(f"`{loss}`" for loss in LOSSES), "the annotator's model"]
+    events = [*comparison.first, annotator(spec)]
+    curves = [reliability(chance, came_true) for chance, came_true in (found.T for found in events)]
+    rows = [
+        [name, score, f"{curve.error:.3f}", f"{np.mean((found[:, 0] - found[:, 1]) ** 2):.3f}"]
+        for name, score, curve, found in zip(names, [*scores, ""], curves, events, strict=True)
+    ]
+    say(github(rows, ["loss", "SA-SOR", "ECE", "Brier score"]))
+    bins = [
+        [f"{0.1 * b:.1f} to {0.1 * (b + 1):.1f}", *(point(curve, b) for curve in curves)] for b in range(10)
+    ]
+    say("\n" + github(bins, ["probability", *names]))
 
 
-def row(events: np.ndarray) -> tuple[str, str]:
-    """Return ECE and Brier score of (N, 2) probabilities and outcomes."""
-    brier = float(np.mean((events[:, 0] - events[:, 1]) ** 2))
-    return f"{reliability(events[:, 0], events[:, 1]).error:.3f}", f"{brier:.3f}"
+def github(rows: list[list[str]], head: list[str]) -> str:
+    """Return a Markdown table."""
+    return tabulate(rows, head, tablefmt="github", disable_numparse=True)
+
+
+def point(curve: Reliability, b: int) -> str:
+    """Return what was predicted and observed in bin ``b``, and the number of objects."""
+    if not curve.counts[b]:
+        return ""
+    return f"{curve.predicted[b]:.2f}: {curve.observed[b]:.2f} ({curve.counts[b]})"
 
 
 if __name__ == "__main__":

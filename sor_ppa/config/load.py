@@ -35,6 +35,9 @@ _MISTAKES = {
         "{2}: expected {0}, found {1}"
     ),
     "Override list has odd length": "expected pairs of key and value, found a key without a value",
+    r"constructor for the tag '(?:tag:yaml.org,2002:)?(\S+)' in \"(.+)\", line (\d+)": (
+        "line {2} of {1}: expected plain values, found the tag {0}; write the list out"
+    ),
     "maximum recursion depth": "expected _BASE_ files that end, found a file that is its own base",
 }
 

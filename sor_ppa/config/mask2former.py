@@ -89,13 +89,13 @@ _OTHERS: r.Keys = {
     # Factor on BASE_LR for the backbone, and weight decay of embeddings (both Mask2Former only).
     "SOLVER.BACKBONE_MULTIPLIER": (0.1, r.NOT_NEGATIVE),
     "SOLVER.WEIGHT_DECAY_EMBED": (0.0, r.NOT_NEGATIVE),
-    # "coco_instance_lsj" stands for INPUT.LSJ with the next three keys.
-    "INPUT.DATASET_MAPPER_NAME": ("", r.TEXT),
+    # "coco_instance_lsj" stands for INPUT.LSJ with the next three keys. Other mappers are not available.
+    "INPUT.DATASET_MAPPER_NAME": ("", r.one_of("", "coco_instance_lsj")),
     "INPUT.IMAGE_SIZE": (1024, r.SIDE),
     "INPUT.MIN_SCALE": (0.1, r.number("(0, 100]")),
     "INPUT.MAX_SCALE": (2.0, r.number("(0, 100]")),
     # For published files only.
-    "INPUT.COLOR_AUG_SSD": (False, r.SWITCH),
+    "INPUT.COLOR_AUG_SSD": (False, r.one_of(False)),
     "INPUT.CROP.SINGLE_CATEGORY_MAX_AREA": (1.0, r.SHARE),
     "INPUT.SIZE_DIVISIBILITY": (-1, r.whole(-1, r.MAX_SIDE)),
     "MODEL.RESNETS.STEM_TYPE": ("basic", r.one_of("basic")),

@@ -190,7 +190,7 @@ TOGETHER: list[tuple[Rules, Rules]] = [
             "MODEL.SOR.TRANSFORMER.N_HEAD": r.related("a divisor of", "MODEL.SOR.TRANSFORMER.D_MODEL"),
         },
     ),
-    (_RANKING | _is("SOR.LOSS", "plackett_luce", "pairwise"), {"MODEL.SOR.NUM_RANKS": r.whole(2, 1000)}),
+    (_is("SOR.LOSS", "plackett_luce", "pairwise"), {"MODEL.SOR.NUM_RANKS": r.whole(2, 1000)}),
     (_BY_SALIENCY, {"MODEL.SOR.REFINER.CONFIG": r.CONFIG_FILE, "INPUT.FORMAT": _COLOR}),
     (_REFINED | _is("SOR.REFINER.METHOD", "network"), {"MODEL.SOR.REFINER.CONFIG": r.CONFIG_FILE}),
     (_REFINED, {"INPUT.FORMAT": _COLOR}),

@@ -40,6 +40,7 @@ class RankingDatasetMapper(DatasetMapper):
         num_ranks: int = 5,
         rank_rule: str = "top",
         rank_overflow: str = "lowest",
+        whole_order: bool = False,
         min_visible: float = 0.0,
         copy_paste: CopyPaste | None = None,
         use_instance_mask: bool = True,
@@ -49,6 +50,7 @@ class RankingDatasetMapper(DatasetMapper):
         Args:
             is_train: whether to make training targets.
             num_ranks, rank_rule, rank_overflow: see ``training_ranks``.
+            whole_order: keep all distinct ranks, for losses of the order; the other rules are not used.
             min_visible: objects are removed if crops leave less than this share of their box.
             copy_paste: pastes ranked objects of other images; needs masks.
             use_instance_mask, options: as for detectron2's ``DatasetMapper``.
@@ -62,6 +64,7 @@ class RankingDatasetMapper(DatasetMapper):
         self.num_ranks = num_ranks
         self.rank_rule = rank_rule
         self.rank_overflow = rank_overflow
+        self.whole_order = whole_order
         self.min_visible = min_visible
         self.copy_paste = copy_paste if is_train else None
 
@@ -82,6 +85,7 @@ class RankingDatasetMapper(DatasetMapper):
             "num_ranks": cfg.MODEL.SOR.NUM_RANKS,
             "rank_rule": cfg.DATASETS.RANK_RULE,
             "rank_overflow": cfg.DATASETS.RANK_OVERFLOW,
+            "whole_order": cfg.MODEL.SOR.LOSS != "cross_entropy",
             "min_visible": node.MIN_VISIBLE,
         }
 
@@ -96,7 +100,11 @@ class RankingDatasetMapper(DatasetMapper):
                 before = instances
                 image, instances = self.copy_paste(image, instances, self._load)
                 rule = rule if instances is before else "top"
-            labels = training_ranks(instances.gt_ranks.tolist(), self.num_ranks, rule, self.rank_overflow)
+            ranks = instances.gt_ranks.tolist()
+            if self.whole_order:
+                labels = training_ranks(ranks, max(self.num_ranks, len(ranks)))
+            else:
+                labels = training_ranks(ranks, self.num_ranks, rule, self.rank_overflow)
             instances.gt_ranks = torch.from_numpy(labels)
             output["instances"] = instances
         output["image"] = torch.from_numpy(np.stack(cv2.split(image)))

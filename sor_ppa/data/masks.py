@@ -15,6 +15,7 @@ from .issues import Place, expected
 Segmentation = list[list[float]] | dict[str, Any]
 """COCO polygons (``[[x1, y1, x2, y2, ...], ...]``, pixels) or COCO RLE (``size``, ``counts``)."""
 
+_CODES = bytes(range(48, 48 + 64))  # of COCO's text
 _FARTHEST = 1e6  # pixels; drawing a polygon takes time in proportion to the length of its edges
 
 
@@ -170,27 +171,32 @@ def run_lengths(value: dict[str, Any]) -> np.ndarray:
     sides = [as_int(side) for side in size] if isinstance(size, (list, tuple)) and len(size) == 2 else []
     if len(sides) != 2 or any(side is None or side <= 0 for side in sides):
         raise ValueError(expected("size [height, width]", size))
-    runs = None
+    found = None
     if isinstance(counts, (str, bytes)):
-        runs = _runs(counts)
-    elif isinstance(counts, list) and all(as_int(run) is not None for run in counts):
-        runs = np.array(counts, np.float64)
-    if runs is None or (runs < 0).any():
+        found = _runs(counts)
+    elif isinstance(counts, list) and all(as_int(run) is not None and run >= 0 for run in counts):
+        floats = np.array(counts, np.float64)
+        found = floats, floats.sum()
+    if found is None:
         raise ValueError(expected("counts with run lengths", counts))
+    runs, covered = found
     pixels = math.prod(side for side in sides if side)
-    if runs.sum() != pixels:
-        raise ValueError(f"expected runs over {sides} = {pixels} pixels, found runs over {runs.sum():.0f}")
+    if covered != pixels:
+        raise ValueError(f"expected runs over {sides} = {pixels} pixels, found runs over {covered:.0f}")
     return runs.astype(np.int64, copy=False)
 
 
-@lru_cache(maxsize=128)  # one evaluation reads the code of a mask several times
-def _runs(counts: str | bytes) -> np.ndarray | None:
-    """Return the run lengths in COCO's text: groups of 6 bits, of which the 6th says that more follow."""
-    if isinstance(counts, str) and not counts.isascii():
+@lru_cache(maxsize=512)  # one evaluation reads the code of a mask several times
+def _runs(counts: str | bytes) -> tuple[np.ndarray, int] | None:
+    """Return the run lengths in COCO's text and their sum; None for another text.
+
+    The text has groups of 6 bits, of which the 6th says that more follow.
+    """
+    text = counts.encode("utf-8", "replace") if isinstance(counts, str) else counts
+    if not text or text.strip(_CODES):
         return None
-    text = counts.encode() if isinstance(counts, str) else counts
     codes = np.frombuffer(text, np.uint8).astype(np.int64) - 48
-    if not len(codes) or codes.min() < 0 or codes.max() > 63 or codes[-1] & 32:
+    if codes[-1] & 32:
         return None
     last = np.flatnonzero(codes & 32 == 0)
     first = np.concatenate([[0], last[:-1] + 1])
@@ -202,8 +208,10 @@ def _runs(counts: str | bytes) -> np.ndarray | None:
     values -= np.where(codes[last] & 16, np.int64(1) << 5 * lengths, 0)
     for start in (1, 2):  # from the fourth on, each is the difference to the last but one
         values[start::2] = values[start::2].cumsum()
-    values.flags.writeable = False  # it is cached
-    return values
+    if values.min() < 0:
+        return None
+    values.setflags(write=False)
+    return values, int(values.sum())
 
 
 def _outlines(mask: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:

@@ -22,7 +22,7 @@ from .image import ImageScores
 from .pictures import RankedMasks, draw_beside_truth, score_line, worst_by
 from .predictions import InstanceEntry, SavedPredictions, read_map, read_predictions, stem
 from .scorer import RankingScorer
-from .segmentations import to_rle
+from .segmentations import rle_runs, to_rle
 from .sod import SODScorer, sod_state
 from .variants import VariantNames
 
@@ -257,11 +257,12 @@ def read_sized_map(path: Any, name: str, size: tuple[int, int]) -> np.ndarray:
 
 def instance_image(instances: Sequence[InstanceEntry], truth: ImageTruth) -> ImageScores:
     """Return an image with predicted instances; raise ``InputError`` if one is malformed."""
-    rles = [to_rle(item.segmentation, truth.height, truth.width, item.where) for item in instances]
+    size, name = truth.size, truth.name
+    gt = [rle_runs(rle, size, name) for rle in truth.ranked_rles]
+    pred = [rle_runs(to_rle(item.segmentation, *size, item.where), size, item.where) for item in instances]
     scores = np.array([item.score for item in instances], np.float64)
     confidences = np.array([item.confidence for item in instances], np.float64)
-    gt = truth.ranked_rles
-    image = ImageScores.from_rles(gt, truth.dense_ranks, rles, scores, truth.size, confidences)
+    image = ImageScores.from_runs(gt, truth.dense_ranks, pred, scores, confidences, size)
     image.gt_labels = truth.ranks[truth.ranks >= 0]
     labels = [item.label for item in instances]
     image.labels = None if None in labels else np.array(labels, np.int64)

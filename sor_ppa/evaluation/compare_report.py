@@ -41,7 +41,7 @@ th, td { padding: .3rem .8rem .3rem 0; border-bottom: 1px solid var(--line); whi
 th { font-weight: 600; } td:first-child { white-space: normal; overflow-wrap: anywhere; min-width: 7rem; }
  td small { color: var(--pale); } td b { background: var(--mark); padding: 0 .2rem; }
 .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 19rem), 1fr)); gap: 1rem; }
-.pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(10rem, 1fr)); gap: .6rem; }
+.pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)); gap: .6rem; }
 figure { margin: 0; min-width: 0; } svg, img { width: 100%; height: auto; display: block; }
 img { border-radius: 4px; } figure figcaption { font-size: .85rem; overflow-wrap: anywhere; margin: .2rem 0; }
 h3 { font-size: .95rem; font-weight: 600; margin: 1.2rem 0 .4rem; overflow-wrap: anywhere; }
@@ -96,7 +96,9 @@ _CURVES = (
     "images</b>: it is tuned on the test set and no result to report."
 )
 _TUNED = "From all predictions above 0 to the best threshold, tuned on the test images:"
-_GROUPS = "SA-SOR of images that have something in common. The JSON file has the other metrics."
+_GROUPS = (
+    "Means over images that have something in common: number and size of the objects, and their overlap."
+)
 _CALIBRATION = (
     "How often predictions of a probability come true. The expected calibration error (ECE) is the mean "
     "distance from the dashed line."
@@ -181,16 +183,22 @@ def _curves(results: Mapping[str, Any], names: Sequence[str], keys: Sequence[str
 
 
 def _groups(results: Mapping[str, Any], keys: Sequence[str]) -> str:
-    rows: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for entry in results["groups"]:
-        if (entry["metric"], entry["variant"]) == HEADLINE[0]:
-            rows.setdefault((entry["trait"], entry["group"]), []).append(entry)
-    lines = [
-        [f"{trait}: {escape(group)}", *(_value(e, _best(HEADLINE[0][0], found)) for e in found)]
-        for (trait, group), found in rows.items()
-        if any(e["value"] is not None for e in found)
-    ]
-    return _table(["", *keys], lines) if lines else ""
+    tables: list[str] = []
+    for key in HEADLINE:
+        rows: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+        for entry in results["groups"]:
+            if (entry["metric"], entry["variant"]) == key:
+                rows.setdefault((entry["trait"], entry["group"]), []).append(entry)
+        lines = [
+            [f"{trait}: {escape(group)}", *(_value(e, _best(key[0], found)) for e in found)]
+            for (trait, group), found in rows.items()
+            if any(e["value"] is not None for e in found)
+        ]
+        if lines:
+            opened = "" if tables else " open"
+            summary = f"<summary>{METRICS[key[0]].label}</summary>"
+            tables.append(f"<details{opened}>{summary}{_table(['', *keys], lines)}</details>")
+    return "".join(tables)
 
 
 def _calibration(results: Mapping[str, Any], keys: Sequence[str]) -> str:

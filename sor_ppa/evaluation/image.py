@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,6 +17,7 @@ from .regions import Regions, draw_regions, regions_of_masks, regions_of_masks_a
 from .segmentations import Rle, rle_runs
 
 FloatArray = NDArray[np.float64]
+_T = TypeVar("_T")
 GT_STYLE = {"qagnet_n": "gtn", "map_n": "gtn"}  # painters compared with gtn; all others with gt10
 
 
@@ -49,7 +51,7 @@ class ImageScores:
     gt_labels: NDArray | None = None
     _soft: NDArray[np.floating] | None = None
     _painted: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
-    _inside: dict[str, tuple[NDArray[np.uint8], FloatArray]] = field(default_factory=dict)
+    _shared: dict[Any, Any] = field(default_factory=dict)
     _maps: dict[str, ImageScores] = field(default_factory=dict)
 
     @classmethod
@@ -80,10 +82,12 @@ class ImageScores:
         if pred.size is not None:
             expect_size(pred.size, size, "pred_masks", "gt_masks")
         loose = [] if pred.loose is pred.strict else [*pred.loose]
+        ranks = check_gt_ranks(gt_ranks, len(gt.strict))
+        numbers = _check_predictions(len(pred.strict), pred_scores, pred_confidences)
         regions = regions_of_masks([*gt.strict, *pred.strict, *loose], size)
-        counts = len(gt.strict), len(pred.strict)
-        image = cls._of_regions(regions, counts, (gt_ranks, pred_scores, pred_confidences))
-        image._soft = pred.soft
+        n_gt, n_pred = len(gt.strict), len(pred.strict)
+        own, strict = regions.members[:, :n_gt], regions.members[:, n_gt : n_gt + n_pred]
+        image = cls(regions, own, ranks, strict, strict, *numbers, _soft=pred.soft)
         if loose:
             image.loose = regions.members[:, -len(loose) :]
         return image
@@ -105,22 +109,27 @@ class ImageScores:
             size: (height, width).
             gt_ranks, pred_scores, pred_confidences: as in ``from_masks``.
         """
-        runs = [rle_runs(rle, size, f"gt_rles[{place}]") for place, rle in enumerate(gt_rles)]
-        runs += [rle_runs(rle, size, f"pred_rles[{place}]") for place, rle in enumerate(pred_rles)]
-        regions, counts = regions_of_runs(runs, size), (len(gt_rles), len(pred_rles))
-        return cls._of_regions(regions, counts, (gt_ranks, pred_scores, pred_confidences))
+        gt = [rle_runs(rle, size, f"gt_rles[{place}]") for place, rle in enumerate(gt_rles)]
+        pred = [rle_runs(rle, size, f"pred_rles[{place}]") for place, rle in enumerate(pred_rles)]
+        ranks = check_gt_ranks(gt_ranks, len(gt))
+        return cls.from_runs(
+            gt, ranks, pred, *_check_predictions(len(pred), pred_scores, pred_confidences), size
+        )
 
     @classmethod
-    def _of_regions(
-        cls, regions: Regions, counts: tuple[int, int], numbers: tuple[ArrayLike, ArrayLike, ArrayLike | None]
+    def from_runs(
+        cls,
+        gt_runs: Sequence[NDArray[np.int64]],
+        gt_ranks: NDArray[np.int64],
+        pred_runs: Sequence[NDArray[np.int64]],
+        pred_scores: FloatArray,
+        pred_confidences: FloatArray | None,
+        size: tuple[int, int],
     ) -> ImageScores:
-        """Build from regions whose members are (G, P) objects and predictions, and perhaps others."""
-        (n_gt, n_pred), (gt_ranks, pred_scores, confidences) = counts, numbers
-        ranks, scores = check_gt_ranks(gt_ranks, n_gt), check_numbers(pred_scores, n_pred, "pred_scores")
-        if confidences is not None:
-            confidences = check_numbers(confidences, n_pred, "pred_confidences")
-        pred = regions.members[:, n_gt : n_gt + n_pred]
-        return cls(regions, regions.members[:, :n_gt], ranks, pred, pred, scores, confidences)
+        """Build from run lengths (see ``segmentations.rle_runs``) and numbers that are checked already."""
+        regions = regions_of_runs([*gt_runs, *pred_runs], size)
+        gt, pred = regions.members[:, : len(gt_runs)], regions.members[:, len(gt_runs) :]
+        return cls(regions, gt, gt_ranks, pred, pred, pred_scores, pred_confidences)
 
     @classmethod
     def from_map(
@@ -152,7 +161,7 @@ class ImageScores:
         """Return the same masks with other prediction scores (P,); regions and IoU are shared."""
         assert self.unions is not None  # computes what is shared
         other = copy(self)
-        other.scores, other._painted, other._inside, other._maps = scores, {}, {}, {}
+        other.scores, other._painted, other._shared, other._maps = scores, {}, {}, {}
         other.__dict__.pop("pred_order", None)
         return other
 
@@ -161,13 +170,13 @@ class ImageScores:
         assert self.unions is not None  # computes what is shared
         other = copy(self)
         other._painted = {name: gray for name, gray in self._painted.items() if PAINTERS[name].of_gt}
-        other._inside, other._maps = {}, {}
+        other._shared, other._maps = {}, {}
         other.strict, other.loose, other.scores = self.strict[:, kept], self.loose[:, kept], self.scores[kept]
         other.confidences = None if self.confidences is None else self.confidences[kept]
         other.labels = None if self.labels is None else self.labels[kept]
-        for name in ("pred_areas", "intersections", "unions", "iou", "iou_eps", "pred_order", "mask_error"):
+        for name in ("pred_areas", "intersections", "unions", "iou_eps", "pred_order", "mask_error"):
             other.__dict__.pop(name, None)
-        other.__dict__["intersections"] = self.intersections[:, kept]
+        other.__dict__["iou"] = self.iou[:, kept]
         return other
 
     def as_map(self, painter: str) -> ImageScores:
@@ -253,13 +262,12 @@ class ImageScores:
         """(R,) gray value of each region in the ground-truth map that goes with a prediction painter."""
         return self.painted(GT_STYLE.get(painter, "gt10"))
 
-    def gray_inside(self, painter: str) -> tuple[NDArray[np.uint8], FloatArray]:
-        """Return the distinct gray values (V,) and their pixel counts in each ground-truth mask (G, V)."""
-        if painter not in self._inside:
-            gray = self.painted(painter)
-            values = np.flatnonzero(np.bincount(gray)).astype(np.uint8)
-            self._inside[painter] = values, self.weighted_gt @ (gray[:, None] == values)
-        return self._inside[painter]
+    def once(self, function: Callable[..., _T], *arguments: Any) -> _T:
+        """Return ``function(self, *arguments)``, computed once for all rules that need it."""
+        key = (function, *arguments)
+        if key not in self._shared:
+            self._shared[key] = function(self, *arguments)
+        return self._shared[key]
 
     @cached_property
     def gt_union(self) -> NDArray[np.bool_]:
@@ -279,3 +287,10 @@ class ImageScores:
     def saliency_map(self, painter: str) -> NDArray[np.uint8]:
         """The painted (H, W) map itself; "map" = the given one."""
         return self.regions.image(self.painted(painter))
+
+
+def _check_predictions(
+    count: int, scores: ArrayLike, confidences: ArrayLike | None
+) -> tuple[FloatArray, FloatArray | None]:
+    checked = check_numbers(scores, count, "pred_scores")
+    return checked, None if confidences is None else check_numbers(confidences, count, "pred_confidences")

@@ -90,8 +90,9 @@ def _of_instances(prediction: Any, truth: ImageTruth) -> Measured:
     instances: list[InstanceEntry] = prediction or []
     image = instance_image(instances, truth)
     confidences = np.array([item.confidence for item in instances], np.float64)
-    matched = match_best(image.iou, 0.5, image.scores, image.gt_ranks)
-    top = matched[image.gt_ranks == image.gt_ranks.max(initial=0)]
+    ranks = image.gt_ranks.tolist()
+    matched = match_best(image.iou.tolist(), 0.5, image.scores.tolist(), ranks)
+    top = {place for place, rank in zip(matched, ranks, strict=True) if rank == max(ranks)}
     first = [
         [item.first, float(place in top)]
         for place, item in enumerate(instances)
@@ -101,7 +102,7 @@ def _of_instances(prediction: Any, truth: ImageTruth) -> Measured:
     measured = _unused()._replace(values=values, first=np.array(first, np.float64).reshape(-1, 2))
     if not ((confidences >= 0) & (confidences <= 1)).all():
         return measured
-    found = np.isin(np.arange(len(instances)), matched)
+    found = [place in matched for place in range(len(instances))]
     curve = _threshold_curve(image, confidences, values)
     return measured._replace(curve=curve, found=np.stack([confidences, found], axis=1))
 
@@ -109,7 +110,8 @@ def _of_instances(prediction: Any, truth: ImageTruth) -> Measured:
 def _score_variants(image: ImageScores) -> FloatArray:
     """Return the values (V,) of ``VARIANTS``; definitions that are the same are computed once."""
     distinct, places = _distinct_variants(image.is_map)
-    return np.array([*(_number(variant.score(image)) for variant in distinct), np.nan])[places]
+    values = [_number(variant.rule.score(image, variant.painter)) for variant in distinct]
+    return np.array([*values, np.nan])[places]
 
 
 @cache

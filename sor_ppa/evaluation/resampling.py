@@ -31,14 +31,16 @@ def bootstrap_intervals(values: FloatArray, draws: int = 1000, level: float = 0.
     """
     used = ~np.isnan(values)
     filled = np.where(used, values, 0.0)
-    masks, mask_of = np.unique(used, axis=1, return_inverse=True)  # most columns use the same images
+    places: dict[bytes, int] = {}  # most columns use the same images
+    mask_of = [places.setdefault(column.tobytes(), len(places)) for column in used.T]
+    masks = np.stack([np.frombuffer(mask, np.bool_) for mask in places], axis=1)
     means = np.empty((draws, values.shape[1]))
     generator, images = np.random.default_rng(0), len(values)
     for chunk in _chunks(draws):
         drawn = generator.integers(0, images, (chunk.stop - chunk.start, images))
         weights = np.stack([np.bincount(row, minlength=images) for row in drawn]).astype(np.float64)
         with np.errstate(invalid="ignore"):
-            means[chunk] = weights @ filled / (weights @ masks)[:, mask_of.reshape(-1)]
+            means[chunk] = weights @ filled / (weights @ masks)[:, mask_of]
     tail = 50 * (1 - level)
     ends = np.full((2, values.shape[1]), np.nan)
     some = used.any(axis=0)

@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 import torch
+import yaml
 from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import Boxes, Instances
 from numpy.typing import NDArray
 
 from ..layers.batching import round_up, same_size_groups
+from ..ranking import predicted_places
 from .runtime import Graph
 
 __all__ = ["ExportedRanker", "pad_images"]
@@ -50,6 +52,7 @@ class ExportedRanker:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
+        self.loss = yaml.safe_load(graph.info.config)["MODEL"]["SOR"].get("LOSS", "cross_entropy")
         self.backbone = SimpleNamespace(size_divisibility=graph.info.divisibility)
 
     def __call__(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Instances]]:
@@ -64,6 +67,8 @@ class ExportedRanker:
             for number, i in enumerate(rows):
                 own = {key: torch.from_numpy(x[found["image_index"] == number]) for key, x in found.items()}
                 fields = {field: own[key] for key, field in _FIELDS.items() if key in own}
+                if "rank_logits" in own:
+                    fields |= predicted_places(own["rank_logits"], [len(own["boxes"])], self.loss).fields()
                 instances = Instances(images[i].shape[1:], pred_boxes=Boxes(own["boxes"]), **fields)
                 item = batched_inputs[i]
                 size = item.get("height", images[i].shape[1]), item.get("width", images[i].shape[2])

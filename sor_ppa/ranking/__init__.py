@@ -13,6 +13,7 @@ from .branch import (
 )
 from .decode import decode_ranks
 from .head import SOR_HEAD_REGISTRY, RankingHead, build_sor_head
+from .order import predicted_places
 from .position import measuring_sizes, position_maps
 from .query_head import QueryRankingHead, build_query_head
 
@@ -30,6 +31,7 @@ __all__ = [
     "measuring_sizes",
     "position_maps",
     "predict_ranks",
+    "predicted_places",
     "pyramid_maps",
     "rank_objects",
     "ranking_losses",

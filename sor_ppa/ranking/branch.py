@@ -88,9 +88,7 @@ class RankedBatch:
             "pred_ranks": self.ranks,
             "pred_rank_scores": self.scores,
             "pred_rank_logits": self.logits,
-            "pred_rank_probabilities": self.places.probabilities,
-            "pred_expected_rank": self.places.expected,
-            "pred_first_probability": self.places.first,
+            **self.places.fields(),
         }
 
 

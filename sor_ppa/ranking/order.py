@@ -34,6 +34,14 @@ class Places:
     expected: Tensor
     first: Tensor
 
+    def fields(self) -> dict[str, Tensor]:
+        """Return them by the names that ``Instances`` have for them."""
+        return {
+            "pred_rank_probabilities": self.probabilities,
+            "pred_expected_rank": self.expected,
+            "pred_first_probability": self.first,
+        }
+
 
 def predicted_places(logits: Tensor, counts: Sequence[int], loss: str) -> Places:
     """Return the distributions of places that a model of a loss predicts.

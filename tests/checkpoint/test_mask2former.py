@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 from detectron2.config import CfgNode
 
 from sor_ppa.building import build_checked_model
 from sor_ppa.checkpoint import convert_published
-from sor_ppa.config import load_config
+from sor_ppa.config import ConfigError, load_config
 from tests.mask2former.reference import base_config, info
 
 
@@ -61,3 +62,11 @@ def test_published_yaml_is_read_as_it_is(tmp_path: Path) -> None:
     cfg = load_config(file)
     assert (cfg.SOLVER.OPTIMIZER, cfg.INPUT.LSJ.ENABLED, cfg.INPUT.LSJ.SIZE) == ("AdamW", True, [640, 640])
     assert type(without_memory(cfg)).__name__ == "Mask2Former"
+
+
+@pytest.mark.parametrize("line", ["DATASET_MAPPER_NAME: coco_panoptic_lsj", "COLOR_AUG_SSD: True"])
+def test_published_yaml_of_another_task_is_refused(line: str, tmp_path: Path) -> None:
+    file = tmp_path / "published.yaml"
+    file.write_text(f"INPUT: {{{line}}}\nVERSION: 2")
+    with pytest.raises(ConfigError, match=rf"\AINPUT.{line.split(':')[0]}: expected .*, found .*\Z"):
+        load_config(file)

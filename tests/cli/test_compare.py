@@ -63,6 +63,7 @@ def test_page_and_json_of_files_and_maps(folder: Path, capsys: pytest.CaptureFix
     page = Balanced((folder / "out/compare.html").read_text("utf-8"))
     assert {"svg", "circle", "img", "table", "details"} <= set(page.tags)
     assert "script" not in page.tags
+    assert page.tags.count("details") == 3 + 1, "groups by SA-SOR, SOR and MAE, and all definitions"
     assert all(source.startswith("data:image/jpeg;base64,") for source in page.sources)
     results = json.loads((folder / "out/compare.json").read_text())
     assert [method["name"] for method in results["methods"]] == ["<A&B>", "half", "maps"]

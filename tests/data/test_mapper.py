@@ -210,6 +210,7 @@ def joined(tmp_path: Path) -> CfgNode:
             ["DATASETS.RANK_OVERFLOW", "ignore"],
             [[4, 3], [3, 4, 2], [3, 4], [4, 3, 2, 1, 0, -1, -1], [4], [4, 3]],
         ),
+        (["MODEL.SOR.LOSS", "pairwise"], [[4, 3], [3, 4, 2], [3, 4], [6, 5, 4, 3, 2, 1, 0], [4], [4, 3]]),
         (["DATASETS.RANK_RULE", "keep"], [[4, 3], [3, 4, 2], [0, 1], [4, 3, 2, 1, 0, 0, 0], [0], [1, 0]]),
     ],
 )

@@ -44,6 +44,10 @@ def test_results_equal_those_of_the_checkpoint(
     assert sum(len(x.objects) for x in expected) > 10
     agreement = compare_results(zip(expected, found, strict=True))
     assert agreement.equal, agreement
+    places = [
+        [x.rank_probabilities for result in results for x in result.objects] for results in (expected, found)
+    ]
+    np.testing.assert_allclose(*places, atol=1e-4)
 
 
 @pytest.mark.parametrize("format", ["onnx", "openvino"])

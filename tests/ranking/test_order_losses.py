@@ -12,6 +12,7 @@ from detectron2.utils.events import EventStorage
 from sor_ppa.building import build_checked_model
 from sor_ppa.config import ConfigError
 from tests.centermask.test_batches import images
+from tests.mask2former.models import small_config
 from tests.models import bitmask_targets, make_cfg
 from tests.salience_detr.test_detector import small
 from tests.siamese_detr.tiny import tiny_cfg
@@ -23,6 +24,7 @@ DETECTORS = {
     ),
     "salience_detr": lambda: small("ppa_salience_detr_R_50.yaml"),
     "conditional_detr": lambda: tiny_cfg("RankingDETR", "conditional"),
+    "mask2former": small_config,
 }
 
 
@@ -44,7 +46,9 @@ def test_a_detector_learns_and_predicts_an_order(detector: str, loss: str) -> No
     model: Any = build_checked_model(cfg).train()
     with EventStorage():  # detectron2's box heads count there
         model(batch())["sor_loss"].backward()
-    gradient = model.roi_heads.sor_head.sor.weight.grad
+    (last,) = (value for name, value in model.named_parameters() if name.endswith("sor_head.sor.weight"))
+    gradient = last.grad
+    assert gradient is not None
     assert torch.isfinite(gradient).all()
     assert gradient.abs().sum() > 0
 
@@ -59,7 +63,9 @@ def test_a_detector_learns_and_predicts_an_order(detector: str, loss: str) -> No
         assert found.pred_first_probability.sum().item() == pytest.approx(1, abs=1e-3)
 
 
-def test_one_rank_class_has_no_order() -> None:
-    cfg = make_cfg("configs/sor/demo.yaml", MODEL__SOR__LOSS="pairwise", MODEL__SOR__NUM_RANKS=1)
+@pytest.mark.parametrize("detector", DETECTORS)
+def test_one_rank_class_has_no_order(detector: str) -> None:
+    cfg = DETECTORS[detector]()
+    cfg.merge_from_list(["MODEL.SOR.LOSS", "pairwise", "MODEL.SOR.NUM_RANKS", 1])
     with pytest.raises(ConfigError, match=r"MODEL.SOR.NUM_RANKS: expected a whole number from 2 .*, found 1"):
         build_checked_model(cfg)

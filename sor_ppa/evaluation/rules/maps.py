@@ -11,7 +11,7 @@ from ...visualization.rank_maps import lowest_place_ranks
 from ..image import FloatArray, ImageScores
 from ..regions import draw_regions
 from ..score import Score, counted, skipped
-from .sor import mean_gray_values
+from .gray import mean_gray
 
 
 def gray_error(image: ImageScores, painter: str) -> Score:
@@ -39,7 +39,7 @@ def level_error(image: ImageScores, painter: str, *, strict: bool = True) -> Sco
     """Both sides are painted in list order, later instances cover: an object with (rank + 1) / G, a
     prediction (mask > 0.5) with (number of strictly lower scores + 1) / P. Mean absolute difference; no
     image is skipped."""
-    truth, predicted = _level_maps(image, strict=strict)
+    truth, predicted = image.once(_level_maps, strict)
     return counted(float(image.regions.pixels @ np.abs(truth - predicted)) / image.regions.n_pixels)
 
 
@@ -47,7 +47,7 @@ def level_f(image: ImageScores, painter: str, *, strict: bool = True) -> Score:
     """Both sides are painted as for the MAE of that name. For each band (l, u] between neighboring distinct
     values of the painted ground truth: F of the predicted pixels in the band, 0 if none is hit. Mean over
     bands, then over images; an image without a band is skipped."""
-    truth, predicted = _level_maps(image, strict=strict)
+    truth, predicted = image.once(_level_maps, strict)
     edges = np.unique(truth)
     if len(edges) == 1:
         return skipped("no band of levels")
@@ -59,7 +59,7 @@ def level_f(image: ImageScores, painter: str, *, strict: bool = True) -> Score:
     return counted(float(np.mean(1.3 * true / (0.3 * positive + found))))
 
 
-def _level_maps(image: ImageScores, *, strict: bool) -> tuple[FloatArray, FloatArray]:
+def _level_maps(image: ImageScores, strict: bool) -> tuple[FloatArray, FloatArray]:
     gt_order, pred_order = np.arange(image.n_gt), np.arange(image.n_pred)
     truth = draw_regions((gt_order, (image.gt_ranks + 1) / max(1, image.n_gt)), image.gt)
     values = lowest_place_ranks(image.scores) / max(1, image.n_pred)
@@ -70,7 +70,7 @@ def _level_maps(image: ImageScores, *, strict: bool) -> tuple[FloatArray, FloatA
 def union_f(image: ImageScores, painter: str) -> Score:
     """F of the union of predictions (> 0.5) against the union of objects, 1e-6 added to each denominator,
     without ranks. An image without ground truth is skipped (the published code fails)."""
-    both, predicted, truth = _union_counts(image)
+    both, predicted, truth = image.once(_union_counts)
     precision, recall = both / (predicted + 1e-6), both / (truth + 1e-6)
     return counted(1.3 * precision * recall / (0.3 * precision + recall + 1e-6))
 
@@ -78,7 +78,7 @@ def union_f(image: ImageScores, painter: str) -> Score:
 def union_iou(image: ImageScores, painter: str) -> Score:
     """Prediction masks are 1 where > 0.5; 1e-6 is added to the denominator. An image without ground truth is
     skipped (the published code fails)."""
-    both, predicted, truth = _union_counts(image)
+    both, predicted, truth = image.once(_union_counts)
     return counted(both / (predicted + truth - both + 1e-6))
 
 
@@ -97,13 +97,18 @@ def graded_ndcg(image: ImageScores, painter: str, *, exponential: bool = False) 
     count = image.n_gt
     if count > 5:
         return skipped("more than five ground-truth objects")
-    mean = mean_gray_values(image, painter)
-    later_first = -np.arange(count)
-    predicted = np.zeros(count)
-    predicted[np.lexsort((later_first, -mean))] = np.arange(5, 5 - count, -1)
-    predicted[mean == 0] = 0
-    grade = 5 - (image.gt_ranks.max() - image.gt_ranks)
-    relevance = (5 - np.abs(grade - predicted))[np.lexsort((later_first, -image.gt_ranks))]
+    relevance = np.array(image.once(_relevance, image.painted(painter).tobytes()), np.float64)
     gain, ideal = (2.0**relevance - 1, 31.0) if exponential else (relevance, 5.0)
     discount = 1 / np.log2(np.arange(count) + 2)
     return counted(float(gain @ discount) / float(ideal * discount.sum()))
+
+
+def _relevance(image: ImageScores, painted: bytes) -> list[int]:
+    """Return the relevance of at most five objects in descending true order."""
+    mean, ranks = image.once(mean_gray, painted), image.gt_ranks.tolist()
+    by_mean, by_rank = (
+        sorted(range(len(ranks)), key=lambda i: (values[i], i), reverse=True) for values in (mean, ranks)
+    )
+    predicted = {index: 5 - place if mean[index] else 0 for place, index in enumerate(by_mean)}
+    lowest = max(ranks) - 5
+    return [5 - abs(ranks[index] - lowest - predicted[index]) for index in by_rank]

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 from operator import mul
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from ...visualization.rank_maps import lowest_place_ranks
 from ..image import ImageScores
 from ..score import Score, counted, counted_or, nan_as_0, skipped
+from .gray import gray_levels, most_frequent
 
 UNDEFINED = "correlation undefined"
 
@@ -55,37 +57,37 @@ def sa_sor_of_best_match(
             raise ValueError(f"pred_confidences: expected for confidence > {confidence:g}, found none")
         kept = image.confidences > confidence
         scores, overlap = scores[kept], overlap[:, kept]
-    matched = match_best(overlap, iou, scores, image.gt_ranks)
-    found = matched >= 0
-    ranked = scores[matched[found]] if overlap.shape[1] <= image.n_gt else scores
-    predicted = np.zeros(image.n_gt, np.int64)
-    predicted[found] = lowest_place_ranks(scores[matched[found]], ranked)
-    if predicted.min() == predicted.max():
+    own, truth = scores.tolist(), image.gt_ranks.tolist()
+    matched = match_best(overlap.tolist(), iou, own, truth)
+    ranked = sorted(own if len(own) > len(truth) else [own[m] for m in matched if m >= 0])
+    predicted = tuple([0 if m < 0 else 1 + bisect_left(ranked, own[m]) for m in matched])
+    if min(predicted) == max(predicted):
         return counted(0.0)
-    value = pearson(lowest_place_ranks(image.gt_ranks).tolist(), predicted.tolist())
+    ordered = sorted(truth)
+    value = pearson(tuple([1 + bisect_left(ordered, rank) for rank in truth]), predicted)
     return counted_or(skipped, value, "all ground-truth ranks equal")
 
 
 def match_best(
-    iou: NDArray[np.float64], threshold: float, scores: NDArray[np.float64], gt_ranks: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """Return the prediction (G,) of each object, -1 = unmatched, from IoU (G, P), scores (P,) and ranks (G,).
+    iou: Sequence[Sequence[float]], threshold: float, scores: Sequence[float], gt_ranks: Sequence[int]
+) -> list[int]:
+    """Return the prediction of each of G objects, -1 = unmatched, from IoU (G, P), scores (P) and ranks (G).
 
     Each object takes its best prediction; each prediction keeps its best object. Equal IoUs are decided by
     saliency, then by list order.
     """
-    matched = np.full(iou.shape[0], -1, np.int64)
-    if iou.size == 0:
-        return matched
-    preference = np.argsort(-scores, kind="stable")
-    choice = preference[iou[:, preference].argmax(axis=1)]
-    best = iou.max(axis=1)
-    candidates = np.flatnonzero(best >= threshold)
-    by_claim = candidates[np.lexsort((candidates, -gt_ranks[candidates], -best[candidates]))]
-    owner = np.full(iou.shape[1], -1)
-    owner[choice[by_claim[::-1]]] = by_claim[::-1]  # of several objects the first claim is written last
-    predictions = np.flatnonzero(owner >= 0)
-    matched[owner[predictions]] = predictions
+    claims: dict[int, tuple[float, int, int]] = {}
+    for index, row in enumerate(iou):
+        best = max(row, default=-1.0)
+        if best >= threshold:
+            choice = row.index(best)
+            if row.count(best) > 1:
+                choice = max((p for p, value in enumerate(row) if value == best), key=scores.__getitem__)
+            claim = (best, gt_ranks[index], -index)
+            claims[choice] = max(claim, claims.get(choice, claim))
+    matched = [-1] * len(iou)
+    for choice, (_, _, place) in claims.items():
+        matched[-place] = choice
     return matched
 
 
@@ -108,7 +110,7 @@ def sa_sor_of_assignment(image: ImageScores, painter: str, *, greedy: bool = Fal
         rows, columns = rows[good], columns[good]
     predicted = np.zeros(image.n_gt, np.int64)
     predicted[rows] = image.n_pred - columns
-    return counted_or(nan_as_0, pearson(range(image.n_gt, 0, -1), predicted.tolist()), UNDEFINED)
+    return counted_or(nan_as_0, pearson((*range(image.n_gt, 0, -1),), (*predicted.tolist(),)), UNDEFINED)
 
 
 def _match_greedily(
@@ -133,31 +135,27 @@ def sa_sor_of_levels(image: ImageScores, painter: str) -> Score:
     ones). The pixels of exactly that value must reach IoU >= 0.5 (denominator + 1e-6). Background never
     matches. One-to-one, greedily by IoU; of equal IoUs the brighter level first. Ranks are positions among
     the distinct gray levels, unmatched 0. Pearson's correlation; undefined adds 0 and counts."""
-    truth, gray = image.painted_gt(painter), image.painted(painter)
-    pixels = image.regions.pixels.astype(np.float64)
-    gt_values = np.unique(truth[truth > 0])
-    levels = len(gt_values)
-    values = np.unique(np.append(gray, np.uint8(0)))
-    is_value = gray[:, None] == values
-    gt_level = truth[:, None] == gt_values
-    inside = (gt_level * pixels[:, None]).T @ is_value
-    common = inside.argmax(axis=1) if levels else np.zeros(0, np.int64)
-    overlap = inside[np.arange(levels), common]
-    union = pixels @ gt_level + (pixels @ is_value)[common] - overlap
-    iou = overlap / (union + 1e-6)
-    predicted = np.zeros(levels, np.int64)
-    candidates = np.flatnonzero((common > 0) & (iou >= 0.5))
-    order = candidates[np.lexsort((-common[candidates], -candidates, -iou[candidates]))]
-    taken, first = np.unique(common[order], return_index=True)
-    predicted[order[first]] = taken
-    return counted_or(nan_as_0, pearson(range(1, levels + 1), predicted.tolist()), UNDEFINED)
+    table = image.once(gray_levels, painter)
+    areas: Counter[int] = Counter()
+    for row in table.values():
+        areas.update(row)
+    claims: dict[int, tuple[float, int]] = {}  # the best level of each value
+    levels = sorted(table.keys() - {0})
+    for level in levels:
+        row = table[level]
+        value = most_frequent(row)
+        quality = row[value] / (sum(row.values()) + areas[value] - row[value] + 1e-6)
+        if value > 0 and quality >= 0.5:
+            claims[value] = max((quality, level), claims.get(value, (0.0, 0)))
+    places = {level: value for value, (_, level) in claims.items()}
+    values = sorted(areas.keys() | {0})
+    predicted = tuple([values.index(places.get(level, 0)) for level in levels])
+    return counted_or(nan_as_0, pearson((*range(1, len(levels) + 1),), predicted), UNDEFINED)
 
 
-def pearson(x: Sequence[float], y: Sequence[float]) -> float:
-    """Return Pearson's correlation of n numbers; NaN for fewer than two or where one list is constant.
-
-    Plain numbers: an image has few objects, and calls of numpy would take most of the time of an evaluation.
-    """
+@lru_cache(maxsize=4096)  # images have few objects, so the same orders come again and again
+def pearson(x: tuple[float, ...], y: tuple[float, ...]) -> float:
+    """Return Pearson's correlation of n numbers; NaN for fewer than two or where one side is constant."""
     count = len(x)
     if count < 2 or min(x) == max(x) or min(y) == max(y):
         return math.nan
@@ -172,7 +170,7 @@ def spearman(x: Sequence[float], y: Sequence[float]) -> float:
     return pearson(average_ranks(x), average_ranks(y))
 
 
-def average_ranks(x: Sequence[float]) -> list[float]:
+def average_ranks(x: Sequence[float]) -> tuple[float, ...]:
     """Return ranks from 1 in ascending order; equal numbers share the mean of their places."""
     ordered = sorted(x)
-    return [(bisect_left(ordered, value) + bisect_right(ordered, value) + 1) / 2 for value in x]
+    return tuple([(bisect_left(ordered, value) + bisect_right(ordered, value) + 1) / 2 for value in x])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
-from numpy.typing import NDArray
 
 from ..image import ImageScores
 from ..score import Score, counted, counted_or, nan_as_0, skipped
+from .gray import gray_levels, mean_gray, modal_gray, most_frequent
 from .sa_sor import UNDEFINED, spearman
 
 NOTHING_LEFT = "no object has a predicted rank"
@@ -25,32 +27,23 @@ def sor_of_modal_gray(
         coverage: the share of (1).
         keep_last: False drops the least salient objects (rank 0).
     """
-    values, counts = image.gray_inside(painter)
-    if values[0] == 0:
-        values, counts = values[1:], counts[:, 1:]
-    predicted = np.zeros(image.n_gt)
-    if len(values):
-        enough = counts.sum(axis=1) > np.trunc(image.gt_areas * coverage)
-        predicted = np.where(enough, values[counts.argmax(axis=1)], 0)
-    kept = predicted > 0
-    if not keep_last:
-        kept &= image.gt_ranks > 0
-    return _correlate(image.gt_ranks[kept], predicted[kept], one_is_perfect=True)
+    modal = image.once(modal_gray, image.painted(painter).tobytes())
+    objects = zip(image.gt_ranks.tolist(), image.gt_areas.tolist(), modal, strict=True)
+    pairs = [
+        (rank, value)
+        for rank, area, (value, painted) in objects
+        if painted > int(area * coverage) and (keep_last or rank > 0)
+    ]
+    return _correlate(pairs, one_is_perfect=True)
 
 
 def sor_of_mean_gray(image: ImageScores, painter: str) -> Score:
     """The predicted value of an object is the mean gray value over its full mask, holes as 0. Objects with
     mean 0 are dropped. Two or more left: Spearman's correlation, skipped if one side is constant. Fewer:
     skipped. Also the usual way to rank objects by a plain saliency map."""
-    predicted = mean_gray_values(image, painter)
-    kept = predicted > 0
-    return _correlate(image.gt_ranks[kept], predicted[kept], one_is_perfect=False)
-
-
-def mean_gray_values(image: ImageScores, painter: str) -> NDArray[np.float64]:
-    """Return the (G,) mean painted value inside each ground-truth mask, holes as 0; 0 for an empty mask."""
-    values, counts = image.gray_inside(painter)
-    return counts @ values.astype(np.float64) / np.maximum(image.gt_areas, 1)
+    means = image.once(mean_gray, image.painted(painter).tobytes())
+    pairs = [pair for pair in zip(image.gt_ranks.tolist(), means, strict=True) if pair[1] > 0]
+    return _correlate(pairs, one_is_perfect=False)
 
 
 def sor_of_first_match(image: ImageScores, painter: str) -> Score:
@@ -70,20 +63,18 @@ def sor_of_first_match(image: ImageScores, painter: str) -> Score:
 def sor_of_levels(image: ImageScores, painter: str) -> Score:
     """The objects are the distinct nonzero gray levels of the painted ground truth (hidden pixels and tied
     objects merge), and positions among the gray levels are correlated as in `assr`."""
-    truth, gray = image.painted_gt(painter), image.painted(painter)
-    gt_level = truth[:, None] == np.unique(truth[truth > 0])
-    values = np.unique(gray[gray > 0])
-    pixels = image.regions.pixels.astype(np.float64)
-    inside = (gt_level * pixels[:, None]).T @ (gray[:, None] == values)
-    if inside.size == 0:
-        return skipped(NOTHING_LEFT)
-    level = np.flatnonzero(inside.sum(axis=1) > np.trunc(pixels @ gt_level * 0.5))
-    return _correlate(level, inside[level].argmax(axis=1), one_is_perfect=True)
+    pairs: list[tuple[float, float]] = []
+    for level, row in image.once(gray_levels, painter).items():
+        painted = {value: count for value, count in row.items() if value > 0}
+        if level > 0 and sum(painted.values()) > sum(row.values()) // 2:
+            pairs.append((level, most_frequent(painted)))
+    return _correlate(pairs, one_is_perfect=True)
 
 
-def _correlate(gt: NDArray, predicted: NDArray, *, one_is_perfect: bool) -> Score:
-    if len(gt) == 0:
+def _correlate(pairs: Sequence[tuple[float, float]], *, one_is_perfect: bool) -> Score:
+    """Return the score of true and predicted values of the objects that are left."""
+    if len(pairs) == 0:
         return skipped(NOTHING_LEFT)
-    if len(gt) == 1:
+    if len(pairs) == 1:
         return counted(1.0) if one_is_perfect else skipped("one object has a predicted rank")
-    return counted_or(skipped, (spearman(gt.tolist(), predicted.tolist()) + 1) / 2, "ranks all equal")
+    return counted_or(skipped, (spearman(*zip(*pairs, strict=True)) + 1) / 2, "ranks all equal")
