@@ -26,6 +26,8 @@ _MASK_FORMER: r.Keys = {
     "DEC_LAYERS": (10, r.whole(2, 100)),
     # [new] Start queries at the likely centers of objects instead of learned ones; trains faster.
     "SEEDS": (False, r.SWITCH),
+    # [new] With SEEDS: additional queries of every object in training, started at random near its center.
+    "GUIDES": (0, r.whole(0, 100)),
     # Dropout of the pixel decoder.
     "DROPOUT": (0.0, r.BELOW_ONE),
     # Sides of the padded batch are multiples of this.

@@ -103,16 +103,55 @@ class MaskCriterion(nn.Module):
         wanted = torch.full(prediction.logits.shape[:2], self.num_classes, device=rows.device)
         wanted[matched] = targets.labels[rows]
         class_loss = F.cross_entropy(prediction.logits.transpose(1, 2), wanted, self.empty_weight)
-        mask_loss = dice_loss = prediction.masks.sum() * 0.0
-        if len(rows):
-            masks = prediction.masks[matched]
-            points = uncertain_points(masks, self.num_points, self.oversample, self.importance)
-            inside = sample_binary(targets.masks, rows, points)
-            terms = point_losses(sample_logits(masks[:, None], points)[:, 0], inside)
-            mask_loss, dice_loss = (term.sum() / normalizer for term in terms)
-        losses = (class_loss, mask_loss, dice_loss)
+        losses = (class_loss, *self.mask_losses(prediction.masks, matched, targets, rows, normalizer))
         names = ("loss_ce", "loss_mask", "loss_dice")
         return {n: w * loss for n, w, loss in zip(names, self.weights, losses, strict=True)}, matches
+
+    def mask_losses(
+        self,
+        logits: Tensor,
+        matched: tuple[Tensor, Tensor],
+        targets: MaskTargets,
+        rows: Tensor,
+        normalizer: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Return the mask and the dice loss of matched queries, without their weights.
+
+        Args:
+            logits: ``(B, Q, h, w)``.
+            matched: M images and queries.
+            targets: the objects.
+            rows: ``(M,)`` the object of each match.
+            normalizer: divides the sum over the matches.
+        """
+        if not len(rows):
+            nothing = logits.sum() * 0.0
+            return nothing, nothing
+        masks = logits[matched]
+        points = uncertain_points(masks, self.num_points, self.oversample, self.importance)
+        inside = sample_binary(targets.masks, rows, points)
+        entropy, dice = point_losses(sample_logits(masks[:, None], points)[:, 0], inside)
+        return entropy.sum() / normalizer, dice.sum() / normalizer
+
+    def guided_losses(self, masks: Sequence[Tensor], targets: MaskTargets, count: int) -> dict[str, Tensor]:
+        """Return the weighted mask losses of queries that were started at objects, summed over the layers.
+
+        Args:
+            masks: logits ``(B, T * count, h, w)`` of every supervised layer; T is the largest number of
+                objects of an image.
+            targets: the objects.
+            count: queries of an object.
+        """
+        rows = torch.arange(len(targets.labels), device=targets.labels.device).repeat_interleave(count)
+        places = [torch.arange(n * count, device=rows.device) for n in targets.counts]
+        matched = targets.image.repeat_interleave(count), torch.cat(places)
+        normalizer = targets.mean_count() * count
+        with torch.autocast(rows.device.type, enabled=False):
+            dtype = self.empty_weight.dtype
+            parts = [self.mask_losses(m.to(dtype), matched, targets, rows, normalizer) for m in masks]
+        names = ("loss_guided_mask", "loss_guided_dice")
+        totals = (torch.stack(terms).sum() for terms in zip(*parts, strict=True))
+        return {n: w * total for n, w, total in zip(names, self.weights[1:], totals, strict=True)}
 
     @torch.no_grad()
     def match(self, prediction: QueryPredictions, targets: MaskTargets) -> Matches:

@@ -30,6 +30,10 @@ class QueryPredictions:
     #: ``(B, Q, C)`` normalized query features.
     queries: Tensor
 
+    def first(self, count: int) -> QueryPredictions:
+        """Return the predictions of the first queries."""
+        return QueryPredictions(self.logits[:, :count], self.masks[:, :count], self.queries[:, :count])
+
 
 @dataclass(frozen=True)
 class MaskDecoderOutput:
@@ -37,6 +41,8 @@ class MaskDecoderOutput:
 
     #: of the supervised layers, the last one last.
     predictions: list[QueryPredictions]
+    #: mask logits ``(B, G, H / 4, W / 4)`` of guided queries in the same layers.
+    guided: list[Tensor]
     #: logits ``(B, S)`` of the tokens where queries are seeds.
     objectness: Tensor | None
 
@@ -93,7 +99,13 @@ class MaskedDecoderLayer(ResidualLayer):
         self.self_attn = MaskedAttention(dim, num_heads)
 
     def forward(
-        self, query: Tensor, positions: Tensor, key: Tensor, value: Tensor, allowed: Tensor
+        self,
+        query: Tensor,
+        positions: Tensor,
+        key: Tensor,
+        value: Tensor,
+        allowed: Tensor,
+        visible: Tensor | None = None,
     ) -> Tensor:
         """Refine queries ``(B, Q, C)`` with positions of the same shape.
 
@@ -103,10 +115,11 @@ class MaskedDecoderLayer(ResidualLayer):
             key: ``(B, S, C)`` tokens of a map with their positions.
             value: ``(B, S, C)`` the tokens.
             allowed: ``(B, Q, S)`` bool, True = the query may read the token.
+            visible: ``(1, Q, Q)`` bool, True = the query may read the other one; None: all.
         """
         query = self.add("norm1", query, self.cross_attn(query + positions, key, value, allowed))
         placed = query + positions
-        return self.feed_forward(self.add("norm2", query, self.self_attn(placed, placed, query)))
+        return self.feed_forward(self.add("norm2", query, self.self_attn(placed, placed, query, visible)))
 
 
 class MaskedDecoder(nn.Module):
@@ -149,33 +162,46 @@ class MaskedDecoder(nn.Module):
         self.class_embed = nn.Linear(dim, num_classes + 1)
         self.mask_embed = MLP(dim, dim, mask_dim, 3)
 
-    def forward(self, features: PixelFeatures, every_layer: bool) -> MaskDecoderOutput:
+    def forward(
+        self, features: PixelFeatures, every_layer: bool, guides: Tensor | None = None
+    ) -> MaskDecoderOutput:
         """Return the predictions after each layer, before the first one those of the first queries.
 
         Args:
             features: of the pixel decoder.
             every_layer: False: return those of the last layer only.
+            guides: ``(B, G)`` tokens that become additional queries, which no other query reads; only where
+                queries are seeds.
         """
         memory = self._memory(features)
-        query, positions, objectness = self._queries(memory)
-        predictions = [self.predict(query, features.masks)] if every_layer else []
+        seeds = None
+        if self.seeds is not None:
+            seeds = self.seeds(memory.tokens, memory.positions, memory.shapes, guides)
+            query, positions = seeds.queries, seeds.positions
+        else:
+            images = len(memory.tokens)
+            query, positions = (e.weight.expand(images, -1, -1) for e in (self.query_feat, self.query_embed))
+        centers = None if seeds is None else seeds.centers
+        own = query.shape[1] - (0 if guides is None else guides.shape[1])
+        visible = None
+        if guides is not None:
+            visible = torch.eye(query.shape[1], dtype=torch.bool, device=query.device)[None]
+            visible[:, :own, :own] = True
+        predictions = [self.predict(query, features.masks, centers)] if every_layer else []
         for index, layer in enumerate(self.layers):
             level = index % len(memory.keys)
-            allowed = self.attended(query, memory.masks[level])
-            query = layer(query, positions, memory.keys[level], memory.values[level], allowed)
+            allowed = self.attended(query, memory.masks[level], memory.shapes[level], centers)
+            query = layer(query, positions, memory.keys[level], memory.values[level], allowed, visible)
             if every_layer or index + 1 == len(self.layers):
-                predictions.append(self.predict(query, features.masks))
-        return MaskDecoderOutput(predictions, objectness)
+                predictions.append(self.predict(query, features.masks, centers))
+        guided = [] if guides is None else [prediction.masks[:, own:] for prediction in predictions]
+        return MaskDecoderOutput(
+            [p.first(own) for p in predictions], guided, None if seeds is None else seeds.objectness
+        )
 
-    def _queries(self, memory: _LevelMemory) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Return the first queries ``(B, Q, C)``, their positions and the objectness of tokens."""
-        if self.seeds is not None:
-            return self.seeds(memory.tokens, memory.positions, memory.shapes)
-        images = len(memory.tokens)
-        query, positions = (e.weight.expand(images, -1, -1) for e in (self.query_feat, self.query_embed))
-        return query, positions, None
-
-    def predict(self, query: Tensor, mask_features: Tensor) -> QueryPredictions:
+    def predict(
+        self, query: Tensor, mask_features: Tensor, centers: Tensor | None = None
+    ) -> QueryPredictions:
         """Return the predictions of queries ``(B, Q, C)``; in inference without autocast."""
         exact: AbstractContextManager = nullcontext()
         if not self.training:  # rounding would change scores and outlines
@@ -184,10 +210,14 @@ class MaskedDecoder(nn.Module):
         with exact:
             normalized = self.decoder_norm(query)
             masks = torch.einsum("bqc,bchw->bqhw", self.mask_embed(normalized), mask_features)
+            if self.seeds is not None and centers is not None:
+                masks = masks + self.seeds.prior(normalized, centers, (masks.shape[2], masks.shape[3]))
             return QueryPredictions(self.class_embed(normalized), masks, normalized)
 
     @torch.no_grad()
-    def attended(self, query: Tensor, level_masks: Tensor) -> Tensor:
+    def attended(
+        self, query: Tensor, level_masks: Tensor, shape: tuple[int, int], centers: Tensor | None
+    ) -> Tensor:
         """Return which tokens of a map lie in the masks of queries; all of them for an empty mask.
 
         A mask at the size of the map is the product with the mask features at that size: resizing and product
@@ -200,7 +230,11 @@ class MaskedDecoder(nn.Module):
         Returns:
             ``(B, Q, S)`` bool.
         """
-        inside = self.mask_embed(self.decoder_norm(query)) @ level_masks.to(query.dtype) >= 0
+        normalized = self.decoder_norm(query)
+        masks = self.mask_embed(normalized) @ level_masks.to(query.dtype)
+        if self.seeds is not None and centers is not None:
+            masks = masks + self.seeds.prior(normalized, centers, shape).flatten(2)
+        inside = masks >= 0
         return inside | ~inside.any(-1, keepdim=True)
 
     def _memory(self, features: PixelFeatures) -> _LevelMemory:

@@ -20,7 +20,7 @@ from .criterion import MaskCriterion
 from .decoder import MaskDecoderOutput, MaskedDecoder, QueryPredictions
 from .instances import mask_instances
 from .pixel_decoder import PixelDecoder, PixelFeatures
-from .seeds import SeedQueries, seed_loss
+from .seeds import SeedQueries, center_closeness, guide_tokens, seed_loss
 from .targets import MaskTargets
 
 __all__ = ["Mask2Former", "MaskOutput"]
@@ -56,6 +56,7 @@ class Mask2Former(nn.Module):
         decoder: from those to predictions.
         criterion: matching and losses.
         deep_supervision: losses on every decoder layer.
+        guides: additional queries of an object in training, started near its center.
         pixel_mean, pixel_std: per channel.
         size_divisibility: sides of a padded batch are multiples of this.
         count: instances per image.
@@ -81,6 +82,7 @@ class Mask2Former(nn.Module):
         size_divisibility: int = 32,
         count: int = 100,
         score_thresh: float = 0.0,
+        guides: int = 0,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -91,6 +93,7 @@ class Mask2Former(nn.Module):
         self.size_divisibility = size_divisibility
         self.count = count
         self.score_thresh = score_thresh
+        self.guides = guides
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), persistent=False)
 
@@ -141,6 +144,7 @@ class Mask2Former(nn.Module):
             "size_divisibility": node.SIZE_DIVISIBILITY,
             "count": cfg.TEST.DETECTIONS_PER_IMAGE,
             "score_thresh": node.TEST.SCORE_THRESH,
+            "guides": node.GUIDES if node.SEEDS else 0,
         }
 
     @property
@@ -230,13 +234,21 @@ class Mask2Former(nn.Module):
         self, batch: ImageList, batched_inputs: Sequence[dict[str, Any]]
     ) -> tuple[dict[str, Tensor], MaskOutput, MaskTargets, Matches]:
         """Return the weighted losses, the output, the targets and the matches of the last layer."""
-        output = self.run(batch.tensor, every_layer=self.deep_supervision)
         height, width = batch.tensor.shape[-2:]
         targets = self.targets(batched_inputs, (height, width))
-        losses, matches = self.criterion(output.decoded.predictions, targets)
-        if output.decoded.objectness is not None:
-            losses["loss_seed"] = seed_loss(output.decoded.objectness, targets, output.pixels.shapes)
-        return losses, output, targets, matches
+        maps = self.backbone(batch.tensor)
+        pixels = self.pixel_decoder(maps)
+        closeness = guides = None
+        if self.decoder.seeds is not None:
+            closeness = center_closeness(targets, pixels.shapes)
+            guides = guide_tokens(targets, closeness, self.guides) if self.guides else None
+        decoded = self.decoder(pixels, self.deep_supervision, guides)
+        losses, matches = self.criterion(decoded.predictions, targets)
+        if decoded.objectness is not None and closeness is not None:
+            losses["loss_seed"] = seed_loss(decoded.objectness, targets, closeness)
+        if decoded.guided:
+            losses |= self.criterion.guided_losses(decoded.guided, targets, self.guides)
+        return losses, MaskOutput(maps, pixels, decoded), targets, matches
 
     @torch.no_grad()
     def inference(self, batched_inputs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -100,12 +100,22 @@ class RankingMask2Former(Mask2Former):
         losses, output, targets, matches = self.segment_and_score(batch, batched_inputs)
         image, query = matches.image[0], matches.query[0]
         ranks = [ground_truth_ranks(item["instances"]).to(self.device) for item in batched_inputs]
-        logits, counts = self.rank_logits(output, batch, image, query)
-        gt_ranks = torch.cat(ranks)[targets.rows(matches)]
+        rows, shape = targets.rows(matches), output.last.masks.shape[-2:]
+        exact = F.interpolate(targets.masks[rows, None].float(), shape, mode="area")[:, 0]
+        # true masks too: early predictions have little to do with the object
+        parts = [self.rank_logits(output, batch, image, query, masks) for masks in (None, exact)]
+        logits = torch.cat([part for part, _ in parts])
+        counts = [count for _, part in parts for count in part]
+        gt_ranks = torch.cat(ranks)[rows].repeat(2)
         return losses | logit_losses(logits, counts, gt_ranks, self.sor_options)
 
     def rank_logits(
-        self, output: MaskOutput, batch: ImageList, image: Tensor, query: Tensor
+        self,
+        output: MaskOutput,
+        batch: ImageList,
+        image: Tensor,
+        query: Tensor,
+        weights: Tensor | None = None,
     ) -> tuple[Tensor, list[int]]:
         """Return the rank logits (N, K) of queries, and their number in each image.
 
@@ -114,11 +124,13 @@ class RankingMask2Former(Mask2Former):
             batch: its input.
             image: (N,) int64, rising.
             query: (N,) int64 within the image.
+            weights: (N, h, w) masks in [0, 1]; None: the predicted ones.
         """
         prediction, images = output.last, batch.tensor
         shape = prediction.masks.shape[-2:]
-        masks = prediction.masks.detach()[image, query]
-        weights = masks.sigmoid() * ((masks > 0) & self.inside(prediction, batch)[image])
+        if weights is None:
+            masks = prediction.masks.detach()[image, query]
+            weights = masks.sigmoid() * ((masks > 0) & self.inside(prediction, batch)[image])
         parts = (
             output.pixels.masks,
             output.backbone[self.pixel_decoder.finest],

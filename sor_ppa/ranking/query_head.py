@@ -20,7 +20,8 @@ from .position import position_maps
 
 __all__ = ["QueryRankingHead", "build_query_head", "mask_positions", "pool_in_masks"]
 
-_POSITION_VALUES = 5
+# usual mean and deviation of the values of mask_positions: the head reads them at the scale of features
+_POSITION_SCALE = ((0.5, 0.25), (0.5, 0.25), (0.1, 0.05), (0.1, 0.05), (0.25, 0.1))
 _BAND = 0.08  # width of the band around an object, as a share of the map's shorter side
 
 
@@ -96,7 +97,7 @@ class QueryRankingHead(ObjectInteraction):
     ) -> None:
         super().__init__()
         self.position, self.interaction = position, interaction
-        width = query_dim + 2 * feature_dim + (_POSITION_VALUES if position else 0)
+        width = query_dim + 3 * feature_dim + (len(_POSITION_SCALE) if position else 0)
         self.sor_fc1 = nn.Linear(width, dense_dim)
         self.sor_fc2 = nn.Linear(dense_dim, object_dim)
         self.sor = nn.Linear(object_dim, num_ranks)
@@ -118,10 +119,13 @@ class QueryRankingHead(ObjectInteraction):
         stride: int,
     ) -> Tensor:
         """Return a vector for each object, (N, object_dim). Arguments as in :meth:`forward`."""
-        parts = [queries, pool_in_masks(features, masks, counts)]
-        parts.append(pool_in_masks(features, surroundings(masks), counts))
+        inside = pool_in_masks(features, masks, counts)
+        around = pool_in_masks(features, surroundings(masks), counts)
+        parts = [queries, inside, around, (inside - around).abs()]
         if self.position:
-            parts.append(mask_positions(masks, counts, sizes, stride))
+            positions = mask_positions(masks, counts, sizes, stride)
+            middle, scale = positions.new_tensor(_POSITION_SCALE).unbind(1)
+            parts.append((positions - middle) / scale)
         x = F.relu(self.sor_fc1(torch.cat([part.to(queries.dtype) for part in parts], dim=1)))
         return F.relu(self.sor_fc2(x))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sor_ppa.mask2former.seeds import SeedQueries, seed_targets
+from sor_ppa.mask2former.seeds import SeedQueries, center_closeness, guide_tokens, seed_targets
 from sor_ppa.mask2former.targets import MaskTargets
 
 SHAPES = [(2, 3), (4, 6)]
@@ -14,7 +14,8 @@ SHAPES = [(2, 3), (4, 6)]
 def test_targets_are_highest_at_the_center_of_an_object() -> None:
     masks = torch.zeros(1, 32, 48, dtype=torch.bool)
     masks[0, 8:16, 32:48] = True  # the center is the corner of four fine cells, (12, 40)
-    found = seed_targets(MaskTargets(masks, torch.zeros(1, dtype=torch.int64), [0, 1]), SHAPES)
+    targets = MaskTargets(masks, torch.zeros(1, dtype=torch.int64), [0, 1])
+    found = seed_targets(targets, center_closeness(targets, SHAPES))
     assert found.shape == (2, 30)
     assert found[0].max() == 0
     fine = found[1, 6:].view(4, 6)
@@ -33,10 +34,28 @@ def test_seeds_are_local_maxima() -> None:
     tokens[0, 6:, 0] = -5.0
     tokens[0, 8, 0], tokens[0, 9, 0], tokens[0, 29, 0] = 9.0, 8.0, 7.0  # 9 is beside 8
     tokens[0, :6, 0] = torch.tensor([-8.0, -7, -6, -8, -8, -8])
-    query, _, _ = seeds(tokens, torch.zeros(1, 30, 8), SHAPES)
-    assert query[0, :, 0].tolist() == [9.0, 7.0]
+    found = seeds(tokens, torch.zeros(1, 30, 8), SHAPES)
+    assert found.queries[0, :, 0].tolist() == [9.0, 7.0]
 
 
 def test_fewer_tokens_than_queries_give_fewer_seeds() -> None:
-    query, _, _ = SeedQueries(8, 100)(torch.rand(1, 30, 8), torch.rand(1, 30, 8), SHAPES)
-    assert query.shape == (1, 30, 8)
+    found = SeedQueries(8, 100)(torch.rand(1, 30, 8), torch.rand(1, 30, 8), SHAPES)
+    assert found.queries.shape == (1, 30, 8)
+
+
+def test_guides_start_near_the_centers_of_their_objects() -> None:
+    masks = torch.zeros(2, 32, 48, dtype=torch.bool)
+    masks[0, :8, :8], masks[1, 16:32, 32:48] = True, True
+    targets = MaskTargets(masks, torch.zeros(2, dtype=torch.int64), [2, 0])
+    found = guide_tokens(targets, center_closeness(targets, [(4, 6)]), 50)
+    assert found.shape == (2, 100)
+    assert set(found[0, :50].tolist()) <= {0, 1, 2, 6, 7, 8, 12, 13, 14}
+    assert int(found[0, 50:].mode().values) in {16, 17, 22, 23}
+
+
+def test_an_ellipse_begins_around_its_seed() -> None:
+    prior = SeedQueries(8, 2).prior(torch.rand(1, 1, 8), torch.tensor([[[0.75, 0.25]]]), (8, 8))
+    inside = prior[0, 0] > 0
+    assert inside[1:3, 5:7].all()
+    assert not inside[4:].any()
+    assert not inside[:, :4].any()

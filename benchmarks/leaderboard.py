@@ -1,0 +1,310 @@
+#!/usr/bin/env python
+"""Train every ranker of this repository with one budget on the synthetic benchmark; print a table.
+
+The budget is processor time of a training on one thread, data loading included, so it is the same on a busy
+machine. The learning rate rises during the first 5 % of it and then falls along half a cosine. The score
+threshold is the one with the best SA-SOR on the validation split. All figures are of the test split. Finished
+runs are not repeated, so an interrupted benchmark can be continued.
+
+Example:
+    python benchmarks/leaderboard.py --budget 360 --seeds 1 2 3 --workers 2
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import math
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from itertools import product
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import torch
+from ablation import REPO, run, say
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog
+from detectron2.structures import Boxes, Instances
+from detectron2.utils.events import EventStorage
+from scipy.stats import t as student
+from torch import nn
+
+from sor_ppa.building import build_checked_model
+from sor_ppa.config import load_config
+from sor_ppa.config.thresholds import score_threshold_keys
+from sor_ppa.cpu_inference import keep_free_memory, tune_for_inference
+from sor_ppa.data import register_from_config
+from sor_ppa.data.train_loader import seed_all
+from sor_ppa.engine import Trainer
+from sor_ppa.evaluation import SOREvaluator
+from sor_ppa.evaluation.ground_truth import truth_from_dict
+from sor_ppa.evaluation.report import write_nullable_json
+from sor_ppa.profiling import count_flops
+from sor_ppa.training import TrainingStep, amp_dtype
+
+ORACLE = "oracle"
+SIZE = (160, 208)
+SPLIT = "synthetic_sor_{}"
+THRESHOLDS = (0.05, 0.1, 0.2)
+WARMUP = 0.05
+BATCH = 4  # images; in a short training the number of steps matters more than the size of a batch
+
+
+@dataclass(frozen=True)
+class System:
+    """A line of the table: its title, its configuration and changes to it."""
+
+    title: str
+    config: str
+    options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a training used, and the scores of its model."""
+
+    scores: dict[str, float]
+    threshold: float | None = None
+    seconds: float = 0.0
+    images: int = 0
+    parameters: int = 0
+    flops: int = 0
+
+
+_R_M2F = "configs/mask2former/ranking_mask2former_demo.yaml"
+SYSTEMS = {
+    "mask2former": System("RankingMask2Former", _R_M2F),
+    "centermask": System("CenterMask + PPA", "configs/sor/demo.yaml"),
+    "mask_rcnn": System("Mask R-CNN + PPA", "configs/leaderboard/mask_rcnn.yaml"),
+    "salience_detr": System("Salience-DETR + PPA", "configs/salience_detr/demo.yaml"),
+    "conditional_detr": System("Conditional DETR + PPA", "configs/leaderboard/conditional_detr.yaml"),
+    "contrast": System("contrast, training-free", "configs/contrast/contrast.yaml"),
+    ORACLE: System("oracle: the true masks in the true order", ""),
+}
+ABLATIONS = {
+    "no_position": System("no position", _R_M2F, ("MODEL.SOR.NAME", "SelfAttentionPredictor")),
+    "no_attention": System("no attention", _R_M2F, ("MODEL.SOR.NAME", "SinglePredictorWithPos")),
+    "neither": System("neither position nor attention", _R_M2F, ("MODEL.SOR.NAME", "SinglePredictor")),
+    "cross_entropy": System("`cross_entropy`", _R_M2F, ("MODEL.SOR.LOSS", "cross_entropy")),
+    "pairwise": System("`pairwise`", _R_M2F, ("MODEL.SOR.LOSS", "pairwise")),
+}
+UNTRAINED = ("contrast", ORACLE)
+ALL = SYSTEMS | ABLATIONS
+
+
+def rate_factor(share: float) -> float:
+    """Return the learning rate as a share of the configured one, after a share of the budget."""
+    return min(share / WARMUP, 1.0) * (1 + math.cos(math.pi * min(share, 1.0))) / 2
+
+
+def train_within(cfg: CfgNode, model: nn.Module, budget: float) -> tuple[int, float]:
+    """Train a model in place until ``budget`` seconds of processor time are used.
+
+    Returns:
+        Images seen, and the seconds really used.
+    """
+    optimizer = Trainer.build_optimizer(cfg, model.train())
+    rates = [group["lr"] for group in optimizer.param_groups]
+    loader = Trainer.build_train_loader(cfg)
+    loader.seed = cfg.SEED
+    dtype = amp_dtype(cfg, "cpu") if cfg.SOLVER.AMP.ENABLED else torch.float32
+    step = TrainingStep(model, loader, optimizer, seed=cfg.SEED, dtype=dtype)
+    start, used = time.process_time(), 0.0
+    with EventStorage() as storage:
+        while used < budget:
+            factor = rate_factor(used / budget)
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * factor
+            step.iter = storage.iter
+            step.run_step()
+            storage.step()
+            used = time.process_time() - start
+        return storage.iter * cfg.SOLVER.IMS_PER_BATCH, used
+
+
+def evaluate(cfg: CfgNode, state: dict[str, Any], split: str, threshold: float | None) -> Any:
+    """Return the results of weights on a split; on "val" SA-SOR only.
+
+    Args:
+        cfg: of the model.
+        state: of the trained model.
+        split: "val" or "test".
+        threshold: confidence from which detections are objects; None: as configured.
+    """
+    name = SPLIT.format(split)
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.DATASETS.TEST = (name,)
+    if threshold is not None:
+        for node, key in score_threshold_keys(cfg):
+            node[key] = threshold
+    model = build_checked_model(cfg)
+    model.load_state_dict(state)
+    evaluator = SOREvaluator(name, metrics=["sa_sor"], iou_types=()) if split == "val" else None
+    return Trainer.test(cfg, tune_for_inference(model), [evaluator] if evaluator else None)
+
+
+def flat(results: Any) -> dict[str, float]:
+    """Return the scores of the table among all results of an evaluation."""
+    names = ("SA-SOR", "SA-SOR-shuffled", "SOR", "SOR-images", "MAE")
+    return {name: results["sor"][name] for name in names} | {"mask AP": results["segm"]["AP"]}
+
+
+def run_system(name: str, seed: int, budget: float, data: Path, output: Path) -> Run:
+    """Train and score a system."""
+    system = ALL[name]
+    places = ["DATASETS.ROOT", str(data), "OUTPUT_DIR", str(output)]
+    options = ["SEED", seed, "DATALOADER.NUM_WORKERS", 0, "SOLVER.IMS_PER_BATCH", BATCH, *system.options]
+    cfg = load_config(REPO / system.config, [*places, *options])
+    register_from_config(cfg)
+    seed_all(seed, 0, 0)
+    model = build_checked_model(cfg)
+    state = model.state_dict()
+    if name in UNTRAINED:
+        return Run(flat(evaluate(cfg, state, "test", None)))
+    images, seconds = train_within(cfg, model, budget)
+    found = {t: evaluate(cfg, state, "val", t)["sor"]["SA-SOR"] for t in THRESHOLDS}
+    best = max(THRESHOLDS, key=lambda threshold: found[threshold])
+    parameters = sum(p.numel() for p in model.parameters())
+    flops = count_flops(
+        model.eval().requires_grad_(False), [{"image": torch.randint(256, (3, *SIZE)).float()}]
+    ).total()
+    scores = flat(evaluate(cfg, state, "test", best))
+    return Run(scores, best, seconds, images, parameters, flops)
+
+
+def run_oracle(data: Path, output: Path) -> Run:
+    """Score the truth of the test split."""
+    cfg = load_config(REPO / SYSTEMS["centermask"].config, ["DATASETS.ROOT", str(data)])
+    register_from_config(cfg)
+    name = SPLIT.format("test")
+    evaluator = SOREvaluator(name, output_dir=output)
+    for record in DatasetCatalog.get(name):
+        truth = truth_from_dict(record)
+        masks = torch.from_numpy(truth.ranked_masks()).bool()
+        corners = torch.from_numpy(truth.boxes[truth.ranks >= 0])
+        corners[:, 2:] += corners[:, :2]
+        found = Instances(truth.size, pred_masks=masks, pred_boxes=Boxes(corners))
+        found.scores, found.pred_ranks = torch.ones(len(masks)), torch.from_numpy(truth.dense_ranks)
+        evaluator.process([record], [{"instances": found}])
+    return Run(flat(evaluator.evaluate()))
+
+
+def interval(values: Sequence[float]) -> float:
+    """Return half the 95 % confidence interval of a mean, by Student's distribution; NaN for one value."""
+    if len(values) < 2:
+        return math.nan
+    return float(student.ppf(0.975, len(values) - 1)) * stdev(values) / math.sqrt(len(values))
+
+
+def row(name: str, runs: Sequence[Run]) -> str:
+    """Return a line of the Markdown table."""
+    first = runs[0]
+
+    def average(key: str) -> float:
+        return mean(r.scores[key] for r in runs)
+
+    spread = interval([r.scores["SA-SOR"] for r in runs])
+    cells = [ALL[name].title, f"`{name}`"]
+    cells.append(f"{average('SA-SOR'):.3f}" + ("" if math.isnan(spread) else f" ± {spread:.3f}"))
+    cells.append(f"{average('SOR'):.3f} ({average('SOR-images'):.0f})")
+    cells += [f"{average('MAE'):.3f}", f"{average('mask AP'):.1f}"]
+    if first.images:
+        cells += [f"{mean(r.seconds for r in runs):.0f}", f"{mean(r.images for r in runs):,.0f}"]
+        cells += [f"{first.parameters / 1e6:.1f} M", f"{first.flops / 1e9:.2f} G"]
+        cells += [" ".join(f"{r.threshold}" for r in runs)]
+    else:
+        cells += [""] * 5
+    return f"| {' | '.join(cells)} |"
+
+
+def table(results: dict[str, list[Run]]) -> str:
+    """Return the Markdown table of the runs of each system, the best SA-SOR first."""
+    titles = ["", "`--systems`", "SA-SOR", "SOR (images)", "MAE", "mask AP", "CPU seconds", "images seen"]
+    titles += ["parameters", "FLOPs", "thresholds"]
+    order = sorted(results, key=lambda name: -mean(r.scores["SA-SOR"] for r in results[name]))
+    lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
+    return "\n".join([*lines, *(row(name, results[name]) for name in order)])
+
+
+def read_run(path: Path) -> Run:
+    """Return a finished run; scores that are not defined are NaN."""
+    content = json.loads(path.read_text())
+    scores = {name: math.nan if value is None else value for name, value in content.pop("scores").items()}
+    return Run(scores, **content)
+
+
+def folder(root: Path, name: str, seed: int) -> Path:
+    """Return the folder of a run."""
+    return root / f"{name}_{seed}"
+
+
+def main() -> None:
+    """Make the data, train, score, print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--output", type=Path, default=Path("output/leaderboard"), help="(default: %(default)s)"
+    )
+    parser.add_argument("--systems", nargs="+", choices=list(ALL), default=list(SYSTEMS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument(
+        "--budget", type=float, default=360, help="seconds of processor time of a training (default: 360)"
+    )
+    parser.add_argument("--count", nargs=3, default=["4000", "200", "500"], help="train, val and test images")
+    parser.add_argument("--workers", type=int, default=2, help="parallel trainings (default: %(default)s)")
+    parser.add_argument("--one", nargs=2, metavar=("SYSTEM", "SEED"), help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    root = args.output.resolve()
+    data = root / "datasets"
+    if args.one:
+        name, seed = args.one[0], int(args.one[1])
+        output = folder(root, name, seed)
+        logging.basicConfig(level=logging.INFO)
+        torch.set_num_threads(1)
+        keep_free_memory()
+        if name == ORACLE:
+            result = run_oracle(data, output)
+        else:
+            result = run_system(name, seed, args.budget, data, output)
+        write_nullable_json(output / "run.json", asdict(result))
+        return
+
+    root.mkdir(parents=True, exist_ok=True)
+    settings, note = {"budget": args.budget, "count": args.count}, root / "settings.json"
+    if note.exists() and json.loads(note.read_text()) != settings:
+        parser.error(
+            f"{note}: expected {json.dumps(settings)}, found {note.read_text()}; choose another --output"
+        )
+    note.write_text(json.dumps(settings))
+    make = ["tools/make_synthetic.py", "--output", str(data / "synthetic_sor"), "--count", *args.count]
+    run([*make, "--size", f"{SIZE[0]}x{SIZE[1]}"], root / "logs" / "data.log", args.workers)
+
+    def one(job: tuple[int, str]) -> tuple[str, Run]:
+        seed, name = job
+        output = folder(root, name, seed)
+        if not (output / "run.json").exists():
+            command = ["benchmarks/leaderboard.py", "--output", str(root), "--budget", str(args.budget)]
+            run([*command, "--one", name, str(seed)], root / "logs" / f"{output.name}.log", 1)
+        return name, read_run(output / "run.json")
+
+    jobs = [
+        (seed, name)
+        for seed, name in product(args.seeds, args.systems)
+        if name not in UNTRAINED or seed == args.seeds[0]
+    ]
+    results: dict[str, list[Run]] = {}
+    with ThreadPoolExecutor(args.workers) as pool:
+        for name, result in pool.map(one, jobs):
+            results.setdefault(name, []).append(result)
+    say(f"\n{table(results)}")
+
+
+if __name__ == "__main__":
+    main()
