@@ -38,7 +38,9 @@ def joined_cluster(address: str) -> Iterator[dict[str, float]]:
             ray.init(address=address, **options)
         except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
             reason = " ".join(str(error).split())
-            raise ValueError(f"--ray: expected a cluster at {address}, found none ({reason})") from error
+            hint = "" if address in ("local", "auto") else "; set RAY_AUTH_MODE=token if it asks for one"
+            message = f"--ray: expected a cluster at {address}, found none ({reason}){hint}"
+            raise ValueError(message) from error
     try:
         yield ray.cluster_resources()
     except ray.exceptions.RayError as error:  # its text is a traceback from the other process
