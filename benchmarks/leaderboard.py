@@ -52,6 +52,10 @@ SIZE = (160, 208)
 SPLIT = "synthetic_sor_{}"
 THRESHOLDS = (0.05, 0.1, 0.2)
 WARMUP = 0.05
+TITLES = (
+    "| | `--systems` | SA-SOR | shuffled | SOR (images) | MAE | mask AP | CPU seconds | images seen "
+    "| parameters | FLOPs | thresholds |"
+)
 BATCH = 4  # images; in a short training the number of steps matters more than the size of a batch
 
 
@@ -160,7 +164,7 @@ def run_system(name: str, seed: int, budget: float, data: Path, output: Path) ->
     system = ALL[name]
     places = ["DATASETS.ROOT", str(data), "OUTPUT_DIR", str(output)]
     options = ["SEED", seed, "DATALOADER.NUM_WORKERS", 0, "SOLVER.IMS_PER_BATCH", BATCH, *system.options]
-    cfg = load_config(REPO / system.config, [*places, *options])
+    cfg = load_config(REPO / system.config, [*places, *map(str, options)])
     register_from_config(cfg)
     seed_all(seed, 0, 0)
     model = build_checked_model(cfg)
@@ -212,6 +216,7 @@ def row(name: str, runs: Sequence[Run]) -> str:
     spread = interval([r.scores["SA-SOR"] for r in runs])
     cells = [ALL[name].title, f"`{name}`"]
     cells.append(f"{average('SA-SOR'):.3f}" + ("" if math.isnan(spread) else f" ± {spread:.3f}"))
+    cells.append(f"{average('SA-SOR-shuffled'):.3f}")
     cells.append(f"{average('SOR'):.3f} ({average('SOR-images'):.0f})")
     cells += [f"{average('MAE'):.3f}", f"{average('mask AP'):.1f}"]
     if first.images:
@@ -225,11 +230,9 @@ def row(name: str, runs: Sequence[Run]) -> str:
 
 def table(results: dict[str, list[Run]]) -> str:
     """Return the Markdown table of the runs of each system, the best SA-SOR first."""
-    titles = ["", "`--systems`", "SA-SOR", "SOR (images)", "MAE", "mask AP", "CPU seconds", "images seen"]
-    titles += ["parameters", "FLOPs", "thresholds"]
     order = sorted(results, key=lambda name: -mean(r.scores["SA-SOR"] for r in results[name]))
-    lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
-    return "\n".join([*lines, *(row(name, results[name]) for name in order)])
+    rule = "|---" * (TITLES.count("|") - 1) + "|"
+    return "\n".join([TITLES, rule, *(row(name, results[name]) for name in order)])
 
 
 def read_run(path: Path) -> Run:

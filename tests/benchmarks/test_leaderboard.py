@@ -35,7 +35,7 @@ def test_rows_are_means_over_seeds_and_the_best_is_first(leaderboard: ModuleType
     runs = [leaderboard.Run({"SA-SOR": value, **SCORES}, 0.2, 360.0, 1200) for value in (0.6, 0.7, 0.8)]
     untrained = leaderboard.Run({"SA-SOR": 0.1, **SCORES})
     lines = leaderboard.table({"contrast": [untrained], "centermask": runs}).splitlines()
-    assert lines[2].startswith("| CenterMask + PPA | `centermask` | 0.700 ± 0.248 | 0.700 (480) |")
+    assert lines[2].startswith("| CenterMask + PPA | `centermask` | 0.700 ± 0.248 | 0.000 | 0.700 (480) |")
     assert lines[3].startswith("| contrast, training-free | `contrast` | 0.100 |")
 
 

@@ -17,7 +17,8 @@ from tests.mask2former.models import small_config, small_ranker
 
 
 def test_published_optimizer_groups() -> None:
-    cfg = small_config("SOLVER.BACKBONE_MULTIPLIER", 0.1, "SOLVER.BASE_LR", 0.01)
+    rates = ("SOLVER.BACKBONE_MULTIPLIER", 0.1, "SOLVER.BASE_LR", 0.01)
+    cfg = small_config(*rates, "MODEL.MASK_FORMER.SEEDS", False)
     model = build_checked_model(cfg)
     groups = {id(p): (g["lr"], g["weight_decay"]) for g in model.parameter_groups(cfg) for p in g["params"]}
     assert len(groups) == sum(p.requires_grad for p in model.parameters())

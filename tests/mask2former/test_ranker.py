@@ -80,7 +80,7 @@ def test_every_parameter_gets_a_gradient(model: Any, boxes: list[list[float]]) -
     assert [n for n, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()] == []
 
 
-def test_matched_queries_carry_the_ranks_of_their_objects(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_matched_queries_are_ranked_with_predicted_and_true_masks(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = {}
 
     def losses(logits: Any, counts: Any, gt_ranks: Any, options: Any) -> Any:
@@ -90,7 +90,7 @@ def test_matched_queries_carry_the_ranks_of_their_objects(monkeypatch: pytest.Mo
     monkeypatch.setattr("sor_ppa.mask2former.ranker.logit_losses", losses)
     three = [[4.0, 4.0, 30.0, 30.0], [40.0, 8.0, 60.0, 50.0], [2.0, 40.0, 20.0, 60.0]]
     small_ranker().train()([labelled(64, 96, three), labelled(64, 64, []), labelled(64, 64, three[:1])])
-    assert seen == {"counts": [3, 0, 1], "ranks": [0, 0, 1, 2]}
+    assert seen == {"counts": [3, 0, 1] * 2, "ranks": [0, 0, 0, 0, 1, 1, 2, 2]}
 
 
 def test_the_less_confident_of_two_equal_masks_is_dropped() -> None:
