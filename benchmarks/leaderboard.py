@@ -56,7 +56,7 @@ TITLES = (
     "| | `--systems` | SA-SOR | shuffled | SOR (images) | MAE | mask AP | CPU seconds | images seen "
     "| parameters | FLOPs | thresholds |"
 )
-BATCH = 4  # images; in a short training the number of steps matters more than the size of a batch
+BATCH = 4  # images, of every system
 
 
 @dataclass(frozen=True)

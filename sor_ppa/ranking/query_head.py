@@ -97,7 +97,7 @@ class QueryRankingHead(ObjectInteraction):
     ) -> None:
         super().__init__()
         self.position, self.interaction = position, interaction
-        width = query_dim + 3 * feature_dim + (len(_POSITION_SCALE) if position else 0)
+        width = query_dim + 2 * feature_dim + (len(_POSITION_SCALE) if position else 0)
         self.sor_fc1 = nn.Linear(width, dense_dim)
         self.sor_fc2 = nn.Linear(dense_dim, object_dim)
         self.sor = nn.Linear(object_dim, num_ranks)
@@ -119,9 +119,8 @@ class QueryRankingHead(ObjectInteraction):
         stride: int,
     ) -> Tensor:
         """Return a vector for each object, (N, object_dim). Arguments as in :meth:`forward`."""
-        inside = pool_in_masks(features, masks, counts)
-        around = pool_in_masks(features, surroundings(masks), counts)
-        parts = [queries, inside, around, (inside - around).abs()]
+        parts = [queries, pool_in_masks(features, masks, counts)]
+        parts.append(pool_in_masks(features, surroundings(masks), counts))
         if self.position:
             positions = mask_positions(masks, counts, sizes, stride)
             middle, scale = positions.new_tensor(_POSITION_SCALE).unbind(1)
