@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Iterable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -139,13 +139,17 @@ class TrainingStep(SimpleTrainer):
         self.grad_scaler.step(self.optimizer)
         self.grad_scaler.update()
 
+    def _fast_convolutions(self) -> AbstractContextManager:
+        exact = self.dtype == torch.float32
+        return FastConvolutions() if exact and self.device_type == "cpu" else nullcontext()
+
     def _losses_with_gradients(self, batch: list[dict[str, Any]]) -> dict[str, Tensor]:
         """Return the losses of a batch; their gradients are added up in the parameters."""
         total: dict[str, Tensor] = {}
         size = math.ceil(len(batch) / self.accumulate)
         for first in range(0, len(batch), size):
             waits = isinstance(self.model, DistributedDataParallel) and first + size < len(batch)
-            with FastConvolutions(), self.model.no_sync() if waits else nullcontext():
+            with self._fast_convolutions(), self.model.no_sync() if waits else nullcontext():
                 with torch.autocast(self.device_type, self.dtype, enabled=self.dtype != torch.float32):
                     losses = self.model(batch[first : first + size])
                 losses = {name: loss / self.accumulate for name, loss in losses.items()}

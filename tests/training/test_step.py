@@ -12,6 +12,7 @@ import torch
 from detectron2.utils.events import EventStorage
 from torch import nn
 
+from sor_ppa.layers import winograd
 from sor_ppa.training import NonFiniteError, TrainingStep, amp_dtype
 from tests.distributed import run_processes
 from tests.models import make_cfg
@@ -150,6 +151,32 @@ def test_mixed_precision_is_resumed(dtype: torch.dtype) -> None:
     other.model.load_state_dict(step.model.state_dict())
     other.load_state_dict(state)
     assert all(torch.equal(*pair) for pair in zip(run(step).values(), run(other).values(), strict=True))
+
+
+class Convolution(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(160, 160, 3, padding=1)
+
+    def forward(self, batch: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        return {"loss": self.layer(torch.stack([sample["image"] for sample in batch])).square().mean()}
+
+
+@pytest.mark.parametrize(("dtype", "fast"), [(torch.float32, 1), (torch.bfloat16, 0)])
+def test_large_convolutions_are_fast_in_float32(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, fast: int
+) -> None:
+    used = []
+    plain = winograd.winograd_conv2d
+
+    def counted(*args: torch.Tensor) -> torch.Tensor:
+        used.append(1)
+        return plain(*args)
+
+    monkeypatch.setattr(winograd, "winograd_conv2d", counted)
+    trainer = step_of(Convolution(), [{"image": torch.rand(160, 45, 45)}], dtype=dtype)
+    run(trainer)
+    assert len(used) == fast
 
 
 def test_the_number_format_follows_the_config() -> None:
