@@ -38,6 +38,8 @@ setup: $(if $(shell test -L .venv && echo link),,$(PACKAGE))
 	@touch $@
 
 .venv/.pinned: requirements/pinned.txt | .venv/.created
+	@free=$$(df -Pk . | awk 'NR == 2 { print int($$4 / 1000000) }'); test -e $@ || test "$$free" -ge 8 || { \
+		echo "setup: expected 8 GB of free disk space in $$(pwd), found $$free GB"; exit 1; }
 	@echo "[2/4] torch and the other libraries (the first time: 2.9 GB to download, some minutes)"
 	@$(PIP) --no-deps --require-hashes -r requirements/pinned.txt
 	@touch $@

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..layers.detr.layers import ResidualLayer, init_xavier
-from ..layers.detr.levels import build_levels
+from ..layers.detr.levels import Levels, build_levels
 from ..layers.detr.mlp import MLP
 from .pixel_decoder import PixelFeatures
 from .seeds import SeedQueries
@@ -54,8 +54,7 @@ class _LevelMemory:
     #: ``(B, S, C)`` of all levels, and their position embedding.
     tokens: Tensor
     positions: Tensor
-    #: (h, w).
-    shapes: list[tuple[int, int]]
+    geometry: Levels
     #: ``(B, h * w, C)``.
     keys: Sequence[Tensor]
     values: Sequence[Tensor]
@@ -174,9 +173,11 @@ class MaskedDecoder(nn.Module):
                 queries are seeds.
         """
         memory = self._memory(features)
-        seeds = None
+        geometry, seeds = memory.geometry, None
         if self.seeds is not None:
-            seeds = self.seeds(memory.tokens, memory.positions, memory.shapes, guides)
+            seeds = self.seeds(
+                memory.tokens, memory.positions, geometry.centers()[0], geometry.shapes, guides
+            )
             query, positions = seeds.queries, seeds.positions
         else:
             images = len(memory.tokens)
@@ -190,7 +191,7 @@ class MaskedDecoder(nn.Module):
         predictions = [self.predict(query, features.masks, centers)] if every_layer else []
         for index, layer in enumerate(self.layers):
             level = index % len(memory.keys)
-            allowed = self.attended(query, memory.masks[level], memory.shapes[level], centers)
+            allowed = self.attended(query, memory.masks[level], geometry.shapes[level], centers)
             query = layer(query, positions, memory.keys[level], memory.values[level], allowed, visible)
             if every_layer or index + 1 == len(self.layers):
                 predictions.append(self.predict(query, features.masks, centers))
@@ -250,4 +251,4 @@ class MaskedDecoder(nn.Module):
             for shape in shapes
         ]
         keys, parts = (x.split(geometry.sizes, dim=1) for x in (values + positions, values))
-        return _LevelMemory(tokens, positions.expand_as(tokens), shapes, keys, parts, masks)
+        return _LevelMemory(tokens, positions.expand_as(tokens), geometry, keys, parts, masks)

@@ -103,9 +103,7 @@ class RankingMask2Former(Mask2Former):
         rows, shape = targets.rows(matches), output.last.masks.shape[-2:]
         exact = F.interpolate(targets.masks[rows, None].float(), shape, mode="area")[:, 0]
         # true masks too: early predictions have little to do with the object
-        parts = [self.rank_logits(output, batch, image, query, masks) for masks in (None, exact)]
-        logits = torch.cat([part for part, _ in parts])
-        counts = [count for _, part in parts for count in part]
+        logits, counts = self.rank_logits(output, batch, image, query, exact)
         gt_ranks = torch.cat(ranks)[rows].repeat(2)
         return losses | logit_losses(logits, counts, gt_ranks, self.sor_options)
 
@@ -115,33 +113,40 @@ class RankingMask2Former(Mask2Former):
         batch: ImageList,
         image: Tensor,
         query: Tensor,
-        weights: Tensor | None = None,
+        exact: Tensor | None = None,
     ) -> tuple[Tensor, list[int]]:
         """Return the rank logits (N, K) of queries, and their number in each image.
+
+        With ``exact``, the queries are ranked a second time, with these masks: (2 N, K), twice as many
+        numbers.
 
         Args:
             output: of the network.
             batch: its input.
             image: (N,) int64, rising.
             query: (N,) int64 within the image.
-            weights: (N, h, w) masks in [0, 1]; None: the predicted ones.
+            exact: (N, h, w) other masks in [0, 1] than the predicted ones.
         """
         prediction, images = output.last, batch.tensor
         shape = prediction.masks.shape[-2:]
-        if weights is None:
-            masks = prediction.masks.detach()[image, query]
-            weights = masks.sigmoid() * ((masks > 0) & self.inside(prediction, batch)[image])
+        masks = prediction.masks.detach()[image, query]
+        weights = [masks.sigmoid() * ((masks > 0) & self.inside(prediction, batch)[image])]
+        if exact is not None:
+            weights.append(exact)
         parts = (
             output.pixels.masks,
             output.backbone[self.pixel_decoder.finest],
             F.interpolate(images, shape, mode="area"),
         )
-        features = torch.cat([part.to(weights.dtype) for part in parts], dim=1)
+        features = torch.cat(parts, dim=1)
         counts = torch.bincount(image, minlength=len(images)).tolist()
         sizes = torch.tensor(batch.image_sizes, dtype=torch.float32, device=self.device)
         stride = images.shape[-1] // shape[-1]
         queries = prediction.queries[image, query]
-        return self.sor_head(queries, weights, features, counts, sizes, stride).float(), counts
+        logits = [
+            self.sor_head(queries, w, features.to(w.dtype), counts, sizes, stride).float() for w in weights
+        ]
+        return torch.cat(logits), counts * len(weights)
 
     def inside(self, prediction: QueryPredictions, batch: ImageList) -> Tensor:
         """Return the cells of the masks (B, h, w) bool that are not padding."""

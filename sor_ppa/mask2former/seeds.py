@@ -39,15 +39,9 @@ class Seeds:
     objectness: Tensor
 
 
-def _middles(cells: int, like: Tensor) -> Tensor:
+def _middles(cells: int, device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
     """Return the centers of cells that divide [0, 1]."""
-    return (torch.arange(cells, device=like.device, dtype=like.dtype) + 0.5) / cells
-
-
-def _cells(shape: tuple[int, int], device: torch.device) -> Tensor:
-    """Return the centers ``(h * w, 2)`` of the cells of a map as (x, y) in [0, 1]."""
-    y, x = ((torch.arange(n, device=device) + 0.5) / n for n in shape)
-    return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).flatten(0, 1)
+    return (torch.arange(cells, device=device, dtype=dtype) + 0.5) / cells
 
 
 class SeedQueries(nn.Module):
@@ -72,6 +66,7 @@ class SeedQueries(nn.Module):
         self,
         tokens: Tensor,
         positions: Tensor,
+        centers: Tensor,
         shapes: Sequence[tuple[int, int]],
         guides: Tensor | None = None,
     ) -> Seeds:
@@ -80,6 +75,7 @@ class SeedQueries(nn.Module):
         Args:
             tokens: ``(B, S, C)`` of all maps.
             positions: ``(B, S, C)`` position embedding.
+            centers: ``(S, 2)`` as (x, y) in [0, 1].
             shapes: (h, w) of the maps.
             guides: ``(B, G)`` tokens that become queries too, after the others.
         """
@@ -95,8 +91,7 @@ class SeedQueries(nn.Module):
         chosen, places = (
             x.gather(1, index[..., None].expand(-1, -1, x.shape[2])) for x in (tokens, positions)
         )
-        centers = torch.cat([_cells(shape, tokens.device) for shape in shapes])[index]
-        return Seeds(self.content(chosen), self.place(places), centers, logits)
+        return Seeds(self.content(chosen), self.place(places), centers[index], logits)
 
     def prior(self, queries: Tensor, centers: Tensor, shape: tuple[int, int]) -> Tensor:
         """Return mask logits ``(B, Q, h, w)`` that fall with the distance from an ellipse around each seed.
@@ -110,7 +105,8 @@ class SeedQueries(nn.Module):
         radius = _RADIUS * stretch.clamp(-3, 3).exp()
         middle = centers + _RADIUS * shift
         squares = [
-            ((_middles(n, queries) - middle[..., axis, None]) / radius[..., axis, None]) ** 2
+            ((_middles(n, queries.device, queries.dtype) - middle[..., axis, None]) / radius[..., axis, None])
+            ** 2
             for axis, n in ((1, shape[0]), (0, shape[1]))
         ]
         distance = (squares[0][..., None] + squares[1][..., None, :] + 1e-4).sqrt()
@@ -129,13 +125,12 @@ def center_closeness(targets: MaskTargets, shapes: Sequence[tuple[int, int]]) ->
     near = []
     for dim, axis in ((2, 0), (1, 1)):  # y and x
         share = masks.sum(dim) / areas[:, None]
-        length = share.shape[1]
-        place = (torch.arange(length, device=masks.device) + 0.5) / length
+        place = _middles(share.shape[1], masks.device)
         mean = (share * place).sum(1, keepdim=True)
         spread = (share * (place - mean) ** 2).sum(1, keepdim=True).sqrt()
         distances = []
         for shape in shapes:
-            cells = (torch.arange(shape[axis], device=masks.device) + 0.5) / shape[axis]
+            cells = _middles(shape[axis], masks.device)
             distances.append(((cells - mean) / (_SPREAD * spread + 0.5 / shape[axis])) ** 2)
         near.append(distances)
     closeness = [

@@ -38,8 +38,7 @@ def read_piece(row: dict[str, Any], folder: str) -> Iterator[dict[str, Any]]:
     for place, (name, found) in enumerate(_read_all(row, folder)):
         if waiting is not None:
             yield waiting
-        waiting = {"shard": row["shard"], "place": place, "last": False}
-        waiting["image"] = encodable_name(name)
+        waiting = {"shard": row["shard"], "place": place, "image": encodable_name(name), "last": False}
         if isinstance(found, str):
             waiting |= {"height": 0, "width": 0, "pixels": None, "reason": found}
         else:

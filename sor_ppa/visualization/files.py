@@ -164,7 +164,7 @@ def check_not_inputs(targets: Iterable[Path], inputs: Iterable[Path]) -> None:
 
 
 def expand_inputs(
-    inputs: Iterable[str | os.PathLike[str]], suffixes: Sequence[str] = IMAGE_SUFFIXES
+    inputs: Iterable[str | os.PathLike[str]], suffixes: tuple[str, ...] = IMAGE_SUFFIXES
 ) -> tuple[list[Path], list[BadInput]]:
     """Return the files that a user names, each once, in the given order.
 
@@ -188,7 +188,7 @@ def expand_inputs(
     return list(files.values()), faults
 
 
-def _expand(path: Path, folder: Path, suffixes: Sequence[str], *, lists: bool) -> Iterator[Path | BadInput]:
+def _expand(path: Path, folder: Path, suffixes: tuple[str, ...], *, lists: bool) -> Iterator[Path | BadInput]:
     name = str(path)
     place = next((p for p in (folder / path, path) if p.exists()), None)
     if place is None:
@@ -197,8 +197,7 @@ def _expand(path: Path, folder: Path, suffixes: Sequence[str], *, lists: bool) -
         if not matches:
             yield BadInput(name, "no picture matches" if glob.has_magic(name) else "no such file or folder")
     elif place.is_dir():
-        ends = tuple(suffixes)
-        entries = sorted(p for p in place.iterdir() if p.name.lower().endswith(ends) and not p.is_dir())
+        entries = sorted(p for p in place.iterdir() if p.name.lower().endswith(suffixes) and not p.is_dir())
         for entry in entries:
             yield entry if entry.is_file() else BadInput(str(entry), "not a regular file")
         if not entries:
@@ -213,16 +212,16 @@ def _expand(path: Path, folder: Path, suffixes: Sequence[str], *, lists: bool) -
         yield BadInput(name, "a list inside a list")
 
 
-def _glob(pattern: Path, suffixes: Sequence[str]) -> list[Path]:
+def _glob(pattern: Path, suffixes: tuple[str, ...]) -> list[Path]:
     """Return the files that match; a pattern without a suffix matches pictures only."""
     if not glob.has_magic(str(pattern)):
         return []
     any_file = pattern.suffix not in ("", ".*")
     matches = sorted(Path(p) for p in glob.glob(str(pattern), recursive=True))
-    return [p for p in matches if p.is_file() and (any_file or p.name.lower().endswith(tuple(suffixes)))]
+    return [p for p in matches if p.is_file() and (any_file or p.name.lower().endswith(suffixes))]
 
 
-def _read_list(path: Path, suffixes: Sequence[str]) -> Iterator[Path | BadInput]:
+def _read_list(path: Path, suffixes: tuple[str, ...]) -> Iterator[Path | BadInput]:
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:

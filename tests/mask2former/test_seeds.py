@@ -34,12 +34,12 @@ def test_seeds_are_local_maxima() -> None:
     tokens[0, 6:, 0] = -5.0
     tokens[0, 8, 0], tokens[0, 9, 0], tokens[0, 29, 0] = 9.0, 8.0, 7.0  # 9 is beside 8
     tokens[0, :6, 0] = torch.tensor([-8.0, -7, -6, -8, -8, -8])
-    found = seeds(tokens, torch.zeros(1, 30, 8), SHAPES)
+    found = seeds(tokens, torch.zeros(1, 30, 8), torch.zeros(30, 2), SHAPES)
     assert found.queries[0, :, 0].tolist() == [9.0, 7.0]
 
 
 def test_fewer_tokens_than_queries_give_fewer_seeds() -> None:
-    found = SeedQueries(8, 100)(torch.rand(1, 30, 8), torch.rand(1, 30, 8), SHAPES)
+    found = SeedQueries(8, 100)(torch.rand(1, 30, 8), torch.rand(1, 30, 8), torch.zeros(30, 2), SHAPES)
     assert found.queries.shape == (1, 30, 8)
 
 

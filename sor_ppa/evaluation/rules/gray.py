@@ -32,7 +32,7 @@ def most_frequent(counts: Mapping[int, int]) -> int:
 def gray_inside(image: ImageScores, painted: bytes) -> tuple[NDArray[np.uint8], FloatArray]:
     """Return the distinct gray values (V,) and their pixels in each ground-truth mask (G, V)."""
     gray = np.frombuffer(painted, np.uint8)
-    values = _distinct(gray)
+    values = np.flatnonzero(np.bincount(gray)).astype(np.uint8)
     return values, image.weighted_gt @ (gray[:, None] == values)
 
 
@@ -53,8 +53,3 @@ def modal_gray(image: ImageScores, painted: bytes) -> list[tuple[int, float]]:
     if not len(values):
         return [(0, 0.0)] * image.n_gt
     return list(zip(values[counts.argmax(axis=1)].tolist(), counts.sum(axis=1).tolist(), strict=True))
-
-
-def _distinct(gray: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the distinct values in ascending order."""
-    return np.flatnonzero(np.bincount(gray)).astype(np.uint8)
