@@ -13,14 +13,38 @@ from ..layers import nms  # noqa: F401  registers torch.ops.sor_ppa.kept_by_nms
 __all__ = ["translations"]
 
 op: Any = opset18
-_BOOL = 9  # of onnx.TensorProto
+_INT64, _BOOL = 7, 9  # of onnx.TensorProto
+_DIGIT = 1024
 
 
 def _sort_stable(x: Any, *, stable: bool | None = None, dim: int = -1, descending: bool = False) -> Any:
-    """``aten::sort.stable``; among equal values, ONNX's TopK takes those of lower positions first."""
+    """``aten::sort.stable`` out of sorts that may mix up equal values.
+
+    OpenVINO's stable sort takes quadratic time. Here, equal values are sorted by their positions afterwards,
+    in two digits, because its integers have 32 bits: right for up to 1.4 million values.
+    """
     del stable
-    length = op.Gather(op.Shape(x), op.Constant(value_ints=[dim]))
-    return op.TopK(x, length, axis=dim, largest=int(descending), sorted=1)
+    axis = op.Constant(value_ints=[dim])
+    length = op.Gather(op.Shape(x), axis)
+    values, index = op.TopK(x, length, axis=dim, largest=int(descending))
+    base = op.Constant(value_ints=[_DIGIT])
+    highest = op.Add(op.Div(length, base), op.Constant(value_ints=[1]))
+    group = _run_numbers(values, index, length, dim)
+    key = op.Add(op.Mul(group, highest), op.Div(index, base))
+    key, order = op.TopK(key, length, axis=dim, largest=0)
+    index = op.GatherElements(index, order, axis=dim)
+    group = _run_numbers(key, index, length, dim)
+    _, order = op.TopK(op.Add(op.Mul(group, base), op.Mod(index, base)), length, axis=dim, largest=0)
+    return values, op.GatherElements(index, order, axis=dim)
+
+
+def _run_numbers(values: Any, index: Any, length: Any, dim: int) -> Any:
+    """Number the runs of equal values along an axis from 0, with the shape and type of ``index``."""
+    zero, one, axis = (op.Constant(value_ints=[number]) for number in (0, 1, dim))
+    before = op.Slice(values, zero, op.Sub(length, one), axis)
+    changes = op.Cast(op.Not(op.Equal(before, op.Slice(values, one, length, axis))), to=_INT64)
+    first = op.Mul(op.Slice(index, zero, one, axis), zero)
+    return op.CumSum(op.Concat(first, changes, axis=dim), axis)
 
 
 def _kept_by_nms(boxes: Any, scores: Any, classes: Any, num_classes: int, threshold: float) -> Any:

@@ -182,9 +182,6 @@ def save_openvino(proto: onnx.ModelProto, info: GraphInfo, folder: str | os.Path
     file = folder / "model.onnx"
     onnx.save(proto, os.fspath(file))
     model = openvino.convert_model(os.fspath(file))
-    for operator in model.get_ops():
-        if operator.get_type_name() == "TopK":
-            operator.set_attribute("stable", True)  # as in ONNX Runtime
     model.set_rt_info(info.to_json(), INFO_KEY)
     openvino.save_model(model, os.fspath(folder / "model.xml"), compress_to_fp16=info.precision == "fp16")
     del model
