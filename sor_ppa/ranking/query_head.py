@@ -14,6 +14,7 @@ from detectron2.config import CfgNode
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..layers.precision import at_least_float32
 from .decode import pad_by_image
 from .head import VARIANTS, ObjectInteraction, init_relu_layers, interaction_encoder
 from .position import position_maps
@@ -119,12 +120,15 @@ class QueryRankingHead(ObjectInteraction):
         stride: int,
     ) -> Tensor:
         """Return a vector for each object, (N, object_dim). Arguments as in :meth:`forward`."""
-        parts = [queries, pool_in_masks(features, masks, counts)]
-        parts.append(pool_in_masks(features, surroundings(masks), counts))
-        if self.position:
-            positions = mask_positions(masks, counts, sizes, stride)
-            middle, scale = positions.new_tensor(_POSITION_SCALE).unbind(1)
-            parts.append((positions - middle) / scale)
+        features = at_least_float32(features)
+        masks = masks.to(features.dtype)
+        with torch.autocast(features.device.type, enabled=False):  # half precision rounds positions
+            parts = [queries, pool_in_masks(features, masks, counts)]
+            parts.append(pool_in_masks(features, surroundings(masks), counts))
+            if self.position:
+                positions = mask_positions(masks, counts, sizes, stride)
+                middle, scale = positions.new_tensor(_POSITION_SCALE).unbind(1)
+                parts.append((positions - middle) / scale)
         x = F.relu(self.sor_fc1(torch.cat([part.to(queries.dtype) for part in parts], dim=1)))
         return F.relu(self.sor_fc2(x))
 
