@@ -82,6 +82,11 @@ class Comparison:
         """Return how many predictions are missing, over all methods."""
         return sum(kind == MISSING for problems in self.problems for kind, _ in problems)
 
+    def without_values(self) -> list[str]:
+        """Return the names of methods that no image could be scored for."""
+        used = ~np.isnan(self.values).all(axis=(1, 2))
+        return [method.name for method, some in zip(self.methods, used, strict=True) if not some]
+
     def to_json(self) -> dict[str, Any]:
         """Return all results, as ``write_nullable_json`` takes them."""
         reports = [

@@ -56,7 +56,8 @@ def mask_positions(masks: Tensor, counts: Sequence[int], sizes: Tensor, stride: 
     """
     maps = position_maps(sizes, (masks.shape[-2], masks.shape[-1]), stride).to(masks.dtype)
     mean, square = pool_in_masks(torch.cat([maps, maps**2], dim=1), masks, counts).split(2, dim=1)
-    areas = sizes.prod(1).repeat_interleave(torch.tensor(counts, device=sizes.device))
+    number = torch.tensor(counts, device=sizes.device)
+    areas = sizes.prod(1).repeat_interleave(number, output_size=len(masks))
     share = masks.sum((1, 2)) * stride**2 / areas
     return torch.cat([mean, (square - mean**2).clamp(min=0).sqrt(), share.sqrt()[:, None]], dim=1)
 
