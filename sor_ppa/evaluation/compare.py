@@ -84,8 +84,11 @@ class Comparison:
 
     def without_values(self) -> list[str]:
         """Return the names of methods that no image could be scored for."""
-        used = ~np.isnan(self.values).all(axis=(1, 2))
-        return [method.name for method, some in zip(self.methods, used, strict=True) if not some]
+        return [
+            method.name
+            for method, values in zip(self.methods, self.values, strict=True)
+            if np.isnan(values).all()
+        ]
 
     def to_json(self) -> dict[str, Any]:
         """Return all results, as ``write_nullable_json`` takes them."""

@@ -38,7 +38,7 @@ class Balanced(HTMLParser):
 
 def run(folder: Path, *words: object) -> int:
     where = ["--truth", folder / "truth.json", "--output", folder / "out", "--quiet", "--workers", 1]
-    return cli.main(["compare", *(str(word) for word in (*words, *where))])
+    return cli.main(["compare", *(str(word) for word in (*where, *words))])
 
 
 @pytest.fixture
@@ -109,6 +109,16 @@ def test_a_photo_that_cannot_be_drawn_costs_its_picture_only(
     assert not Balanced((folder / "out/compare.html").read_text("utf-8")).sources
 
 
+def test_an_unusable_folder_is_found_before_the_work(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "out").write_text("a file")
+    assert run(folder, folder / "pred.json") == 2
+    out, err = capsys.readouterr()
+    assert not out
+    assert err == f"sor-ppa compare: [Errno 17] File exists: '{folder / 'out'}'\n"
+
+
 def test_a_method_without_a_usable_image_fails(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for path in (folder / "maps").iterdir():
         cv2.imwrite(str(path), np.zeros((20, 30), np.uint8))
@@ -132,7 +142,6 @@ def test_other_file_names_of_the_same_ids_are_reported(
     [
         (["A="], "predictions: expected [NAME=]PATH, found A="),
         (["pred.json", "--workers", "0"], "--workers: expected at least 1, found 0"),
-        (["pred.json", "--output", "pred.json"], "File exists"),
         (["none.json"], "none.json: expected a folder of maps, or a JSON or Parquet file, found nothing"),
         (["A=pred.json", "A=half.json"], "expected a name of its own for each (NAME=PATH), found A twice"),
         (["pred.json", "--differences", "-1"], "--differences: expected at least 0, found -1"),
