@@ -53,12 +53,14 @@ def run(options: argparse.Namespace) -> int:
     from ..evaluation.compare_report import compare_page
     from ..evaluation.report import write_nullable_json
 
-    workers = options.workers or os.cpu_count() or 1
+    workers = (os.cpu_count() or 1) if options.workers is None else options.workers
     for flag, value, least in (("--workers", workers, 1), ("--differences", options.differences, 0)):
         if value < least:
             raise ValueError(f"{flag}: expected at least {least}, found {value}")
+    methods = _methods(options.predictions)
+    options.output.mkdir(parents=True, exist_ok=True)
     comparison = compare_files(
-        _methods(options.predictions),
+        methods,
         options.truth,
         missing=options.missing,
         workers=workers,
@@ -66,7 +68,6 @@ def run(options: argparse.Namespace) -> int:
     )
     results = comparison.to_json()
     sys.stdout.write(_summary(results))
-    options.output.mkdir(parents=True, exist_ok=True)
     pictures = _pictures(comparison, options.differences, options.images)
     write_nullable_json(options.output / "compare.json", results)
     with atomic_write(options.output / "compare.html") as part:
@@ -75,11 +76,14 @@ def run(options: argparse.Namespace) -> int:
     for method in results["methods"]:
         for kind, count in method["problems"].items():
             sys.stderr.write(f"{method['name']}: {kind}: {count}\n")
+    for name in (unused := comparison.without_values()):
+        expected = "at least one image with a usable prediction"
+        sys.stderr.write(f"sor-ppa compare: {name}: expected {expected}, found none\n")
     if comparison.missing() and options.missing == "auto":
         expected = "--missing skip or --missing empty, because predictions are missing"
         sys.stderr.write(f"sor-ppa compare: expected {expected}, found --missing auto\n")
         return 1
-    return 0
+    return 1 if unused else 0
 
 
 def _methods(arguments: Sequence[str]) -> list[Method]:
@@ -89,6 +93,8 @@ def _methods(arguments: Sequence[str]) -> list[Method]:
     given = []
     for argument in arguments:
         name, equals, path = argument.partition("=")
+        if equals and not path:
+            raise ValueError(f"predictions: expected [NAME=]PATH, found {argument}")
         whole = not equals or Path(argument).exists()  # a path may hold "="
         given.append(("", Path(argument)) if whole else (name, Path(path)))
     stems = [path.stem for _, path in given]
@@ -121,7 +127,10 @@ def _pictures(comparison: Comparison, count: int, images: Path | None) -> Pictur
             for method, prediction in zip(comparison.methods, predictions, strict=True)
             if entry["values"][method.name] == entry["values"][method.name]
         }
-        pictures.append((entry["image"], draw_panels(record, shown)))
+        try:
+            pictures.append((entry["image"], draw_panels(record, shown)))
+        except (ValueError, OSError) as error:
+            sys.stderr.write(f"no picture: {error}\n")
     return pictures
 
 

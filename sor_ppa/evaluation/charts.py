@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import NamedTuple
 
-__all__ = ["Line", "line_chart"]
+__all__ = ["Line", "line_chart", "series_style"]
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _EDGE = 360, 250, 46, 40, 10
 
@@ -24,7 +24,7 @@ def line_chart(lines: Mapping[int, Line], labels: tuple[str, str], *, diagonal: 
     """Return a chart as an SVG element.
 
     Args:
-        lines: by number; line n has the class ``series n`` for its color.
+        lines: by number, see :func:`series_style`.
         labels: of the horizontal axis, from 0 to 1, and of the vertical one.
         diagonal: both axes go from 0 to 1, and a dashed line shows where they are equal.
     """
@@ -54,11 +54,17 @@ def line_chart(lines: Mapping[int, Line], labels: tuple[str, str], *, diagonal: 
         parts.append(f'<polyline class="dashed" points="{at(0, 0)} {at(1, 1)}"/>')
     for number, line in lines.items():
         points = [at(x, y) for x, y in zip(line.x, line.y, strict=True) if not math.isnan(y)]
-        parts.append(f'<polyline class="series s{number % 8}" points="{" ".join(points)}"/>')
+        style = f"series {series_style(number)}"
+        parts.append(f'<polyline class="{style}" points="{" ".join(points)}"/>')
         if line.ring:
             left, top = at(*line.ring).split(",")
-            parts.append(f'<circle class="series s{number % 8}" cx="{left}" cy="{top}" r="5"/>')
+            parts.append(f'<circle class="{style}" cx="{left}" cy="{top}" r="5"/>')
     return "".join([*parts, "</svg>"])
+
+
+def series_style(number: int) -> str:
+    """Return the classes of line ``number`` and its key: one of 8 colors, and ``again`` where they repeat."""
+    return f"s{number % 8}" + " again" * (number >= 8)
 
 
 def _nice_range(low: float, high: float) -> tuple[float, float, float]:

@@ -29,6 +29,7 @@ from .variants import VariantNames
 NOTES = ("tied ground-truth ranks",)
 """Kinds of problems that belong to the dataset, not to the predictions; ``--strict`` ignores them."""
 MISSING = "missing prediction"
+OTHER_NAME = "other file name"
 
 Problem = tuple[str, str]
 Row = dict[str, Any]
@@ -150,7 +151,8 @@ def pair_with_images(
     """Pair images with predictions of a file or folder ``source``, and report what is left over.
 
     Instances are paired by image id if there is one of that id, else by file name. Programs may number the
-    images as they like; if file names say that an id means another image, names decide.
+    images as they like; if file names say that an id means another image, names decide. A name of an id that
+    is no name of the dataset is reported.
     """
     tasks: list[Task] = []
     problems: list[Problem] = []
@@ -168,6 +170,10 @@ def pair_with_images(
         expect(len(matches) <= 1, source, f"one name for {file_name}", matches)
         if matches:
             expect(matches[0] in left, source, f"{matches[0]!r} to name one image", "two")
+            name = read.names.get(matches[0], file_name)
+            if stem(name) != stem(file_name):
+                line = f"{source}: image {matches[0]!r}: expected {file_name}, found {name}"
+                problems.append((OTHER_NAME, line))
         else:
             problems.append((MISSING, f"{file_name}: no prediction in {source}"))
         tasks.append((record, left.pop(matches[0]) if matches else None))

@@ -82,6 +82,14 @@ class Comparison:
         """Return how many predictions are missing, over all methods."""
         return sum(kind == MISSING for problems in self.problems for kind, _ in problems)
 
+    def without_values(self) -> list[str]:
+        """Return the names of methods that no image could be scored for."""
+        return [
+            method.name
+            for method, values in zip(self.methods, self.values, strict=True)
+            if np.isnan(values).all()
+        ]
+
     def to_json(self) -> dict[str, Any]:
         """Return all results, as ``write_nullable_json`` takes them."""
         reports = [

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tabulate import tabulate
 
-from .charts import Line, line_chart
+from .charts import Line, line_chart, series_style
 from .compare import Comparison
 from .definitions import METRICS
 from .measure import HEADLINE
@@ -38,8 +38,9 @@ h1 { font-size: 1.6rem; margin: 0 0 .3rem; } h2 { font-size: 1.15rem; margin: 2.
 p, figcaption { color: var(--pale); max-width: 46rem; margin: .2rem 0 .8rem; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .8rem .3rem 0; border-bottom: 1px solid var(--line); white-space: nowrap; }
-th { font-weight: 600; } td:first-child { white-space: normal; overflow-wrap: anywhere; min-width: 7rem; }
- td small { color: var(--pale); } td b { background: var(--mark); padding: 0 .2rem; }
+th { font-weight: 600; white-space: normal; overflow-wrap: anywhere; min-width: 6rem; }
+td:first-child { white-space: normal; overflow-wrap: anywhere; min-width: 7rem; }
+td small { color: var(--pale); } td b { background: var(--mark); padding: 0 .2rem; }
 .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 19rem), 1fr)); gap: 1rem; }
 .pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)); gap: .6rem; }
 figure { margin: 0; min-width: 0; } svg, img { width: 100%; height: auto; display: block; }
@@ -50,6 +51,7 @@ svg text { fill: var(--pale); font-size: 11px; } .end { text-anchor: end; } .mid
 .series { fill: none; stroke: var(--own); stroke-width: 2; }
 .key { display: inline-block; width: .75rem; height: .75rem; border-radius: 2px; margin-right: .4rem;
   background: var(--own); }
+.series.again { stroke-dasharray: 6 3; } .key.again { background: none; border: 2px dashed var(--own); }
 .s0 { --own: #3c7fd6; } .s1 { --own: #d8642c; } .s2 { --own: #2f9c6d; } .s3 { --own: #b455c6; }
 .s4 { --own: #b98a12; } .s5 { --own: #d24a6c; } .s6 { --own: #6b8f2b; } .s7 { --own: #7d828c; }
 summary { cursor: pointer; font-weight: 600; margin: .6rem 0; }
@@ -65,7 +67,7 @@ def compare_page(comparison: Comparison, results: Mapping[str, Any], pictures: P
         pictures: of images where the methods differ.
     """
     names = [method.name for method in comparison.methods]
-    keys = [f'<span class="key s{n % 8}"></span>{escape(name)}' for n, name in enumerate(names)]
+    keys = [f'<span class="key {series_style(n)}"></span>{escape(name)}' for n, name in enumerate(names)]
     number = f"{len(names)} methods" if len(names) > 1 else "One method"
     title = f"{number} on {Path(comparison.truth).name}"
     sections = [

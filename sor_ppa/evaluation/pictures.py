@@ -13,6 +13,7 @@ from ..data.sod import read_mask
 from ..visualization import EVERYTHING, RankStyle, contact_sheet, draw_ranked
 from ..visualization.files import read_image
 from ..visualization.rank_maps import lowest_place_ranks
+from .checks import expect_size
 from .definitions import METRICS
 from .ground_truth import truth_from_dict
 from .report import worst_rows
@@ -54,6 +55,8 @@ def draw_panels(
         predictions: by title, ranked objects, or a map (H, W).
     """
     image = np.ascontiguousarray(read_image(record["file_name"])[:, :, ::-1])
+    size = record["height"], record["width"]
+    expect_size(image.shape[:2], size, str(record["file_name"]), "its annotations")
     if "mask_file_name" in record:
         truth = read_mask(record["mask_file_name"])
     else:

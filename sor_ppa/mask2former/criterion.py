@@ -102,7 +102,7 @@ class MaskCriterion(nn.Module):
         rows, matched = targets.rows(matches), (matches.image[0], matches.query[0])
         wanted = torch.full(prediction.logits.shape[:2], self.num_classes, device=rows.device)
         wanted[matched] = targets.labels[rows]
-        class_loss = F.cross_entropy(prediction.logits.transpose(1, 2), wanted, self.empty_weight)
+        class_loss = F.cross_entropy(prediction.logits.flatten(0, 1), wanted.flatten(), self.empty_weight)
         losses = (class_loss, *self.mask_losses(prediction.masks, matched, targets, rows, normalizer))
         names = ("loss_ce", "loss_mask", "loss_dice")
         return {n: w * loss for n, w, loss in zip(names, self.weights, losses, strict=True)}, matches

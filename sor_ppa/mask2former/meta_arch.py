@@ -209,7 +209,7 @@ class Mask2Former(nn.Module):
         """
         masks, labels = [], []
         for item in batched_inputs:
-            instances = item["instances"].to(self.device)
+            instances = item["instances"]
             classes, known = instances.gt_classes, self.criterion.num_classes
             if len(classes) and int(classes.max()) >= known:
                 name = item.get("file_name", "training image")
@@ -217,12 +217,12 @@ class Mask2Former(nn.Module):
                     f"{name}: gt_classes: expected less than {known}, found {int(classes.max())}"
                 )
             height, width = instances.image_size
-            bits: Any = instances.gt_masks
+            bits: Any = instances.gt_masks if len(instances) else PolygonMasks([])
             if isinstance(bits, PolygonMasks):
                 bits = BitMasks.from_polygon_masks(bits, height, width)
             bits = getattr(bits, "tensor", bits).to(self.device, torch.bool)
             masks.append(F.pad(bits, (0, padded[1] - width, 0, padded[0] - height)))
-            labels.append(classes)
+            labels.append(classes.to(self.device))
         return MaskTargets(torch.cat(masks), torch.cat(labels), [len(part) for part in labels])
 
     def losses(self, batched_inputs: Sequence[dict[str, Any]]) -> dict[str, Tensor]:

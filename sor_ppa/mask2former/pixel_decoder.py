@@ -65,7 +65,7 @@ class PixelDecoder(nn.Module):
     ) -> None:
         super().__init__()
         self.attended = sorted(attended, key=lambda name: -(shapes[name].stride or 0))
-        self.finest = finest
+        self.finest, self.stride = finest, int(shapes[finest].stride or 0)
         levels = len(self.attended)
         channels = [shapes[name].channels or 0 for name in self.attended]
         self.input_proj = level_projections(channels, dim, levels, bias=True)

@@ -41,7 +41,8 @@ def kept_by_mask_nms(masks: Tensor, scores: Tensor, threshold: float) -> Tensor:
     """
     order = scores.argsort(dim=1, descending=True, stable=True)
     pixels = masks.gather(1, order[..., None].expand_as(masks)).float()
-    common = pixels @ pixels.transpose(1, 2)
+    with torch.autocast(masks.device.type, enabled=False):  # half precision has no large areas
+        common = pixels @ pixels.transpose(1, 2)
     areas = pixels.sum(-1)
     duplicate = common > threshold * (areas[:, None] + areas[..., None] - common)
     kept = scores.gather(1, order) >= 0
@@ -141,18 +142,15 @@ class RankingMask2Former(Mask2Former):
         features = torch.cat(parts, dim=1)
         counts = torch.bincount(image, minlength=len(images)).tolist()
         sizes = torch.tensor(batch.image_sizes, dtype=torch.float32, device=self.device)
-        stride = images.shape[-1] // shape[-1]
         queries = prediction.queries[image, query]
-        logits = [
-            self.sor_head(queries, w, features.to(w.dtype), counts, sizes, stride).float() for w in weights
-        ]
+        stride = self.pixel_decoder.stride
+        logits = [self.sor_head(queries, w, features, counts, sizes, stride).float() for w in weights]
         return torch.cat(logits), counts * len(weights)
 
     def inside(self, prediction: QueryPredictions, batch: ImageList) -> Tensor:
         """Return the cells of the masks (B, h, w) bool that are not padding."""
         height, width = prediction.masks.shape[-2:]
-        stride = batch.tensor.shape[-1] // width
-        sizes = torch.tensor(batch.image_sizes, device=self.device)
+        stride, sizes = self.pixel_decoder.stride, torch.tensor(batch.image_sizes, device=self.device)
         rows = torch.arange(height, device=self.device) * stride < sizes[:, :1]
         columns = torch.arange(width, device=self.device) * stride < sizes[:, 1:]
         return rows[:, :, None] & columns[:, None]

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from ..layers.detr.losses import soft_focal_loss
 from ..layers.detr.mlp import MLP, prior_logit
+from ..layers.precision import full_precision
 from .targets import MaskTargets
 
 __all__ = ["SeedQueries", "seed_loss", "seed_targets"]
@@ -79,7 +80,7 @@ class SeedQueries(nn.Module):
             shapes: (h, w) of the maps.
             guides: ``(B, G)`` tokens that become queries too, after the others.
         """
-        logits = self.objectness(tokens)[..., 0]
+        logits = full_precision(self.objectness, tokens)[..., 0]
         peaks = []
         for part, shape in zip(logits.detach().split([h * w for h, w in shapes], 1), shapes, strict=True):
             grid = part.unflatten(1, shape)[:, None]
@@ -114,14 +115,15 @@ class SeedQueries(nn.Module):
 
 
 def center_closeness(targets: MaskTargets, shapes: Sequence[tuple[int, int]]) -> Tensor:
-    """Return how close each token is to the center of each object, ``(N, S)`` in [0, 1].
+    """Return how close each token is to the center of each object, ``(N, S)`` in [0, 1]; 0 without pixels.
 
     Args:
         targets: the objects.
         shapes: (h, w) of the maps.
     """
     masks = targets.masks
-    areas = masks.sum((1, 2)).clamp(min=1).float()
+    pixels = masks.sum((1, 2))
+    areas = pixels.clamp(min=1).float()
     near = []
     for dim, axis in ((2, 0), (1, 1)):  # y and x
         share = masks.sum(dim) / areas[:, None]
@@ -136,7 +138,7 @@ def center_closeness(targets: MaskTargets, shapes: Sequence[tuple[int, int]]) ->
     closeness = [
         torch.exp(-0.5 * (y[:, :, None] + x[:, None])).flatten(1) for y, x in zip(*near, strict=True)
     ]
-    return torch.cat(closeness, dim=1)
+    return torch.cat(closeness, dim=1) * (pixels > 0)[:, None]
 
 
 def seed_targets(targets: MaskTargets, closeness: Tensor) -> Tensor:
@@ -157,5 +159,8 @@ def seed_loss(logits: Tensor, targets: MaskTargets, closeness: Tensor) -> Tensor
 
 def guide_tokens(targets: MaskTargets, closeness: Tensor, count: int) -> Tensor:
     """Return random tokens near the center of each object, ``(B, T * count)``; 0 where there is no object."""
-    chosen = torch.multinomial(closeness, count, replacement=True) if len(closeness) else closeness.long()
+    if not len(closeness):
+        return closeness.new_zeros((len(targets.counts), 0), dtype=torch.int64)
+    weights = closeness + 1e-9  # an object without pixels is near to no token
+    chosen = torch.multinomial(weights, count, replacement=True)
     return targets.pad(chosen).flatten(1)

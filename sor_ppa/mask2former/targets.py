@@ -28,7 +28,8 @@ class MaskTargets:
     def image(self) -> Tensor:
         """The image of each object, ``(N,)`` int64."""
         counts = torch.tensor(self.counts, device=self.labels.device)
-        return torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
+        images = torch.arange(len(counts), device=counts.device)
+        return images.repeat_interleave(counts, output_size=len(self.labels))  # known, so no wait for a GPU
 
     def pad(self, values: Tensor) -> Tensor:
         """Return values ``(N, ...)`` as ``(B, T, ...)`` with zeros up to the largest count T."""

@@ -98,4 +98,5 @@ def place_probabilities(values: Tensor, counts: Sequence[int], places: int) -> T
     for other in range(number):
         chance = before[:, :, other, :, None]
         arrived = arrived * (1 - chance) + F.pad(arrived, (1, 0))[..., :-1] * chance
-    return torch.einsum("bmtk,t->bmk", arrived, density / density.sum())[valid]
+    weights = (density / density.sum())[:, None]
+    return (arrived * weights).sum(dim=2)[valid]  # a matrix product would be rounded under autocast

@@ -14,6 +14,7 @@ from detectron2.config import CfgNode
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..layers.precision import at_least_float32
 from .decode import pad_by_image
 from .head import VARIANTS, ObjectInteraction, init_relu_layers, interaction_encoder
 from .position import position_maps
@@ -55,7 +56,8 @@ def mask_positions(masks: Tensor, counts: Sequence[int], sizes: Tensor, stride: 
     """
     maps = position_maps(sizes, (masks.shape[-2], masks.shape[-1]), stride).to(masks.dtype)
     mean, square = pool_in_masks(torch.cat([maps, maps**2], dim=1), masks, counts).split(2, dim=1)
-    areas = sizes.prod(1).repeat_interleave(torch.tensor(counts, device=sizes.device))
+    number = torch.tensor(counts, device=sizes.device)
+    areas = sizes.prod(1).repeat_interleave(number, output_size=len(masks))
     share = masks.sum((1, 2)) * stride**2 / areas
     return torch.cat([mean, (square - mean**2).clamp(min=0).sqrt(), share.sqrt()[:, None]], dim=1)
 
@@ -119,12 +121,15 @@ class QueryRankingHead(ObjectInteraction):
         stride: int,
     ) -> Tensor:
         """Return a vector for each object, (N, object_dim). Arguments as in :meth:`forward`."""
-        parts = [queries, pool_in_masks(features, masks, counts)]
-        parts.append(pool_in_masks(features, surroundings(masks), counts))
-        if self.position:
-            positions = mask_positions(masks, counts, sizes, stride)
-            middle, scale = positions.new_tensor(_POSITION_SCALE).unbind(1)
-            parts.append((positions - middle) / scale)
+        features = at_least_float32(features)
+        masks = masks.to(features.dtype)
+        with torch.autocast(features.device.type, enabled=False):  # half precision rounds positions
+            parts = [queries, pool_in_masks(features, masks, counts)]
+            parts.append(pool_in_masks(features, surroundings(masks), counts))
+            if self.position:
+                positions = mask_positions(masks, counts, sizes, stride)
+                middle, scale = positions.new_tensor(_POSITION_SCALE).unbind(1)
+                parts.append((positions - middle) / scale)
         x = F.relu(self.sor_fc1(torch.cat([part.to(queries.dtype) for part in parts], dim=1)))
         return F.relu(self.sor_fc2(x))
 

@@ -38,7 +38,7 @@ class Balanced(HTMLParser):
 
 def run(folder: Path, *words: object) -> int:
     where = ["--truth", folder / "truth.json", "--output", folder / "out", "--quiet", "--workers", 1]
-    return cli.main(["compare", *(str(word) for word in (*words, *where))])
+    return cli.main(["compare", *(str(word) for word in (*where, *words))])
 
 
 @pytest.fixture
@@ -92,9 +92,56 @@ def test_missing_predictions_must_be_accepted(folder: Path, capsys: pytest.Captu
     assert run(folder, folder / "maps", folder / "pred.json", "--missing", "skip") == 0
 
 
+def test_a_photo_that_cannot_be_drawn_costs_its_picture_only(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = sorted((folder / "photos/a").iterdir())
+    for photo in found[::2]:
+        photo.write_text("no picture")
+    for photo in found[1::2]:
+        cv2.imwrite(str(photo), np.zeros((20, 30, 3), np.uint8))
+    words = [folder / "pred.json", folder / "half.json", "--images", folder / "photos"]
+    assert run(folder, *words) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert lines
+    assert all(line.startswith("no picture: ") for line in lines)
+    assert any("expected the size of its annotations" in line for line in lines)
+    assert not Balanced((folder / "out/compare.html").read_text("utf-8")).sources
+
+
+def test_an_unusable_folder_is_found_before_the_work(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "out").write_text("a file")
+    assert run(folder, folder / "pred.json") == 2
+    out, err = capsys.readouterr()
+    assert not out
+    assert err == f"sor-ppa compare: [Errno 17] File exists: '{folder / 'out'}'\n"
+
+
+def test_a_method_without_a_usable_image_fails(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in (folder / "maps").iterdir():
+        cv2.imwrite(str(path), np.zeros((20, 30), np.uint8))
+    assert run(folder, folder / "maps", folder / "pred.json") == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert "sor-ppa compare: maps: expected at least one image with a usable prediction, found none" in lines
+
+
+def test_other_file_names_of_the_same_ids_are_reported(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = json.loads((folder / "pred.json").read_text())
+    content["images"] = [{"id": number, "file_name": f"other{number}.jpg"} for number in content["images"]]
+    (folder / "pred.json").write_text(json.dumps(content))
+    assert run(folder, folder / "pred.json") == 0
+    assert f"pred: other file name: {len(content['images'])}\n" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["A="], "predictions: expected [NAME=]PATH, found A="),
+        (["pred.json", "--workers", "0"], "--workers: expected at least 1, found 0"),
         (["none.json"], "none.json: expected a folder of maps, or a JSON or Parquet file, found nothing"),
         (["A=pred.json", "A=half.json"], "expected a name of its own for each (NAME=PATH), found A twice"),
         (["pred.json", "--differences", "-1"], "--differences: expected at least 0, found -1"),

@@ -82,13 +82,15 @@ def test_a_method_does_not_differ_from_itself(files: Path, methods: list[Method]
         assert entry["difference"] in (0, None)
 
 
-def test_a_threshold_equals_a_file_without_what_is_below(files: Path, methods: list[Method]) -> None:
+@pytest.mark.parametrize("place", [4, 11, 16])
+def test_a_threshold_equals_a_file_without_what_is_below(
+    files: Path, methods: list[Method], place: int
+) -> None:
     curves = {
         entry["metric"]: entry
         for entry in compare(files, methods).threshold_curves()
         if entry["method"] == "first"
     }
-    place = 11
 
     def cut(content: Any) -> None:
         kept = [entry for entry in content["annotations"] if entry["score"] > THRESHOLDS[place]]
@@ -114,6 +116,8 @@ def test_groups_divide_the_images_with_objects(files: Path, methods: list[Method
             if entry["trait"] == trait and entry["metric"] == "mae" and entry["method"] == "first"
         ]
         assert sum(entry["images"] for entry in found) == with_objects
+        values = comparison.column(("mae", found[0]["variant"]))[0, comparison.traits[:, 0] > 0]
+        assert sum(entry["images"] * entry["value"] for entry in found) == pytest.approx(values.sum())
 
 
 def test_images_with_the_largest_differences_come_first(files: Path, methods: list[Method]) -> None:

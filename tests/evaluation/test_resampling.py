@@ -6,6 +6,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+from scipy.stats import permutation_test
 
 from sor_ppa.evaluation.resampling import bootstrap_intervals, holm, sign_flip_p_values
 
@@ -20,6 +21,14 @@ def test_intervals_of_normal_values_have_the_known_width() -> None:
         assert high[column] == pytest.approx(mean + 1.96 * error, abs=0.25 * error)
 
 
+def test_intervals_cover_the_true_mean_as_often_as_they_say() -> None:
+    rng = np.random.default_rng(2)
+    values = np.where(rng.random((200, 500)) < 0.6, 1.0, rng.uniform(-1, 1, (200, 500)))
+    values[rng.random(values.shape) < 0.3] = np.nan  # images that are not used
+    low, high = bootstrap_intervals(values, draws=500)
+    assert ((low <= 0.6) & (high >= 0.6)).mean() == pytest.approx(0.95, abs=0.03)
+
+
 def test_a_column_without_values_has_no_interval_and_no_evidence() -> None:
     values = np.full((5, 1), np.nan)
     assert np.isnan(bootstrap_intervals(values)).all()
@@ -32,6 +41,21 @@ def test_p_values_are_shares_of_all_signs() -> None:
     exact = (np.abs(signs @ values) >= abs(values.sum()) - 1e-12).mean()
     (found,) = sign_flip_p_values(values[:, None], draws=20000)
     assert found == pytest.approx(exact, abs=0.01)
+
+
+def test_p_values_equal_those_of_scipy() -> None:
+    rng = np.random.default_rng(3)
+    first, second = rng.beta(4, 2, 60), rng.beta(4, 2, 60) - 0.06
+    expected = permutation_test(
+        (first, second),
+        lambda a, b, axis: (a - b).mean(axis),
+        permutation_type="samples",
+        vectorized=True,
+        random_state=0,
+        n_resamples=20000,
+    )
+    (found,) = sign_flip_p_values((first - second)[:, None], draws=20000)
+    assert found == pytest.approx(expected.pvalue, abs=0.015)
 
 
 def test_p_values_without_difference_are_uniform() -> None:

@@ -42,6 +42,13 @@ def test_polygons_and_bitmaps_are_the_same_targets() -> None:
     assert torch.equal(*found)
 
 
+def test_an_image_without_objects_needs_no_masks() -> None:
+    item = labelled(64, 96, [])
+    item["instances"].remove("gt_masks")  # as detectron2's own mapper leaves it
+    losses = small_ranker().train()([item])
+    assert float(losses["loss_mask"]) == 0
+
+
 def test_an_unknown_class_is_refused() -> None:
     instances = Instances(
         (8, 8), gt_masks=BitMasks(torch.ones(1, 8, 8)), gt_classes=torch.ones(1, dtype=torch.int64)

@@ -101,6 +101,22 @@ def test_the_less_confident_of_two_equal_masks_is_dropped() -> None:
     assert kept_by_mask_nms(masks, torch.tensor([[0.4, 0.9, -1.0]]), 1.0).tolist() == [[True, True, False]]
 
 
+def test_mixed_precision_removes_the_same_masks() -> None:
+    masks = torch.zeros(1, 2, 2000, dtype=torch.bool)
+    masks[0, 0, :1003] = masks[0, 1, :1003] = True  # bfloat16 has no 1003
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert kept_by_mask_nms(masks, torch.ones(1, 2), 1.0).tolist() == [[True, True]]
+
+
+@pytest.mark.parametrize("step", [1, 32])
+def test_cells_inside_an_image_do_not_depend_on_the_padding(step: int) -> None:
+    ranker = small_ranker("MODEL.MASK_FORMER.SIZE_DIVISIBILITY", step)
+    batch = ranker.batch([picture(33, 41), picture(17, 30)])
+    with torch.no_grad():
+        prediction = ranker.run(batch.tensor, every_layer=False).last
+    assert ranker.inside(prediction, batch).sum((1, 2)).tolist() == [9 * 11, 5 * 8]
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [

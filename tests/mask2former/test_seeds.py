@@ -38,6 +38,26 @@ def test_seeds_are_local_maxima() -> None:
     assert found.queries[0, :, 0].tolist() == [9.0, 7.0]
 
 
+def test_mixed_precision_chooses_the_same_seeds() -> None:
+    torch.manual_seed(0)
+    seeds = SeedQueries(8, 12).eval()
+    tokens, places = torch.randn(2, 4, 600, 8).unbind()
+    centers, shapes = torch.rand(600, 2), [(20, 30)]
+    expected = seeds(tokens, places, centers, shapes)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = seeds(tokens, places, centers, shapes)
+    assert torch.equal(found.centers, expected.centers)
+
+
+def test_an_object_without_pixels_attracts_no_seed() -> None:
+    masks = torch.zeros(2, 32, 48, dtype=torch.bool)
+    masks[0, 16:32, 32:48] = True
+    targets = MaskTargets(masks, torch.zeros(2, dtype=torch.int64), [1, 1])
+    closeness = center_closeness(targets, [(4, 6)])
+    assert (seed_targets(targets, closeness).amax(1) > 0).tolist() == [True, False]
+    assert guide_tokens(targets, closeness, 3).shape == (2, 3)
+
+
 def test_fewer_tokens_than_queries_give_fewer_seeds() -> None:
     found = SeedQueries(8, 100)(torch.rand(1, 30, 8), torch.rand(1, 30, 8), torch.zeros(30, 2), SHAPES)
     assert found.queries.shape == (1, 30, 8)

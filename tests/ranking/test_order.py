@@ -42,6 +42,16 @@ def test_places_of_an_image_do_not_depend_on_its_batch(loss: str) -> None:
     torch.testing.assert_close(torch.stack([p.first.sum() for p in alone if len(p.first)]), torch.ones(3))
 
 
+@pytest.mark.parametrize("loss", ["cross_entropy", "plackett_luce", "pairwise"])
+def test_mixed_precision_does_not_round_probabilities(loss: str) -> None:
+    logits = torch.randn(9, 5, generator=torch.Generator().manual_seed(5))
+    expected = predicted_places(logits, [4, 5], loss)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = predicted_places(logits, [4, 5], loss)
+    for name in ("probabilities", "expected", "first"):
+        torch.testing.assert_close(getattr(found, name), getattr(expected, name))
+
+
 @pytest.mark.parametrize("loss", ["plackett_luce", "pairwise"])
 def test_the_expected_place_is_the_mean_of_its_distribution(loss: str) -> None:
     logits = torch.randn(5, 5, generator=torch.Generator().manual_seed(3)) * 2

@@ -29,6 +29,19 @@ def test_positions_are_shares_of_the_image() -> None:
     torch.testing.assert_close(found, torch.tensor([expected]), atol=2e-3, rtol=0)
 
 
+def test_mixed_precision_does_not_round_what_is_pooled() -> None:
+    head = QueryRankingHead(4, 3, dense_dim=16, object_dim=16, num_layers=1)
+    described: list[torch.Tensor] = []
+    head.sor_fc1.register_forward_pre_hook(lambda module, inputs: described.append(inputs[0]))
+    masks = torch.stack([block(3, 20, 5, 22), block(2, 1, 19, 29)])
+    features, sizes = torch.rand(1, 3, 20, 30).bfloat16().float(), torch.tensor([[80.0, 120.0]])
+    for mixed in (False, True):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=mixed):
+            dtype = torch.bfloat16 if mixed else torch.float32
+            head(torch.ones(2, 4), masks.to(dtype), features.to(dtype), [2], sizes, 4)
+    torch.testing.assert_close(*described)
+
+
 @pytest.mark.parametrize(("position", "differs"), [(True, True), (False, False)])
 def test_position_matters_only_where_it_is_described(position: bool, differs: bool) -> None:
     torch.manual_seed(0)
