@@ -3,8 +3,8 @@
 
 The budget is processor time of a training on one thread, data loading included, so it is the same on a busy
 machine. The learning rate rises during the first 5 % of it and then falls along half a cosine. The score
-threshold is the one with the best SA-SOR on the validation split. All figures are of the test split. Finished
-runs are not repeated, so an interrupted benchmark can be continued.
+threshold and the IoU of non-maximum suppression are those with the best SA-SOR on the validation split. All
+figures are of the test split. Finished runs are not repeated, so an interrupted benchmark can be continued.
 
 Example:
     python benchmarks/leaderboard.py --budget 360 --seeds 1 2 3 --workers 2
@@ -50,21 +50,23 @@ from sor_ppa.training import TrainingStep, amp_dtype
 ORACLE = "oracle"
 SIZE = (160, 208)
 SPLIT = "synthetic_sor_{}"
-THRESHOLDS = (0.05, 0.1, 0.2)
+THRESHOLDS = (0.05, 0.1)
+OVERLAPS = (0.5, 0.65, 0.8)
 WARMUP = 0.05
 TITLES = (
     "| | `--systems` | SA-SOR | shuffled | SOR (images) | MAE | mask AP | CPU seconds | images seen "
-    "| parameters | FLOPs | thresholds |"
+    "| parameters | FLOPs | threshold/IoU |"
 )
 BATCH = 4  # images, of every system
 
 
 @dataclass(frozen=True)
 class System:
-    """A line of the table: its title, its configuration and changes to it."""
+    """A line of the table: its title, its configuration, the key of its suppression and changes to it."""
 
     title: str
     config: str
+    suppression: str = ""
     options: tuple[str, ...] = ()
 
 
@@ -74,28 +76,35 @@ class Run:
 
     scores: dict[str, float]
     threshold: float | None = None
+    overlap: float | None = None
     seconds: float = 0.0
     images: int = 0
     parameters: int = 0
     flops: int = 0
 
 
-_R_M2F = "configs/mask2former/ranking_mask2former_demo.yaml"
+_R_M2F = ("configs/mask2former/ranking_mask2former_demo.yaml", "MODEL.MASK_FORMER.TEST.NMS_THRESH")
 SYSTEMS = {
-    "mask2former": System("RankingMask2Former", _R_M2F),
-    "centermask": System("CenterMask + PPA", "configs/sor/demo.yaml"),
-    "mask_rcnn": System("Mask R-CNN + PPA", "configs/leaderboard/mask_rcnn.yaml"),
-    "salience_detr": System("Salience-DETR + PPA", "configs/salience_detr/demo.yaml"),
-    "conditional_detr": System("Conditional DETR + PPA", "configs/leaderboard/conditional_detr.yaml"),
+    "mask2former": System("RankingMask2Former", *_R_M2F),
+    "centermask": System("CenterMask + PPA", "configs/sor/demo.yaml", "MODEL.FCOS.NMS_TH"),
+    "mask_rcnn": System(
+        "Mask R-CNN + PPA", "configs/leaderboard/mask_rcnn.yaml", "MODEL.ROI_HEADS.NMS_THRESH_TEST"
+    ),
+    "salience_detr": System(
+        "Salience-DETR + PPA", "configs/salience_detr/demo.yaml", "MODEL.SALIENCE_DETR.TEST_NMS"
+    ),
+    "conditional_detr": System(
+        "Conditional DETR + PPA", "configs/leaderboard/conditional_detr.yaml", "MODEL.SIAMESE_DETR.NMS_THRESH"
+    ),
     "contrast": System("contrast, training-free", "configs/contrast/contrast.yaml"),
     ORACLE: System("oracle: the true masks in the true order", ""),
 }
 ABLATIONS = {
-    "no_position": System("no position", _R_M2F, ("MODEL.SOR.NAME", "SelfAttentionPredictor")),
-    "no_attention": System("no attention", _R_M2F, ("MODEL.SOR.NAME", "SinglePredictorWithPos")),
-    "neither": System("neither position nor attention", _R_M2F, ("MODEL.SOR.NAME", "SinglePredictor")),
-    "cross_entropy": System("`cross_entropy`", _R_M2F, ("MODEL.SOR.LOSS", "cross_entropy")),
-    "pairwise": System("`pairwise`", _R_M2F, ("MODEL.SOR.LOSS", "pairwise")),
+    "no_position": System("no position", *_R_M2F, ("MODEL.SOR.NAME", "SelfAttentionPredictor")),
+    "no_attention": System("no attention", *_R_M2F, ("MODEL.SOR.NAME", "SinglePredictorWithPos")),
+    "neither": System("neither position nor attention", *_R_M2F, ("MODEL.SOR.NAME", "SinglePredictor")),
+    "cross_entropy": System("`cross_entropy`", *_R_M2F, ("MODEL.SOR.LOSS", "cross_entropy")),
+    "pairwise": System("`pairwise`", *_R_M2F, ("MODEL.SOR.LOSS", "pairwise")),
 }
 UNTRAINED = ("contrast", ORACLE)
 ALL = SYSTEMS | ABLATIONS
@@ -131,7 +140,9 @@ def train_within(cfg: CfgNode, model: nn.Module, budget: float) -> tuple[int, fl
         return storage.iter * cfg.SOLVER.IMS_PER_BATCH, used
 
 
-def evaluate(cfg: CfgNode, state: dict[str, Any], split: str, threshold: float | None) -> Any:
+def evaluate(
+    cfg: CfgNode, state: dict[str, Any], split: str, threshold: float | None, options: Sequence[Any] = ()
+) -> Any:
     """Return the results of weights on a split; on "val" SA-SOR only.
 
     Args:
@@ -139,11 +150,13 @@ def evaluate(cfg: CfgNode, state: dict[str, Any], split: str, threshold: float |
         state: of the trained model.
         split: "val" or "test".
         threshold: confidence from which detections are objects; None: as configured.
+        options: keys and values that replace those of ``cfg``.
     """
     name = SPLIT.format(split)
     cfg = cfg.clone()
     cfg.defrost()
     cfg.DATASETS.TEST = (name,)
+    cfg.merge_from_list(list(options))
     if threshold is not None:
         for node, key in score_threshold_keys(cfg):
             node[key] = threshold
@@ -172,14 +185,19 @@ def run_system(name: str, seed: int, budget: float, data: Path, output: Path) ->
     if name in UNTRAINED:
         return Run(flat(evaluate(cfg, state, "test", None)))
     images, seconds = train_within(cfg, model, budget)
-    found = {t: evaluate(cfg, state, "val", t)["sor"]["SA-SOR"] for t in THRESHOLDS}
-    best = max(THRESHOLDS, key=lambda threshold: found[threshold])
+    output.mkdir(parents=True, exist_ok=True)
+    torch.save({"model": state}, output / "model_final.pth")
+    found = {
+        (threshold, overlap): evaluate(cfg, state, "val", threshold, (system.suppression, overlap))
+        for threshold, overlap in product(THRESHOLDS, OVERLAPS)
+    }
+    best, overlap = max(found, key=lambda choice: found[choice]["sor"]["SA-SOR"])
     parameters = sum(p.numel() for p in model.parameters())
     flops = count_flops(
         model.eval().requires_grad_(False), [{"image": torch.randint(256, (3, *SIZE)).float()}]
     ).total()
-    scores = flat(evaluate(cfg, state, "test", best))
-    return Run(scores, best, seconds, images, parameters, flops)
+    scores = flat(evaluate(cfg, state, "test", best, (system.suppression, overlap)))
+    return Run(scores, best, overlap, seconds, images, parameters, flops)
 
 
 def run_oracle(data: Path, output: Path) -> Run:
@@ -222,7 +240,7 @@ def row(name: str, runs: Sequence[Run]) -> str:
     if first.images:
         cells += [f"{mean(r.seconds for r in runs):.0f}", f"{mean(r.images for r in runs):,.0f}"]
         cells += [f"{first.parameters / 1e6:.1f} M", f"{first.flops / 1e9:.2f} G"]
-        cells += [" ".join(f"{r.threshold}" for r in runs)]
+        cells += [" ".join(f"{r.threshold}/{r.overlap}" for r in runs)]
     else:
         cells += [""] * 5
     return f"| {' | '.join(cells)} |"

@@ -32,7 +32,7 @@ def test_the_learning_rate_rises_briefly_and_ends_with_the_budget(leaderboard: M
 
 
 def test_rows_are_means_over_seeds_and_the_best_is_first(leaderboard: ModuleType) -> None:
-    runs = [leaderboard.Run({"SA-SOR": value, **SCORES}, 0.2, 360.0, 1200) for value in (0.6, 0.7, 0.8)]
+    runs = [leaderboard.Run({"SA-SOR": value, **SCORES}, 0.1, 0.5, 360.0, 1200) for value in (0.6, 0.7, 0.8)]
     untrained = leaderboard.Run({"SA-SOR": 0.1, **SCORES})
     lines = leaderboard.table({"contrast": [untrained], "centermask": runs}).splitlines()
     assert lines[2].startswith("| CenterMask + PPA | `centermask` | 0.700 ± 0.248 | 0.000 | 0.700 (480) |")
