@@ -11,6 +11,7 @@ import sys
 import tempfile
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from runpy import run_path
@@ -32,10 +33,13 @@ def measure(options: Options) -> list[Row]:
     """Measure the model of the configuration, beside the published code where its folder is given."""
     with tempfile.TemporaryDirectory() as folder:
         arguments = (options, f"{folder}/weights.pth")
-        mine = our_saliency if "inspyrenet" in options.config else _ours_by_size
+        saliency = "inspyrenet" in options.config
+        mine = our_saliency if saliency else ours
         variants = [Variant("published", published, arguments)] if options.published else []
         variants.append(Variant("ours", mine, arguments))
         variants.append(Variant("ours, bfloat16", mine, (*arguments, torch.bfloat16)))
+        if not saliency and not options.size:
+            variants.append(Variant("ours by size", _by_size, arguments))
         return compare(variants, options)
 
 
@@ -91,8 +95,8 @@ def published(options: Options, weights: str) -> dict[str, Task]:
 
 
 def _published_salience_detr(options: Options, weights: str) -> dict[str, Task]:
-    sys.path.insert(0, options.published)
-    sys.modules.pop("models")  # ours; theirs has the same name
+    sys.modules.pop("models")  # its package has the name of our module
+    sys.path = [options.published, *(path for path in sys.path if Path(path) != Path(__file__).parent)]
     with mock.patch("torch.hub.load_state_dict_from_url", return_value={}):  # the published file
         config = f"{options.published}/configs/salience_detr/salience_detr_resnet50_800_1333.py"
         model = run_path(config)["model"].eval()
@@ -114,14 +118,8 @@ def our_model(options: Options, weights: str) -> Any:
     return model
 
 
-def ours(options: Options, weights: str) -> dict[str, Task]:
-    """Return the main tasks of our model."""
-    from sor_ppa.cpu_inference import tune_for_inference
-
-    return main_tasks(partial(predict, tune_for_inference(our_model(options, weights))), options)
-
-
-def _ours_by_size(options: Options, weights: str, dtype: torch.dtype | None = None) -> dict[str, Task]:
+def ours(options: Options, weights: str, dtype: torch.dtype | None = None) -> dict[str, Task]:
+    """Return the main tasks of our model, in float32 or with mixed precision."""
     from sor_ppa.cpu_inference import tune_for_inference
 
     model = tune_for_inference(our_model(options, weights))
@@ -130,14 +128,23 @@ def _ours_by_size(options: Options, weights: str, dtype: torch.dtype | None = No
         with torch.autocast("cpu", dtype, enabled=dtype is not None):
             return predict(model, pictures)
 
-    tasks = main_tasks(run, options)
-    if dtype is not None or options.size:
-        return tasks
+    return main_tasks(run, options)
+
+
+def _by_size(options: Options, weights: str) -> dict[str, Task]:
+    """Return pictures and batches of growing size, with at most 10 objects a picture, and more objects."""
+    from sor_ppa.cpu_inference import tune_for_inference
+
+    options = replace(options, opts=[*options.opts, "MODEL.FCOS.POST_NMS_TOPK_TEST", "10"])
+    model = tune_for_inference(our_model(options, weights))
     side = 64 if options.quick else 480
-    for height in (side // 2, side, 2 * side):
-        tasks[f"pixels={height * height * 4 // 3}"] = partial(run, _pictures([(height, height * 4 // 3)]))
+    tasks: dict[str, Task] = {}
+    for height in (side // 2, side, side * 3 // 2, side * 2):
+        pictures = _pictures([(height, height * 4 // 3)])
+        tasks[f"megapixels={height * height * 4 / 3e6:.4g}"] = partial(predict, model, pictures)
     for count in (1, 2, 4, 8):
-        tasks[f"pictures in a batch={count}"] = partial(run, _pictures([(side, side * 4 // 3)] * count))
+        pictures = _pictures([(side, side * 4 // 3)] * count)
+        tasks[f"pictures in a batch={count}"] = partial(predict, model, pictures)
     if hasattr(model, "detect"):
         for count in (1, 10, 50, 100):
             tasks[f"objects={count}"] = partial(_heads, model, side, count)

@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--largest", type=int, default=default.largest, metavar="N", help="records of scale (%(default)s)"
     )
     parser.add_argument(
-        "--size", type=int, nargs=2, default=(), metavar=("H", "W"), help="predict one picture of this size"
+        "--size", type=int, nargs=2, default=(), metavar=("H", "W"), help="of the pictures (default: by kind)"
     )
     parser.add_argument(
         "--keep", default="", metavar="DIR", help="keep the exported models of a configuration; reuse them"

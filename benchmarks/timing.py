@@ -25,7 +25,7 @@ import torch
 __all__ = ["Options", "Row", "Task", "Variant", "compare", "plot", "report", "write"]
 
 #: What is measured: a function that may return facts about its result as plain data. The fact "seconds" takes
-#: the place of its time.
+#: the place of its time; of the fact "done", a number of things, the report shows how many that is a second.
 Task = Callable[[], "dict[str, Any] | None"]
 
 
@@ -167,7 +167,9 @@ def report(rows: Sequence[Row]) -> str:
             f"{statistics.median(base.processor_seconds) / max(processor, 1e-9):10.2f}"
             f"{row.peak_bytes / 2**30:10.2f}"
         )
-        if "=" not in row.task:
+        if "done" in row.facts:
+            lines.append(f"    {row.facts['done'] / row.median:.1f} a second")
+        elif "=" not in row.task:
             lines += [f"    {name}: {value}" for name, value in row.facts.items()]
     return "\n".join(lines) + "\n"
 
@@ -210,14 +212,13 @@ def plot(folder: Path, kind: str, rows: Sequence[Row]) -> Path | None:
         title, _, name = axis.rpartition(", ")
         top.set(title=title, ylabel="seconds")
         bottom.set(xlabel=name, ylabel="peak memory (GiB)")
-        if max(x) >= 1000 * min(x) > 0:
-            top.set(xscale="log", yscale="log")
-            bottom.set(yscale="log")
-        else:
-            for plane in (top, bottom):
-                plane.set_ylim(0, 1.1 * plane.dataLim.ymax)
+        large = max(x) >= 10_000
         for plane in (top, bottom):
             plane.grid(alpha=0.3)
+            if plane is top and large:
+                plane.set(xscale="log", yscale="log")
+            else:
+                plane.set_ylim(0, 1.1 * plane.dataLim.ymax)
         if len(variants) > 1:
             top.legend()
     file = folder / f"{kind}.png"

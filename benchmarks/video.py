@@ -56,8 +56,5 @@ def _video(predictor: Any, options: Options) -> dict[str, Task]:
 def _run(frames: list[tuple[float, Any]], predictor: Any) -> dict[str, Any]:
     from sor_ppa.video import rank_frames
 
-    objects = 0
-    for frame in rank_frames(frames, predictor):
-        frame.result.draw(frame.picture[:, :, ::-1])
-        objects += len(frame.result.objects)
-    return {"objects": objects}
+    drawn = [frame.result.draw(frame.picture[:, :, ::-1]) for frame in rank_frames(frames, predictor)]
+    return {"done": len(drawn)}
