@@ -1,12 +1,28 @@
-"""Prediction of a ranker in every runtime: the published code, PyTorch, ONNX Runtime and OpenVINO."""
+"""Prediction in every runtime: the published code, PyTorch, ONNX Runtime and OpenVINO.
+
+``--keep DIR`` keeps the weights and the exported models of one configuration, because tracing takes minutes.
+"""
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from inference import DETECTIONS, main_tasks, our_model, ours, predict, published
+from inference import (
+    DETECTIONS,
+    main_tasks,
+    our_model,
+    our_saliency,
+    ours,
+    predict,
+    published,
+    saliency_network,
+    saliency_tasks,
+)
 from timing import Options, Row, Task, Variant, compare
 
 #: variant -> format and precision of ``sor-ppa export``
@@ -19,25 +35,61 @@ RUNTIMES = {
 
 def measure(options: Options) -> list[Row]:
     """Measure the model of the configuration, beside the published code where its folder is given."""
-    with tempfile.TemporaryDirectory() as folder:
+    with kept_folder(options) as folder:
         arguments = (options, f"{folder}/weights.pth")
         variants = [Variant("published", published, arguments)] if options.published else []
-        variants.append(Variant("PyTorch", ours, arguments))
+        variants.append(Variant("PyTorch", our_saliency if _gives_maps(options) else ours, arguments))
         variants += [Variant(name, _exported, (*arguments, *kind)) for name, kind in RUNTIMES.items()]
         return compare(variants, options)
 
 
+@contextmanager
+def kept_folder(options: Options) -> Iterator[str]:
+    """Yield the folder of weights and exported models: that of ``--keep``, or one for this run."""
+    if options.keep:
+        Path(options.keep).mkdir(parents=True, exist_ok=True)
+        yield options.keep
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield folder
+
+
+def _gives_maps(options: Options) -> bool:
+    return "inspyrenet" in options.config
+
+
 def _exported(options: Options, weights: str, form: str, precision: str) -> dict[str, Task]:
+    from sor_ppa.export.saliency import ExportedNetwork
+    from sor_ppa.inspyrenet import InSPyReNet
+
+    if not _gives_maps(options):
+        return main_tasks(partial(predict, exported_ranker(options, weights, form, precision)), options)
+    network, tasks = saliency_network(options, weights)
+    model = InSPyReNet(network=network, pixel_mean=(0, 0, 0), pixel_std=(1, 1, 1))
+    return saliency_tasks(ExportedNetwork(_graph(model, options, weights, form, precision)), tasks)
+
+
+def exported_ranker(options: Options, weights: str, form: str, precision: str) -> Any:
+    """Return the exported model, which is called as detectron2's models are."""
+    from sor_ppa.export.model import ExportedRanker
+
+    return ExportedRanker(_graph(our_model(options, weights), options, weights, form, precision))
+
+
+def _graph(model: Any, options: Options, weights: str, form: str, precision: str) -> Any:
+    """Return a model in a runtime; files beside the weights save exporting and tracing it again."""
+    import onnx
+
     from sor_ppa.config import load_config
     from sor_ppa.cpu_inference import fold_for_inference
-    from sor_ppa.export.model import ExportedRanker
     from sor_ppa.export.runtime import load_graph
     from sor_ppa.export.writer import describe, save_onnx, save_openvino, trace
 
-    model = our_model(options, weights)
-    info = describe(load_config(options.config, [*DETECTIONS, *options.opts]), model, (), precision)
-    proto = trace(fold_for_inference(model), info)
     path = Path(weights).with_name(f"{precision}.onnx" if form == "onnx" else precision)
-    (save_onnx if form == "onnx" else save_openvino)(proto, info, path)
-    graph = load_graph(path, threads=options.threads)
-    return main_tasks(partial(predict, ExportedRanker(graph)), options)
+    if not path.exists():
+        words = [] if _gives_maps(options) else DETECTIONS
+        info = describe(load_config(options.config, [*words, *options.opts]), model, (), precision)
+        traced = path.with_name("fp32.onnx")
+        proto = onnx.load(traced) if traced.exists() else trace(fold_for_inference(model), info)
+        (save_onnx if form == "onnx" else save_openvino)(proto, info, path)
+    return load_graph(path, threads=options.threads)

@@ -1,7 +1,8 @@
 """Prediction: one picture, batches of mixed sizes, and the cost of size, batch and objects.
 
 The published CenterMask code takes one picture of about 480 x 640 at a time. For an InSPyReNet configuration,
-``--published`` is a checkout of the published InSPyReNet, which needs kornia and easydict.
+``--published`` is a checkout of the published InSPyReNet, which needs kornia and easydict. For Salience-DETR
+it is a checkout of that code, which needs accelerate and terminaltables.
 """
 
 from __future__ import annotations
@@ -10,9 +11,12 @@ import sys
 import tempfile
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from runpy import run_path
 from typing import Any
+from unittest import mock
 
 import torch
 from models import load_ours, load_published, smooth_picture
@@ -30,11 +34,12 @@ def measure(options: Options) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         arguments = (options, f"{folder}/weights.pth")
         saliency = "inspyrenet" in options.config
-        theirs, mine = (_published_saliency, _our_saliency) if saliency else (published, _ours_by_size)
-        variants = [Variant("published", theirs, arguments)] if options.published else []
+        mine = our_saliency if saliency else ours
+        variants = [Variant("published", published, arguments)] if options.published else []
         variants.append(Variant("ours", mine, arguments))
-        if not saliency:
-            variants.append(Variant("ours, bfloat16", _ours_by_size, (*arguments, torch.bfloat16)))
+        variants.append(Variant("ours, bfloat16", mine, (*arguments, torch.bfloat16)))
+        if not saliency and not options.size:
+            variants.append(Variant("ours by size", _by_size, arguments))
         return compare(variants, options)
 
 
@@ -59,27 +64,49 @@ def predict(model: Any, pictures: list[dict[str, Any]], batch: int = 64) -> dict
     found = [
         r for i in range(0, len(pictures), batch) for r in model(list(map(dict, pictures[i : i + batch])))
     ]
-    ranks = [r["instances"].pred_ranks.long().tolist() for r in found if len(r["instances"])]
-    return {"objects": sum(map(len, ranks)), "checksum of the ranks": zlib.crc32(str(ranks).encode())}
+    objects = [result["instances"] for result in found]
+    ranks = [x.pred_ranks.long().tolist() for x in objects if len(x) and x.has("pred_ranks")]
+    return {"objects": sum(map(len, objects)), "checksum of the ranks": zlib.crc32(str(ranks).encode())}
 
 
 def main_tasks(predict: Callable[..., dict[str, Any]], options: Options) -> dict[str, Task]:
     """Return one picture and a batch of mixed sizes as tasks."""
     sizes = [(64, 96)] if options.quick else SIZES
+    if options.size:
+        sizes = [(options.size[0], options.size[1])]
     pictures = _pictures(sizes)
-    return {
-        "one picture of {} x {}".format(*sizes[0]): partial(predict, pictures[:1]),
-        f"{len(sizes)} pictures of mixed sizes": partial(predict, pictures),
-    }
+    tasks: dict[str, Task] = {"one picture of {} x {}".format(*sizes[0]): partial(predict, pictures[:1])}
+    if len(sizes) > 1:
+        tasks[f"{len(sizes)} pictures of mixed sizes"] = partial(predict, pictures)
+    return tasks
 
 
 def published(options: Options, weights: str) -> dict[str, Task]:
     """Return the main tasks of the published model, whose weights are written."""
+    if "inspyrenet" in options.config:
+        return _published_saliency(options, weights)
+    if "salience_detr" in options.config:
+        return _published_salience_detr(options, weights)
     words = ["MODEL.WEIGHTS", "", *DETECTIONS, *options.opts]
     model = load_published(options.published, options.config, words)[0].eval()
     _add_detections(model)
     torch.save({"model": model.state_dict()}, weights)
     return main_tasks(partial(predict, model, batch=1), options)
+
+
+def _published_salience_detr(options: Options, weights: str) -> dict[str, Task]:
+    sys.modules.pop("models")  # its package has the name of our module
+    sys.path = [options.published, *(path for path in sys.path if Path(path) != Path(__file__).parent)]
+    with mock.patch("torch.hub.load_state_dict_from_url", return_value={}):  # the published file
+        config = f"{options.published}/configs/salience_detr/salience_detr_resnet50_800_1333.py"
+        model = run_path(config)["model"].eval()
+    torch.save({"model": model.state_dict()}, weights)
+
+    @torch.no_grad()
+    def run(pictures: list[dict[str, Any]]) -> dict[str, Any]:
+        return {"objects": sum(len(model([picture["image"]])[0]["scores"]) for picture in pictures)}
+
+    return main_tasks(run, options)
 
 
 def our_model(options: Options, weights: str) -> Any:
@@ -91,14 +118,8 @@ def our_model(options: Options, weights: str) -> Any:
     return model
 
 
-def ours(options: Options, weights: str) -> dict[str, Task]:
-    """Return the main tasks of our model."""
-    from sor_ppa.cpu_inference import tune_for_inference
-
-    return main_tasks(partial(predict, tune_for_inference(our_model(options, weights))), options)
-
-
-def _ours_by_size(options: Options, weights: str, dtype: torch.dtype | None = None) -> dict[str, Task]:
+def ours(options: Options, weights: str, dtype: torch.dtype | None = None) -> dict[str, Task]:
+    """Return the main tasks of our model, in float32 or with mixed precision."""
     from sor_ppa.cpu_inference import tune_for_inference
 
     model = tune_for_inference(our_model(options, weights))
@@ -107,14 +128,23 @@ def _ours_by_size(options: Options, weights: str, dtype: torch.dtype | None = No
         with torch.autocast("cpu", dtype, enabled=dtype is not None):
             return predict(model, pictures)
 
-    tasks = main_tasks(run, options)
-    if dtype is not None:
-        return tasks
+    return main_tasks(run, options)
+
+
+def _by_size(options: Options, weights: str) -> dict[str, Task]:
+    """Return pictures and batches of growing size, with at most 10 objects a picture, and more objects."""
+    from sor_ppa.cpu_inference import tune_for_inference
+
+    options = replace(options, opts=[*options.opts, "MODEL.FCOS.POST_NMS_TOPK_TEST", "10"])
+    model = tune_for_inference(our_model(options, weights))
     side = 64 if options.quick else 480
-    for height in (side // 2, side, 2 * side):
-        tasks[f"pixels={height * height * 4 // 3}"] = partial(run, _pictures([(height, height * 4 // 3)]))
+    tasks: dict[str, Task] = {}
+    for height in (side // 2, side, side * 3 // 2, side * 2):
+        pictures = _pictures([(height, height * 4 // 3)])
+        tasks[f"megapixels={height * height * 4 / 3e6:.4g}"] = partial(predict, model, pictures)
     for count in (1, 2, 4, 8):
-        tasks[f"pictures in a batch={count}"] = partial(run, _pictures([(side, side * 4 // 3)] * count))
+        pictures = _pictures([(side, side * 4 // 3)] * count)
+        tasks[f"pictures in a batch={count}"] = partial(predict, model, pictures)
     if hasattr(model, "detect"):
         for count in (1, 10, 50, 100):
             tasks[f"objects={count}"] = partial(_heads, model, side, count)
@@ -132,8 +162,10 @@ def _heads(model: Any, side: int, objects: int) -> None:
     model.inference(_pictures([(side, side * 4 // 3)]), [given])
 
 
-def _network(options: Options) -> tuple[Any, list[tuple[str, Tensor, Tensor, bool]]]:
-    """Return a random InSPyReNet and its tasks: name, small and full-size input, whether both are blended.
+def saliency_network(options: Options, weights: str) -> tuple[Any, list[tuple[str, Tensor, Tensor, bool]]]:
+    """Return an InSPyReNet and its tasks: name, small and full-size input, whether both are blended.
+
+    It has the weights of the first variant, or random ones. The tasks are those of :func:`saliency_tasks`.
 
     Its saliency heads are scaled so that maps have edges, as those of a trained one: the share of an image
     near edges decides how many tiles of a high-resolution pass are skipped.
@@ -142,7 +174,8 @@ def _network(options: Options) -> tuple[Any, list[tuple[str, Tensor, Tensor, boo
 
     encoder = load_ours(options.config, options.opts)[1].MODEL.INSPYRENET.BACKBONE
     network = InSPyReNetNetwork(build_encoder(encoder)).eval()
-    small = torch.nn.functional.interpolate(torch.randn(1, 3, 12, 12), (384, 384), mode="bicubic")
+    height, width = options.size or (384, 384)
+    small = torch.nn.functional.interpolate(torch.randn(1, 3, 12, 12), (height, width), mode="bicubic")
     with torch.no_grad():
         for name in ("attention2", "attention1", "attention0"):
             attention = getattr(network, name)
@@ -150,13 +183,18 @@ def _network(options: Options) -> tuple[Any, list[tuple[str, Tensor, Tensor, boo
                 branch[0].conv.weight.div_(attention.grid[0] * attention.grid[1])
         network.decoder.conv5.conv.weight.mul_(5 / network(small).saliency[0].std())
     large = torch.nn.functional.interpolate(small, (1024, 1280), mode="bicubic")
-    tasks = [("one pass of 384 x 384", small, small, False), ("1024 x 1280, blended", small, large, True)]
-    return network, tasks[:1] if options.quick else tasks
+    if Path(weights).exists():
+        network.load_state_dict(torch.load(weights, weights_only=True))
+    else:
+        torch.save(network.state_dict(), weights)
+    tasks = [(f"one pass of {height} x {width}", small, small, False)]
+    if not options.quick and not options.size:
+        tasks.append(("1024 x 1280, blended", small, large, True))
+    return network, tasks
 
 
 def _published_saliency(options: Options, weights: str) -> dict[str, Task]:
-    network, tasks = _network(options)
-    torch.save(network.state_dict(), weights)
+    network, tasks = saliency_network(options, weights)
     sys.path.insert(0, options.published)
     from lib import InSPyReNet as published
 
@@ -172,19 +210,26 @@ def _published_saliency(options: Options, weights: str) -> dict[str, Task]:
     return runs
 
 
-def _our_saliency(options: Options, weights: str) -> dict[str, Task]:
+def our_saliency(options: Options, weights: str, dtype: torch.dtype | None = None) -> dict[str, Task]:
+    """Return one pass and a blend of two passes as tasks of our InSPyReNet."""
     from sor_ppa.cpu_inference import tune_for_inference
+
+    network, tasks = saliency_network(options, weights)
+    return saliency_tasks(tune_for_inference(network), tasks, dtype)
+
+
+def saliency_tasks(
+    network: Any, tasks: list[tuple[str, Tensor, Tensor, bool]], dtype: torch.dtype | None = None
+) -> dict[str, Task]:
+    """Return the tasks of :func:`saliency_network`, done by a network of the same interface."""
     from sor_ppa.inspyrenet.network import predict_blended
 
-    network, tasks = _network(options)
-    if Path(weights).exists():
-        network.load_state_dict(torch.load(weights, weights_only=True))
-    fast: Any = tune_for_inference(network)
-
     def run(small: Tensor, large: Tensor, blended: bool) -> Tensor:
-        if not blended:
-            return fast(large).saliency[-1].sigmoid()
-        return predict_blended(fast, fast(small).saliency[-1], large).saliency[-1].sigmoid()
+        with torch.autocast("cpu", dtype, enabled=dtype is not None):
+            if not blended:
+                return network(large).saliency[-1].float().sigmoid()
+            low = network(small).saliency[-1]
+            return predict_blended(network, low, large).saliency[-1].float().sigmoid()
 
     return {
         name: partial(_map_facts, partial(run, small, large, blended))

@@ -8,6 +8,7 @@ import os
 import platform
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
 
@@ -46,10 +47,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--largest", type=int, default=default.largest, metavar="N", help="records of scale (%(default)s)"
     )
+    parser.add_argument(
+        "--size", type=int, nargs=2, default=(), metavar=("H", "W"), help="of the pictures (default: by kind)"
+    )
+    parser.add_argument(
+        "--keep", default="", metavar="DIR", help="keep the exported models of a configuration; reuse them"
+    )
     parser.add_argument("--quick", action="store_true", help="toy sizes, to try the command")
     args = parser.parse_args(arguments)
-    opts = tuple(args.opts)
-    options = Options(args.config, args.published, args.runs, args.threads, args.quick, args.largest, opts)
+    options = Options(**{field.name: getattr(args, field.name) for field in fields(Options)})
     machine = {
         "processor": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
@@ -64,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(report(found[kind]))
         if args.plots:
             args.plots.mkdir(parents=True, exist_ok=True)
-            for file in plot(args.plots, kind, found[kind]):
+            if file := plot(args.plots, kind, found[kind]):
                 say(f"  {file}\n")
         if args.json:
             write(args.json, found, machine)

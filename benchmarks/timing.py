@@ -25,7 +25,7 @@ import torch
 __all__ = ["Options", "Row", "Task", "Variant", "compare", "plot", "report", "write"]
 
 #: What is measured: a function that may return facts about its result as plain data. The fact "seconds" takes
-#: the place of its time.
+#: the place of its time; of the fact "done", a number of things, the report shows how many that is a second.
 Task = Callable[[], "dict[str, Any] | None"]
 
 
@@ -39,7 +39,9 @@ class Options:
     threads: int = 2
     quick: bool = False  # toy sizes, for tests
     largest: int = 100_000  # records of the benchmark "scale"
-    opts: tuple[str, ...] = ()  # KEY VALUE
+    size: Sequence[int] = ()  # height and width of the only picture
+    keep: str = ""  # folder of exported models
+    opts: Sequence[str] = ()  # KEY VALUE
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class Row:
         variant: who did it.
         seconds: of each counted run.
         processor_seconds: of each counted run, of all threads; steadier than ``seconds`` on a busy machine.
-        peak_bytes: memory of the process, at most so far.
+        peak_bytes: largest memory of the process during the task, with what earlier ones have left.
         facts: about the first result.
     """
 
@@ -85,10 +87,13 @@ def _serve(pipe: Connection, variant: Variant, threads: int) -> None:
     """Build the tasks of a variant in this process and run those that the pipe names."""
     torch.set_num_threads(threads)
     torch.manual_seed(0)
+    reset_peak = Path("/proc/self/clear_refs")
     try:
         tasks = variant.build(*variant.arguments)
         pipe.send(list(tasks))
         for name in iter(pipe.recv, None):
+            with suppress(OSError):  # elsewhere than on Linux, the peak is that of all tasks so far
+                reset_peak.write_text("5")
             start, processor = time.perf_counter(), time.process_time()
             facts = tasks[name]()
             seconds = (facts := facts or {}).pop("seconds", time.perf_counter() - start)
@@ -106,8 +111,14 @@ def _answer(pipe: Connection) -> Any:
     return answer
 
 
-def compare(variants: Iterable[Variant], options: Options) -> list[Row]:
-    """Measure all tasks of all variants; a task that several have is done in turn."""
+def compare(variants: Iterable[Variant], options: Options, warm_ups: int = 1) -> list[Row]:
+    """Measure all tasks of all variants; a task that several have is done in turn.
+
+    Args:
+        variants: what is compared.
+        options: of the command line.
+        warm_ups: runs of every task that are not counted.
+    """
     context = get_context("spawn")
     pipes: dict[str, Connection] = {}
     tasks: dict[str, list[str]] = {}  # -> variants
@@ -124,13 +135,14 @@ def compare(variants: Iterable[Variant], options: Options) -> list[Row]:
         rows = []
         for task, names in tasks.items():
             found: dict[str, list[Any]] = {name: [] for name in names}
-            for _ in range(options.runs + 1):
+            for _ in range(warm_ups + options.runs):
                 for name in names:
                     pipes[name].send(task)
                     found[name].append(_answer(pipes[name]))
             for name, answers in found.items():
                 seconds, processor, peaks, facts = zip(*answers, strict=True)
-                rows.append(Row(task, name, seconds[1:], processor[1:], max(peaks), facts[0]))
+                counted = slice(warm_ups, None)
+                rows.append(Row(task, name, seconds[counted], processor[counted], max(peaks), facts[0]))
         return rows
     finally:
         for pipe in pipes.values():
@@ -155,7 +167,9 @@ def report(rows: Sequence[Row]) -> str:
             f"{statistics.median(base.processor_seconds) / max(processor, 1e-9):10.2f}"
             f"{row.peak_bytes / 2**30:10.2f}"
         )
-        if "=" not in row.task:
+        if "done" in row.facts:
+            lines.append(f"    {row.facts['done'] / row.median:.1f} a second")
+        elif "=" not in row.task:
             lines += [f"    {name}: {value}" for name, value in row.facts.items()]
     return "\n".join(lines) + "\n"
 
@@ -169,33 +183,47 @@ def write(path: Path, found: Mapping[str, Sequence[Row]], machine: Mapping[str, 
     path.write_text(json.dumps({"machine": dict(machine), "rows": rows}, indent=1) + "\n", "utf-8")
 
 
-def plot(folder: Path, kind: str, rows: Sequence[Row]) -> list[Path]:
-    """Draw the cost against what the tasks vary ("AXIS=NUMBER"), a picture an axis; return the files."""
+def plot(folder: Path, kind: str, rows: Sequence[Row]) -> Path | None:
+    """Draw time and memory of the tasks "[TITLE, ]AXIS=NUMBER", a column for each title and axis.
+
+    Returns:
+        The file, or None if there is no such task.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    axes: dict[str, dict[str, list[tuple[float, Row]]]] = {}
+    columns: dict[str, dict[str, list[tuple[float, Row]]]] = {}
     for row in rows:
         axis, equals, value = row.task.rpartition("=")
         if equals:
-            axes.setdefault(axis, {}).setdefault(row.variant, []).append((float(value), row))
-    files = []
-    for axis, variants in axes.items():
-        figure = Figure(figsize=(5, 3.5), layout="constrained")
-        FigureCanvasAgg(figure)
-        plane = figure.subplots()
+            columns.setdefault(axis, {}).setdefault(row.variant, []).append((float(value), row))
+    if not columns:
+        return None
+    figure = Figure(figsize=(3.4 * len(columns), 5), layout="constrained")
+    FigureCanvasAgg(figure)
+    planes = figure.subplots(2, len(columns), sharex="col", squeeze=False)
+    for (axis, variants), (top, bottom) in zip(columns.items(), planes.T, strict=True):
         for variant, points in variants.items():
             x, measured = zip(*points, strict=True)
-            plane.plot(x, [row.median for row in measured], marker="o", label=variant)
+            (line,) = top.plot(x, [row.median for row in measured], marker="o", label=variant)
             low, high = zip(*(row.spread for row in measured), strict=True)
-            plane.fill_between(x, low, high, alpha=0.2)
-        if max(x) >= 1000 * min(x) > 0:
-            plane.set(xscale="log", yscale="log")
-        plane.set(xlabel=axis, ylabel="seconds", title=kind)
-        plane.legend()
-        files.append(folder / f"{kind}_{axis.replace(' ', '_').replace(',', '')}.png")
-        figure.savefig(files[-1], dpi=120)
-    return files
+            top.fill_between(x, low, high, alpha=0.2, color=line.get_color())
+            bottom.plot(x, [row.peak_bytes / 2**30 for row in measured], marker="o")
+        title, _, name = axis.rpartition(", ")
+        top.set(title=title, ylabel="seconds")
+        bottom.set(xlabel=name, ylabel="peak memory (GiB)")
+        large = max(x) >= 10_000
+        for plane in (top, bottom):
+            plane.grid(alpha=0.3)
+            if plane is top and large:
+                plane.set(xscale="log", yscale="log")
+            else:
+                plane.set_ylim(0, 1.1 * plane.dataLim.ymax)
+        if len(variants) > 1:
+            top.legend()
+    file = folder / f"{kind}.png"
+    figure.savefig(file, dpi=90)
+    return file
 
 
 def say(text: str) -> None:

@@ -27,6 +27,8 @@ def measure(options: Options) -> list[Row]:
 
 
 def _size(options: Options) -> tuple[int, int, int]:
+    if options.size:
+        return 2, options.size[0], options.size[1]
     return (2, 480, 640) if options.published or not options.quick else (2, 64, 96)
 
 

@@ -13,7 +13,7 @@ from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
 from detectron2.structures import BitMasks, Boxes, BoxMode, Instances, PolygonMasks
 
-from .augment import CopyPaste, training_augmentations
+from .augment import CopyPaste, tight_boxes, training_augmentations
 from .images import decoded_image
 from .issues import DatasetError, expected
 from .masks import segmentation_mask
@@ -149,7 +149,7 @@ class RankingDatasetMapper(DatasetMapper):
         if self.use_instance_mask:
             instances.gt_masks = self._masks(dataset_dict, kept, transforms, instances.image_size)
             if self.recompute_boxes:
-                instances.gt_boxes = instances.gt_masks.get_bounding_boxes()
+                instances.gt_boxes = tight_boxes(instances.gt_masks)
         return utils.filter_empty_instances(instances[visible])
 
     def _masks(
@@ -175,7 +175,8 @@ class RankingDatasetMapper(DatasetMapper):
         size = dataset_dict["height"], dataset_dict["width"]
         masks = np.zeros((len(kept), *shape), bool)
         for mask, segmentation in zip(masks, segmentations, strict=True):
-            plane = segmentation_mask(segmentation, *size).astype(np.uint8)
+            # pycocotools gives columns, which Pillow would copy value by value
+            plane = np.ascontiguousarray(segmentation_mask(segmentation, *size), np.uint8)
             mask[:] = transforms.apply_segmentation(plane) == 1  # padding may have any other value
         return BitMasks(torch.from_numpy(masks))
 

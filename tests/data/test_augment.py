@@ -11,7 +11,7 @@ import pytest
 import torch
 from detectron2.config import CfgNode, get_cfg
 from detectron2.data import transforms as T
-from detectron2.structures import BoxMode
+from detectron2.structures import BitMasks, BoxMode
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as mask_util
@@ -25,6 +25,7 @@ from sor_ppa.data.augment import (
     bit_masks,
     large_scale_jitter,
     merged_ranks,
+    tight_boxes,
 )
 from tests.data.folders import generated_picture
 
@@ -205,6 +206,12 @@ def test_padding_is_no_object(picture: Path) -> None:
     mapper = mapper_of(*large_scale_jitter(0.2, 0.3, (64, 64)), recompute_boxes=True)
     instances = mapper(sample_of(picture, [((0, 0, 90, 60), 0, False)]))["instances"]
     assert instances.gt_masks.tensor.sum() < 0.2 * 64 * 64
+
+
+def test_boxes_are_those_that_detectron2_finds_around_masks() -> None:
+    masks = BitMasks(torch.from_numpy(np.random.default_rng(0).random((4, 6, 8)) > 0.9))
+    masks.tensor[1] = False
+    assert torch.equal(tight_boxes(masks).tensor, masks.get_bounding_boxes().tensor)
 
 
 @pytest.mark.parametrize(("reach", "most"), [(0.4, 255), (0.0, 1)])
