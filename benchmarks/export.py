@@ -6,7 +6,7 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
-from inference import DETECTIONS, main_tasks, our_model, ours, predict, published
+from inference import DETECTIONS, main_pictures, main_tasks, our_model, ours, predict, published
 from timing import Options, Row, Task, Variant, compare
 
 #: variant -> format and precision of ``sor-ppa export``
@@ -14,6 +14,7 @@ RUNTIMES = {
     "ONNX Runtime": ("onnx", "fp32"),
     "OpenVINO": ("openvino", "fp32"),
     "OpenVINO, bfloat16": ("openvino", "bf16"),
+    "OpenVINO, 8-bit integers": ("openvino", "int8"),
 }
 
 
@@ -30,7 +31,7 @@ def measure(options: Options) -> list[Row]:
 def _exported(options: Options, weights: str, form: str, precision: str) -> dict[str, Task]:
     from sor_ppa.config import load_config
     from sor_ppa.cpu_inference import fold_for_inference
-    from sor_ppa.export.model import ExportedRanker
+    from sor_ppa.export.model import ExportedRanker, pad_images
     from sor_ppa.export.runtime import load_graph
     from sor_ppa.export.writer import describe, save_onnx, save_openvino, trace
 
@@ -38,6 +39,10 @@ def _exported(options: Options, weights: str, form: str, precision: str) -> dict
     info = describe(load_config(options.config, [*DETECTIONS, *options.opts]), model, (), precision)
     proto = trace(fold_for_inference(model), info)
     path = Path(weights).with_name(f"{precision}.onnx" if form == "onnx" else precision)
-    (save_onnx if form == "onnx" else save_openvino)(proto, info, path)
+    if form == "onnx":
+        save_onnx(proto, info, path)
+    else:
+        images = [picture["image"].numpy() for picture in main_pictures(options)]
+        save_openvino(proto, info, path, [pad_images([image], info.divisibility) for image in images])
     graph = load_graph(path, threads=options.threads)
     return main_tasks(partial(predict, ExportedRanker(graph)), options)

@@ -65,12 +65,17 @@ def predict(model: Any, pictures: list[dict[str, Any]], batch: int = 64) -> dict
 
 def main_tasks(predict: Callable[..., dict[str, Any]], options: Options) -> dict[str, Task]:
     """Return one picture and a batch of mixed sizes as tasks."""
-    sizes = [(64, 96)] if options.quick else SIZES
-    pictures = _pictures(sizes)
+    pictures = main_pictures(options)
+    first = pictures[0]
     return {
-        "one picture of {} x {}".format(*sizes[0]): partial(predict, pictures[:1]),
-        f"{len(sizes)} pictures of mixed sizes": partial(predict, pictures),
+        f"one picture of {first['height']} x {first['width']}": partial(predict, pictures[:1]),
+        f"{len(pictures)} pictures of mixed sizes": partial(predict, pictures),
     }
+
+
+def main_pictures(options: Options) -> list[dict[str, Any]]:
+    """Return the pictures of the main tasks."""
+    return _pictures([(64, 96)] if options.quick else SIZES)
 
 
 def published(options: Options, weights: str) -> dict[str, Task]:

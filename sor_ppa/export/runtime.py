@@ -58,7 +58,7 @@ class _OpenVinoGraph:
         del device  # the CPU plugin
         core = openvino.Core()
         model, self.info = _read_openvino(core, path)
-        precision = "bf16" if self.info.precision == "bf16" else "f32"
+        precision = "bf16" if self.info.precision in ("bf16", "int8") else "f32"
         if precision == "f32":
             use_winograd(model)
         settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
