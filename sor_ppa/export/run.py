@@ -112,11 +112,10 @@ def export_model(
             save_onnx(proto, info, written)
         elif precision == "int8":
             _log.warning("calibrating on %d pictures", len(calibration))
-            plain = Path(folder) / "bf16"
-            save_openvino(proto, replace(info, precision="bf16"), plain)
+            plain = Path(folder) / "float32"
+            save_openvino(proto, replace(info, precision="fp32"), plain)
             inputs = graph_inputs(_exported_predictor(cfg, plain), calibration)
             save_openvino(proto, info, written, inputs)
-            del inputs
         else:
             save_openvino(proto, info, written)
         del proto

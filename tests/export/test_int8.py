@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
 from sor_ppa.export.calibration import calibration_pictures, graph_inputs
-from sor_ppa.export.compare import compare_results
+from sor_ppa.export.quantization import quantize
 from sor_ppa.export.run import example_pictures, export_model
 from sor_ppa.export.runtime import load_graph, read_info
 from sor_ppa.export.writer import save_openvino
@@ -24,6 +25,8 @@ pytest.importorskip("onnxruntime")
 pytest.importorskip("openvino")
 pytest.importorskip("nncf")
 
+FLOAT32 = {"INFERENCE_PRECISION_HINT": "f32"}
+
 
 @pytest.fixture(scope="module")
 def quantized(exported: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -35,11 +38,29 @@ def quantized(exported: dict[str, Path], tmp_path_factory: pytest.TempPathFactor
     return folder
 
 
-def test_objects_are_those_of_pytorch(quantized: Path, eager: SORPredictor) -> None:
-    predictor = SORPredictor.from_pretrained(quantized, batch_size=3)
-    pictures = example_pictures(7)
-    agreement = compare_results(zip(eager(pictures), predictor(pictures), strict=True))
-    assert agreement.same_objects >= 0.7, agreement
+def test_quantized_convolutions_lose_little() -> None:
+    from openvino import Core, Model
+    from openvino import opset13 as op
+
+    generator = np.random.default_rng(0)
+
+    def convolution(x: Any, channels: int, name: str) -> Any:
+        weights = op.constant(generator.standard_normal((16, channels, 3, 3), np.float32) / channels)
+        y = op.relu(op.convolution(x, weights, [1, 1], [1, 1], [1, 1], [1, 1]))
+        y.output(0).set_names({name})
+        return y
+
+    pixels = op.parameter([-1, 8, -1, -1], np.float32, name="images")
+    pixels.output(0).set_names({"images"})
+    y = convolution(convolution(convolution(pixels, 8, "a"), 16, "kept"), 16, "b")
+    model = Model([y.output(0)], [pixels])
+    inputs = [{"images": generator.random((1, 8, 12, size), np.float32)} for size in (12, 20)]
+    changed = quantize(model, inputs, {"kept"})
+    expected, found = (Core().compile_model(x, "CPU", FLOAT32)(inputs[1])[0] for x in (model, changed))
+    assert 0 < np.abs(found - expected).max() < 0.03 * expected.max()
+    convolutions = [node for node in changed.get_ops() if node.get_type_name() == "Convolution"]
+    kinds = [node.input_value(0).get_node().get_type_name() for node in convolutions]
+    assert sorted(kinds) == ["FakeQuantize", "FakeQuantize", "Relu"], "the second one is kept"
 
 
 def test_batch_and_size_are_free(quantized: Path) -> None:
@@ -50,6 +71,11 @@ def test_batch_and_size_are_free(quantized: Path) -> None:
         found = graph({"images": images, "sizes": np.array([shape[2:]] * shape[0])})
         assert set(found["image_index"]) <= set(range(shape[0]))
         assert found["masks"].shape == (len(found["ranks"]), 1, 28, 28)
+
+
+def test_predictor_runs_it(quantized: Path) -> None:
+    for result in SORPredictor.from_pretrained(quantized, batch_size=3)(example_pictures(5)):
+        assert [o.rank for o in result.objects] == list(range(1, len(result.objects) + 1))
 
 
 def test_only_layers_that_do_not_decide_are_quantized(quantized: Path) -> None:
@@ -66,9 +92,7 @@ def test_only_layers_that_do_not_decide_are_quantized(quantized: Path) -> None:
     assert len(marked) == 3 * 3, "class, box and centerness on three levels"
     assert not marked & integer
     assert len(convolutions & integer) > 0.7 * len(convolutions)
-    size = (quantized / "model.bin").stat().st_size
     assert read_info(quantized).precision == "int8"
-    assert size < 6_000_000
 
 
 def test_export_without_photos_of_use_is_refused_at_once(
