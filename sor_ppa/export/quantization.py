@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 __all__ = ["check_nncf", "quantize"]
 
-_COLORS = 3
+_COLORS = 3  # channels of a picture
 
 
 def check_nncf() -> None:
@@ -25,6 +25,7 @@ def check_nncf() -> None:
     except ImportError as error:
         raise ImportError(f"int8: {error}; pip install 'sor_ppa[int8]'") from None
     nncf.set_log_level(logging.ERROR)
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it misses a GPU
 
 
 def quantize(model: Any, inputs: Sequence[Mapping[str, NDArray[Any]]], kept: set[str]) -> Any:
@@ -62,4 +63,4 @@ def _quantizable(node: Any, kept: set[str]) -> bool:
         return False
     followers = [target.get_node() for target in node.output(0).get_target_inputs()]  # that add the bias
     names = set().union(*(x.output(0).get_names() for x in (node, *followers)))
-    return not names & kept and node.get_input_partial_shape(0)[1].get_length() > _COLORS
+    return not names & kept and node.get_input_partial_shape(0)[1].get_min_length() > _COLORS
