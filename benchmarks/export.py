@@ -14,6 +14,7 @@ from typing import Any
 
 from inference import (
     DETECTIONS,
+    main_pictures,
     main_tasks,
     our_model,
     our_saliency,
@@ -30,6 +31,7 @@ RUNTIMES = {
     "ONNX Runtime": ("onnx", "fp32"),
     "OpenVINO": ("openvino", "fp32"),
     "OpenVINO, bfloat16": ("openvino", "bf16"),
+    "OpenVINO, 8-bit integers": ("openvino", "int8"),
 }
 
 
@@ -66,22 +68,34 @@ def _exported(options: Options, weights: str, form: str, precision: str) -> dict
         return main_tasks(partial(predict, exported_ranker(options, weights, form, precision)), options)
     network, tasks = saliency_network(options, weights)
     model = InSPyReNet(network=network, pixel_mean=(0, 0, 0), pixel_std=(1, 1, 1))
-    return saliency_tasks(ExportedNetwork(_graph(model, options, weights, form, precision)), tasks)
+    images = [tasks[0][1][0].numpy()]
+    return saliency_tasks(ExportedNetwork(_graph(model, options, weights, form, precision, images)), tasks)
 
 
 def exported_ranker(options: Options, weights: str, form: str, precision: str) -> Any:
     """Return the exported model, which is called as detectron2's models are."""
     from sor_ppa.export.model import ExportedRanker
 
-    return ExportedRanker(_graph(our_model(options, weights), options, weights, form, precision))
+    images = [picture["image"].numpy() for picture in main_pictures(options)]
+    return ExportedRanker(_graph(our_model(options, weights), options, weights, form, precision, images))
 
 
-def _graph(model: Any, options: Options, weights: str, form: str, precision: str) -> Any:
-    """Return a model in a runtime; files beside the weights save exporting and tracing it again."""
+def _graph(model: Any, options: Options, weights: str, form: str, precision: str, images: list[Any]) -> Any:
+    """Return a model in a runtime; files beside the weights save exporting and tracing it again.
+
+    Args:
+        model: in PyTorch.
+        options: of the benchmark.
+        weights: the file.
+        form: of ``sor-ppa export``.
+        precision: of ``sor-ppa export``.
+        images: (3, H, W) float32, for calibration.
+    """
     import onnx
 
     from sor_ppa.config import load_config
     from sor_ppa.cpu_inference import fold_for_inference
+    from sor_ppa.export.model import pad_images
     from sor_ppa.export.runtime import load_graph
     from sor_ppa.export.writer import describe, save_onnx, save_openvino, trace
 
@@ -91,5 +105,8 @@ def _graph(model: Any, options: Options, weights: str, form: str, precision: str
         info = describe(load_config(options.config, [*words, *options.opts]), model, (), precision)
         traced = path.with_name("fp32.onnx")
         proto = onnx.load(traced) if traced.exists() else trace(fold_for_inference(model), info)
-        (save_onnx if form == "onnx" else save_openvino)(proto, info, path)
+        if form == "onnx":
+            save_onnx(proto, info, path)
+        else:
+            save_openvino(proto, info, path, [pad_images([image], info.divisibility) for image in images])
     return load_graph(path, threads=options.threads)

@@ -71,14 +71,21 @@ def predict(model: Any, pictures: list[dict[str, Any]], batch: int = 64) -> dict
 
 def main_tasks(predict: Callable[..., dict[str, Any]], options: Options) -> dict[str, Task]:
     """Return one picture and a batch of mixed sizes as tasks."""
-    sizes = [(64, 96)] if options.quick else SIZES
-    if options.size:
-        sizes = [(options.size[0], options.size[1])]
-    pictures = _pictures(sizes)
-    tasks: dict[str, Task] = {"one picture of {} x {}".format(*sizes[0]): partial(predict, pictures[:1])}
-    if len(sizes) > 1:
-        tasks[f"{len(sizes)} pictures of mixed sizes"] = partial(predict, pictures)
+    pictures = main_pictures(options)
+    first = pictures[0]
+    tasks: dict[str, Task] = {
+        f"one picture of {first['height']} x {first['width']}": partial(predict, pictures[:1])
+    }
+    if len(pictures) > 1:
+        tasks[f"{len(pictures)} pictures of mixed sizes"] = partial(predict, pictures)
     return tasks
+
+
+def main_pictures(options: Options) -> list[dict[str, Any]]:
+    """Return the pictures of the main tasks."""
+    if options.size:
+        return _pictures([(options.size[0], options.size[1])])
+    return _pictures([(64, 96)] if options.quick else SIZES)
 
 
 def published(options: Options, weights: str) -> dict[str, Task]:

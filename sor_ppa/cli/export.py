@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 from ..export.info import FORMATS
 from ..pretrained import find_pretrained
@@ -15,6 +16,7 @@ examples:
   sor-ppa export model_final.pth                          model_final.onnx
   sor-ppa export ppa-v39 --format openvino                the folder ppa-v39_openvino/
   sor-ppa export ppa-v39 --format openvino --precision bf16 --images photos/
+  sor-ppa export ppa-v39 --format openvino --precision int8 --calibration photos/
   sor-ppa rank photos/ --model model_final.onnx
 
 The results are compared with those of PyTorch. In fp32, a file that disagrees is not written.
@@ -32,7 +34,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--precision",
         choices=tuple(dict.fromkeys(name for names in FORMATS.values() for name in names)),
         default="fp32",
-        help="fp16: half the size; bf16 (OpenVINO): faster, ranks may change; default: fp32",
+        help="fp16: half the size; bf16, int8 (OpenVINO): faster, ranks may change; default: fp32",
+    )
+    parser.add_argument(
+        "--calibration",
+        nargs="+",
+        default=[],
+        metavar="INPUT",
+        help="for int8: photos like yours, also folders; about a hundred are used",
     )
     parser.add_argument(
         "--output",
@@ -55,20 +64,27 @@ def run(options: argparse.Namespace) -> int:
     cfg, class_names = find_pretrained(options.model, options.config_file, options.opts)
     ending = ".onnx" if options.format == "onnx" else "_openvino"
     output = options.output or Path(Path(options.model).stem + ending)
-    files, faults = expand_inputs(options.images)
-    if faults:
-        raise ValueError(str(faults[0]))
-    number = 8 if options.precision == "fp32" else 50
+    files, calibration = (_files(inputs) for inputs in (options.images, options.calibration))
+    if not files and not calibration:
+        files = example_pictures(8 if options.precision == "fp32" else 50)
     agreement = export_model(
         cfg,
         output,
         class_names=class_names,
         format=options.format,
         precision=options.precision,
-        pictures=files or example_pictures(number),
+        pictures=files,
+        calibration=calibration,
     )
     sys.stdout.write(f"{output}: {agreement}\n")
     if isinstance(agreement, Agreement) and agreement.same_ranks < _GOOD_SHARE:
         lost = 1 - agreement.same_ranks
         sys.stderr.write(f"{options.precision} changes the ranking of {lost:.1%} of the pictures\n")
     return 0
+
+
+def _files(inputs: list[str]) -> list[Any]:
+    files, faults = expand_inputs(inputs)
+    if faults:
+        raise ValueError(str(faults[0]))
+    return files

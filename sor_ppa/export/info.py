@@ -10,7 +10,7 @@ __all__ = ["FORMATS", "INFO_KEY", "GraphInfo"]
 #: Under this key the JSON text is kept: ``metadata_props`` of ONNX, ``rt_info`` of OpenVINO.
 INFO_KEY = "sor_ppa"
 #: format -> precisions that are worth having in it
-FORMATS = {"onnx": ("fp32", "fp16"), "openvino": ("fp32", "fp16", "bf16")}
+FORMATS = {"onnx": ("fp32", "fp16"), "openvino": ("fp32", "fp16", "bf16", "int8")}
 
 
 @dataclass(frozen=True)

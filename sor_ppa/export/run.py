@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,11 @@ from ..inference_model import check_gives_objects, gives_ranks
 from ..pictures import Picture
 from ..predictor import SORPredictor
 from ..saliency_predictor import SaliencyPredictor
+from .calibration import calibration_pictures, graph_inputs
 from .compare import Agreement, compare_results
 from .info import FORMATS
 from .model import ExportedRanker
+from .quantization import check_nncf
 from .runtime import load_graph
 from .saliency import MapAgreement, compare_maps
 from .writer import describe, save_onnx, save_openvino, trace
@@ -36,6 +39,7 @@ __all__ = ["ExportError", "example_pictures", "export_model"]
 _log = logging.getLogger(__name__)
 # mixed sizes, upright and wide
 _EXAMPLE_SIZES = ((480, 640), (360, 640), (640, 427), (300, 300), (333, 500))
+_MOST_COMPARED = 50  # pictures of a calibration
 
 
 class ExportError(ValueError):
@@ -56,6 +60,7 @@ def export_model(
     format: str = "onnx",
     precision: str = "fp32",
     pictures: Iterable[Picture] = (),
+    calibration: Iterable[Picture] = (),
 ) -> Agreement | MapAgreement:
     """Write a model for ONNX Runtime or OpenVINO after its results were compared with those of PyTorch.
 
@@ -64,14 +69,19 @@ def export_model(
         output: the ``.onnx`` file, or the folder for OpenVINO; replaced if it exists.
         class_names: of the classes in order.
         format: of :data:`FORMATS`.
-        precision: of ``FORMATS[format]``. "fp16" halves the file; "bf16" computes most layers in bfloat16.
-        pictures: to compare on; default: eight of :func:`example_pictures`.
+        precision: of ``FORMATS[format]``. "fp16" halves the file; "bf16" computes most layers in bfloat16;
+            "int8" computes most convolutions in 8-bit integers.
+        pictures: to compare on; default: 50 of the calibration, else eight of :func:`example_pictures`.
+        calibration: for "int8": pictures like those that the model will see; they give the ranges of the
+            integers. At most a hundred are used.
 
     Raises:
         ExportError: the model has no form for export, or the results differ: in float32 beyond rounding,
             else so much that the file is of no use.
         ConfigError: a setting that exports do not support.
-        ValueError: another format or precision, or an output that does not fit the format.
+        ValueError: another format or precision, an output that does not fit the format, or "int8" without
+            calibration pictures that can be read.
+        ImportError: "int8" without NNCF.
     """
     if precision not in FORMATS.get(format, ()):
         offered = ", ".join(f"{name} in {'/'.join(kinds)}" for name, kinds in FORMATS.items())
@@ -80,10 +90,18 @@ def export_model(
     if (target.suffix == ".onnx") != (format == "onnx"):
         expected = "a name that ends in .onnx" if format == "onnx" else "the name of a folder"
         raise ValueError(f"output: expected {expected}, found {target.name}")
+    calibration = list(calibration)
+    if bool(calibration) != (precision == "int8"):
+        expected = "photos like yours for int8" if precision == "int8" else f"none for {precision}"
+        raise ValueError(f"calibration: expected {expected}, found {len(calibration) or 'none'}")
+    if precision == "int8":
+        check_nncf()
+        calibration = calibration_pictures(calibration)
+    pictures = list(pictures) or calibration[:_MOST_COMPARED] or example_pictures(8)
     cfg = cfg.clone()
     cfg.MODEL.DEVICE = "cpu"
-    gives_maps = cfg.MODEL.META_ARCHITECTURE == "InSPyReNet"
-    model = build_loaded_model(cfg, fold_for_inference) if gives_maps else _exportable_model(cfg)
+    saliency = cfg.MODEL.META_ARCHITECTURE == "InSPyReNet"
+    model = build_loaded_model(cfg, fold_for_inference) if saliency else _exportable_model(cfg)
     info = describe(cfg, model, tuple(class_names), precision)
     _log.warning("tracing %s; a transformer takes minutes", cfg.MODEL.META_ARCHITECTURE)
     proto = trace(model, info)
@@ -92,11 +110,16 @@ def export_model(
         written = Path(folder) / target.name
         if format == "onnx":
             save_onnx(proto, info, written)
+        elif precision == "int8":
+            _log.warning("calibrating on %d pictures", len(calibration))
+            plain = Path(folder) / "float32"
+            save_openvino(proto, replace(info, precision="fp32"), plain)
+            inputs = graph_inputs(_exported_predictor(cfg, plain), calibration)
+            save_openvino(proto, info, written, inputs)
         else:
             save_openvino(proto, info, written)
         del proto
-        compare = _compare_maps if gives_maps else _compare
-        agreement = compare(cfg, model, written, list(pictures) or example_pictures(8))
+        agreement = _compare(cfg, model, written, pictures)
         if not (agreement.equal if precision == "fp32" else agreement.usable):
             raise ExportError(
                 f"{target}: expected the results of PyTorch, found {agreement}; nothing written"
@@ -133,15 +156,18 @@ def _resizes_inside(cfg: CfgNode) -> bool:
     return used and bool(cfg.MODEL.SALIENCE_DETR.TEST_RESIZE)
 
 
-def _compare(cfg: CfgNode, model: Any, path: Path, pictures: Sequence[Picture]) -> Agreement:
-    graph = load_graph(path, threads=torch.get_num_threads())
+def _exported_predictor(cfg: CfgNode, path: Path) -> SORPredictor | SaliencyPredictor:
+    if cfg.MODEL.META_ARCHITECTURE == "InSPyReNet":
+        cfg = cfg.clone()
+        cfg.MODEL.WEIGHTS = os.fspath(path)
+        return SaliencyPredictor(cfg)
+    return SORPredictor(cfg, model=ExportedRanker(load_graph(path, threads=torch.get_num_threads())))
+
+
+def _compare(cfg: CfgNode, model: Any, path: Path, pictures: Sequence[Picture]) -> Agreement | MapAgreement:
+    found = _exported_predictor(cfg, path)
+    if isinstance(found, SaliencyPredictor):
+        saliency = SaliencyPredictor(cfg, model=model)
+        return compare_maps((saliency(picture), found(picture)) for picture in pictures)
     expected = SORPredictor(cfg, model=model)
-    found = SORPredictor(cfg, model=ExportedRanker(graph))
     return compare_results(zip(expected.stream(pictures), found.stream(pictures), strict=True))
-
-
-def _compare_maps(cfg: CfgNode, model: Any, path: Path, pictures: Sequence[Picture]) -> MapAgreement:
-    exported = cfg.clone()
-    exported.MODEL.WEIGHTS = os.fspath(path)
-    expected, found = SaliencyPredictor(cfg, model=model), SaliencyPredictor(exported)
-    return compare_maps((expected(picture), found(picture)) for picture in pictures)

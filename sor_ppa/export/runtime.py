@@ -58,10 +58,12 @@ class _OpenVinoGraph:
         del device  # the CPU plugin
         core = openvino.Core()
         model, self.info = _read_openvino(core, path)
-        precision = "bf16" if self.info.precision == "bf16" else "f32"
-        if precision == "f32":
-            use_winograd(model)
-        settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
+        settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
+        if self.info.precision != "int8":  # there, other layers take bfloat16 where the CPU has it
+            precision = "bf16" if self.info.precision == "bf16" else "f32"
+            settings["INFERENCE_PRECISION_HINT"] = precision
+            if precision == "f32":
+                use_winograd(model)
         if threads:
             settings |= {"INFERENCE_NUM_THREADS": threads}
         compiled = core.compile_model(model, "CPU", settings)

@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,14 @@ import onnx
 import onnx.numpy_helper
 import torch
 from detectron2.config import CfgNode
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from .. import __version__
 from ..atomic import atomic_write
 from .info import INFO_KEY, GraphInfo
 from .operators import translations
+from .quantization import quantize
 
 __all__ = ["describe", "save_onnx", "save_openvino", "trace"]
 
@@ -34,9 +36,12 @@ _MOST_IMAGES, _LEAST_SIDE, _MOST_SIDE = 256, 65, 32768
 # them: in float32 it keeps no more ranks (measured with the model of `make demo`).
 _DECIDING = re.compile(
     r"\b(cls_logits|bbox_pred|ctrness|box_predictor|objectness_logits|anchor_deltas|"
-    r"class_embed|bbox_embed|ref_point_head|reference_points|(encoder_)?(class|bbox)_head|enc_output)\b"
+    r"class_embed|bbox_embed|ref_point_head|reference_points|(encoder_)?(class|bbox)_head|enc_output|scales)\b"
 )
-_DECIDES = "sor_ppa.float32"
+# Floating point also in a model with 8-bit integers, where it costs more ranks than in bfloat16.
+_RANKING = re.compile(r"\bsor_head\b")
+# keys of the metadata of nodes while a model is written
+_DECIDES, _RANKS = "sor_ppa.decides", "sor_ppa.ranks"
 _LARGE = 1024  # values of a weight that is worth halving
 
 
@@ -101,11 +106,13 @@ def trace(model: nn.Module, info: GraphInfo) -> onnx.ModelProto:
         )
     proto: onnx.ModelProto = program.model_proto
     _round_down(proto)
-    deciding = [node for node in proto.graph.node if _decides(node)]
+    parts = ((_DECIDES, _DECIDING), (_RANKS, _RANKING))
+    marks = [[key for key, names in parts if _belongs(node, names)] for node in proto.graph.node]
     for part in (proto.graph, *proto.graph.node, *proto.graph.value_info, *proto.graph.initializer):
         del part.metadata_props[:]  # names of modules and source lines of this machine
-    for node in deciding:
-        node.metadata_props.add(key=_DECIDES, value="true")
+    for node, keys in zip(proto.graph.node, marks, strict=True):
+        for key in keys:
+            node.metadata_props.add(key=key, value="true")
     onnx.helper.set_model_props(proto, {INFO_KEY: info.to_json()})
     return proto
 
@@ -124,10 +131,16 @@ def _round_down(proto: onnx.ModelProto) -> None:
                 named["pads"].ints[sides + side] += stride - 1
 
 
-def _decides(node: onnx.NodeProto) -> bool:
-    """Return whether a node belongs to a deciding module, by the module's name or that of a parameter."""
+def _belongs(node: onnx.NodeProto, names: re.Pattern[str]) -> bool:
+    """Return whether a node belongs to a module of such a name, by its own name or that of a parameter."""
     scopes = [p.value for p in node.metadata_props if p.key == "pkg.torch.onnx.name_scopes"]
-    return any(_DECIDING.search(name) for name in (*scopes, *node.input))
+    return any(names.search(name) for name in (*scopes, *node.input))
+
+
+def _marked(proto: onnx.ModelProto, *keys: str) -> set[str]:
+    """Return the tensors of nodes with one of the marks."""
+    nodes = (node for node in proto.graph.node if any(p.key in keys for p in node.metadata_props))
+    return {name for node in nodes for name in node.output}
 
 
 @contextmanager
@@ -173,8 +186,20 @@ def save_onnx(proto: onnx.ModelProto, info: GraphInfo, path: str | os.PathLike[s
         onnx.save(proto, os.fspath(part))
 
 
-def save_openvino(proto: onnx.ModelProto, info: GraphInfo, folder: str | os.PathLike[str]) -> None:
-    """Write an OpenVINO folder, ``model.xml`` and ``model.bin``; ``proto`` may be changed."""
+def save_openvino(
+    proto: onnx.ModelProto,
+    info: GraphInfo,
+    folder: str | os.PathLike[str],
+    calibration: Sequence[Mapping[str, NDArray[Any]]] = (),
+) -> None:
+    """Write an OpenVINO folder, ``model.xml`` and ``model.bin``.
+
+    Args:
+        proto: of :func:`trace`.
+        info: its metadata.
+        folder: made if it does not exist.
+        calibration: for "int8": inputs that give the ranges of the integers.
+    """
     import openvino
 
     folder = Path(folder)
@@ -182,13 +207,14 @@ def save_openvino(proto: onnx.ModelProto, info: GraphInfo, folder: str | os.Path
     file = folder / "model.onnx"
     onnx.save(proto, os.fspath(file))
     model = openvino.convert_model(os.fspath(file))
+    if info.precision == "int8":
+        model = quantize(model, calibration, _marked(proto, _DECIDES, _RANKS))
     model.set_rt_info(info.to_json(), INFO_KEY)
     openvino.save_model(model, os.fspath(folder / "model.xml"), compress_to_fp16=info.precision == "fp16")
     del model
     file.unlink()
-    if info.precision == "bf16":
-        nodes = [node for node in proto.graph.node if any(p.key == _DECIDES for p in node.metadata_props)]
-        _keep_float32(folder / "model.xml", {name for node in nodes for name in node.output})
+    if info.precision in ("bf16", "int8"):
+        _keep_float32(folder / "model.xml", _marked(proto, _DECIDES))
 
 
 def _keep_float32(path: Path, tensors: set[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -72,3 +73,17 @@ def test_exported_graphs_equal_the_eager_model(name: str, tmp_path: Path) -> Non
         for size in SIZES:
             inputs = batch(*size)
             assert_same(graph(inputs), eager(model, inputs))
+
+
+@pytest.mark.slow
+def test_a_model_in_8_bit_integers_runs(tmp_path: Path) -> None:
+    pytest.importorskip("nncf")
+    from sor_ppa.export.writer import save_openvino, trace
+
+    inputs = [batch(*size) for size in SIZES]
+    save_openvino(trace(lively("conditional"), INFO), replace(INFO, precision="int8"), tmp_path, inputs)
+    graph = load_graph(tmp_path, threads=1)
+    for images in inputs:
+        found = graph(images)
+        assert set(found["image_index"]) <= set(range(len(images["images"])))
+        assert np.isfinite(found["rank_scores"]).all()

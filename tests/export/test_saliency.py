@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,9 @@ import pytest
 import torch
 
 from sor_ppa.backbone.swin import Swin
+from sor_ppa.export.calibration import graph_inputs
 from sor_ppa.export.info import GraphInfo
+from sor_ppa.export.runtime import read_info
 from sor_ppa.export.saliency import MapAgreement, compare_maps, exported_saliency
 from sor_ppa.inspyrenet import InSPyReNet
 from sor_ppa.inspyrenet.network import InSPyReNetNetwork
@@ -105,6 +108,25 @@ def test_maps_equal_those_of_the_model(model: InSPyReNet, exported: Path, name: 
     found = SaliencyPredictor(cfg)
     agreement = compare_maps((expected(picture), found(picture)) for picture in pictures())
     assert agreement.equal, agreement
+
+
+@pytest.mark.slow
+def test_maps_in_8_bit_integers_are_close(model: InSPyReNet, exported: Path, tmp_path: Path) -> None:
+    pytest.importorskip("nncf")
+    import onnx
+
+    from sor_ppa.export.writer import save_openvino
+
+    cfg = config("inspyrenet_swin_b", *OPTIONS)
+    expected = SaliencyPredictor(cfg, model=model)
+    cfg.MODEL.WEIGHTS = str(exported / "model_openvino")
+    inputs = graph_inputs(SaliencyPredictor(cfg), pictures())
+    info = replace(read_info(exported / "model_openvino"), precision="int8")
+    save_openvino(onnx.load(exported / "model.onnx"), info, tmp_path, inputs)
+    cfg.MODEL.WEIGHTS = str(tmp_path)
+    found = SaliencyPredictor(cfg)
+    agreement = compare_maps((expected(picture), found(picture)) for picture in pictures())
+    assert agreement.usable, agreement
 
 
 def test_different_maps_do_not_agree() -> None:

@@ -1,0 +1,66 @@
+"""Convolutions of OpenVINO models in 8-bit integers, by NNCF. Needs the extra ``sor_ppa[int8]``."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
+from typing import Any
+
+from numpy.typing import NDArray
+
+__all__ = ["check_nncf", "quantize"]
+
+_COLORS = 3  # channels of a picture
+
+
+def check_nncf() -> None:
+    """Raise ImportError, with what to install, where NNCF is missing."""
+    os.environ.setdefault("NNCF_CI", "1")  # else it sends statistics of its use
+    try:
+        with redirect_stdout(io.StringIO()):
+            import nncf
+    except ImportError as error:
+        raise ImportError(f"int8: {error}; pip install 'sor_ppa[int8]'") from None
+    nncf.set_log_level(logging.ERROR)
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it misses a GPU
+
+
+def quantize(model: Any, inputs: Sequence[Mapping[str, NDArray[Any]]], kept: set[str]) -> Any:
+    """Return an ``openvino.Model`` with convolutions in 8-bit integers.
+
+    Args:
+        model: in float32.
+        inputs: of the model; the values that they cause give the ranges of the integers.
+        kept: names of tensors whose convolutions stay as they are.
+    """
+    check_nncf()
+    import nncf
+    from nncf.quantization.range_estimator import RangeEstimatorParametersSet
+
+    nodes = model.get_ordered_ops()
+    floating = [node.get_friendly_name() for node in nodes if not _quantizable(node, kept)]
+    with redirect_stdout(io.StringIO()):  # progress bars
+        return nncf.quantize(
+            model,
+            nncf.Dataset(inputs),
+            subset_size=len(inputs),
+            preset=nncf.QuantizationPreset.MIXED,
+            ignored_scope=nncf.IgnoredScope(names=floating, validate=False),
+            # Measured (docs/export.md): corrected biases and ranges that cut extremes off cost many ranks.
+            advanced_parameters=nncf.AdvancedQuantizationParameters(
+                disable_bias_correction=True,
+                activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX,
+            ),
+        )
+
+
+def _quantizable(node: Any, kept: set[str]) -> bool:
+    """Return whether a node is a convolution that is neither kept nor the first one, of the colors."""
+    if node.get_type_name() not in ("Convolution", "GroupConvolution"):
+        return False
+    followers = [target.get_node() for target in node.output(0).get_target_inputs()]  # that add the bias
+    names = set().union(*(x.output(0).get_names() for x in (node, *followers)))
+    return not names & kept and node.get_input_partial_shape(0)[1].get_min_length() > _COLORS
