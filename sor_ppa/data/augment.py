@@ -85,7 +85,7 @@ class RandomColor(T.Augmentation):
             rgb = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB) if self.is_bgr else pixels
             changed = np.array(self.jitter(Image.fromarray(rgb)))
             if turn:
-                hsv = cv2.cvtColor(changed, cv2.COLOR_RGB2HSV_FULL)
+                hsv = np.asarray(cv2.cvtColor(changed, cv2.COLOR_RGB2HSV_FULL), np.uint8)
                 hsv[..., 0] += np.uint8(turn % 256)
                 changed = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
             return cv2.cvtColor(changed, cv2.COLOR_RGB2BGR) if self.is_bgr else changed
