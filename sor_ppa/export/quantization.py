@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from typing import Any
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 __all__ = ["check_nncf", "quantize"]
 
 _COLORS = 3  # channels of a picture
+_LEAST_EXTENT = 2e-3  # NNCF makes ranges at least 1.6e-3 wide
 
 
 def check_nncf() -> None:
@@ -42,8 +44,9 @@ def quantize(model: Any, inputs: Sequence[Mapping[str, NDArray[Any]]], kept: set
 
     nodes = model.get_ordered_ops()
     floating = [node.get_friendly_name() for node in nodes if not _quantizable(node, kept)]
-    with redirect_stdout(io.StringIO()):  # progress bars
-        return nncf.quantize(
+    with redirect_stdout(io.StringIO()), warnings.catch_warnings():  # progress bars, ranges without extent
+        warnings.simplefilter("ignore", RuntimeWarning)
+        quantized = nncf.quantize(
             model,
             nncf.Dataset(inputs),
             subset_size=len(inputs),
@@ -55,6 +58,20 @@ def quantize(model: Any, inputs: Sequence[Mapping[str, NDArray[Any]]], kept: set
                 activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX,
             ),
         )
+    _leave_unseen(quantized)
+    return quantized
+
+
+def _leave_unseen(model: Any) -> None:
+    """Leave inputs in floating point, in place, that were empty or zero in all of the calibration.
+
+    NNCF gives them a range of NaN or one near 0. The mask head has such inputs if no picture shows an object.
+    """
+    for node in model.get_ops():
+        if node.get_type_name() == "FakeQuantize":
+            low, high = (node.input_value(number).get_node().data for number in (1, 2))
+            if not (high - low > _LEAST_EXTENT).all():
+                node.output(0).replace(node.input_value(0))
 
 
 def _quantizable(node: Any, kept: set[str]) -> bool:

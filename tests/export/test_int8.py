@@ -38,8 +38,9 @@ def quantized(exported: dict[str, Path], tmp_path_factory: pytest.TempPathFactor
     return folder
 
 
-def test_quantized_convolutions_lose_little() -> None:
-    from openvino import Core, Model
+def three_convolutions() -> Any:
+    """Return a model of 8 channels; the output of the second convolution has the name "kept"."""
+    from openvino import Model
     from openvino import opset13 as op
 
     generator = np.random.default_rng(0)
@@ -53,14 +54,32 @@ def test_quantized_convolutions_lose_little() -> None:
     pixels = op.parameter([-1, 8, -1, -1], np.float32, name="images")
     pixels.output(0).set_names({"images"})
     y = convolution(convolution(convolution(pixels, 8, "a"), 16, "kept"), 16, "b")
-    model = Model([y.output(0)], [pixels])
+    return Model([y.output(0)], [pixels])
+
+
+def outputs(x: np.ndarray, *models: Any) -> list[np.ndarray]:
+    from openvino import Core
+
+    return [Core().compile_model(model, "CPU", FLOAT32)({"images": x})[0] for model in models]
+
+
+def test_quantized_convolutions_lose_little() -> None:
+    generator = np.random.default_rng(0)
     inputs = [{"images": generator.random((1, 8, 12, size), np.float32)} for size in (12, 20)]
+    model = three_convolutions()
     changed = quantize(model, inputs, {"kept"})
-    expected, found = (Core().compile_model(x, "CPU", FLOAT32)(inputs[1])[0] for x in (model, changed))
+    expected, found = outputs(inputs[1]["images"], model, changed)
     assert 0 < np.abs(found - expected).max() < 0.03 * expected.max()
     convolutions = [node for node in changed.get_ops() if node.get_type_name() == "Convolution"]
     kinds = [node.input_value(0).get_node().get_type_name() for node in convolutions]
     assert sorted(kinds) == ["FakeQuantize", "FakeQuantize", "Relu"], "the second one is kept"
+
+
+def test_inputs_that_were_zero_stay_in_floating_point() -> None:
+    model = three_convolutions()
+    changed = quantize(model, [{"images": np.zeros((1, 8, 12, 12), np.float32)}], set())
+    expected, found = outputs(np.random.default_rng(0).random((1, 8, 12, 12), np.float32), model, changed)
+    assert np.abs(found - expected).max() < 0.03 * expected.max()
 
 
 def test_batch_and_size_are_free(quantized: Path) -> None:
