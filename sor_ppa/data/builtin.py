@@ -96,6 +96,8 @@ def register_source(
         return False
     if current is not None:
         DatasetCatalog.remove(name)
+        if current != source:  # detectron2 keeps there where it wrote the old one as a COCO file
+            MetadataCatalog.pop(name, None)
     DatasetCatalog.register(name, source)
     metadata = {"thing_classes": ["salient_obj"], "evaluator_type": evaluator_type} | metadata
     MetadataCatalog.get(name).set(**metadata)

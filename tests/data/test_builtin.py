@@ -36,6 +36,15 @@ def test_registering_again_moves_the_root(tmp_path: Path) -> None:
         assert len(DatasetCatalog.get("assr_train")) == count
 
 
+def test_another_root_forgets_what_detectron2_noted_about_the_old_one(tmp_path: Path) -> None:
+    register_all(str(tmp_path / "first"))
+    MetadataCatalog.get("assr_test").json_file = "of the first.json"
+    register_all(str(tmp_path / "first"))
+    assert MetadataCatalog.get("assr_test").json_file == "of the first.json"
+    register_all(str(tmp_path / "second"))
+    assert not hasattr(MetadataCatalog.get("assr_test"), "json_file")
+
+
 def test_config_sets_root_and_rankless(tmp_path: Path) -> None:
     make_assr_folder(tmp_path / "ASSR")
     cfg = get_cfg()
