@@ -43,7 +43,11 @@ def start_run(cfg: CfgNode, args: argparse.Namespace) -> None:
     """
     _make_writable(cfg.OUTPUT_DIR)
     rank, folder = comm.get_rank(), cfg.OUTPUT_DIR
+    setup_logger.cache_clear()
     for name in ("fvcore", "detectron2", "sor_ppa"):
+        logger = logging.getLogger(name)
+        for handler in [h for h in logger.handlers if type(h) is logging.StreamHandler]:
+            logger.removeHandler(handler)  # of the run before this one in the same process
         setup_logger(folder, distributed_rank=rank, color=sys.stdout.isatty(), name=name)
     logging.getLogger("sor_ppa").setLevel(logging.INFO)  # setup_logger sets DEBUG
     _log.info("Process %d of %d. Environment:\n%s", rank + 1, comm.get_world_size(), collect_env_info())

@@ -23,10 +23,10 @@ def check_nncf() -> None:
     os.environ.setdefault("NNCF_CI", "1")  # else it sends statistics of its use
     try:
         with redirect_stdout(io.StringIO()):
-            import nncf
+            import nncf  # noqa: F401
     except ImportError as error:
         raise ImportError(f"int8: {error}; pip install 'sor_ppa[int8]'") from None
-    nncf.set_log_level(logging.ERROR)
+    logging.getLogger("nncf").setLevel(logging.ERROR)  # nncf.set_log_level changes handlers of others, too
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it misses a GPU
 
 

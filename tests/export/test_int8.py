@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from sor_ppa.export.calibration import calibration_pictures, graph_inputs
-from sor_ppa.export.quantization import quantize
+from sor_ppa.export.quantization import check_nncf, quantize
 from sor_ppa.export.run import example_pictures, export_model
 from sor_ppa.export.runtime import load_graph, read_info
 from sor_ppa.export.writer import save_openvino
@@ -151,3 +152,13 @@ def test_calibration_sees_resized_and_padded_pictures(exported: dict[str, Path])
     inputs = graph_inputs(predictor, example_pictures(3))
     assert [x["images"].shape[2:] for x in inputs] == [(96, 128), (96, 192), (96, 128)]
     assert [tuple(x["sizes"][0]) for x in inputs] == [(96, 128), (96, 171), (96, 128)]
+
+
+def test_handlers_of_others_keep_their_level() -> None:
+    handler = logging.NullHandler()
+    logger = logging.getLogger("nncf")
+    logger.addHandler(handler)
+    check_nncf()
+    logger.removeHandler(handler)
+    assert handler.level == logging.NOTSET
+    assert not logger.isEnabledFor(logging.WARNING)
