@@ -97,8 +97,16 @@ def published(options: Options, weights: str) -> dict[str, Task]:
     words = ["MODEL.WEIGHTS", "", *DETECTIONS, *options.opts]
     model = load_published(options.published, options.config, words)[0].eval()
     _add_detections(model)
-    torch.save({"model": model.state_dict()}, weights)
+    _share_weights(model, weights)
     return main_tasks(partial(predict, model, batch=1), options)
+
+
+def _share_weights(model: Any, weights: str) -> None:
+    """Load the file if an earlier run kept it, else write it."""
+    if Path(weights).exists():
+        model.load_state_dict(torch.load(weights)["model"])
+    else:
+        torch.save({"model": model.state_dict()}, weights)
 
 
 def _published_salience_detr(options: Options, weights: str) -> dict[str, Task]:
@@ -107,7 +115,7 @@ def _published_salience_detr(options: Options, weights: str) -> dict[str, Task]:
     with mock.patch("torch.hub.load_state_dict_from_url", return_value={}):  # the published file
         config = f"{options.published}/configs/salience_detr/salience_detr_resnet50_800_1333.py"
         model = run_path(config)["model"].eval()
-    torch.save({"model": model.state_dict()}, weights)
+    _share_weights(model, weights)
 
     @torch.no_grad()
     def run(pictures: list[dict[str, Any]]) -> dict[str, Any]:

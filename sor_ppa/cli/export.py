@@ -59,22 +59,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run the sub-command and return its exit status."""
     from ..export.compare import Agreement
-    from ..export.run import example_pictures, export_model
+    from ..export.run import export_model
 
     cfg, class_names = find_pretrained(options.model, options.config_file, options.opts)
     ending = ".onnx" if options.format == "onnx" else "_openvino"
     output = options.output or Path(Path(options.model).stem + ending)
-    files, calibration = (_files(inputs) for inputs in (options.images, options.calibration))
-    if not files and not calibration:
-        files = example_pictures(8 if options.precision == "fp32" else 50)
     agreement = export_model(
         cfg,
         output,
         class_names=class_names,
         format=options.format,
         precision=options.precision,
-        pictures=files,
-        calibration=calibration,
+        pictures=_files(options.images),
+        calibration=_files(options.calibration),
     )
     sys.stdout.write(f"{output}: {agreement}\n")
     if isinstance(agreement, Agreement) and agreement.same_ranks < _GOOD_SHARE:

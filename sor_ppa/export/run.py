@@ -39,7 +39,7 @@ __all__ = ["ExportError", "example_pictures", "export_model"]
 _log = logging.getLogger(__name__)
 # mixed sizes, upright and wide
 _EXAMPLE_SIZES = ((480, 640), (360, 640), (640, 427), (300, 300), (333, 500))
-_MOST_COMPARED = 50  # pictures of a calibration
+_COMPARED = 50  # pictures, where ranks may change
 
 
 class ExportError(ValueError):
@@ -71,7 +71,8 @@ def export_model(
         format: of :data:`FORMATS`.
         precision: of ``FORMATS[format]``. "fp16" halves the file; "bf16" computes most layers in bfloat16;
             "int8" computes most convolutions in 8-bit integers.
-        pictures: to compare on; default: 50 of the calibration, else eight of :func:`example_pictures`.
+        pictures: to compare on; default: 50 of the calibration, else :func:`example_pictures`, eight in
+            float32 and 50 in other precisions.
         calibration: for "int8": pictures like those that the model will see; they give the ranges of the
             integers. At most a hundred are used.
 
@@ -97,7 +98,8 @@ def export_model(
     if precision == "int8":
         check_nncf()
         calibration = calibration_pictures(calibration)
-    pictures = list(pictures) or calibration[:_MOST_COMPARED] or example_pictures(8)
+    pictures = list(pictures) or calibration[:_COMPARED]
+    pictures = pictures or example_pictures(8 if precision == "fp32" else _COMPARED)
     cfg = cfg.clone()
     cfg.MODEL.DEVICE = "cpu"
     saliency = cfg.MODEL.META_ARCHITECTURE == "InSPyReNet"
