@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 __all__ = ["check_nncf", "quantize"]
 
+_CONVOLUTIONS = ("Convolution", "GroupConvolution")
 _COLORS = 3  # channels of a picture
 _LEAST_EXTENT = 2e-3  # NNCF makes ranges at least 1.6e-3 wide
 
@@ -59,6 +60,7 @@ def quantize(model: Any, inputs: Sequence[Mapping[str, NDArray[Any]]], kept: set
             ),
         )
     _leave_unseen(quantized)
+    _leave_shared(quantized)
     return quantized
 
 
@@ -74,9 +76,23 @@ def _leave_unseen(model: Any) -> None:
                 node.output(0).replace(node.input_value(0))
 
 
+def _leave_shared(model: Any) -> None:
+    """Leave convolutions in floating point, in place, whose result both quantized and other layers read.
+
+    Where a convolution has no bias and a free size, OpenVINO 2026.4 scales the result for the others, but
+    the quantized ones expect it without the scale.
+    """
+    for node in model.get_ops():
+        readers = {target.get_node().get_type_name() for target in node.output(0).get_target_inputs()}
+        if node.get_type_name() in _CONVOLUTIONS and "FakeQuantize" in readers and len(readers) > 1:
+            source = node.input_value(0).get_node()
+            if source.get_type_name() == "FakeQuantize":
+                node.input(0).replace_source_output(source.input_value(0))
+
+
 def _quantizable(node: Any, kept: set[str]) -> bool:
     """Return whether a node is a convolution that is neither kept nor the first one, of the colors."""
-    if node.get_type_name() not in ("Convolution", "GroupConvolution"):
+    if node.get_type_name() not in _CONVOLUTIONS:
         return False
     followers = [target.get_node() for target in node.output(0).get_target_inputs()]  # that add the bias
     names = set().union(*(x.output(0).get_names() for x in (node, *followers)))

@@ -162,3 +162,26 @@ def test_handlers_of_others_keep_their_level() -> None:
     logger.removeHandler(handler)
     assert handler.level == logging.NOTSET
     assert not logger.isEnabledFor(logging.WARNING)
+
+
+def test_a_result_that_others_read_is_right() -> None:
+    """A convolution without bias, of free size, whose result is an output and the input of another one."""
+    import openvino
+    from openvino import opset13 as ops
+
+    random = np.random.default_rng(0)
+
+    def convolution(x: Any) -> Any:
+        weight = random.normal(size=(8, 8, 3, 3)).astype(np.float32)
+        return ops.convolution(x, weight, [1, 1], [1, 1], [1, 1], [1, 1])
+
+    picture = ops.parameter([-1, 8, -1, -1], np.float32)
+    shared = convolution(ops.relu(picture))
+    model = openvino.Model([ops.result(convolution(shared)), ops.result(shared)], [picture])
+    inputs = [{0: random.normal(size=(1, 8, 16, 16)).astype(np.float32)} for _ in range(3)]
+    core = openvino.Core()
+    expected = core.compile_model(model, "CPU", FLOAT32)(inputs[0])
+    found = core.compile_model(quantize(model, inputs, set()), "CPU", FLOAT32)(inputs[0])
+    for number in range(2):
+        error = np.abs(expected[number] - found[number]).mean()
+        assert error < 0.05 * np.abs(expected[number]).mean()
