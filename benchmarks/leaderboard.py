@@ -34,6 +34,7 @@ from detectron2.utils.events import EventStorage
 from scipy.stats import t as student
 from torch import nn
 
+from sor_ppa.atomic import atomic_write
 from sor_ppa.building import build_checked_model
 from sor_ppa.config import load_config
 from sor_ppa.config.thresholds import score_threshold_keys
@@ -50,8 +51,8 @@ from sor_ppa.training import TrainingStep, amp_dtype
 ORACLE = "oracle"
 SIZE = (160, 208)
 SPLIT = "synthetic_sor_{}"
-THRESHOLDS = (0.05, 0.1)
-OVERLAPS = (0.5, 0.65, 0.8)
+THRESHOLDS = (0.02, 0.1)
+OVERLAPS = (0.5, 0.7, 0.9)
 WARMUP = 0.05
 TITLES = (
     "| | `--systems` | SA-SOR | shuffled | SOR (images) | MAE | mask AP | CPU seconds | images seen "
@@ -184,9 +185,15 @@ def run_system(name: str, seed: int, budget: float, data: Path, output: Path) ->
     state = model.state_dict()
     if name in UNTRAINED:
         return Run(flat(evaluate(cfg, state, "test", None)))
-    images, seconds = train_within(cfg, model, budget)
-    output.mkdir(parents=True, exist_ok=True)
-    torch.save({"model": state}, output / "model_final.pth")
+    trained = output / "model_final.pth"
+    if trained.exists():  # an earlier call was ended while it scored
+        saved = torch.load(trained, weights_only=True)
+        state, images, seconds = (saved[key] for key in ("model", "images", "seconds"))
+    else:
+        images, seconds = train_within(cfg, model, budget)
+        output.mkdir(parents=True, exist_ok=True)
+        with atomic_write(trained) as temporary:
+            torch.save({"model": state, "images": images, "seconds": seconds}, temporary)
     found = {
         (threshold, overlap): evaluate(cfg, state, "val", threshold, (system.suppression, overlap))
         for threshold, overlap in product(THRESHOLDS, OVERLAPS)
