@@ -188,7 +188,8 @@ def run_system(name: str, seed: int, budget: float, data: Path, output: Path) ->
     trained = output / "model_final.pth"
     if trained.exists():  # an earlier call was ended while it scored
         saved = torch.load(trained, weights_only=True)
-        state, images, seconds = (saved[key] for key in ("model", "images", "seconds"))
+        model.load_state_dict(saved["model"])
+        images, seconds = saved["images"], saved["seconds"]
     else:
         images, seconds = train_within(cfg, model, budget)
         output.mkdir(parents=True, exist_ok=True)
