@@ -50,3 +50,6 @@ def test_finished_runs_are_not_repeated(tmp_path: Path) -> None:
     again = run("leaderboard", *words, "--workers", "1", "--output", str(tmp_path))
     assert "--one" not in again
     assert again.splitlines()[-1] == shown.splitlines()[-1]
+    (tmp_path / "mask2former_1/run.json").unlink()
+    run("leaderboard", *words, "--workers", "1", "--output", str(tmp_path))
+    assert json.loads((tmp_path / "mask2former_1/run.json").read_text()) == found, "scored again, not trained"
