@@ -94,12 +94,14 @@ def register_source(
     current = DatasetCatalog.data.get(name)
     if not isinstance(current, (type(source), type(None))):
         return False
+    metadata = {"thing_classes": ["salient_obj"], "evaluator_type": evaluator_type} | metadata
     if current is not None:
         DatasetCatalog.remove(name)
-        if current != source:  # detectron2 keeps there where it wrote the old one as a COCO file
-            MetadataCatalog.pop(name, None)
+        known = MetadataCatalog.get(name)
+        # detectron2 notes there where it wrote the old one as a COCO file, and refuses changed values
+        if current != source or any(known.get(key, value) != value for key, value in metadata.items()):
+            MetadataCatalog.remove(name)
     DatasetCatalog.register(name, source)
-    metadata = {"thing_classes": ["salient_obj"], "evaluator_type": evaluator_type} | metadata
     MetadataCatalog.get(name).set(**metadata)
     return True
 

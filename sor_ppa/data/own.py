@@ -103,8 +103,6 @@ def register_own(entry: str, root: str | os.PathLike[str] = "", *, keep_rankless
     if kind == DETECTION:
         source = DetectionSource(name, str(path), part)
         metadata = source.metadata()
-        if isinstance(DatasetCatalog.data.get(name), DetectionSource):
-            MetadataCatalog.remove(name)
     else:
         file = str(path) if path.is_file() else ""
         images = part if file and kind == "coco" else ""

@@ -8,7 +8,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from sor_ppa import add_sor_config
 from sor_ppa.data import BUILTIN, DatasetError, load_records, register_all, register_from_config
-from sor_ppa.data.builtin import source_of
+from sor_ppa.data.builtin import register_source, source_of
 from tests.data.folders import make_assr_folder, make_coco_folder, make_irsr_folder
 
 
@@ -43,6 +43,13 @@ def test_another_root_forgets_what_detectron2_noted_about_the_old_one(tmp_path: 
     assert MetadataCatalog.get("assr_test").json_file == "of the first.json"
     register_all(str(tmp_path / "second"))
     assert not hasattr(MetadataCatalog.get("assr_test"), "json_file")
+
+
+def test_the_same_source_may_have_other_classes_now() -> None:
+    source = DatasetCatalog.data["assr_test"]
+    for classes in (["a"], ["a", "b"]):
+        assert register_source("assr_test", source, "sor", thing_classes=classes)
+        assert MetadataCatalog.get("assr_test").thing_classes == classes
 
 
 def test_config_sets_root_and_rankless(tmp_path: Path) -> None:
