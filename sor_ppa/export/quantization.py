@@ -83,11 +83,13 @@ def _leave_shared(model: Any) -> None:
     the quantized ones expect it without the scale.
     """
     for node in model.get_ops():
+        if node.get_type_name() not in _CONVOLUTIONS:
+            continue
+        source = node.input_value(0).get_node()
         readers = {target.get_node().get_type_name() for target in node.output(0).get_target_inputs()}
-        if node.get_type_name() in _CONVOLUTIONS and "FakeQuantize" in readers and len(readers) > 1:
-            source = node.input_value(0).get_node()
-            if source.get_type_name() == "FakeQuantize":
-                node.input(0).replace_source_output(source.input_value(0))
+        quantized = source.get_type_name() == "FakeQuantize"
+        if quantized and "FakeQuantize" in readers and len(readers) > 1:
+            node.input(0).replace_source_output(source.input_value(0))
 
 
 def _quantizable(node: Any, kept: set[str]) -> bool:

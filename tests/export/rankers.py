@@ -32,6 +32,8 @@ def small_ranker(cfg: CfgNode) -> nn.Module:
         **{"sor_head.sor.weight": 0.1, "cls_score.weight": 0.002},  # probabilities that differ
     }
     for name, value in model.state_dict().items():
+        if "fpn_output" in name and name.endswith("bias"):
+            value.fill_(1e-4)  # as trained: a pyramid without biases has fewer layers in integers
         for ending, scale in scales.items():
             if name.endswith(ending):
                 value.copy_(torch.randn(value.shape, generator=generator) * scale)

@@ -58,10 +58,10 @@ def three_convolutions() -> Any:
     return Model([y.output(0)], [pixels])
 
 
-def outputs(x: np.ndarray, *models: Any) -> list[np.ndarray]:
+def outputs(x: np.ndarray, *models: Any) -> list[list[np.ndarray]]:
     from openvino import Core
 
-    return [Core().compile_model(model, "CPU", FLOAT32)({"images": x})[0] for model in models]
+    return [list(Core().compile_model(model, "CPU", FLOAT32)({"images": x}).values()) for model in models]
 
 
 def test_quantized_convolutions_lose_little() -> None:
@@ -69,7 +69,7 @@ def test_quantized_convolutions_lose_little() -> None:
     inputs = [{"images": generator.random((1, 8, 12, size), np.float32)} for size in (12, 20)]
     model = three_convolutions()
     changed = quantize(model, inputs, {"kept"})
-    expected, found = outputs(inputs[1]["images"], model, changed)
+    (expected,), (found,) = outputs(inputs[1]["images"], model, changed)
     assert 0 < np.abs(found - expected).max() < 0.03 * expected.max()
     convolutions = [node for node in changed.get_ops() if node.get_type_name() == "Convolution"]
     kinds = [node.input_value(0).get_node().get_type_name() for node in convolutions]
@@ -79,7 +79,8 @@ def test_quantized_convolutions_lose_little() -> None:
 def test_inputs_that_were_zero_stay_in_floating_point() -> None:
     model = three_convolutions()
     changed = quantize(model, [{"images": np.zeros((1, 8, 12, 12), np.float32)}], set())
-    expected, found = outputs(np.random.default_rng(0).random((1, 8, 12, 12), np.float32), model, changed)
+    picture = np.random.default_rng(0).random((1, 8, 12, 12), np.float32)
+    (expected,), (found,) = outputs(picture, model, changed)
     assert np.abs(found - expected).max() < 0.03 * expected.max()
 
 
@@ -111,8 +112,7 @@ def test_only_layers_that_do_not_decide_are_quantized(quantized: Path) -> None:
     marked = {n for n in convolutions if layers[n].find("rt_info/attribute[@name='precise']") is not None}
     assert len(marked) == 3 * 3, "class, box and centerness on three levels"
     assert not marked & integer
-    # those of the untrained pyramid have no bias, and others read their results, too
-    assert len(convolutions & integer) > 0.6 * len(convolutions)
+    assert len(convolutions & integer) > 0.7 * len(convolutions)
     assert read_info(quantized).precision == "int8"
 
 
@@ -167,22 +167,20 @@ def test_handlers_of_others_keep_their_level() -> None:
 
 def test_a_result_that_others_read_is_right() -> None:
     """A convolution without bias, of free size, whose result is an output and the input of another one."""
-    import openvino
-    from openvino import opset13 as ops
+    from openvino import Model
+    from openvino import opset13 as op
 
-    random = np.random.default_rng(0)
+    generator = np.random.default_rng(0)
 
     def convolution(x: Any) -> Any:
-        weight = random.normal(size=(8, 8, 3, 3)).astype(np.float32)
-        return ops.convolution(x, weight, [1, 1], [1, 1], [1, 1], [1, 1])
+        weights = op.constant(generator.standard_normal((8, 8, 3, 3), np.float32))
+        return op.convolution(x, weights, [1, 1], [1, 1], [1, 1], [1, 1])
 
-    picture = ops.parameter([-1, 8, -1, -1], np.float32)
-    shared = convolution(ops.relu(picture))
-    model = openvino.Model([ops.result(convolution(shared)), ops.result(shared)], [picture])
-    inputs = [{0: random.normal(size=(1, 8, 16, 16)).astype(np.float32)} for _ in range(3)]
-    core = openvino.Core()
-    expected = core.compile_model(model, "CPU", FLOAT32)(inputs[0])
-    found = core.compile_model(quantize(model, inputs, set()), "CPU", FLOAT32)(inputs[0])
-    for number in range(2):
-        error = np.abs(expected[number] - found[number]).mean()
-        assert error < 0.05 * np.abs(expected[number]).mean()
+    pixels = op.parameter([-1, 8, -1, -1], np.float32, name="images")
+    pixels.output(0).set_names({"images"})
+    shared = convolution(op.relu(pixels))
+    model = Model([op.result(convolution(shared)), op.result(shared)], [pixels])
+    inputs = [{"images": generator.standard_normal((1, 8, 16, 16), np.float32)} for _ in range(3)]
+    changed = quantize(model, inputs, set())
+    for expected, found in zip(*outputs(inputs[0]["images"], model, changed), strict=True):
+        assert np.abs(expected - found).mean() < 0.05 * np.abs(expected).mean()
