@@ -198,10 +198,7 @@ def saliency_network(options: Options, weights: str) -> tuple[Any, list[tuple[st
                 branch[0].conv.weight.div_(attention.grid[0] * attention.grid[1])
         network.decoder.conv5.conv.weight.mul_(5 / network(small).saliency[0].std())
     large = torch.nn.functional.interpolate(small, (1024, 1280), mode="bicubic")
-    if Path(weights).exists():
-        network.load_state_dict(torch.load(weights, weights_only=True))
-    else:
-        torch.save(network.state_dict(), weights)
+    _share_weights(network, weights)
     tasks = [(f"one pass of {height} x {width}", small, small, False)]
     if not options.quick and not options.size:
         tasks.append(("1024 x 1280, blended", small, large, True))
