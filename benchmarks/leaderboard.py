@@ -2,9 +2,10 @@
 """Train every ranker of this repository with one budget on the synthetic benchmark; print a table.
 
 The budget is processor time of a training on one thread, data loading included, so it is the same on a busy
-machine. The learning rate rises during the first 5 % of it and then falls along half a cosine. The score
-threshold and the IoU of non-maximum suppression are those with the best SA-SOR on the validation split. All
-figures are of the test split. Finished runs are not repeated, so an interrupted benchmark can be continued.
+machine. Trainings use bfloat16, unless --float32 is given. The learning rate rises during the first 5 % of
+the budget and then falls along half a cosine. The score threshold and the IoU of non-maximum suppression
+are those with the best SA-SOR on the validation split. All figures are of the test split. Finished runs are
+not repeated, so an interrupted benchmark can be continued.
 
 Example:
     python benchmarks/leaderboard.py --budget 360 --seeds 1 2 3 --workers 2
@@ -173,11 +174,12 @@ def flat(results: Any) -> dict[str, float]:
     return {name: results["sor"][name] for name in names} | {"mask AP": results["segm"]["AP"]}
 
 
-def run_system(name: str, seed: int, budget: float, data: Path, output: Path) -> Run:
-    """Train and score a system."""
+def run_system(name: str, seed: int, budget: float, data: Path, output: Path, half: bool) -> Run:
+    """Train, with ``half`` in bfloat16, and score a system."""
     system = ALL[name]
     places = ["DATASETS.ROOT", str(data), "OUTPUT_DIR", str(output)]
-    options = ["SEED", seed, "DATALOADER.NUM_WORKERS", 0, "SOLVER.IMS_PER_BATCH", BATCH, *system.options]
+    options = ["SEED", seed, "DATALOADER.NUM_WORKERS", 0, "SOLVER.IMS_PER_BATCH", BATCH]
+    options += ["SOLVER.AMP.ENABLED", half, *system.options]
     cfg = load_config(REPO / system.config, [*places, *map(str, options)])
     register_from_config(cfg)
     seed_all(seed, 0, 0)
@@ -286,6 +288,7 @@ def main() -> None:
         "--budget", type=float, default=360, help="seconds of processor time of a training (default: 360)"
     )
     parser.add_argument("--count", nargs=3, default=["4000", "200", "500"], help="train, val and test images")
+    parser.add_argument("--float32", action="store_true", help="train in float32 instead of bfloat16")
     parser.add_argument("--workers", type=int, default=2, help="parallel trainings (default: %(default)s)")
     parser.add_argument("--one", nargs=2, metavar=("SYSTEM", "SEED"), help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -300,12 +303,13 @@ def main() -> None:
         if name == ORACLE:
             result = run_oracle(data, output)
         else:
-            result = run_system(name, seed, args.budget, data, output)
+            result = run_system(name, seed, args.budget, data, output, not args.float32)
         write_nullable_json(output / "run.json", asdict(result))
         return
 
     root.mkdir(parents=True, exist_ok=True)
-    settings, note = {"budget": args.budget, "count": args.count}, root / "settings.json"
+    settings = {"budget": args.budget, "count": args.count, "float32": args.float32}
+    note = root / "settings.json"
     if note.exists() and json.loads(note.read_text()) != settings:
         parser.error(
             f"{note}: expected {json.dumps(settings)}, found {note.read_text()}; choose another --output"
@@ -319,7 +323,8 @@ def main() -> None:
         output = folder(root, name, seed)
         if not (output / "run.json").exists():
             command = ["benchmarks/leaderboard.py", "--output", str(root), "--budget", str(args.budget)]
-            run([*command, "--one", name, str(seed)], root / "logs" / f"{output.name}.log", 1)
+            command += ["--float32"] * args.float32 + ["--one", name, str(seed)]
+            run(command, root / "logs" / f"{output.name}.log", 1)
         return name, read_run(output / "run.json")
 
     jobs = [
