@@ -87,7 +87,12 @@ class CenterROIHeads(nn.Module):
         ranking_head: or None.
         ranking: options of the ranking branch.
         matcher, positive_limit, append_gt: see :func:`select_positives`.
+
+    Attributes:
+        flat_mask_scores: whether :meth:`rank_flat` returns mask scores.
     """
+
+    flat_mask_scores = False
 
     @configurable
     def __init__(
@@ -264,15 +269,14 @@ class CenterROIHeads(nn.Module):
     ) -> dict[str, Tensor]:
         """Return masks and ranks of given objects of a batch, in a form for export.
 
-        The mask scores are left out: neither scores nor ranks depend on them.
-
         Args:
             features: name -> (B, C, H, W).
             image_sizes: (B, 2) int64 height and width without padding.
             found: N objects.
 
         Returns:
-            See :func:`~sor_ppa.ranking.flat.flat_predictions`; masks (N, 1, 2R, 2R).
+            See :func:`~sor_ppa.ranking.flat.flat_predictions`; with ``flat_mask_scores`` also ``mask_scores``
+            (N,), see :meth:`forward_with_given_boxes`.
         """
         assert self.sor_head is not None, "a model without ranking head is not exported"
         image_index, boxes, classes = with_spare_object(found.image_index, found.boxes, found.classes)
@@ -284,9 +288,15 @@ class CenterROIHeads(nn.Module):
         pooled, *maps = self.mask_pooler.pool(pyramids, boxes, image_index, areas)
         masks = _class_masks(self.mask_head.layers(pooled), classes).sigmoid()[:, None]
         position = maps[0] if maps else None
-        return flat_predictions(
+        outputs = flat_predictions(
             self.sor_head, found, pooled, masks, position, boxes, image_index, image_sizes, self.ranking
         )
+        if self.flat_mask_scores:
+            assert self.maskiou_head is not None
+            # sliced after the gather: OpenVINO loses a slice before it
+            quality = self.maskiou_head(pooled, masks).gather(1, classes[:, None])
+            outputs["mask_scores"] = found.scores * quality[:-1, 0]
+        return outputs
 
 
 def _class_masks(logits: Tensor, classes: Tensor) -> Tensor:

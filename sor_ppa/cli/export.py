@@ -44,6 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="for int8: photos like yours, also folders; about a hundred are used",
     )
     parser.add_argument(
+        "--mask-scores", action="store_true", help="write the mask IoU head, too, which changes mask AP only"
+    )
+    parser.add_argument(
         "--output",
         type=Path,
         metavar="PATH",
@@ -72,6 +75,7 @@ def run(options: argparse.Namespace) -> int:
         precision=options.precision,
         pictures=_files(options.images),
         calibration=_files(options.calibration),
+        mask_scores=options.mask_scores,
     )
     sys.stdout.write(f"{output}: {agreement}\n")
     if isinstance(agreement, Agreement) and agreement.same_ranks < _GOOD_SHARE:

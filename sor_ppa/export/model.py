@@ -22,6 +22,7 @@ _FIELDS = {
     "scores": "scores",
     "classes": "pred_classes",
     "masks": "pred_masks",
+    "mask_scores": "mask_scores",
     "rank_logits": "pred_rank_logits",
     "rank_scores": "pred_rank_scores",
     "ranks": "pred_ranks",

@@ -61,6 +61,7 @@ def export_model(
     precision: str = "fp32",
     pictures: Iterable[Picture] = (),
     calibration: Iterable[Picture] = (),
+    mask_scores: bool = False,
 ) -> Agreement | MapAgreement:
     """Write a model for ONNX Runtime or OpenVINO after its results were compared with those of PyTorch.
 
@@ -75,6 +76,7 @@ def export_model(
             float32 and 50 in other precisions.
         calibration: for "int8": pictures like those that the model will see; they give the ranges of the
             integers. At most a hundred are used.
+        mask_scores: write the mask IoU head, too. Only mask AP depends on it.
 
     Raises:
         ExportError: the model has no form for export, or the results differ: in float32 beyond rounding,
@@ -104,6 +106,11 @@ def export_model(
     cfg.MODEL.DEVICE = "cpu"
     saliency = cfg.MODEL.META_ARCHITECTURE == "InSPyReNet"
     model = build_loaded_model(cfg, fold_for_inference) if saliency else _exportable_model(cfg)
+    if mask_scores:
+        heads: Any = getattr(model, "roi_heads", None)
+        if getattr(heads, "maskiou_head", None) is None:
+            raise ConfigError("MODEL.MASKIOU_ON: expected True for mask scores, found a model without them")
+        heads.flat_mask_scores = True
     info = describe(cfg, model, tuple(class_names), precision)
     _log.warning("tracing %s; a transformer takes minutes", cfg.MODEL.META_ARCHITECTURE)
     proto = trace(model, info)

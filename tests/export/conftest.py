@@ -27,7 +27,9 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     torch.save({"model": model.state_dict()}, weights)
     cfg.MODEL.WEIGHTS = str(weights)
     paths = {"weights": weights, "onnx": folder / "model.onnx", "openvino": folder / "model_openvino"}
-    assert export_model(cfg, paths["onnx"], class_names=["thing"], pictures=example_pictures(3)).equal
+    assert export_model(
+        cfg, paths["onnx"], class_names=["thing"], pictures=example_pictures(3), mask_scores=True
+    ).equal
     save_openvino(onnx.load(paths["onnx"]), load_graph(paths["onnx"]).info, paths["openvino"])
     return paths
 

@@ -48,6 +48,8 @@ def test_results_equal_those_of_the_checkpoint(
         [x.rank_probabilities for result in results for x in result.objects] for results in (expected, found)
     ]
     np.testing.assert_allclose(*places, atol=1e-4)
+    quality = [torch.cat([x.instances.mask_scores for x in results]) for results in (expected, found)]
+    torch.testing.assert_close(*quality, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("format", ["onnx", "openvino"])
@@ -123,6 +125,8 @@ def test_settings_that_do_not_export(tmp_path: Path) -> None:
         export_model(cfg, tmp_path / "model.onnx")
     with pytest.raises(ValueError, match="expected a name that ends in .onnx, found model"):
         export_model(ranker_cfg(CENTERMASK), "model")
+    with pytest.raises(ConfigError, match="MODEL.MASKIOU_ON: expected True for mask scores"):
+        export_model(ranker_cfg(MASK_RCNN), tmp_path / "model.onnx", mask_scores=True)
     with pytest.raises(ValueError, match="fp32/fp16, .* found onnx in bf16"):
         export_model(cfg, tmp_path / "model.onnx", precision="bf16")
 
