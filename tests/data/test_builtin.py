@@ -48,8 +48,10 @@ def test_another_root_forgets_what_detectron2_noted_about_the_old_one(tmp_path: 
 def test_the_same_source_may_have_other_classes_now() -> None:
     source = DatasetCatalog.data["assr_test"]
     for classes in (["a"], ["a", "b"]):
-        assert register_source("assr_test", source, "sor", thing_classes=classes)
-        assert MetadataCatalog.get("assr_test").thing_classes == classes
+        assert register_source("changing", source, "sor", thing_classes=classes)
+        assert MetadataCatalog.get("changing").thing_classes == classes
+    DatasetCatalog.remove("changing")
+    MetadataCatalog.remove("changing")
 
 
 def test_config_sets_root_and_rankless(tmp_path: Path) -> None:
