@@ -240,8 +240,7 @@ class CenterROIHeads(nn.Module):
         masks = _class_masks(self.mask_head.layers(pooled), classes).float().sigmoid()[:, None]
         scores = torch.cat([x.scores for x in instances])
         if self.maskiou_head is not None:
-            quality = self.maskiou_head(pooled, masks).float()
-            scores = scores * quality.gather(1, classes[:, None]).squeeze(1)
+            scores = scores * self._mask_quality(pooled, masks, classes)
         fields = {"pred_masks": masks, "mask_scores": scores}
         if self.sor_head is not None:
             ranked = predict_ranks(self.sor_head, pooled, masks, maps, boxes, sizes, self.ranking)
@@ -292,11 +291,15 @@ class CenterROIHeads(nn.Module):
             self.sor_head, found, pooled, masks, position, boxes, image_index, image_sizes, self.ranking
         )
         if self.flat_mask_scores:
-            assert self.maskiou_head is not None
-            # sliced after the gather: OpenVINO loses a slice before it
-            quality = self.maskiou_head(pooled, masks).gather(1, classes[:, None])
-            outputs["mask_scores"] = found.scores * quality[:-1, 0]
+            # sliced last: OpenVINO loses a slice before a gather
+            outputs["mask_scores"] = found.scores * self._mask_quality(pooled, masks, classes)[:-1]
         return outputs
+
+    def _mask_quality(self, pooled: Tensor, masks: Tensor, classes: Tensor) -> Tensor:
+        """Return the predicted IoU (N,) of each mask with its object, of its class."""
+        assert self.maskiou_head is not None
+        quality: Tensor = self.maskiou_head(pooled, masks).float()
+        return quality.gather(1, classes[:, None]).squeeze(1)
 
 
 def _class_masks(logits: Tensor, classes: Tensor) -> Tensor:

@@ -17,7 +17,6 @@ FIELDS = {
     "scores": "scores",
     "classes": "pred_classes",
     "masks": "pred_masks",
-    "mask_scores": "mask_scores",
     "rank_logits": "pred_rank_logits",
     "rank_scores": "pred_rank_scores",
     "ranks": "pred_ranks",
@@ -52,15 +51,16 @@ def test_equals_eager_inference(config: str, changes: dict) -> None:
     classes = changes.get("MODEL__FCOS__NUM_CLASSES", 1)
     cfg = ranker_cfg(config, MODEL__ROI_HEADS__NUM_CLASSES=classes, **changes)
     model = fold_for_inference(small_ranker(cfg))
-    model.roi_heads.flat_mask_scores = True
+    fields = dict(FIELDS)
+    if config == CENTERMASK:
+        model.roi_heads.flat_mask_scores = True
+        fields["mask_scores"] = "mask_scores"
     flat, eager = both(model, images(SIZES))
     assert [(flat["image_index"] == i).sum() for i in range(2)] == [len(x) for x in eager]
     assert min(len(x) for x in eager) > 3
     torch.testing.assert_close(flat["boxes"], torch.cat([x.pred_boxes.tensor for x in eager]))
-    assert ("mask_scores" in flat) == (config == CENTERMASK)
-    for name, field in FIELDS.items():
-        if name not in flat:
-            continue
+    assert flat.keys() == {"image_index", "boxes", *fields}
+    for name, field in fields.items():
         expected = torch.cat([x.get(field) for x in eager])
         torch.testing.assert_close(flat[name], expected, rtol=1e-4, atol=1e-4)
 
@@ -70,3 +70,4 @@ def test_no_objects() -> None:
     flat, _ = both(small_ranker(cfg), images(SIZES))
     assert flat["masks"].shape == (0, 1, 28, 28)
     assert flat["ranks"].shape == (0,)
+    assert "mask_scores" not in flat, "only on demand"
