@@ -10,6 +10,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -148,13 +149,20 @@ def test_a_flipped_bit_in_an_archive_is_found(tmp_path: Path) -> None:
     assert "another checksum" in refusal(tmp_path / "w")
 
 
+@cache
+def whole_file(kind: str) -> bytes:
+    """The same bytes each time: files of one state differ, because the "legacy" kind writes addresses."""
+    with tempfile.TemporaryDirectory() as folder:
+        return files.write(kind, Path(folder) / "w").read_bytes()
+
+
 @pytest.mark.parametrize("kind", files.FORMATS)
 @settings(max_examples=30, deadline=None)
 @given(data=st.data())
 def test_random_damage_is_survived(kind: str, data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        path = files.write(kind, Path(folder) / "w")
-        content = bytearray(path.read_bytes())
+        path = Path(folder) / "w"
+        content = bytearray(whole_file(kind))
         for _ in range(data.draw(st.integers(1, 4), label="flips")):
             content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
         begin = data.draw(st.integers(0, len(content)), label="cut")
