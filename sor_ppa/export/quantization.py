@@ -41,6 +41,7 @@ def quantize(model: Any, inputs: Sequence[Mapping[str, NDArray[Any]]], kept: set
     """
     check_nncf()
     import nncf
+    from nncf.quantization.advanced_parameters import OverflowFix
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
     nodes = model.get_ordered_ops()
@@ -55,6 +56,8 @@ def quantize(model: Any, inputs: Sequence[Mapping[str, NDArray[Any]]], kept: set
             ignored_scope=nncf.IgnoredScope(names=floating, validate=False),
             # Measured (docs/export.md): corrected biases and ranges that cut extremes off cost many ranks.
             advanced_parameters=nncf.AdvancedQuantizationParameters(
+                # weights of 7 bits: CPUs without VNNI add products in 16 bits, which 8 bits overflow
+                overflow_fix=OverflowFix.ENABLE,
                 disable_bias_correction=True,
                 activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX,
             ),
