@@ -2,10 +2,11 @@
 """Train every ranker of this repository with one budget on the synthetic benchmark; print a table.
 
 The budget is processor time of a training on one thread, data loading included, so it is the same on a busy
-machine. Trainings use bfloat16, unless --float32 is given. The learning rate rises during the first 5 % of
-the budget and then falls along half a cosine. The score threshold and the IoU of non-maximum suppression
-are those with the best SA-SOR on the validation split. All figures are of the test split. Finished runs are
-not repeated, so an interrupted benchmark can be continued.
+machine. Trainings use bfloat16 where the processor has instructions for it and --float32 is not given, else
+float32. The learning rate rises during the first 5 % of the budget and then falls along half a cosine. The
+score threshold and the IoU of non-maximum suppression are those with the best SA-SOR on the validation
+split. All figures are of the test split. Finished runs are not repeated, so an interrupted benchmark can be
+continued.
 
 Example:
     python benchmarks/leaderboard.py --budget 360 --seeds 1 2 3 --workers 2
@@ -46,6 +47,7 @@ from sor_ppa.engine import Trainer
 from sor_ppa.evaluation import SOREvaluator
 from sor_ppa.evaluation.ground_truth import truth_from_dict
 from sor_ppa.evaluation.report import write_nullable_json
+from sor_ppa.layers.precision import fast_bfloat16
 from sor_ppa.profiling import count_flops
 from sor_ppa.training import TrainingStep, amp_dtype
 
@@ -288,7 +290,7 @@ def main() -> None:
         "--budget", type=float, default=360, help="seconds of processor time of a training (default: 360)"
     )
     parser.add_argument("--count", nargs=3, default=["4000", "200", "500"], help="train, val and test images")
-    parser.add_argument("--float32", action="store_true", help="train in float32 instead of bfloat16")
+    parser.add_argument("--float32", action="store_true", help="train in float32 in any case")
     parser.add_argument("--workers", type=int, default=2, help="parallel trainings (default: %(default)s)")
     parser.add_argument("--one", nargs=2, metavar=("SYSTEM", "SEED"), help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -307,6 +309,9 @@ def main() -> None:
         write_nullable_json(output / "run.json", asdict(result))
         return
 
+    if not args.float32 and not fast_bfloat16(torch.device("cpu")):
+        say("this processor has no instructions for bfloat16: trainings in float32")
+        args.float32 = True
     root.mkdir(parents=True, exist_ok=True)
     settings = {"budget": args.budget, "count": args.count, "float32": args.float32}
     note = root / "settings.json"

@@ -16,6 +16,7 @@ from .cpu_inference import tune_for_inference
 from .export.runtime import is_graph
 from .export.saliency import exported_saliency
 from .inspyrenet import InSPyReNet
+from .layers.precision import fast_bfloat16
 from .pictures import Picture, to_bgr
 
 __all__ = ["MODES", "SaliencyPredictor"]
@@ -53,7 +54,7 @@ class SaliencyPredictor:
         if mode == "speed":
             self.model.dynamic, self.model.threshold = False, 0
         self._bgr = cfg.INPUT.FORMAT == "BGR"
-        self._bfloat16 = mode == "speed" and not exported and _fast_bfloat16(self.model.device)
+        self._bfloat16 = mode == "speed" and not exported and fast_bfloat16(self.model.device)
 
     def __call__(self, picture: Picture) -> NDArray[np.float32]:
         """Return the saliency map of a picture.
@@ -76,11 +77,3 @@ class SaliencyPredictor:
         ):
             (result,) = self.model.inference([{"image": tensor}])
         return result["saliency"].float().cpu().numpy()
-
-
-def _fast_bfloat16(device: torch.device) -> bool:
-    """Return whether the device computes bfloat16 faster than float32."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    return device.type == "cpu" and supported is not None and bool(supported())

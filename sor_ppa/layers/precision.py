@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-__all__ = ["at_least_float32", "full_precision"]
+__all__ = ["at_least_float32", "fast_bfloat16", "full_precision"]
 
 
 def at_least_float32(x: Tensor) -> Tensor:
@@ -23,3 +23,11 @@ def full_precision(layer: nn.Module, x: Tensor) -> Tensor:
     """
     with torch.autocast(x.device.type, enabled=False):
         return layer(x.to(next(layer.parameters()).dtype))
+
+
+def fast_bfloat16(device: torch.device) -> bool:
+    """Return whether the device computes bfloat16 faster than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return device.type == "cpu" and supported is not None and bool(supported())
