@@ -11,6 +11,8 @@ import numpy as np
 import onnxruntime
 from PIL import Image, ImageOps
 
+LINEAR = Image.Resampling.BILINEAR
+
 
 def main(model, files):
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
@@ -19,9 +21,7 @@ def main(model, files):
     for file in files:
         photo = ImageOps.exif_transpose(Image.open(file)).convert("RGB")
         found = dict(zip(names, session.run(names, network_input(photo, info)), strict=True))
-        scale = photo.width / network_size(photo, info)[0], photo.height / network_size(photo, info)[1]
-        boxes = (found["boxes"] * np.tile(scale, 2)).clip(0, np.tile(photo.size, 2))
-        masks = [paste(mask[0], box, photo.size) for mask, box in zip(found["masks"], boxes, strict=True)]
+        boxes, masks = outlines(found, photo, info)
         order = np.lexsort((-found["scores"], -found["rank_scores"], -found["ranks"]))
         for place, i in enumerate((i for i in order if (boxes[i, 2:] > boxes[i, :2]).all()), 1):
             rank = place if found["ranks"][i] >= 0 else None
@@ -39,7 +39,7 @@ def network_size(photo, info):
 
 
 def network_input(photo, info):
-    pixels = np.asarray(photo.resize(network_size(photo, info), Image.Resampling.BILINEAR), np.float32)
+    pixels = np.asarray(photo.resize(network_size(photo, info), LINEAR), np.float32)
     pixels = pixels if info["format"] == "RGB" else pixels[:, :, ::-1]
     height, width = pixels.shape[:2]
     step = info["divisibility"]
@@ -48,12 +48,30 @@ def network_input(photo, info):
     return {"images": images, "sizes": np.array([[height, width]], np.int64)}
 
 
+def outlines(found, photo, info):
+    """Boxes (N, 4) in pixels of the photo, and N masks (H, W) bool."""
+    network, step = network_size(photo, info), info["divisibility"]
+    if info.get("masks") == "image":  # logits on a grid over the padded image
+        padded = [-(-side // step) * step for side in network]
+        maps = (Image.fromarray(x[0]).resize(padded, LINEAR).crop((0, 0, *network)) for x in found["masks"])
+        masks = [np.asarray(x.resize(photo.size, LINEAR)) > 0 for x in maps]
+        return np.array([extent(mask) for mask in masks], float).reshape(-1, 4), masks
+    boxes = (found["boxes"] * np.tile(np.divide(photo.size, network), 2)).clip(0, np.tile(photo.size, 2))
+    return boxes, [paste(mask[0], box, photo.size) for mask, box in zip(found["masks"], boxes, strict=True)]
+
+
+def extent(mask):
+    """The box XYXY of a mask; zeros for an empty one."""
+    y, x = mask.nonzero()
+    return (x.min(), y.min(), x.max() + 1, y.max() + 1) if len(x) else (0, 0, 0, 0)
+
+
 def paste(mask, box, size):
     """The mask (H, W) bool of an object from probabilities on a grid over its box."""
     a, e = ((box[2:] - box[:2]) / mask.shape[::-1]).clip(1e-6)
     to_grid = (1 / a, 0, 1 - box[0] / a, 0, 1 / e, 1 - box[1] / e)
     grid = Image.fromarray(np.pad(mask, 1))  # zeros outside the box
-    return np.asarray(grid.transform(size, Image.Transform.AFFINE, to_grid, Image.Resampling.BILINEAR)) >= 0.5
+    return np.asarray(grid.transform(size, Image.Transform.AFFINE, to_grid, LINEAR)) >= 0.5
 
 
 if __name__ == "__main__":

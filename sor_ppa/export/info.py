@@ -25,6 +25,7 @@ class GraphInfo:
         divisibility: heights and widths of the input are multiples of it, in pixels.
         format: order of the channels, "RGB" or "BGR".
         short_side, long_side: ``INPUT.MIN_SIZE_TEST`` and ``MAX_SIZE_TEST`` in pixels.
+        masks: "box" or "image", what the grid of a mask covers.
     """
 
     config: str
@@ -35,6 +36,7 @@ class GraphInfo:
     format: str
     short_side: int
     long_side: int
+    masks: str = "box"
 
     def to_json(self) -> str:
         """Return JSON text."""

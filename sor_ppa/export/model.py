@@ -13,6 +13,7 @@ from detectron2.structures import Boxes, Instances
 from numpy.typing import NDArray
 
 from ..layers.batching import round_up, same_size_groups
+from ..mask2former.instances import resized_instances, with_pixels
 from ..ranking import predicted_places
 from .runtime import Graph
 
@@ -69,9 +70,15 @@ class ExportedRanker:
                 own = {key: torch.from_numpy(x[found["image_index"] == number]) for key, x in found.items()}
                 fields = {field: own[key] for key, field in _FIELDS.items() if key in own}
                 if "rank_logits" in own:
-                    fields |= predicted_places(own["rank_logits"], [len(own["boxes"])], self.loss).fields()
-                instances = Instances(images[i].shape[1:], pred_boxes=Boxes(own["boxes"]), **fields)
+                    fields |= predicted_places(own["rank_logits"], [len(own["scores"])], self.loss).fields()
                 item = batched_inputs[i]
                 size = item.get("height", images[i].shape[1]), item.get("width", images[i].shape[2])
-                results[i] = {"instances": detector_postprocess(instances, *size)}
+                if self.graph.info.masks == "image":
+                    logits = fields.pop("pred_masks")[:, 0]
+                    inside: Any = images[i].shape[1:]
+                    instances = with_pixels(resized_instances(logits, sizes[i], inside, size, **fields))
+                else:
+                    instances = Instances(images[i].shape[1:], pred_boxes=Boxes(own["boxes"]), **fields)
+                    instances = detector_postprocess(instances, *size)
+                results[i] = {"instances": instances}
         return results

@@ -60,14 +60,24 @@ class _FlatInference(nn.Module):
 def describe(cfg: CfgNode, model: Any, class_names: tuple[str, ...], precision: str) -> GraphInfo:
     """Return the metadata of a model.
 
-    Its step is ``model.export_divisibility``, where it has one, or the divisibility of the backbone.
+    Its step is ``model.export_divisibility``, where it has one, or the divisibility of the backbone. Its
+    masks cover boxes, unless ``model.export_masks`` says otherwise.
     """
     step = getattr(model, "export_divisibility", None) or model.backbone.size_divisibility
     cfg = cfg.clone()
     cfg.MODEL.WEIGHTS = ""  # a path of this machine
     options = cfg.INPUT
-    sides = int(options.MIN_SIZE_TEST), int(options.MAX_SIZE_TEST)
-    return GraphInfo(cfg.dump(), class_names, __version__, precision, max(step, 1), options.FORMAT, *sides)
+    return GraphInfo(
+        config=cfg.dump(),
+        class_names=class_names,
+        version=__version__,
+        precision=precision,
+        divisibility=max(step, 1),
+        format=options.FORMAT,
+        short_side=int(options.MIN_SIZE_TEST),
+        long_side=int(options.MAX_SIZE_TEST),
+        masks=getattr(model, "export_masks", "box"),
+    )
 
 
 @torch.no_grad()

@@ -180,7 +180,7 @@ class MaskedDecoder(nn.Module):
             )
             query, positions = seeds.queries, seeds.positions
         else:
-            images = len(memory.tokens)
+            images = memory.tokens.shape[0]
             query, positions = (e.weight.expand(images, -1, -1) for e in (self.query_feat, self.query_embed))
         centers = None if seeds is None else seeds.centers
         own = query.shape[1] - (0 if guides is None else guides.shape[1])

@@ -7,7 +7,7 @@ from detectron2.structures import Boxes, Instances
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["mask_boxes", "mask_instances", "resize_masks"]
+__all__ = ["mask_boxes", "mask_instances", "resize_masks", "resized_instances", "with_pixels"]
 
 Size = tuple[int, int]
 
@@ -58,6 +58,22 @@ def mask_boxes(masks: Tensor) -> Tensor:
         sides.append(torch.where(used.any(1), torch.stack([first, end]), 0))
     (x1, x2), (y1, y2) = sides
     return torch.stack([x1, y1, x2, y2], dim=1).float()
+
+
+def resized_instances(logits: Tensor, padded: Size, size: Size, output: Size, **fields: Tensor) -> Instances:
+    """Return masks at the output size as instances with boxes and other fields; a mask may be empty.
+
+    Args:
+        logits, padded, size, output: see :func:`resize_masks`.
+        **fields: of N rows.
+    """
+    masks, _ = resize_masks(logits, padded, size, output)
+    return Instances(output, pred_masks=masks, pred_boxes=Boxes(mask_boxes(masks)), **fields)
+
+
+def with_pixels(instances: Instances) -> Instances:
+    """Return the instances whose masks are not empty: a tiny object may have no pixel at the output size."""
+    return instances[instances.pred_masks.flatten(1).any(1)]
 
 
 def mask_instances(

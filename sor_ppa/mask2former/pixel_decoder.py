@@ -103,7 +103,7 @@ class PixelDecoder(nn.Module):
         projected = project_levels(self.input_proj, maps)
         shapes = [(m.shape[-2], m.shape[-1]) for m in projected]
         geometry = build_levels([shapes[-1]], shapes[-1], shapes, projected[0].device, masked=False)
-        geometry = geometry.repeated(len(projected[0]))
+        geometry = geometry.repeated(projected[0].shape[0])
         positions = geometry.sine_positions(projected[0].shape[1], 0.0, self.level_embed)
         memory = Memory(geometry.flatten(projected), geometry, positions)
         return self.encoder(memory, geometry.on_every_level(geometry.centers())).maps()

@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY
-from detectron2.structures import Boxes, ImageList, Instances
+from detectron2.structures import ImageList, Instances
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..layers.batching import without_padding
 from ..ranking import (
     QueryRankingHead,
     RankingOptions,
@@ -21,8 +22,10 @@ from ..ranking import (
     rank_objects,
     set_fields,
 )
+from ..ranking.decode import pad_by_image
+from ..ranking.flat import flat_ranks
 from .decoder import QueryPredictions
-from .instances import mask_boxes, resize_masks
+from .instances import resized_instances, with_pixels
 from .meta_arch import Mask2Former, MaskOutput
 
 __all__ = ["RankingMask2Former", "kept_by_mask_nms"]
@@ -45,9 +48,10 @@ def kept_by_mask_nms(masks: Tensor, scores: Tensor, threshold: float) -> Tensor:
         common = pixels @ pixels.transpose(1, 2)
     areas = pixels.sum(-1)
     duplicate = common > threshold * (areas[:, None] + areas[..., None] - common)
-    kept = scores.gather(1, order) >= 0
-    for row in range(1, kept.shape[1]):
-        kept[:, row] &= ~(duplicate[:, row, :row] & kept[:, :row]).any(1)
+    valid = scores.gather(1, order) >= 0
+    better, kept = (duplicate.tril(-1)).float(), valid
+    for _ in range(1, kept.shape[1]):  # one more mask is decided each time
+        kept = valid & ~((better @ kept.float()[..., None])[..., 0] > 0)
     return torch.zeros_like(kept).scatter(1, order, kept)
 
 
@@ -68,6 +72,9 @@ class RankingMask2Former(Mask2Former):
         **segmenter: of :class:`Mask2Former`.
     """
 
+    #: what the masks of :meth:`infer_flat` cover
+    export_masks = "image"
+
     @configurable
     def __init__(
         self,
@@ -81,6 +88,7 @@ class RankingMask2Former(Mask2Former):
         self.sor_head = sor_head
         self.sor_options = sor_options
         self.nms_threshold = nms_threshold
+        self.export_divisibility = self.size_divisibility
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -104,14 +112,16 @@ class RankingMask2Former(Mask2Former):
         rows, shape = targets.rows(matches), output.last.masks.shape[-2:]
         exact = F.interpolate(targets.masks[rows, None].float(), shape, mode="area")[:, 0]
         # true masks too: early predictions have little to do with the object
-        logits, counts = self.rank_logits(output, batch, image, query, exact)
+        sizes = torch.tensor(batch.image_sizes, device=self.device)
+        logits, counts = self.rank_logits(output, batch.tensor, sizes, image, query, exact)
         gt_ranks = torch.cat(ranks)[rows].repeat(2)
         return losses | logit_losses(logits, counts, gt_ranks, self.sor_options)
 
     def rank_logits(
         self,
         output: MaskOutput,
-        batch: ImageList,
+        images: Tensor,
+        sizes: Tensor,
         image: Tensor,
         query: Tensor,
         exact: Tensor | None = None,
@@ -123,66 +133,108 @@ class RankingMask2Former(Mask2Former):
 
         Args:
             output: of the network.
-            batch: its input.
+            images: (B, 3, H, W) its input.
+            sizes: (B, 2) int64 heights and widths without padding.
             image: (N,) int64, rising.
             query: (N,) int64 within the image.
             exact: (N, h, w) other masks in [0, 1] than the predicted ones.
         """
-        prediction, images = output.last, batch.tensor
-        shape = prediction.masks.shape[-2:]
+        prediction = output.last
         masks = prediction.masks.detach()[image, query]
-        weights = [masks.sigmoid() * ((masks > 0) & self.inside(prediction, batch)[image])]
+        weights = [masks.sigmoid() * ((masks > 0) & self.inside(prediction, sizes)[image])]
         if exact is not None:
             weights.append(exact)
-        parts = (
-            output.pixels.masks,
-            output.backbone[self.pixel_decoder.finest],
-            F.interpolate(images, shape, mode="area"),
-        )
-        features = torch.cat(parts, dim=1)
+        features = self.pooled_features(output, images)
         counts = torch.bincount(image, minlength=len(images)).tolist()
-        sizes = torch.tensor(batch.image_sizes, dtype=torch.float32, device=self.device)
-        queries = prediction.queries[image, query]
-        stride = self.pixel_decoder.stride
-        logits = [self.sor_head(queries, w, features, counts, sizes, stride).float() for w in weights]
+        queries, stride = prediction.queries[image, query], self.pixel_decoder.stride
+        logits = []
+        for weight in weights:
+            padded, valid = pad_by_image(weight, counts)
+            pooled = self.sor_head.read(padded, features, sizes, stride)[valid]
+            logits.append(self.sor_head(queries, pooled, counts).float())
         return torch.cat(logits), counts * len(weights)
 
-    def inside(self, prediction: QueryPredictions, batch: ImageList) -> Tensor:
-        """Return the cells of the masks (B, h, w) bool that are not padding."""
+    def pooled_features(self, output: MaskOutput, images: Tensor) -> Tensor:
+        """Return what the branch averages in masks, (B, F, h, w)."""
+        colors = F.interpolate(images, output.pixels.masks.shape[-2:], mode="area")
+        return torch.cat((output.pixels.masks, output.backbone[self.pixel_decoder.finest], colors), dim=1)
+
+    def inside(self, prediction: QueryPredictions, sizes: Tensor) -> Tensor:
+        """Return the cells of the masks (B, h, w) bool that are not padding in images of sizes (B, 2)."""
         height, width = prediction.masks.shape[-2:]
-        stride, sizes = self.pixel_decoder.stride, torch.tensor(batch.image_sizes, device=self.device)
+        stride = self.pixel_decoder.stride
         rows = torch.arange(height, device=self.device) * stride < sizes[:, :1]
         columns = torch.arange(width, device=self.device) * stride < sizes[:, 1:]
         return rows[:, :, None] & columns[:, None]
 
-    def select(self, prediction: QueryPredictions, batch: ImageList) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the score and the class of every query, and which of them are objects; each (B, Q)."""
+    def select(self, prediction: QueryPredictions, sizes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return image and query (N,) of each object, images in order, the most confident object first.
+
+        Also the score and the class of every query (B, Q).
+        """
         confidence, classes = prediction.logits.softmax(-1)[..., :-1].max(-1)
-        masks = (prediction.masks > 0) & self.inside(prediction, batch)[:, None]
+        masks = (prediction.masks > 0) & self.inside(prediction, sizes)[:, None]
         areas = masks.sum((2, 3))
         quality = (prediction.masks.sigmoid() * masks).sum((2, 3)) / areas.clamp(min=1)
         scores = confidence * quality
         kept = (scores >= self.score_thresh) & (areas > 0)
-        kept &= kept_by_mask_nms(masks.flatten(2), scores.masked_fill(~kept, -1.0), self.nms_threshold)
-        return scores, classes, kept
+        kept = kept & kept_by_mask_nms(masks.flatten(2), scores.masked_fill(~kept, -1.0), self.nms_threshold)
+        order = scores.masked_fill(~kept, -1.0).argsort(dim=1, descending=True, stable=True)
+        image, row = torch.nonzero(kept.gather(1, order)[:, : self.count]).unbind(1)
+        return image, order[image, row], scores, classes
+
+    def infer_flat(self, images: Tensor, sizes: Tensor) -> dict[str, Tensor]:
+        """Return the predictions for a batch as flat tensors, in a form for export.
+
+        Args:
+            images: (B, 3, H, W) float32 in 0..255, padded at the right and the bottom with anything to
+                multiples of ``size_divisibility``.
+            sizes: (B, 2) int64 height and width without padding.
+
+        Returns:
+            ``image_index``, ``scores``, ``classes`` and the ranks of N objects as of
+            :func:`~sor_ppa.ranking.flat.flat_predictions`; ``masks`` (N, 1, h, w) are logits of the whole
+            padded image. Boxes are those of the masks at the output size.
+        """
+        images = without_padding((images - self.pixel_mean) / self.pixel_std, sizes)
+        output = self.run(images, every_layer=False)
+        prediction = output.last
+        image, query, scores, classes = self.select(prediction, sizes)
+        masks = prediction.masks
+        weights = masks.sigmoid() * ((masks > 0) & self.inside(prediction, sizes)[:, None])
+        features = self.pooled_features(output, images)
+        pooled = self.sor_head.read(weights, features, sizes, self.pixel_decoder.stride)
+        rows = (F.pad(x[image, query], (0, 0, 0, 1)) for x in (prediction.queries, pooled))
+        objects = self.sor_head.describe(*rows)
+        index = F.pad(image, (0, 1), value=-1)
+        return {
+            "image_index": image,
+            "scores": scores[image, query],
+            "classes": classes[image, query],
+            "masks": masks[image, query][:, None],
+            **flat_ranks(self.sor_head, objects, index, images.shape[0], self.sor_options),
+        }
 
     def instances(self, batch: ImageList, outputs: Sequence[tuple[int, int]]) -> list[Instances]:
         """Return the ranked objects of images of one padded size, the most confident first."""
         output = self.run(batch.tensor, every_layer=False)
         prediction = output.last
-        scores, classes, kept = self.select(prediction, batch)
-        order = scores.masked_fill(~kept, -1.0).argsort(dim=1, descending=True, stable=True)
-        image, row = torch.nonzero(kept.gather(1, order)[:, : self.count]).unbind(1)
-        query = order[image, row]
-        logits, counts = self.rank_logits(output, batch, image, query)
-        results = []
-        height, width = batch.tensor.shape[-2:]
-        found = zip(query.split(counts), batch.image_sizes, outputs, strict=True)
-        for index, (queries, size, target) in enumerate(found):
-            masks, _ = resize_masks(prediction.masks[index, queries], (height, width), size, target)
-            result = Instances(target, pred_masks=masks, pred_boxes=Boxes(mask_boxes(masks)))
-            result.scores, result.pred_classes = scores[index, queries], classes[index, queries]
-            results.append(result)
+        sizes = torch.tensor(batch.image_sizes, device=self.device)
+        image, query, scores, classes = self.select(prediction, sizes)
+        logits, counts = self.rank_logits(output, batch.tensor, sizes, image, query)
+        padded = batch.tensor.shape[-2], batch.tensor.shape[-1]
+        results = [
+            resized_instances(
+                prediction.masks[index, queries],
+                padded,
+                size,
+                target,
+                scores=scores[index, queries],
+                pred_classes=classes[index, queries],
+            )
+            for index, (queries, size, target) in enumerate(
+                zip(query.split(counts), batch.image_sizes, outputs, strict=True)
+            )
+        ]
         set_fields(results, rank_objects(logits, counts, self.sor_options).fields())
-        # a tiny object may have no pixel at the output size
-        return [result[result.pred_masks.flatten(1).any(1)] for result in results]
+        return [with_pixels(result) for result in results]

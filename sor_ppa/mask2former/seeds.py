@@ -86,7 +86,7 @@ class SeedQueries(nn.Module):
             grid = part.unflatten(1, shape)[:, None]
             peaks.append((F.max_pool2d(grid, 3, stride=1, padding=1) == grid).flatten(1))
         order = logits.detach().sigmoid() + torch.cat(peaks, dim=1)
-        index = order.topk(min(self.num_queries, order.shape[1]), dim=1).indices
+        index = order.topk(torch.sym_min(self.num_queries, order.shape[1]), dim=1).indices
         if guides is not None:
             index = torch.cat([index, guides], dim=1)
         chosen, places = (

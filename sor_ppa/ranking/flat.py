@@ -10,10 +10,10 @@ from torch.nn import functional as F
 
 from .branch import RankingOptions
 from .decode import decode_flat
-from .head import RankingHead
+from .head import ObjectInteraction, RankingHead
 from .position import measuring_sizes
 
-__all__ = ["FlatDetections", "flat_detections", "flat_predictions", "with_spare_object"]
+__all__ = ["FlatDetections", "flat_detections", "flat_predictions", "flat_ranks", "with_spare_object"]
 
 
 @dataclass(frozen=True)
@@ -77,18 +77,30 @@ def flat_predictions(
     """
     sizes = measuring_sizes(image_sizes, options.canvas, options.divisibility, features.device)
     objects = head.describe(features, masks, maps, boxes, sizes[image_index])
-    if head.interaction:
-        objects = head.interact_flat(objects, image_index)
-    logits = head.sor(objects)[:-1]
-    number = image_sizes.shape[0]
-    ranks, scores = decode_flat(logits, found.image_index, number, options.decoder, options.threshold)
     return {
         "image_index": found.image_index,
         "boxes": found.boxes,
         "scores": found.scores,
         "classes": found.classes,
         "masks": masks[:-1],
-        "rank_logits": logits,
-        "rank_scores": scores,
-        "ranks": ranks,
+        **flat_ranks(head, objects, image_index, image_sizes.shape[0], options),
     }
+
+
+def flat_ranks(
+    head: ObjectInteraction, objects: Tensor, image_index: Tensor, num_images: int, options: RankingOptions
+) -> dict[str, Tensor]:
+    """Return ``rank_logits`` (N, K), ``rank_scores`` (N,) and ``ranks`` (N,) int64.
+
+    Args:
+        head: the ranking head.
+        objects: (N + 1, D) described by the head, with the spare object.
+        image_index: (N + 1,) int64 image of each object.
+        num_images: B.
+        options: of the branch.
+    """
+    if head.interaction:
+        objects = head.interact_flat(objects, image_index)
+    logits = head.sor(objects)[:-1]
+    ranks, scores = decode_flat(logits, image_index[:-1], num_images, options.decoder, options.threshold)
+    return {"rank_logits": logits, "rank_scores": scores, "ranks": ranks}

@@ -73,6 +73,7 @@ class ObjectInteraction(nn.Module):
     """
 
     interaction: bool
+    sor: nn.Linear  # rank logits
     transformer_encoder: nn.TransformerEncoder
 
     def interact(self, objects: Tensor, counts: Sequence[int]) -> Tensor:

@@ -15,59 +15,73 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..layers.precision import at_least_float32
-from .decode import pad_by_image
 from .head import VARIANTS, ObjectInteraction, init_relu_layers, interaction_encoder
-from .position import position_maps
 
 __all__ = ["QueryRankingHead", "build_query_head", "mask_positions", "pool_in_masks"]
 
 # usual mean and deviation of the values of mask_positions: the head reads them at the scale of features
 _POSITION_SCALE = ((0.5, 0.25), (0.5, 0.25), (0.1, 0.05), (0.1, 0.05), (0.25, 0.1))
-_BAND = 0.08  # width of the band around an object, as a share of the map's shorter side
+_BAND = 8  # width of the band around an object, in percent of the map's shorter side
+_SHIFTS = (1, 3, 9, 27, 81, 243)  # cells; bands are narrower than their sum
 
 
-def pool_in_masks(features: Tensor, masks: Tensor, counts: Sequence[int]) -> Tensor:
-    """Return the mean of features weighted by each mask; zeros for an empty mask.
-
-    Args:
-        features: (B, C, h, w).
-        masks: (N, h, w) weights, N the sum of ``counts``, images in order.
-        counts: objects of each image.
+def pool_in_masks(features: Tensor, masks: Tensor) -> Tensor:
+    """Return the mean of features (B, C, h, w) weighted by each mask (B, M, h, w); zeros for an empty mask.
 
     Returns:
-        (N, C).
+        (B, M, C).
     """
-    weights, valid = pad_by_image(masks.flatten(1), counts)
+    weights = masks.flatten(2)
     weights = weights / weights.sum(-1, keepdim=True).clamp(min=1e-6)
-    return (weights @ features.flatten(2).transpose(1, 2))[valid]
+    return weights @ features.flatten(2).transpose(1, 2)
 
 
-def mask_positions(masks: Tensor, counts: Sequence[int], sizes: Tensor, stride: int) -> Tensor:
+def mask_positions(masks: Tensor, sizes: Tensor, stride: int) -> Tensor:
     """Return where objects are and how large: mean and deviation of y and x, and the root of the area.
 
     Args:
-        masks: (N, h, w) weights in [0, 1], N the sum of ``counts``.
-        counts: objects of each image.
+        masks: (B, M, h, w) weights in [0, 1].
         sizes: (B, 2) height and width of each image in pixels.
         stride: of the masks in pixels.
 
     Returns:
-        (N, 5): mean y, mean x, deviation of y and of x, root of the area; all as shares of the image.
+        (B, M, 5): mean y, mean x, deviation of y and of x, root of the area; all as shares of the image.
     """
-    maps = position_maps(sizes, (masks.shape[-2], masks.shape[-1]), stride).to(masks.dtype)
-    mean, square = pool_in_masks(torch.cat([maps, maps**2], dim=1), masks, counts).split(2, dim=1)
-    number = torch.tensor(counts, device=sizes.device)
-    areas = sizes.prod(1).repeat_interleave(number, output_size=len(masks))
-    share = masks.sum((1, 2)) * stride**2 / areas
-    return torch.cat([mean, (square - mean**2).clamp(min=0).sqrt(), share.sqrt()[:, None]], dim=1)
+    area, means, deviations = masks.sum((2, 3)), [], []
+    for axis, sums in enumerate((masks.sum(3), masks.sum(2))):  # of the rows, of the columns
+        share = sums / area.clamp(min=1e-6)[..., None]
+        center = (torch.arange(sums.shape[2], device=masks.device) + 0.5) * stride
+        place = (center / sizes[:, axis, None])[:, None]
+        mean = (share * place).sum(2, keepdim=True)
+        means.append(mean[..., 0])
+        deviations.append((share * (place - mean) ** 2).sum(2).sqrt())
+    part = area * stride**2 / sizes.prod(1, keepdim=True)
+    return torch.stack([*means, *deviations, part.sqrt()], dim=2)
 
 
 def surroundings(masks: Tensor) -> Tensor:
-    """Return the band around each mask (N, h, w), with the same weights."""
-    reach = max(round(_BAND * min(masks.shape[-2:])), 1)
-    grown = F.max_pool2d(masks[:, None], (2 * reach + 1, 1), stride=1, padding=(reach, 0))
-    grown = F.max_pool2d(grown, (1, 2 * reach + 1), stride=1, padding=(0, reach))
-    return grown[:, 0] - masks
+    """Return the band around each mask (B, M, h, w), with the same weights."""
+    shorter = torch.sym_min(masks.shape[-2], masks.shape[-1])
+    reach = torch.sym_max((_BAND * shorter + 50) // 100, 1)
+    return _grow(_grow(masks, reach, 2), reach, 3) - masks
+
+
+def _grow(masks: Tensor, reach: int, dim: int) -> Tensor:
+    """Return the largest value within ``reach`` cells along a dimension.
+
+    Each maximum of three shifted copies covers up to three times as much. A pooling kernel would be simpler,
+    but in a graph that is exported for all sizes it cannot depend on the size.
+    """
+    length = masks.shape[dim]
+    place, covered = torch.arange(length, device=masks.device), 0
+    for most in _SHIFTS:
+        shift = torch.sym_min(most, reach - covered)
+        if isinstance(shift, int) and not shift:
+            break
+        ends = [(place - shift).clamp(min=0), (place + shift).clamp(max=length - 1)]
+        before, after = (masks.index_select(dim, end) for end in ends)
+        masks, covered = masks.maximum(before).maximum(after), covered + shift
+    return masks
 
 
 class QueryRankingHead(ObjectInteraction):
@@ -111,56 +125,44 @@ class QueryRankingHead(ObjectInteraction):
         nn.init.normal_(self.sor.weight, std=0.01)
         nn.init.zeros_(self.sor.bias)
 
-    def describe(
-        self,
-        queries: Tensor,
-        masks: Tensor,
-        features: Tensor,
-        counts: Sequence[int],
-        sizes: Tensor,
-        stride: int,
-    ) -> Tensor:
-        """Return a vector for each object, (N, object_dim). Arguments as in :meth:`forward`."""
+    def read(self, masks: Tensor, features: Tensor, sizes: Tensor, stride: int) -> Tensor:
+        """Return what the head sees of masks besides their queries, (B, M, 2 F + 5) or without position 2 F.
+
+        Args:
+            masks: (B, M, h, w) in [0, 1], 0 outside the image.
+            features: (B, F, h, w) to be pooled in the masks.
+            sizes: (B, 2) height and width of each image in pixels.
+            stride: of masks and features in pixels.
+        """
         features = at_least_float32(features)
         masks = masks.to(features.dtype)
         with torch.autocast(features.device.type, enabled=False):  # half precision rounds positions
-            parts = [queries, pool_in_masks(features, masks, counts)]
-            parts.append(pool_in_masks(features, surroundings(masks), counts))
+            parts = [pool_in_masks(features, part) for part in (masks, surroundings(masks))]
             if self.position:
-                positions = mask_positions(masks, counts, sizes, stride)
+                positions = mask_positions(masks, sizes, stride)
                 middle, scale = positions.new_tensor(_POSITION_SCALE).unbind(1)
                 parts.append((positions - middle) / scale)
-        x = F.relu(self.sor_fc1(torch.cat([part.to(queries.dtype) for part in parts], dim=1)))
+            return torch.cat(parts, dim=2)
+
+    def describe(self, queries: Tensor, pooled: Tensor) -> Tensor:
+        """Return a vector (N, object_dim) for each object; arguments as in :meth:`forward`."""
+        x = F.relu(self.sor_fc1(torch.cat([queries, pooled.to(queries.dtype)], dim=1)))
         return F.relu(self.sor_fc2(x))
 
-    def forward(
-        self,
-        queries: Tensor,
-        masks: Tensor,
-        features: Tensor,
-        counts: Sequence[int],
-        sizes: Tensor,
-        stride: int,
-    ) -> Tensor:
-        """Return the rank logits of all objects of a batch.
+    def forward(self, queries: Tensor, pooled: Tensor, counts: Sequence[int]) -> Tensor:
+        """Return the rank logits (N, K) of all objects of a batch.
 
         Args:
             queries: (N, C), N the sum of ``counts``.
-            masks: (N, h, w) in [0, 1], 0 outside the image.
-            features: (B, F, h, w) to be pooled in the masks.
+            pooled: (N, ...) rows of :meth:`read`.
             counts: objects of each image.
-            sizes: (B, 2) height and width of each image in pixels.
-            stride: of masks and features in pixels.
-
-        Returns:
-            (N, K) logits.
         """
         exact: AbstractContextManager = nullcontext()
         if not self.training:  # float32: rounding would reorder objects with similar logits
-            queries, features = (x.to(self.sor.weight.dtype) for x in (queries, features))
-            exact = torch.autocast(features.device.type, enabled=False)
+            queries, pooled = (x.to(self.sor.weight.dtype) for x in (queries, pooled))
+            exact = torch.autocast(queries.device.type, enabled=False)
         with exact:
-            x = self.describe(queries, masks, features, counts, sizes, stride)
+            x = self.describe(queries, pooled)
             if self.interaction:
                 x = self.interact(x, counts)
             return self.sor(x)

@@ -63,7 +63,7 @@ def test_only_selected_masks_are_enlarged(model: Any, monkeypatch: pytest.Monkey
         enlarged.append(len(logits))
         return torch.ones(len(logits), *output, dtype=torch.bool), None
 
-    monkeypatch.setattr("sor_ppa.mask2former.ranker.resize_masks", resize)
+    monkeypatch.setattr("sor_ppa.mask2former.instances.resize_masks", resize)
     monkeypatch.setattr(model, "count", 2)
     model([{"image": picture(64, 96)}])
     assert enlarged == [2]
@@ -114,7 +114,8 @@ def test_cells_inside_an_image_do_not_depend_on_the_padding(step: int) -> None:
     batch = ranker.batch([picture(33, 41), picture(17, 30)])
     with torch.no_grad():
         prediction = ranker.run(batch.tensor, every_layer=False).last
-    assert ranker.inside(prediction, batch).sum((1, 2)).tolist() == [9 * 11, 5 * 8]
+    sizes = torch.tensor(batch.image_sizes)
+    assert ranker.inside(prediction, sizes).sum((1, 2)).tolist() == [9 * 11, 5 * 8]
 
 
 @pytest.mark.parametrize(
