@@ -30,7 +30,7 @@ from .compare import Agreement, compare_results
 from .info import FORMATS
 from .model import ExportedRanker
 from .quantization import check_nncf
-from .runtime import load_graph
+from .runtime import computes_bfloat16, load_graph
 from .saliency import MapAgreement, compare_maps
 from .writer import describe, save_onnx, save_openvino, trace
 
@@ -128,6 +128,8 @@ def export_model(
         else:
             save_openvino(proto, info, written)
         del proto
+        if precision in ("bf16", "int8") and not computes_bfloat16():
+            _log.warning("this CPU computes bfloat16 in float32: what it changes elsewhere is not counted")
         agreement = _compare(cfg, model, written, pictures)
         if not (agreement.equal if precision == "fp32" else agreement.usable):
             raise ExportError(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from .info import INFO_KEY, GraphInfo
 from .winograd import use_winograd
 
-__all__ = ["Graph", "is_graph", "load_graph", "read_info"]
+__all__ = ["Graph", "computes_bfloat16", "is_graph", "load_graph", "read_info"]
 
 _Arrays = Mapping[str, NDArray[Any]]
 
@@ -60,7 +60,7 @@ class _OpenVinoGraph:
         model, self.info = _read_openvino(core, path)
         settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
         if self.info.precision != "int8":  # there, other layers take bfloat16 where the CPU has it
-            precision = "bf16" if self.info.precision == "bf16" else "f32"
+            precision = "bf16" if self.info.precision == "bf16" and computes_bfloat16() else "f32"
             settings["INFERENCE_PRECISION_HINT"] = precision
             if precision == "f32":
                 use_winograd(model)
@@ -99,6 +99,13 @@ def _read_openvino(core: Any, path: Path) -> tuple[Any, GraphInfo]:
         raise ValueError(f"{path}: expected an OpenVINO model, found {_reason(error)}") from None
     text = model.get_rt_info(INFO_KEY).value if model.has_rt_info(INFO_KEY) else None
     return model, GraphInfo.from_json(text, os.fspath(path))
+
+
+def computes_bfloat16() -> bool:
+    """Return whether OpenVINO has bfloat16 on this CPU; elsewhere it computes in float32."""
+    import openvino
+
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def is_graph(path: str | os.PathLike[str]) -> bool:

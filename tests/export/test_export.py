@@ -106,6 +106,18 @@ def test_bfloat16_keeps_deciding_layers_in_float32(exported: dict[str, Path], tm
     assert len(convolutions) > 40
 
 
+def test_bfloat16_file_gives_float32_where_a_cpu_has_no_bfloat16(
+    exported: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_openvino(
+        onnx.load(exported["onnx"]), replace(load_graph(exported["onnx"]).info, precision="bf16"), tmp_path
+    )
+    monkeypatch.setattr("sor_ppa.export.runtime.computes_bfloat16", lambda: False)
+    pictures = example_pictures(4)
+    found, expected = (SORPredictor.from_pretrained(p)(pictures) for p in (tmp_path, exported["openvino"]))
+    assert compare_results(zip(expected, found, strict=True)).equal
+
+
 def test_another_onnx_file_is_refused(tmp_path: Path) -> None:
     x, y = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in "xy")
     graph = onnx.helper.make_graph([onnx.helper.make_node("Identity", ["x"], ["y"])], "other", [x], [y])
