@@ -137,6 +137,7 @@ def read_truth(source: str) -> list[dict[str, Any]]:
             1 = most salient, or ``gt_rank``, higher = more salient; null = not ranked), or a list of
             dicts with ``image_id``, ``file_name``, ``height``, ``width`` and ``annotations``. A COCO
             file with ``info.rank_order`` has ranks and labels as those of a registered dataset.
+            ASSR's ``obj_seg_data_SPLIT.json`` is read with the ranks beside it.
 
     Returns:
         One dict an image, with ``gt_rank`` in its annotations; those of a saliency dataset have
@@ -171,6 +172,8 @@ def _read_registered(name: str) -> list[dict[str, Any]]:
 
 def _read_file(path: Path) -> list[dict[str, Any]]:
     content = load_json(path)
+    if isinstance(content, list) and content and isinstance(content[0], dict) and "object_data" in content[0]:
+        return _read_registered(register_own(f"{path.stem}=assr:{path}"))
     coco = isinstance(content, dict)
     images, annotations = (content.get("images"), content.get("annotations")) if coco else (content, [])
     order = rank_order(content, path) if coco else None

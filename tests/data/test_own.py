@@ -94,6 +94,8 @@ def test_commands_take_them_in_place_of_a_name(tmp_path: Path, capsys: pytest.Ca
     assert main(["data", "check", entry, "--fast"]) == 0
     assert "mine_train: 5 usable images" in capsys.readouterr().out
     assert len(read_truth(entry)) == 5
+    by_file = read_truth(str(tmp_path / "set/obj_seg_data_train.json"))
+    assert [x["annotations"] for x in by_file] == [x["annotations"] for x in read_truth(entry)]
 
 
 @pytest.mark.parametrize(
