@@ -113,7 +113,7 @@ class QueryRankingHead(ObjectInteraction):
     ) -> None:
         super().__init__()
         self.position, self.interaction = position, interaction
-        width = query_dim + 2 * feature_dim + (len(_POSITION_SCALE) if position else 0)
+        width = query_dim + 3 * feature_dim + (len(_POSITION_SCALE) if position else 0)
         self.sor_fc1 = nn.Linear(width, dense_dim)
         self.sor_fc2 = nn.Linear(dense_dim, object_dim)
         self.sor = nn.Linear(object_dim, num_ranks)
@@ -126,7 +126,10 @@ class QueryRankingHead(ObjectInteraction):
         nn.init.zeros_(self.sor.bias)
 
     def read(self, masks: Tensor, features: Tensor, sizes: Tensor, stride: int) -> Tensor:
-        """Return what the head sees of masks besides their queries, (B, M, 2 F + 5) or without position 2 F.
+        """Return what the head sees of masks besides their queries, (B, M, 3 F + 5) or without position 3 F.
+
+        That is the mean of the features inside the mask, their mean around it, how far the two differ, and
+        the position.
 
         Args:
             masks: (B, M, h, w) in [0, 1], 0 outside the image.
@@ -137,7 +140,8 @@ class QueryRankingHead(ObjectInteraction):
         features = at_least_float32(features)
         masks = masks.to(features.dtype)
         with torch.autocast(features.device.type, enabled=False):  # half precision rounds positions
-            parts = [pool_in_masks(features, part) for part in (masks, surroundings(masks))]
+            inside, around = (pool_in_masks(features, part) for part in (masks, surroundings(masks)))
+            parts = [inside, around, (inside - around).abs()]
             if self.position:
                 positions = mask_positions(masks, sizes, stride)
                 middle, scale = positions.new_tensor(_POSITION_SCALE).unbind(1)

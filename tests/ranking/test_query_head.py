@@ -55,6 +55,14 @@ def test_a_band_surrounds_a_mask(size: tuple[int, int]) -> None:
     assert torch.equal(surroundings(masks), grown - masks)
 
 
+def test_an_object_is_described_by_its_contrast_to_its_surroundings() -> None:
+    head = QueryRankingHead(4, 2, position=False)
+    mask = block(5, 6, 15, 24)
+    features = torch.stack([0.25 + 0.5 * mask, 0.75 - 0.5 * mask])[None]
+    found = head.read(mask[None, None], features, torch.tensor([[80, 120]]), 4)
+    torch.testing.assert_close(found[0, 0], torch.tensor([0.75, 0.25, 0.25, 0.75, 0.5, 0.5]))
+
+
 def test_mixed_precision_does_not_round_what_is_pooled() -> None:
     head = QueryRankingHead(4, 3, dense_dim=16, object_dim=16, num_layers=1)
     masks = torch.stack([block(3, 20, 5, 22), block(2, 1, 19, 29)])[None]
