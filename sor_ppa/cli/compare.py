@@ -42,6 +42,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="images without a prediction: leave out, or score as empty; auto: leave out (maps) or score as "
         "empty (instances), and exit with 1",
     )
+    parser.add_argument(
+        "--rank-by",
+        choices=("auto", "rank", "rank_score", "score"),  # as predictions.RANK_FIELDS, without its imports
+        default="auto",
+        help="the field that orders instances (default: rank, else rank_score)",
+    )
     parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core)")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
@@ -62,6 +68,7 @@ def run(options: argparse.Namespace) -> int:
     comparison = compare_files(
         methods,
         options.truth,
+        rank_by=options.rank_by,
         missing=options.missing,
         workers=workers,
         progress=not options.quiet,
@@ -75,7 +82,8 @@ def run(options: argparse.Namespace) -> int:
     sys.stdout.write(f"\nreport: {options.output / 'compare.html'}\n")
     for method in results["methods"]:
         for kind, count in method["problems"].items():
-            sys.stderr.write(f"{method['name']}: {kind}: {count}\n")
+            first = next(line for line in method["problem_lines"] if line.startswith(f"{kind}: "))
+            sys.stderr.write(f"{method['name']}: {kind}: {count}\n    {first.removeprefix(f'{kind}: ')}\n")
     for name in (unused := comparison.without_values()):
         expected = "at least one image with a usable prediction"
         sys.stderr.write(f"sor-ppa compare: {name}: expected {expected}, found none\n")
@@ -97,8 +105,11 @@ def _methods(arguments: Sequence[str]) -> list[Method]:
             raise ValueError(f"predictions: expected [NAME=]PATH, found {argument}")
         whole = not equals or Path(argument).exists()  # a path may hold "="
         given.append(("", Path(argument)) if whole else (name, Path(path)))
-    stems = [path.stem for _, path in given]
-    names = [name or (path.stem if stems.count(path.stem) == 1 else str(path)) for name, path in given]
+    stems = [path.resolve().name if path.is_dir() else path.stem for _, path in given]
+    names = [
+        name or (stem if stems.count(stem) == 1 else str(path))
+        for stem, (name, path) in zip(stems, given, strict=True)
+    ]
     twice = [name for name in names if names.count(name) > 1]
     if twice:
         raise ValueError(
@@ -108,20 +119,19 @@ def _methods(arguments: Sequence[str]) -> list[Method]:
 
 
 def _pictures(comparison: Comparison, count: int, images: Path | None) -> Pictures:
-    """Return the images where methods differ most; a line on stderr says why there are none."""
+    """Return the images where methods differ most; a line on stderr says why one is missing."""
     from ..evaluation.command import drawable_prediction
     from ..evaluation.pictures import draw_panels
 
     pictures = []
+    absent = []
     for entry in comparison.largest_differences(count):
         record, predictions = comparison.tasks[entry["index"]]
         if images is not None:
             record = {**record, "file_name": str(images / record["file_name"])}
         if not Path(record["file_name"]).is_file():
-            sys.stderr.write(
-                f"no pictures: expected the photo {record['file_name']}, found none (--images DIR)\n"
-            )
-            return []
+            absent.append(f"expected the photo {record['file_name']}, found none (--images DIR)\n")
+            continue
         shown = {
             f"{method.name}: {entry['values'][method.name]:.3f}": drawable_prediction(record, prediction)
             for method, prediction in zip(comparison.methods, predictions, strict=True)
@@ -131,6 +141,8 @@ def _pictures(comparison: Comparison, count: int, images: Path | None) -> Pictur
             pictures.append((entry["image"], draw_panels(record, shown)))
         except (ValueError, OSError) as error:
             sys.stderr.write(f"no picture: {error}\n")
+    for line in absent if pictures else absent[:1]:
+        sys.stderr.write(f"no picture{'' if pictures else 's'}: {line}")
     return pictures
 
 

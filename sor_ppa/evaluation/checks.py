@@ -55,7 +55,9 @@ def field(entry: Any, name: str, where: str) -> Any:
 
 
 def identity(value: Any, where: str) -> Identity:
-    """Return an image id, a number or text."""
+    """Return an image id, a number or text; 3.0 is 3."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
     good = isinstance(value, int | str) and not isinstance(value, bool)
     expect(good, where, "a number or text", short_repr(value))
     return value

@@ -151,8 +151,9 @@ def pair_with_images(
     """Pair images with predictions of a file or folder ``source``, and report what is left over.
 
     Instances are paired by image id if there is one of that id, else by file name. Programs may number the
-    images as they like; if file names say that an id means another image, names decide. A name of an id that
-    is no name of the dataset is reported.
+    images as they like; if file names say that an id means another image, names decide. Texts that are all
+    names of images are names, also if they are numbers. A name of an id that is no name of the dataset is
+    reported.
     """
     tasks: list[Task] = []
     problems: list[Problem] = []
@@ -163,10 +164,13 @@ def pair_with_images(
     for name in found:
         if isinstance(name, str):
             stems.setdefault(stem(name) if by_id else name, []).append(name)
+    own = {stem(str(record["file_name"])) for record in records}
+    named = all(isinstance(name, str) and stem(name) in own for name in found)
     for record in records:
-        file_name = str(record["file_name"])
-        ids = dict.fromkeys((record["image_id"], str(record["image_id"]))) if by_id else ()
-        matches = [key for key in ids if key in left] or stems.get(stem(file_name), [])
+        file_name, number = str(record["file_name"]), record["image_id"]
+        ids = dict.fromkeys((number, number if named else str(number))) if by_id else ()
+        exact = [key for key in ids if key in left] or [key for key in (file_name,) if key in left]
+        matches = exact or stems.get(stem(file_name), [])
         expect(len(matches) <= 1, source, f"one name for {file_name}", matches)
         if matches:
             expect(matches[0] in left, source, f"{matches[0]!r} to name one image", "two")
@@ -244,12 +248,20 @@ def score_task(task: Task, *, scorer: RankingScorer, kind: str, sod: bool) -> Sc
     except (ValueError, OSError) as error:
         wrong_size = isinstance(error, SizeError) and stage != "bad ground truth"
         return None, [*problems, ("wrong size" if wrong_size else stage, str(error))]
-    row: Row = {"image_id": truth.image_id, "name": name, "scores": scorer.score(image)}
+    row: Row = {"image_id": truth.image_id, "name": name, "scores": _scores(scorer, image, name)}
     row |= {"n_gt": image.n_gt, "n_pred": None if image.is_map else image.n_pred}
     if sod:
         gray = image.saliency_map("assr" if kind == "instances" else "map")
         row["sod"] = sod_state(gray, image.regions.image(image.gt_union))
     return row, problems
+
+
+def _scores(scorer: RankingScorer, image: ImageScores, name: str) -> Any:
+    """Return the scores of an image; an error names the image."""
+    try:
+        return scorer.score(image)
+    except ValueError as error:
+        raise InputError(f"{name}: {error}") from None
 
 
 def read_sized_map(path: Any, name: str, size: tuple[int, int]) -> np.ndarray:

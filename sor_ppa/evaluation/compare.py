@@ -146,7 +146,10 @@ class Comparison:
             table = np.concatenate([values[a] - values[b] for a, b in chosen], axis=1)  # (I, pairs * keys)
             low, high = bootstrap_intervals(table).reshape(2, len(chosen), -1)
             p_values = sign_flip_p_values(table).reshape(len(chosen), -1)
-            corrected = np.stack([holm(column) for column in p_values.T], axis=1)
+            used = (~np.isnan(table)).any(axis=0).reshape(len(chosen), -1)
+            corrected = np.ones_like(p_values)
+            for v, tested in enumerate(used.T):
+                corrected[tested, v] = holm(p_values[tested, v])
             for v, (metric, name) in enumerate(keys):
                 for n, (a, b) in enumerate(chosen):
                     differences = table[:, n * len(keys) + v]
@@ -219,6 +222,7 @@ def compare_files(
     methods: Sequence[Method],
     truth: str,
     *,
+    rank_by: str = "auto",
     missing: str = "auto",
     workers: int = 1,
     progress: bool = False,
@@ -228,6 +232,7 @@ def compare_files(
     Args:
         methods: with different names.
         truth: as for ``ground_truth.read_truth``.
+        rank_by: as for ``predictions.read_instances``.
         missing: of images without a prediction, as for ``command.score_files``.
         workers: processes.
         progress: show a progress bar on stderr.
@@ -241,14 +246,16 @@ def compare_files(
     kinds: list[str] = []
     columns: list[list[Prediction]] = []
     skipped: list[bool] = []
+    curves: list[bool] = []
     problems: list[list[Problem]] = []
     for method in methods:
-        read = read_predictions(method.path)
+        read = read_predictions(method.path, rank_by)
         pairs, found = pair_with_images(records, read, str(method.path))
         kinds.append(read.kind)
         columns.append([prediction for _, prediction in pairs])
         skipped.append(missing == "skip" or (missing == "auto" and read.kind == "maps"))
-        problems.append(found)
+        curves.append(read.kind == "instances" and not read.no_curve)
+        problems.append(found + [("no curves over the confidence", read.no_curve)] * bool(read.no_curve))
     tasks = [(record, list(row)) for record, row in zip(records, zip(*columns, strict=True), strict=True)]
     measure = partial(measure_image, kinds=kinds, skipped=skipped)
     measured: list[list[Measured]] = []
@@ -259,6 +266,7 @@ def compare_files(
         for own, more in zip(problems, lines, strict=True):
             own += more
     by_method = list(zip(*measured, strict=True))
+    by_curves = list(zip(by_method, curves, strict=True))
     return Comparison(
         truth,
         list(methods),
@@ -266,8 +274,8 @@ def compare_files(
         [str(record["file_name"]) for record in records],
         np.array([[x.values for x in own] for own in by_method]),
         np.array(traits),
-        np.array([[x.curve for x in own] for own in by_method]),
-        [np.concatenate([x.found for x in own]) for own in by_method],
+        np.array([[x.curve if drawn else x.curve * np.nan for x in own] for own, drawn in by_curves]),
+        [np.concatenate([x.found[: None if drawn else 0] for x in own]) for own, drawn in by_curves],
         [np.concatenate([x.first for x in own]) for own in by_method],
         problems,
         tasks,

@@ -166,21 +166,22 @@ def _pairs(results: Mapping[str, Any]) -> str:
 
 
 def _curves(results: Mapping[str, Any], names: Sequence[str], keys: Sequence[str]) -> str:
-    figures, rows = [], {name: [key] for name, key in zip(names, keys, strict=True)}
-    for metric, _ in HEADLINE:
+    figures, rows = [], {name: [key, *("-" for _ in HEADLINE)] for name, key in zip(names, keys, strict=True)}
+    drawn = {entry["method"] for entry in results["thresholds"]}
+    for column, (metric, _) in enumerate(HEADLINE, start=1):
         lines: dict[int, Line] = {}
         for entry in (e for e in results["thresholds"] if e["metric"] == metric):
             best, value = entry["tuned_on_test"], entry["tuned_on_test_value"]
             lines[names.index(entry["method"])] = Line(entry["thresholds"], entry["values"], (best, value))
             images = entry["images"][entry["thresholds"].index(best)]
             note = f"<small>above {best:.2f}, {images} images</small>"
-            rows[entry["method"]].append(f"{entry['values'][0]:.3f} to {value:.3f}<br>{note}")
+            rows[entry["method"]][column] = f"{entry['values'][0]:.3f} to {value:.3f}<br>{note}"
         if lines:
             chart = line_chart(lines, ("confidence above", METRICS[metric].label))
             figures.append(f"<figure>{chart}<figcaption>{METRICS[metric].label}</figcaption></figure>")
     if not figures:
         return ""
-    table = _table(_headline_head(), [row for row in rows.values() if len(row) > 1])
+    table = _table(_headline_head(), [row for name, row in rows.items() if name in drawn])
     return f'<div class="charts">{"".join(figures)}</div><p>{_TUNED}</p>{table}'
 
 
@@ -205,7 +206,7 @@ def _groups(results: Mapping[str, Any], keys: Sequence[str]) -> str:
 
 def _calibration(results: Mapping[str, Any], keys: Sequence[str]) -> str:
     titles = {
-        "confidence": "confidence: the prediction is an object (IoU ≥ 0.5)",
+        "confidence": "confidence: the prediction is the match of an object (IoU ≥ 0.5)",
         "first_probability": "first_probability: the object is the most salient one",
     }
     figures = []

@@ -13,6 +13,7 @@ from detectron2.structures import BoxMode
 from numpy.typing import NDArray
 from pycocotools import mask as mask_util
 
+from ..data.builtin import DatasetSource
 from ..data.coco import LOWER, rank_of, rank_order
 from ..data.issues import short_repr
 from ..data.masks import as_int
@@ -173,7 +174,7 @@ def _read_registered(name: str) -> list[dict[str, Any]]:
 def _read_file(path: Path) -> list[dict[str, Any]]:
     content = load_json(path)
     if isinstance(content, list) and content and isinstance(content[0], dict) and "object_data" in content[0]:
-        return _read_registered(register_own(f"{path.stem}=assr:{path}"))
+        return _read_assr(path)
     coco = isinstance(content, dict)
     images, annotations = (content.get("images"), content.get("annotations")) if coco else (content, [])
     order = rank_order(content, path) if coco else None
@@ -202,6 +203,16 @@ def _read_file(path: Path) -> list[dict[str, Any]]:
         expect(image_id in records, f"{where}: image_id", "one of the images", short_repr(image_id))
         records[image_id]["annotations"].append(_with_gt_rank(item, where, order))
     return list(records.values())
+
+
+def _read_assr(path: Path) -> list[dict[str, Any]]:
+    split = path.stem.removeprefix("obj_seg_data_")
+    named = path.stem != split
+    expect(named, str(path), "the name obj_seg_data_SPLIT.json, SPLIT as in rank_order/SPLIT", path.name)
+    try:
+        return DatasetSource(path.stem, str(path.absolute().parent), "assr", split)()
+    except (OSError, ValueError) as error:
+        raise InputError(" ".join(str(error).split())) from error
 
 
 def _with_gt_rank(annotation: Any, where: str, order: str | None = None) -> dict[str, Any]:

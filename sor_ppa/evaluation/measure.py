@@ -39,7 +39,7 @@ class Measured(NamedTuple):
     Attributes:
         values: (V,) of ``VARIANTS``, NaN where the image is not used.
         curve: (H, T) of ``HEADLINE`` at ``THRESHOLDS``.
-        found: (P, 2) confidence, and whether the prediction is an object (IoU >= 0.5).
+        found: (P, 2) confidence, and whether the prediction is the match of an object (IoU >= 0.5).
         first: (P, 2) probability of being the most salient, and whether it is.
     """
 
@@ -89,22 +89,20 @@ def _of_map(path: Any, truth: ImageTruth) -> Measured:
 def _of_instances(prediction: Any, truth: ImageTruth) -> Measured:
     instances: list[InstanceEntry] = prediction or []
     image = instance_image(instances, truth)
-    confidences = np.array([item.confidence for item in instances], np.float64)
+    confidences = np.array([item.confidence for item in instances], np.float64).clip(max=1.0)
     ranks = image.gt_ranks.tolist()
     matched = match_best(image.iou.tolist(), 0.5, image.scores.tolist(), ranks)
     top = {place for place, rank in zip(matched, ranks, strict=True) if rank == max(ranks)}
     first = [
-        [item.first, float(place in top)]
+        [min(item.first, 1.0), float(place in top)]
         for place, item in enumerate(instances)
-        if item.first is not None and 0 <= item.first <= 1
+        if item.first is not None
     ]
     values = _score_variants(image)
-    measured = _unused()._replace(values=values, first=np.array(first, np.float64).reshape(-1, 2))
-    if not ((confidences >= 0) & (confidences <= 1)).all():
-        return measured
     found = [place in matched for place in range(len(instances))]
     curve = _threshold_curve(image, confidences, values)
-    return measured._replace(curve=curve, found=np.stack([confidences, found], axis=1))
+    pairs = np.stack([confidences, found], axis=1)
+    return Measured(values, curve, pairs, np.array(first, np.float64).reshape(-1, 2))
 
 
 def _score_variants(image: ImageScores) -> FloatArray:

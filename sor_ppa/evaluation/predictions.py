@@ -16,6 +16,7 @@ from .checks import Identity, InputError, expect, field, finite_number, identity
 
 OWN_MAPS = "_saliency"  # end of the names of maps that ``sor-ppa rank`` writes
 RANK_FIELDS = ("rank", "rank_score", "score")
+_ROUNDING = 1e-6  # a probability in float32 may exceed 1 by this
 
 
 class InstanceEntry(NamedTuple):
@@ -46,12 +47,14 @@ class SavedPredictions(NamedTuple):
         rank_by: the field that orders instances, None for maps.
         found: a map, or instances, by image id or file name; maps by the stem of the file name.
         names: file name of each image id, where the file says it.
+        no_curve: why there are no curves over the confidence, "" if all confidences are in [0, 1].
     """
 
     kind: str
     rank_by: str | None
     found: Mapping[Identity, Path | list[InstanceEntry]]
     names: Mapping[Identity, str]
+    no_curve: str = ""
 
 
 def read_predictions(path: Path, rank_by: str = "auto") -> SavedPredictions:
@@ -116,7 +119,13 @@ def _read_table(path: Path) -> Any:
     for row in rows:
         row["file_name"] = row.pop("image")
         row["segmentation"] = {"size": [row.pop("height"), row.pop("width")], "counts": row["segmentation"]}
-    images = json.loads((table.schema.metadata or {}).get(b"images", b"[]"))
+    text = (table.schema.metadata or {}).get(b"images", b"[]")
+    try:
+        images = json.loads(text)
+    except ValueError:
+        images = None
+    good = isinstance(images, list) and all(isinstance(name, str) for name in images)
+    expect(good, f"{path}: metadata 'images'", "a JSON list of file names", short_repr(text))
     return {"images": [{"file_name": name} for name in images], "annotations": rows}
 
 
@@ -129,8 +138,8 @@ def read_instances(path: Path, rank_by: str = "auto") -> SavedPredictions:
             objects with ``id``) of ``image_id`` (or ``file_name``), ``segmentation`` (RLE or polygons), and
             ``rank`` (1 = most salient, null = not ranked) or ``rank_score`` (higher = more salient),
             optionally ``score``, ``rank_label`` and ``first_probability``.
-        rank_by: "rank", "rank_score", "score", or "auto": ``rank`` if the file has it, otherwise
-            ``rank_score``.
+        rank_by: "rank", "rank_score", "score", or "auto": ``rank`` if the file has it and it is not null
+            throughout, otherwise ``rank_score``.
 
     Raises:
         InputError: malformed.
@@ -150,19 +159,29 @@ def read_instances(path: Path, rank_by: str = "auto") -> SavedPredictions:
         content = content.get("annotations", content.get("predictions"))
     expect(isinstance(content, list), str(path), "a list of instances", short_repr(content))
     if rank_by == "auto":
-        fields = {name for entry in content if isinstance(entry, dict) for name in entry}
-        rank_by = "rank" if "rank" in fields else "rank_score"
+        entries = [entry for entry in content if isinstance(entry, dict)]
+        fields = {name for entry in entries for name in entry}
+        ranked = "rank_score" not in fields or any(entry.get("rank") is not None for entry in entries)
+        rank_by = "rank" if "rank" in fields and ranked else "rank_score"
         expected = "rank (1 = most salient) or rank_score (higher = more salient) in its entries"
         none = "neither; --rank-by score ranks by detection score"
         expect(rank_by in fields or not content, str(path), expected, none)
+    no_curve = ""
     for place, entry in enumerate(content):
         where = f"{path}: [{place}]"
         expect(isinstance(entry, dict), where, "an object", short_repr(entry))
-        name = identity(entry.get("image_id", entry.get("file_name")), f"{where}: image_id")
+        file_name = entry.get("file_name")
+        name = identity(entry.get("image_id", file_name), f"{where}: image_id")
+        if isinstance(file_name, str) and name != file_name:
+            other = names.setdefault(name, file_name)
+            expect(other == file_name, f"{where}: file_name", f"{other} as elsewhere for {name!r}", file_name)
         instances, instance = found.setdefault(name, []), instance_entry(entry, rank_by, where)
-        if instance is not None:
-            instances.append(instance)
-    return SavedPredictions("instances", rank_by, found, names)
+        if instance is None:
+            continue
+        instances.append(instance)
+        if not no_curve and not ("score" in entry and 0 <= instance.confidence <= 1 + _ROUNDING):
+            no_curve = f"{where}: score: expected a number in [0, 1], found {entry.get('score', 'none')}"
+    return SavedPredictions("instances", rank_by, found, names, no_curve)
 
 
 def instance_entry(entry: Mapping[str, Any], rank_by: str, where: str) -> InstanceEntry | None:
@@ -193,4 +212,6 @@ def instance_entry(entry: Mapping[str, Any], rank_by: str, where: str) -> Instan
     first = entry.get("first_probability")
     if first is not None:
         first = finite_number(first, f"{where}: first_probability")
+        probable = 0 <= first <= 1 + _ROUNDING
+        expect(probable, f"{where}: first_probability", "a number in [0, 1] or null", first)
     return InstanceEntry(segmentation, score, confidence, label, where, first)

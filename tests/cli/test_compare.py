@@ -69,6 +69,35 @@ def test_page_and_json_of_files_and_maps(folder: Path, capsys: pytest.CaptureFix
     assert [method["name"] for method in results["methods"]] == ["<A&B>", "half", "maps"]
     assert len(results["pairs"]) == len(results["means"])  # three pairs, three methods
     assert {entry["method"] for entry in results["thresholds"]} == {"<A&B>", "half"}
+    tested = next(entry for entry in results["pairs"] if entry["metric"] == "sa_sor" and entry["images"])
+    assert tested["p_holm"] == tested["p"], "pairs with maps have no SA-SOR"
+
+
+@pytest.mark.parametrize("score", [97.5, None])
+def test_without_confidences_in_0_to_1_there_are_no_curves(
+    folder: Path, capsys: pytest.CaptureFixture[str], score: float | None
+) -> None:
+    content = json.loads((folder / "pred.json").read_text())
+    content["annotations"][0].pop("score")
+    content["annotations"][0] |= {} if score is None else {"score": score}
+    (folder / "pred.json").write_text(json.dumps(content))
+    assert run(folder, folder / "pred.json") == 0
+    results = json.loads((folder / "out/compare.json").read_text())
+    assert results["thresholds"] == []
+    assert results["methods"][0]["calibration"]["confidence"] is None
+    line = f"[0]: score: expected a number in [0, 1], found {score or 'none'}"
+    assert line in capsys.readouterr().err
+
+
+def test_a_curve_stands_below_its_metric(folder: Path) -> None:
+    truth = json.loads((folder / "truth.json").read_text())
+    for entry in truth["annotations"]:
+        entry["rank"] = 1 if entry["rank"] == 1 else None
+    (folder / "truth.json").write_text(json.dumps(truth))
+    assert run(folder, folder / "pred.json") == 0
+    page = (folder / "out/compare.html").read_text("utf-8")
+    rows = re.findall("<tr>.*?</tr>", page[page.index('class="charts"') :])
+    assert [re.sub("<.*?>", "", cell) for cell in rows[1].split("<td")[1:]][1].endswith("-")
 
 
 def test_one_method_alone_has_a_page_without_pairs(folder: Path) -> None:
@@ -83,6 +112,19 @@ def test_without_photos_a_line_says_so(folder: Path, capsys: pytest.CaptureFixtu
     assert run(folder, folder / "pred.json", folder / "half.json") == 0
     assert re.search(r"no pictures: expected the photo a/\w+\.jpg, found none", capsys.readouterr().err)
     assert not Balanced((folder / "out/compare.html").read_text("utf-8")).sources
+
+
+def test_a_missing_photo_costs_its_picture_only(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [folder / "pred.json", folder / "half.json", "--images", folder / "photos"]
+    assert run(folder, *words) == 0
+    drawn = len(Balanced((folder / "out/compare.html").read_text("utf-8")).sources)
+    worst = json.loads((folder / "out/compare.json").read_text())["largest_differences"][0]["image"]
+    (folder / "photos" / worst).unlink()
+    assert run(folder, *words) == 0
+    assert (
+        f"no picture: expected the photo {folder / 'photos' / worst}, found none" in capsys.readouterr().err
+    )
+    assert 0 < len(Balanced((folder / "out/compare.html").read_text("utf-8")).sources) < drawn
 
 
 def test_missing_predictions_must_be_accepted(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

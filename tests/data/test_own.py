@@ -15,6 +15,7 @@ from sor_ppa.data import DatasetError
 from sor_ppa.data.builtin import register_all, source_of
 from sor_ppa.data.export import write_records
 from sor_ppa.data.own import register_datasets, register_own
+from sor_ppa.evaluation.checks import InputError
 from sor_ppa.evaluation.ground_truth import read_truth
 from tests.data.folders import (
     make_assr_folder,
@@ -94,8 +95,11 @@ def test_commands_take_them_in_place_of_a_name(tmp_path: Path, capsys: pytest.Ca
     assert main(["data", "check", entry, "--fast"]) == 0
     assert "mine_train: 5 usable images" in capsys.readouterr().out
     assert len(read_truth(entry)) == 5
-    by_file = read_truth(str(tmp_path / "set/obj_seg_data_train.json"))
-    assert [x["annotations"] for x in by_file] == [x["annotations"] for x in read_truth(entry)]
+    expected = [item["annotations"] for item in read_truth(entry)]
+    file = (tmp_path / "set").rename(tmp_path / "a:b=c") / "obj_seg_data_train.json"
+    assert [item["annotations"] for item in read_truth(str(file))] == expected
+    with pytest.raises(InputError, match=r"other\.json: expected the name obj_seg_data_SPLIT\.json"):
+        read_truth(str(file.rename(file.with_name("other.json"))))
 
 
 @pytest.mark.parametrize(

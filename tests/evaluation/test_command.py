@@ -11,7 +11,9 @@ import pytest
 from detectron2.data import DatasetCatalog
 
 from sor_ppa.evaluation import RankingScorer, paint
-from sor_ppa.evaluation.segmentations import encode_masks
+from sor_ppa.evaluation.command import pair_with_images
+from sor_ppa.evaluation.predictions import SavedPredictions
+from sor_ppa.evaluation.segmentations import encode_masks, to_rle
 
 from .cases import cases, reference
 from .command import IDS, edit, result, run
@@ -206,3 +208,32 @@ def test_labels_choose_the_gray_of_ppa(files):
     edit(files / "pred.json", change)
     assert run(files, "pred.json", "--metrics", "mae:ppa") == 0
     assert result(files)["variants"]["mae"]["ppa"]["variant"] == "ppa@ppa"
+
+
+def test_texts_that_name_images_are_names_and_not_ids():
+    records = [{"image_id": 1 - number, "file_name": f"{number}.jpg"} for number in range(2)]
+    given = {"0": [], "1": []}
+    tasks, problems = pair_with_images(records, SavedPredictions("instances", "rank", given, {}), "file")
+    assert [prediction is given[str(number)] for number, (_, prediction) in enumerate(tasks)] == [True, True]
+    assert not problems
+
+
+def test_file_names_of_entries_decide_if_they_contradict_ids(files):
+    def change(content):
+        content["images"] = []
+        for entry in content["annotations"]:
+            entry["file_name"] = f"{IDS[entry['image_id']]}.jpg"
+            entry["image_id"] = len(IDS) - 1 - entry["image_id"]
+
+    edit(files / "pred.json", change)
+    check_sa_sor(files, "--missing", "empty")
+
+
+def test_rank_scores_order_if_all_ranks_are_null(files):
+    edit(files / "pred.json", lambda content: [entry.update(rank=None) for entry in content["annotations"]])
+    check_sa_sor(files)
+
+
+def test_polygons_without_area_are_left_out_beside_others():
+    square = [2, 2, 8, 2, 8, 8, 2, 8]
+    assert to_rle([square, [4, 4], [1, 1, 5, 5]], 10, 10, "x") == to_rle([square], 10, 10, "x")
