@@ -18,8 +18,14 @@ def main(model, files):
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     info = json.loads(session.get_modelmeta().custom_metadata_map["sor_ppa"])
     names = [output.name for output in session.get_outputs()]
+    unread = 0
     for file in files:
-        photo = ImageOps.exif_transpose(Image.open(file)).convert("RGB")
+        try:
+            photo = read(file)
+        except (OSError, ValueError) as error:
+            unread += 1
+            print(f"{file}: {error}", file=sys.stderr)
+            continue
         found = dict(zip(names, session.run(names, network_input(photo, info)), strict=True))
         boxes, masks = outlines(found, photo, info)
         order = np.lexsort((-found["scores"], -found["rank_scores"], -found["ranks"]))
@@ -30,12 +36,29 @@ def main(model, files):
             score, box = round(float(found["scores"][i]), 4), boxes[i].round(2).tolist()
             line = {"rank": rank, "class": label, "score": score, "box": box, "area": int(masks[i].sum())}
             print(json.dumps({"file": file, **line}))
+    return min(unread, 1)
+
+
+def read(file):
+    """The photo in RGB: the upper 8 of 16 bits, transparency on white."""
+    photo = ImageOps.exif_transpose(Image.open(file))
+    if photo.mode.startswith(("I", "F")):
+        values = np.asarray(photo).astype(np.float32)
+        if photo.mode == "F":
+            values = np.rint(values * (255 if values.max() <= 1 else 1))
+        elif photo.mode != "I" or values.max() > 255:
+            values = values // 256
+        photo = Image.fromarray(values.clip(0, 255).astype(np.uint8))
+    if photo.has_transparency_data:
+        photo = photo.convert("RGBA")
+        photo = Image.alpha_composite(Image.new("RGBA", photo.size, "white"), photo)
+    return photo.convert("RGB")
 
 
 def network_size(photo, info):
     """Width and height for the network: the short side as configured, the long side limited."""
     scale = min(info["short_side"] / min(photo.size), info["long_side"] / max(photo.size))
-    return tuple(int(side * scale + 0.5) for side in photo.size)
+    return tuple(max(int(side * scale + 0.5), 1) for side in photo.size)
 
 
 def network_input(photo, info):
@@ -75,4 +98,4 @@ def paste(mask, box, size):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2:])
+    sys.exit(main(sys.argv[1], sys.argv[2:]) if len(sys.argv) > 2 else __doc__)

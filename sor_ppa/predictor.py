@@ -7,6 +7,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
+from operator import attrgetter
 from typing import Any, overload
 
 import numpy as np
@@ -23,7 +24,7 @@ from .config import ConfigError, load_config, score_threshold_keys
 from .cpu_inference import release_free_memory
 from .export.cache import converted_ranker
 from .export.model import ExportedRanker
-from .export.runtime import is_graph, load_graph
+from .export.runtime import is_graph, is_onnx, load_graph
 from .inference_model import build_inference_model, check_gives_objects
 from .layers.batching import round_up
 from .pictures import ChannelOrder, Picture, is_picture, resize_shortest_edge, to_bgr
@@ -87,7 +88,7 @@ class SORPredictor:
         self.batch_size = batch_size
         self.min_score = min_score
         weights = find_weights(cfg.MODEL.WEIGHTS) if model is None else ""
-        self.class_names = tuple(class_names) or _class_names(cfg, weights)
+        self.class_names = tuple(class_names) or class_names_of(cfg, weights)
         if model is None:
             check_gives_objects(self.cfg)
             model = converted_ranker(self.cfg, weights, runtime, self.class_names)
@@ -120,11 +121,15 @@ class SORPredictor:
             batch_size, min_score, runtime: see the class; an exported model has a runtime of its own.
 
         Raises:
+            ValueError: another runtime than that of an exported model.
             ZooError: no such file, nor a model of this name that was fetched.
             ConfigError: a file without a configuration and no ``config``; see also the class.
         """
         own: dict[str, Any] = {"batch_size": batch_size, "min_score": min_score}
         if is_graph(source):
+            own_runtime = "onnxruntime" if is_onnx(source) else "openvino"
+            if runtime not in ("auto", own_runtime):
+                raise ValueError(f"runtime: expected auto for {source}, found {runtime!r}")
             return cls(**_exported(source, config, options), **own)
         cfg, names = find_pretrained(source, config, options)
         return cls(cfg, class_names=names, runtime=runtime, **own)
@@ -340,11 +345,18 @@ def _exported(
     device = dict(zip(options[::2], options[1::2], strict=False)).get("MODEL.DEVICE", "cuda")
     graph = load_graph(source, device=device, threads=torch.get_num_threads())
     cfg = parse_config(graph.info.config, os.fspath(source), options)
+    stored = parse_config(graph.info.config, os.fspath(source), ())
+    for key in options[::2]:
+        if key == "MODEL.DEVICE" or not key.startswith(("MODEL.", "TEST.AUG.")):
+            continue
+        fixed, found = attrgetter(key)(stored), attrgetter(key)(cfg)
+        if found != fixed:
+            raise ConfigError(f"{key}: expected {fixed!r}, which is fixed in {source}, found {found!r}")
     check_gives_objects(cfg)
     return {"cfg": cfg, "model": ExportedRanker(graph), "class_names": graph.info.class_names}
 
 
-def _class_names(cfg: CfgNode, weights: str) -> tuple[str, ...]:
+def class_names_of(cfg: CfgNode, weights: str) -> tuple[str, ...]:
     """Return the class names in a weight file, else those of the first training dataset, if registered."""
     info = read_checkpoint_info(weights) if os.path.isfile(weights) else None
     if info is not None and info.class_names:

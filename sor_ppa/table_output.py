@@ -57,16 +57,19 @@ class TableOutput:
         return entry is not None and entry["model"] == self.model
 
     def write(self, file: Path, name: str, result: RankedImage) -> None:
-        """Add a line to the journal."""
-        entry = table_entry(result, str(file), self.model)
-        with self._journal.open("a", encoding="utf-8") as journal:
-            journal.write(json.dumps(entry, allow_nan=False) + "\n")
+        """Add a line to the journal, after the line that a killed run may have left unfinished."""
+        line = json.dumps(table_entry(result, str(file), self.model), allow_nan=False) + "\n"
+        with self._journal.open("ab+") as journal:
+            end = journal.seek(0, os.SEEK_END)
+            journal.seek(max(end - 1, 0))
+            torn = journal.read(1) not in (b"", b"\n")
+            journal.write(b"\n" * torn + line.encode())
 
     def finish(self) -> None:
-        """Write the file from the journal."""
-        images = dict(self._read_journal())
+        """Write the file from the journal, in the order of the file names."""
+        images = sorted(dict(self._read_journal()).items(), key=lambda item: Path(item[0]))
         with atomic_write(self.file) as part:
-            part.write_bytes(table_file(self.kind, list(images.values())))
+            part.write_bytes(table_file(self.kind, [entry for _, entry in images]))
 
     def _read_journal(self) -> Iterator[tuple[str, dict[str, Any]]]:
         if not self._journal.is_file():

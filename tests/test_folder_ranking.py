@@ -124,10 +124,9 @@ def test_unreadable_files_are_reported_until_they_are_gone(tmp_path, predictor):
 def test_coco_file_can_be_scored_and_continues_a_killed_run(tmp_path, predictor):
     files = [_save(tmp_path / f"{name}.png", seed=i) for i, name in enumerate("ab")]
     output = TableOutput(tmp_path / "out", "coco", "m")
-    rank_files(predictor, files[:1], output, progress=False)
+    rank_files(predictor, files[1:], output, progress=False)
     with (tmp_path / "out" / "predictions.json.journal").open("a") as journal:
         journal.write('{"file": "cut')  # as a killed process leaves it
-        journal.write("\n")
     again = TableOutput(tmp_path / "out", "coco", "m")
     assert rank_files(predictor, files, again, progress=False).skipped == 1
     content = json.loads((tmp_path / "out" / "predictions.json").read_text())

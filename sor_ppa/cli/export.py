@@ -63,7 +63,10 @@ def run(options: argparse.Namespace) -> int:
     """Run the sub-command and return its exit status."""
     from ..export.compare import Agreement
     from ..export.run import export_model
+    from ..export.runtime import is_graph
 
+    if is_graph(options.model):
+        raise ValueError(f"{options.model}: expected a checkpoint, found a model that is exported already")
     cfg, class_names = find_pretrained(options.model, options.config_file, options.opts)
     ending = ".onnx" if options.format == "onnx" else "_openvino"
     output = options.output or Path(Path(options.model).stem + ending)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import shutil
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -59,8 +60,14 @@ def converted_ranker(
 
         _log.warning("converting %s to OpenVINO; later runs take it from %s", weights, folder.parent)
         export_model(cfg, folder, class_names=class_names, format="openvino")
+    try:
+        graph = load_graph(folder, threads=torch.get_num_threads())
+    except (OSError, ValueError) as error:
+        _log.warning("%s; removed", error)
+        shutil.rmtree(folder)
+        return converted_ranker(cfg, weights, runtime, class_names)
     _log.info("OpenVINO runs %s", folder)
-    return ExportedRanker(load_graph(folder, threads=torch.get_num_threads()))
+    return ExportedRanker(graph)
 
 
 def _folder(cfg: CfgNode, weights: str) -> Path | None:

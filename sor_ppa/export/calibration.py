@@ -15,7 +15,7 @@ from ..visualization.files import ImageReadError
 from .model import ExportedRanker
 from .runtime import Graph
 
-__all__ = ["calibration_pictures", "graph_inputs"]
+__all__ = ["calibration_pictures", "graph_inputs", "readable_pictures"]
 
 _Arrays = Mapping[str, NDArray[Any]]
 _MOST_PICTURES = 100
@@ -28,15 +28,24 @@ def calibration_pictures(pictures: Sequence[Picture]) -> list[Picture]:
     Raises:
         ValueError: there is none.
     """
+    return readable_pictures(pictures[:: -(-len(pictures) // _MOST_PICTURES)], "calibration")
+
+
+def readable_pictures(pictures: Iterable[Picture], use: str) -> list[Picture]:
+    """Return the pictures that can be read; name the others and their use.
+
+    Raises:
+        ValueError: there is none.
+    """
     readable: list[Picture] = []
-    for picture in pictures[:: -(-len(pictures) // _MOST_PICTURES)]:
+    for picture in pictures:
         try:
             to_bgr(picture)
             readable.append(picture)
         except ImageReadError as error:
-            _log.warning("not used for calibration: %s", error)
+            _log.warning("not used for %s: %s", use, error)
     if not readable:
-        raise ValueError("calibration: expected pictures that can be read, found none")
+        raise ValueError(f"{use}: expected pictures that can be read, found none")
     return readable
 
 

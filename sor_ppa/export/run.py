@@ -23,9 +23,9 @@ from ..cpu_inference import fold_for_inference
 from ..data.synthetic import draw_scene
 from ..inference_model import check_gives_objects, gives_ranks
 from ..pictures import Picture
-from ..predictor import SORPredictor
+from ..predictor import SORPredictor, class_names_of
 from ..saliency_predictor import SaliencyPredictor
-from .calibration import calibration_pictures, graph_inputs
+from .calibration import calibration_pictures, graph_inputs, readable_pictures
 from .compare import Agreement, compare_results
 from .info import FORMATS
 from .model import ExportedRanker
@@ -82,7 +82,8 @@ def export_model(
         ExportError: the model has no form for export, or the results differ: in float32 beyond rounding,
             else so much that the file is of no use.
         ConfigError: a setting that exports do not support.
-        ValueError: another format or precision, an output that does not fit the format, or "int8" without
+        ValueError: another format or precision, an output that does not fit the format or is something else
+            than an earlier export, no picture that can be read, or "int8" without
             calibration pictures that can be read.
         ImportError: "int8" without NNCF.
     """
@@ -93,6 +94,7 @@ def export_model(
     if (target.suffix == ".onnx") != (format == "onnx"):
         expected = "a name that ends in .onnx" if format == "onnx" else "the name of a folder"
         raise ValueError(f"output: expected {expected}, found {target.name}")
+    _check_replaceable(target, format)
     calibration = list(calibration)
     if bool(calibration) != (precision == "int8"):
         expected = "photos like yours for int8" if precision == "int8" else f"none for {precision}"
@@ -100,7 +102,8 @@ def export_model(
     if precision == "int8":
         check_nncf()
         calibration = calibration_pictures(calibration)
-    pictures = list(pictures) or calibration[:_COMPARED]
+    pictures = list(pictures)
+    pictures = readable_pictures(pictures, "images") if pictures else calibration[:_COMPARED]
     pictures = pictures or example_pictures(8 if precision == "fp32" else _COMPARED)
     cfg = cfg.clone()
     cfg.MODEL.DEVICE = "cpu"
@@ -111,7 +114,8 @@ def export_model(
         if getattr(heads, "maskiou_head", None) is None:
             raise ConfigError("MODEL.MASKIOU_ON: expected True for mask scores, found a model without them")
         heads.flat_mask_scores = True
-    info = describe(cfg, model, tuple(class_names), precision)
+    names = tuple(class_names) or (() if saliency else class_names_of(cfg, cfg.MODEL.WEIGHTS))
+    info = describe(cfg, model, names, precision)
     _log.warning("tracing %s; a transformer takes minutes", cfg.MODEL.META_ARCHITECTURE)
     proto = trace(model, info)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -139,6 +143,17 @@ def export_model(
             shutil.rmtree(target)
         os.replace(written, target)
     return agreement
+
+
+def _check_replaceable(target: Path, format: str) -> None:
+    """Raise ValueError if there is something else at the target than an earlier export."""
+    if format == "onnx":
+        good = target.is_file()
+    else:
+        good = target.is_dir() and {path.name for path in target.iterdir()} <= {"model.xml", "model.bin"}
+        good = good and not Path.cwd().is_relative_to(target.resolve())
+    if target.exists() and not good:
+        raise ValueError(f"output: expected a new name or an earlier export, found something else: {target}")
 
 
 def _exportable_model(cfg: CfgNode) -> nn.Module:

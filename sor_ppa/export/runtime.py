@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from .info import INFO_KEY, GraphInfo
 from .winograd import use_winograd
 
-__all__ = ["Graph", "computes_bfloat16", "is_graph", "load_graph", "read_info"]
+__all__ = ["Graph", "computes_bfloat16", "is_graph", "is_onnx", "load_graph", "read_info"]
 
 _Arrays = Mapping[str, NDArray[Any]]
 
@@ -92,7 +92,9 @@ def _read_onnx(path: Path, options: Any, providers: Sequence[str]) -> tuple[Any,
 
 def _read_openvino(core: Any, path: Path) -> tuple[Any, GraphInfo]:
     """Return the model in a folder or an ``.xml`` file, not compiled, and its metadata."""
-    file = path if path.is_file() else min(path.glob("*.xml"))
+    file = path / "model.xml"
+    if not file.is_file():
+        file = path if path.is_file() else min(path.glob("*.xml"))
     try:
         model = core.read_model(file)
     except RuntimeError as error:
@@ -109,9 +111,14 @@ def computes_bfloat16() -> bool:
 
 
 def is_graph(path: str | os.PathLike[str]) -> bool:
-    """Return whether a path names an exported model: ``NAME.onnx``, or a folder with an ``.xml`` file."""
+    """Return whether a path names an exported model: ``NAME.onnx``, ``NAME.xml`` or a folder with one."""
     path = Path(path)
-    return path.suffix == ".onnx" or (path.is_dir() and any(path.glob("*.xml")))
+    return is_onnx(path) or path.suffix == ".xml" or (path.is_dir() and any(path.glob("*.xml")))
+
+
+def is_onnx(path: str | os.PathLike[str]) -> bool:
+    """Return whether a path has the suffix of an ONNX file."""
+    return Path(path).suffix.lower() == ".onnx"
 
 
 def load_graph(path: str | os.PathLike[str], *, device: str = "cpu", threads: int = 0) -> Graph:
@@ -128,7 +135,7 @@ def load_graph(path: str | os.PathLike[str], *, device: str = "cpu", threads: in
         ImportError: the runtime is not installed.
     """
     path = Path(path)
-    kind = _OnnxGraph if path.suffix == ".onnx" else _OpenVinoGraph
+    kind = _OnnxGraph if is_onnx(path) else _OpenVinoGraph
     with _explained(path):
         return kind(path, device, threads)
 
@@ -137,7 +144,7 @@ def read_info(path: str | os.PathLike[str]) -> GraphInfo:
     """Return the metadata of an exported model without compiling it; errors as in :func:`load_graph`."""
     path = Path(path)
     with _explained(path):
-        if path.suffix != ".onnx":
+        if not is_onnx(path):
             import openvino
 
             return _read_openvino(openvino.Core(), path)[1]

@@ -30,6 +30,9 @@ def test_auto_takes_a_model_once_it_is_converted(
     assert isinstance(SORPredictor(cfg).model, ExportedRanker)
     assert not isinstance(SORPredictor(cfg, runtime="pytorch").model, ExportedRanker)
     assert len(converted) == 1
+    next(converted[0].glob("*.bin")).unlink()
+    assert not isinstance(SORPredictor(cfg).model, ExportedRanker), "a damaged one is removed"
+    assert isinstance(SORPredictor(cfg, runtime="openvino").model, ExportedRanker)
     cfg.MODEL.FCOS.NMS_TH = 0.7
     assert not isinstance(SORPredictor(cfg).model, ExportedRanker), "another configuration"
 

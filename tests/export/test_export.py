@@ -143,6 +143,28 @@ def test_settings_that_do_not_export(tmp_path: Path) -> None:
         export_model(cfg, tmp_path / "model.onnx", precision="bf16")
 
 
+@pytest.mark.parametrize("format", ["onnx", "openvino"])
+def test_what_is_no_earlier_export_is_not_replaced(tmp_path: Path, format: str) -> None:
+    target = tmp_path / ("photos.onnx" if format == "onnx" else "photos")
+    target.mkdir()
+    (target / "mine.txt").write_text("mine")
+    with pytest.raises(ValueError, match="output: expected a new name or an earlier export, found something"):
+        export_model(ranker_cfg(CENTERMASK), target, format=format)
+    assert (target / "mine.txt").read_text() == "mine"
+
+
+def test_what_is_fixed_in_a_file_is_not_changed_silently(exported: dict[str, Path]) -> None:
+    path = exported["onnx"]
+    SORPredictor.from_pretrained(path, options=["INPUT.MIN_SIZE_TEST", "64", "MODEL.DEVICE", "cpu"])
+    with pytest.raises(
+        ConfigError, match=r"MODEL\.FCOS\.NMS_TH: expected 0\.5, which is fixed in .*, found 0\.1"
+    ):
+        SORPredictor.from_pretrained(path, options=["MODEL.FCOS.NMS_TH", "0.1"])
+    with pytest.raises(ValueError, match="runtime: expected auto for .*onnx, found 'openvino'"):
+        SORPredictor.from_pretrained(path, runtime="openvino")
+    assert SORPredictor.from_pretrained(exported["openvino"] / "model.xml").class_names == ("thing",)
+
+
 def test_disagreement_writes_nothing(
     exported: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,12 +186,16 @@ def test_example_needs_neither_torch_nor_detectron2(
     exported: dict[str, Path], eager: SORPredictor, tmp_path: Path
 ) -> None:
     (picture,) = example_pictures(2)[:1]
-    file = tmp_path / "photo.png"
-    cv2.imwrite(str(file), picture)
+    file, bad = tmp_path / "photo.png", tmp_path / "bad.png"
+    bad.write_text("no picture")
+    half = np.full((*picture.shape[:2], 1), 128, np.uint8)
+    cv2.imwrite(str(file), np.concatenate([picture, half], axis=2))
     block = "import sys, runpy; sys.modules.update(torch=None, detectron2=None, sor_ppa=None);"
     block += "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
-    words = [sys.executable, "-c", block, str(EXAMPLE), str(exported["onnx"]), str(file)]
-    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    words = [sys.executable, "-c", block, str(EXAMPLE), str(exported["onnx"]), str(bad), str(file)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"{bad}: cannot identify image file")
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     expected = eager(file).objects
     assert [line["rank"] for line in lines] == [o.rank for o in expected]
