@@ -345,7 +345,7 @@ def _exported(
     device = dict(zip(options[::2], options[1::2], strict=False)).get("MODEL.DEVICE", "cuda")
     graph = load_graph(source, device=device, threads=torch.get_num_threads())
     cfg = parse_config(graph.info.config, os.fspath(source), options)
-    stored = parse_config(graph.info.config, os.fspath(source), ())
+    stored = parse_config(graph.info.config, os.fspath(source), ()) if options else cfg
     for key in options[::2]:
         if key == "MODEL.DEVICE" or not key.startswith(("MODEL.", "TEST.AUG.")):
             continue

@@ -57,13 +57,10 @@ class TableOutput:
         return entry is not None and entry["model"] == self.model
 
     def write(self, file: Path, name: str, result: RankedImage) -> None:
-        """Add a line to the journal, after the line that a killed run may have left unfinished."""
-        line = json.dumps(table_entry(result, str(file), self.model), allow_nan=False) + "\n"
-        with self._journal.open("ab+") as journal:
-            end = journal.seek(0, os.SEEK_END)
-            journal.seek(max(end - 1, 0))
-            torn = journal.read(1) not in (b"", b"\n")
-            journal.write(b"\n" * torn + line.encode())
+        """Add a line to the journal."""
+        entry = table_entry(result, str(file), self.model)
+        with self._journal.open("a", encoding="utf-8") as journal:  # "\n" first ends the line of a killed run
+            journal.write("\n" + json.dumps(entry, allow_nan=False))
 
     def finish(self) -> None:
         """Write the file from the journal, in the order of the file names."""
@@ -78,7 +75,7 @@ class TableOutput:
             for line in journal:
                 try:
                     entry = json.loads(line)
-                except ValueError:  # the last line of a killed run
+                except ValueError:  # the empty first line, or the last one of a killed run
                     continue
                 yield entry["file"], entry
 

@@ -126,7 +126,7 @@ def test_coco_file_can_be_scored_and_continues_a_killed_run(tmp_path, predictor)
     output = TableOutput(tmp_path / "out", "coco", "m")
     rank_files(predictor, files[1:], output, progress=False)
     with (tmp_path / "out" / "predictions.json.journal").open("a") as journal:
-        journal.write('{"file": "cut')  # as a killed process leaves it
+        journal.write('\n{"file": "cut')  # as a killed process leaves it
     again = TableOutput(tmp_path / "out", "coco", "m")
     assert rank_files(predictor, files, again, progress=False).skipped == 1
     content = json.loads((tmp_path / "out" / "predictions.json").read_text())

@@ -169,7 +169,7 @@ def pair_with_images(
     for record in records:
         file_name, number = str(record["file_name"]), record["image_id"]
         ids = dict.fromkeys((number, number if named else str(number))) if by_id else ()
-        exact = [key for key in ids if key in left] or [key for key in (file_name,) if key in left]
+        exact = [key for key in ids if key in left] or [file_name] * (file_name in left)
         matches = exact or stems.get(stem(file_name), [])
         expect(len(matches) <= 1, source, f"one name for {file_name}", matches)
         if matches:

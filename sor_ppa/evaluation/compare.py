@@ -24,7 +24,7 @@ from .command import MISSING, Problem, Record, has_ranks, pair_with_images, run_
 from .definitions import METRICS
 from .ground_truth import read_truth
 from .image import FloatArray
-from .measure import HEADLINE, THRESHOLDS, VARIANTS, Measured, Prediction, VariantKey, measure_image
+from .measure import HEADLINE, THRESHOLDS, VARIANTS, Measured, Prediction, Setup, VariantKey, measure_image
 from .predictions import read_predictions
 from .resampling import bootstrap_intervals, holm, sign_flip_p_values
 
@@ -243,21 +243,18 @@ def compare_files(
     records = read_truth(truth)
     ranked = "mask_file_name" not in records[0] and has_ranks(records)
     expect(ranked, truth, "a dataset of objects with ranks", "no rank")
-    kinds: list[str] = []
+    setups: list[Setup] = []
     columns: list[list[Prediction]] = []
-    skipped: list[bool] = []
-    curves: list[bool] = []
     problems: list[list[Problem]] = []
     for method in methods:
         read = read_predictions(method.path, rank_by)
         pairs, found = pair_with_images(records, read, str(method.path))
-        kinds.append(read.kind)
+        skip = missing == "skip" or (missing == "auto" and read.kind == "maps")
+        setups.append(Setup(read.kind, skip, curves=not read.no_curve))
         columns.append([prediction for _, prediction in pairs])
-        skipped.append(missing == "skip" or (missing == "auto" and read.kind == "maps"))
-        curves.append(read.kind == "instances" and not read.no_curve)
         problems.append(found + [("no curves over the confidence", read.no_curve)] * bool(read.no_curve))
     tasks = [(record, list(row)) for record, row in zip(records, zip(*columns, strict=True), strict=True)]
-    measure = partial(measure_image, kinds=kinds, skipped=skipped)
+    measure = partial(measure_image, methods=setups)
     measured: list[list[Measured]] = []
     traits: list[FloatArray] = []
     for row, trait, lines in run_tasks(measure, tasks, workers, progress):
@@ -266,16 +263,15 @@ def compare_files(
         for own, more in zip(problems, lines, strict=True):
             own += more
     by_method = list(zip(*measured, strict=True))
-    by_curves = list(zip(by_method, curves, strict=True))
     return Comparison(
         truth,
         list(methods),
-        kinds,
+        [setup.kind for setup in setups],
         [str(record["file_name"]) for record in records],
         np.array([[x.values for x in own] for own in by_method]),
         np.array(traits),
-        np.array([[x.curve if drawn else x.curve * np.nan for x in own] for own, drawn in by_curves]),
-        [np.concatenate([x.found[: None if drawn else 0] for x in own]) for own, drawn in by_curves],
+        np.array([[x.curve for x in own] for own in by_method]),
+        [np.concatenate([x.found for x in own]) for own in by_method],
         [np.concatenate([x.first for x in own]) for own in by_method],
         problems,
         tasks,

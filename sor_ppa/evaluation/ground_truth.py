@@ -172,9 +172,13 @@ def _read_registered(name: str) -> list[dict[str, Any]]:
 
 
 def _read_file(path: Path) -> list[dict[str, Any]]:
+    split = path.stem.removeprefix("obj_seg_data_")
+    if path.stem != split and (path.parent / "rank_order" / split).is_dir():
+        return _read_assr(path, split)
     content = load_json(path)
-    if isinstance(content, list) and content and isinstance(content[0], dict) and "object_data" in content[0]:
-        return _read_assr(path)
+    if isinstance(content, list) and content and isinstance(content[0], dict):
+        expected = "the name obj_seg_data_SPLIT.json beside the folder rank_order/SPLIT"
+        expect("object_data" not in content[0], str(path), expected, path.name)
     coco = isinstance(content, dict)
     images, annotations = (content.get("images"), content.get("annotations")) if coco else (content, [])
     order = rank_order(content, path) if coco else None
@@ -205,10 +209,7 @@ def _read_file(path: Path) -> list[dict[str, Any]]:
     return list(records.values())
 
 
-def _read_assr(path: Path) -> list[dict[str, Any]]:
-    split = path.stem.removeprefix("obj_seg_data_")
-    named = path.stem != split
-    expect(named, str(path), "the name obj_seg_data_SPLIT.json, SPLIT as in rank_order/SPLIT", path.name)
+def _read_assr(path: Path, split: str) -> list[dict[str, Any]]:
     try:
         return DatasetSource(path.stem, str(path.absolute().parent), "assr", split)()
     except (OSError, ValueError) as error:

@@ -21,7 +21,16 @@ from .rules.sa_sor import match_best
 from .score import Score
 from .variants import DEFAULT_METRICS, DEFAULTS, PUBLISHED, Variant, find_variant
 
-__all__ = ["HEADLINE", "THRESHOLDS", "VARIANTS", "Measured", "Prediction", "VariantKey", "measure_image"]
+__all__ = [
+    "HEADLINE",
+    "THRESHOLDS",
+    "VARIANTS",
+    "Measured",
+    "Prediction",
+    "Setup",
+    "VariantKey",
+    "measure_image",
+]
 
 Prediction = Path | list[InstanceEntry] | None
 VariantKey = tuple[str, str]
@@ -33,13 +42,28 @@ _HEADLINE_PLACES = [VARIANTS.index(key) for key in HEADLINE]
 _HEADLINE_VARIANTS = [find_variant(*key) for key in HEADLINE]
 
 
+class Setup(NamedTuple):
+    """How a method is measured.
+
+    Attributes:
+        kind: as of its ``SavedPredictions``.
+        skip: leave out images without a prediction.
+        curves: whether its confidences are in [0, 1], so that there are curves over them.
+    """
+
+    kind: str
+    skip: bool
+    curves: bool
+
+
 class Measured(NamedTuple):
     """One method on one image.
 
     Attributes:
         values: (V,) of ``VARIANTS``, NaN where the image is not used.
-        curve: (H, T) of ``HEADLINE`` at ``THRESHOLDS``.
-        found: (P, 2) confidence, and whether the prediction is the match of an object (IoU >= 0.5).
+        curve: (H, T) of ``HEADLINE`` at ``THRESHOLDS``, NaN without curves.
+        found: (P, 2) confidence, and whether the prediction is the match of an object (IoU >= 0.5), P = 0
+            without curves.
         first: (P, 2) probability of being the most salient, and whether it is.
     """
 
@@ -50,26 +74,29 @@ class Measured(NamedTuple):
 
 
 def measure_image(
-    task: tuple[Record, list[Prediction]], *, kinds: Sequence[str], skipped: Sequence[bool]
+    task: tuple[Record, list[Prediction]], *, methods: Sequence[Setup]
 ) -> tuple[list[Measured], FloatArray, list[list[Problem]]]:
     """Return each method on one image, the traits of the image, and the problems of each method."""
     record, predictions = task
-    problems: list[list[Problem]] = [[] for _ in kinds]
+    problems: list[list[Problem]] = [[] for _ in methods]
     try:
         truth = truth_from_dict(record)
     except ValueError as error:
         for own in problems:
             own.append(("bad ground truth", str(error)))
-        return [_unused() for _ in kinds], np.zeros(3), problems
+        return [_unused() for _ in methods], np.zeros(3), problems
     measured = []
-    for prediction, kind, skip, own in zip(predictions, kinds, skipped, problems, strict=True):
+    for prediction, setup, own in zip(predictions, methods, problems, strict=True):
         measured.append(_unused())
-        if prediction is None and skip:
+        if prediction is None and setup.skip:
             continue
         try:
-            measured[-1] = _of_map(prediction, truth) if kind == "maps" else _of_instances(prediction, truth)
+            if setup.kind == "maps":
+                measured[-1] = _of_map(prediction, truth)
+            else:
+                measured[-1] = _of_instances(prediction, truth, setup.curves)
         except (ValueError, OSError) as error:
-            bad = "bad prediction" if kind == "instances" else "unreadable prediction"
+            bad = "bad prediction" if setup.kind == "instances" else "unreadable prediction"
             own.append(("wrong size" if isinstance(error, SizeError) else bad, str(error)))
     return measured, _traits(truth), problems
 
@@ -86,23 +113,23 @@ def _of_map(path: Any, truth: ImageTruth) -> Measured:
     return _unused()._replace(values=_score_variants(image))
 
 
-def _of_instances(prediction: Any, truth: ImageTruth) -> Measured:
+def _of_instances(prediction: Any, truth: ImageTruth, curves: bool) -> Measured:
     instances: list[InstanceEntry] = prediction or []
     image = instance_image(instances, truth)
-    confidences = np.array([item.confidence for item in instances], np.float64).clip(max=1.0)
     ranks = image.gt_ranks.tolist()
     matched = match_best(image.iou.tolist(), 0.5, image.scores.tolist(), ranks)
     top = {place for place, rank in zip(matched, ranks, strict=True) if rank == max(ranks)}
     first = [
-        [min(item.first, 1.0), float(place in top)]
-        for place, item in enumerate(instances)
-        if item.first is not None
+        [item.first, float(place in top)] for place, item in enumerate(instances) if item.first is not None
     ]
     values = _score_variants(image)
+    measured = _unused()._replace(values=values, first=np.array(first, np.float64).reshape(-1, 2))
+    if not curves:
+        return measured
+    confidences = np.array([item.confidence for item in instances], np.float64).clip(max=1.0)
     found = [place in matched for place in range(len(instances))]
     curve = _threshold_curve(image, confidences, values)
-    pairs = np.stack([confidences, found], axis=1)
-    return Measured(values, curve, pairs, np.array(first, np.float64).reshape(-1, 2))
+    return measured._replace(curve=curve, found=np.stack([confidences, found], axis=1))
 
 
 def _score_variants(image: ImageScores) -> FloatArray:

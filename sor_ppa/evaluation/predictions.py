@@ -214,4 +214,5 @@ def instance_entry(entry: Mapping[str, Any], rank_by: str, where: str) -> Instan
         first = finite_number(first, f"{where}: first_probability")
         probable = 0 <= first <= 1 + _ROUNDING
         expect(probable, f"{where}: first_probability", "a number in [0, 1] or null", first)
+        first = min(first, 1.0)
     return InstanceEntry(segmentation, score, confidence, label, where, first)
