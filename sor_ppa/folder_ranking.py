@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,11 +63,12 @@ class FileOutput:
 
     Attributes:
         folder: created if it does not exist.
-        model: name of the model, written into the JSON; results of another model count as not done.
+        model: name of the model, written into the JSON; results of another one count as not done.
         extension: of the drawings, "jpg" or "png".
         masks: format of the masks in the JSON files.
         scores: draw confidences below the badges.
         style: how to draw.
+        settings: what else the files depend on, written into the JSON, too.
     """
 
     folder: Path
@@ -76,6 +77,7 @@ class FileOutput:
     masks: Literal["rle", "polygons"] = "rle"
     scores: bool = False
     style: RankStyle | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     def paths(self, name: str) -> tuple[Path, Path, Path]:
         """Return the paths of the drawing, the saliency map and the JSON file of a picture."""
@@ -84,12 +86,12 @@ class FileOutput:
         return drawn, gray, record
 
     def done(self, file: Path, name: str) -> bool:
-        """Return whether the JSON file, which is written last, is of this picture and model."""
-        record = self.paths(name)[2]
+        """Return whether the JSON file, which is written last, is of this picture, model and settings."""
+        record, own = self.paths(name)[2], self._origin(file)
         try:
             content = json.loads(record.read_text("utf-8"))
             fresh = record.stat().st_mtime_ns >= file.stat().st_mtime_ns
-            return fresh and (content["file"], content["model"]) == (str(file), self.model)
+            return fresh and {key: content[key] for key in own} == own
         except (OSError, ValueError, LookupError, TypeError):
             return False
 
@@ -100,8 +102,10 @@ class FileOutput:
             drawn = drawn.with_suffix(".png")
         write_image(drawn, result.draw(scores=self.scores, style=self.style))
         write_image(gray, result.saliency_map())
-        content = {**result.to_json(self.masks), "file": str(file), "model": self.model}
-        write_json(record, content)
+        write_json(record, {**result.to_json(self.masks), **self._origin(file)})
+
+    def _origin(self, file: Path) -> dict[str, Any]:
+        return {"file": str(file), "model": self.model, "settings": self.settings}
 
     def finish(self) -> None:
         """Do nothing: every picture has files of its own."""

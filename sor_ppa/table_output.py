@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -28,12 +28,14 @@ class TableOutput:
     Attributes:
         folder: created if it does not exist.
         kind: "coco" (``predictions.json``) or "parquet" (``predictions.parquet``).
-        model: name of the model, written into the file.
+        model: name of the model, written into the file; results of another one count as not done.
+        settings: what else the results depend on.
     """
 
     folder: Path
     kind: TableKind
     model: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
     _images: dict[str, dict[str, Any]] | None = field(default=None, repr=False)
 
     @property
@@ -50,15 +52,16 @@ class TableOutput:
         return (self.file,)
 
     def done(self, file: Path, name: str) -> bool:
-        """Return whether the picture is in the journal, with the same model."""
+        """Return whether the picture is in the journal and has not changed since."""
         if self._images is None:
             self._images = dict(self._read_journal())
         entry = self._images.get(str(file))
-        return entry is not None and entry["model"] == self.model
+        return entry is not None and entry["modified"] == _modified(file)
 
     def write(self, file: Path, name: str, result: RankedImage) -> None:
         """Add a line to the journal."""
         entry = table_entry(result, str(file), self.model)
+        entry |= {"settings": self.settings, "modified": _modified(file)}
         with self._journal.open("a", encoding="utf-8") as journal:  # "\n" first ends the line of a killed run
             journal.write("\n" + json.dumps(entry, allow_nan=False))
 
@@ -69,6 +72,7 @@ class TableOutput:
             part.write_bytes(table_file(self.kind, [entry for _, entry in images]))
 
     def _read_journal(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield file and entry of the lines that have this model and these settings."""
         if not self._journal.is_file():
             return
         with self._journal.open(encoding="utf-8") as journal:
@@ -77,7 +81,13 @@ class TableOutput:
                     entry = json.loads(line)
                 except ValueError:  # the empty first line, or the last one of a killed run
                     continue
-                yield entry["file"], entry
+                if (entry["model"], entry.get("settings")) == (self.model, self.settings):
+                    yield entry["file"], entry
+
+
+def _modified(file: Path) -> int | None:
+    """Return when a file was changed; None if it is gone."""
+    return file.stat().st_mtime_ns if file.exists() else None
 
 
 def table_entry(result: RankedImage, file: str, model: str | None) -> dict[str, Any]:

@@ -105,6 +105,9 @@ def test_what_is_done_is_skipped_until_the_model_or_the_picture_changes(tmp_path
     assert rank_files(predictor, files, output, progress=False).skipped == 2
     assert rank_files(predictor, files, output, overwrite=True, progress=False).images == 2
     assert rank_files(predictor, files, FileOutput(tmp_path / "out", "two"), progress=False).images == 2
+    changed = FileOutput(tmp_path / "out", "two", settings={"opts": ["A", "1"]})
+    assert rank_files(predictor, files, changed, progress=False).images == 2
+    assert rank_files(predictor, files, FileOutput(tmp_path / "out", "two"), progress=False).images == 2
     later = (tmp_path / "out" / "a.json").stat().st_mtime + 10
     os.utime(files[0], (later, later))
     assert rank_files(predictor, files, FileOutput(tmp_path / "out", "two"), progress=False).images == 1
@@ -137,6 +140,21 @@ def test_coco_file_can_be_scored_and_continues_a_killed_run(tmp_path, predictor)
     assert [e["rank"] for e in found] == [1, 2, None]
     left, top, right, bottom = expected[0]["box"]
     assert found[0]["bbox"] == [left, top, right - left, bottom - top]
+
+
+def test_one_file_has_the_results_of_one_model_and_setting(tmp_path, predictor):
+    files = [_save(tmp_path / "a.png"), _save(tmp_path / "b.png")]
+
+    def rank(files, settings):
+        output = TableOutput(tmp_path / "out", "coco", "m", settings)
+        summary = rank_files(predictor, files, output, progress=False)
+        return summary.images, len(json.loads(output.file.read_text())["images"])
+
+    assert rank(files, {"opts": []}) == (2, 2)
+    assert rank(files[:1], {"opts": ["A", "1"]}) == (1, 1)
+    assert rank(files, {"opts": []}) == (0, 2)
+    os.utime(files[0], (1, 1))
+    assert rank(files, {"opts": []}) == (1, 2)
 
 
 def test_parquet_has_a_row_for_each_object_and_names_every_image(tmp_path, predictor):

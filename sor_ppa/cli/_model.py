@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+from typing import Any
 
 from ..export.cache import RUNTIMES
 from ..predictor import SORPredictor
 from ..zoo import catalog, installed
 
-__all__ = ["add_model_arguments", "chosen_model", "default_model", "load_predictor"]
+__all__ = ["add_model_arguments", "chosen_model", "default_model", "load_predictor", "model_settings"]
 
 TRAINING_FREE = "contrast"
 
@@ -60,6 +62,13 @@ def chosen_model(options: argparse.Namespace) -> str:
     better = "" if model != TRAINING_FREE else "; a trained one is better: sor-ppa models get ppa-v39"
     sys.stderr.write(f"model: {model}{better}\n")
     return model
+
+
+def model_settings(options: argparse.Namespace, model: str) -> dict[str, Any]:
+    """Return what results depend on besides the name of the model, for JSON."""
+    names = ("config_file", "opts", "runtime", "confidence_threshold")
+    changed = os.stat(model).st_mtime_ns if os.path.exists(model) else None
+    return {name: getattr(options, name) for name in names} | {"model_changed": changed}
 
 
 def load_predictor(options: argparse.Namespace, model: str | None = None) -> SORPredictor:

@@ -14,7 +14,7 @@ from ..folder_ranking import REPORT, FileOutput, Output, rank_files, watch_folde
 from ..table_output import SHARD_IMAGES, TableOutput
 from ..visualization import EVERYTHING, RankStyle
 from ..visualization.files import IMAGE_SUFFIXES, expand_inputs
-from ._model import add_model_arguments, chosen_model, load_predictor
+from ._model import add_model_arguments, chosen_model, load_predictor, model_settings
 
 _EPILOG = """\
 examples:
@@ -27,7 +27,8 @@ examples:
 
 For each photo NAME: NAME_ranked.jpg (outlines and badges, 1 = most salient), NAME_saliency.png (gray map) and
 NAME.json.
-Photos that are done are skipped. Photos that cannot be read are listed in unreadable.json.
+Photos that are done, with the same model and options, are skipped. Photos that cannot be read are listed in
+unreadable.json.
 """
 
 
@@ -92,12 +93,16 @@ def run(options: argparse.Namespace) -> int:
     if not files and not options.watch:
         return 2
     model = chosen_model(options)
+    settings = model_settings(options, model)
     output: Output
     if options.format in (None, "files"):
         style = RankStyle(legend=options.legend, **(EVERYTHING if options.all_objects else {}))
-        output = FileOutput(folder, model, options.image_format, options.masks, options.scores, style)
+        names = ("image_format", "masks", "scores", "legend", "all_objects")
+        settings |= {name: getattr(options, name) for name in names}
+        look = options.image_format, options.masks, options.scores, style
+        output = FileOutput(folder, model, *look, settings)
     else:
-        output = TableOutput(folder, options.format, model)
+        output = TableOutput(folder, options.format, model, settings)
     predictor = load_predictor(options, model)
     if options.watch:
         if not options.watch.is_dir():
@@ -132,7 +137,6 @@ def _run_on_ray(options: argparse.Namespace) -> int:
             sys.stderr.write(f"{' '.join(options.input)}: no photos\n")
         return 2
     model = chosen_model(options)
-    settings = {name: getattr(options, name) for name in ("opts", "runtime", "confidence_threshold")}
     # actors have another working folder
     source = os.path.abspath(model) if os.path.isfile(model) or is_graph(model) else model
     if options.config_file and os.path.isfile(options.config_file):
@@ -146,7 +150,7 @@ def _run_on_ray(options: argparse.Namespace) -> int:
             options.format or "parquet",
             resources,
             model=model,
-            settings=settings,
+            settings=model_settings(options, model),
             batch_size=4 * options.batch_size,
             work_folder=os.getcwd(),
             actors=options.actors,

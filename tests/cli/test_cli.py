@@ -88,6 +88,10 @@ def test_rank_writes_a_picture_a_map_and_json(predictor, photo: Path, tmp_path: 
     assert "model: contrast; a trained one is better: sor-ppa models get ppa-v39" in err
     assert run("rank", photo, "--output", tmp_path / "out") == 0
     assert "1 done before" in capsys.readouterr().out
+    assert run("rank", photo, "--output", tmp_path / "out", "--legend") == 0
+    assert capsys.readouterr().out.startswith("1 images")
+    settings = json.loads((tmp_path / "out" / "photo.json").read_text())["settings"]
+    assert (settings["legend"], settings["confidence_threshold"]) == (True, 0)
 
 
 def test_rank_reports_unreadable_photos_and_exits_with_1(predictor, photo: Path, tmp_path: Path, capsys):
