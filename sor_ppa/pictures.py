@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import cv2
@@ -24,7 +25,7 @@ def is_picture(value: Any) -> bool:
     """Return whether a value is one picture, not several."""
     if isinstance(value, (np.ndarray, torch.Tensor)):
         return value.ndim <= 3
-    return isinstance(value, (str, os.PathLike, Image.Image))
+    return isinstance(value, (str, os.PathLike)) or not isinstance(value, Iterable)
 
 
 def to_bgr(picture: Any, channel_order: ChannelOrder = "bgr", name: str = "picture") -> NDArray[np.uint8]:
@@ -46,8 +47,9 @@ def to_bgr(picture: Any, channel_order: ChannelOrder = "bgr", name: str = "pictu
     if isinstance(picture, (str, os.PathLike)):
         return read_image(picture)
     if isinstance(picture, Image.Image):
-        return np.asarray(cv2.cvtColor(to_rgb(picture), cv2.COLOR_RGB2BGR), np.uint8)
-    array = np.asarray(picture.detach().cpu() if isinstance(picture, torch.Tensor) else picture)
+        array, channel_order = to_rgb(picture), "rgb"
+    else:
+        array = np.asarray(picture.detach().cpu() if isinstance(picture, torch.Tensor) else picture)
     if isinstance(picture, torch.Tensor) and array.ndim == 3 and array.shape[0] == 3:
         array = array.transpose(1, 2, 0)
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not array.size:
@@ -55,7 +57,7 @@ def to_bgr(picture: Any, channel_order: ChannelOrder = "bgr", name: str = "pictu
         raise ValueError(
             f"{name}: expected {kinds}, found {type(picture).__name__} {array.dtype} {array.shape}"
         )
-    return array if channel_order == "bgr" else np.ascontiguousarray(array[:, :, ::-1])
+    return array if channel_order == "bgr" else np.asarray(cv2.cvtColor(array, cv2.COLOR_RGB2BGR), np.uint8)
 
 
 def resize_shortest_edge(image: NDArray[np.uint8], short_side: int, max_side: int) -> NDArray[np.uint8]:

@@ -44,6 +44,8 @@ def find_pretrained(
     info: CheckpointInfo | GraphInfo | None
     if is_graph(name):
         path, info = Path(name), read_info(name)
+    elif os.path.isdir(name):
+        raise ConfigError(f"{name}: expected a checkpoint or an exported model, found a folder without .xml")
     else:
         path = Path(name) if os.path.isfile(name) else resolve(name)
         info = read_checkpoint_info(path)

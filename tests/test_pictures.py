@@ -46,9 +46,17 @@ def test_files(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "given", [np.zeros((5, 5), np.uint8), np.zeros((5, 5, 3)), np.zeros((0, 5, 3), np.uint8), 3]
+    "given",
+    [
+        np.zeros((5, 5), np.uint8),
+        np.zeros((5, 5, 3)),
+        np.zeros((0, 5, 3), np.uint8),
+        3,
+        Image.new("L", (0, 5)),
+    ],
 )
 def test_what_is_no_picture_is_named(given):
+    assert is_picture(given)
     with pytest.raises(ValueError, match="picture: expected a path, a PIL image, a uint8 array"):
         to_bgr(given)
 

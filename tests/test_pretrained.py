@@ -48,6 +48,11 @@ def test_zoo_names_are_resolved(weights, monkeypatch):
     assert weights == find_pretrained("ppa-v39", DEMO)[0].MODEL.WEIGHTS
 
 
+def test_a_folder_without_a_model_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"expected a checkpoint or an exported model, found a folder"):
+        find_pretrained(str(tmp_path))
+
+
 def test_unknown_names_are_one_line():
     with pytest.raises(ZooError, match=r"^nowhere: expected "):
         SORPredictor.from_pretrained("nowhere")

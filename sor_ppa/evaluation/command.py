@@ -168,7 +168,7 @@ def pair_with_images(
     named = all(isinstance(name, str) and stem(name) in own for name in found)
     for record in records:
         file_name, number = str(record["file_name"]), record["image_id"]
-        ids = dict.fromkeys((number, number if named else str(number))) if by_id else ()
+        ids = dict.fromkeys((number, number if named else _other_form(number))) if by_id else ()
         exact = [key for key in ids if key in left] or [file_name] * (file_name in left)
         matches = exact or stems.get(stem(file_name), [])
         expect(len(matches) <= 1, source, f"one name for {file_name}", matches)
@@ -184,6 +184,13 @@ def pair_with_images(
     extra = "is not in the ground truth"
     problems += [("extra prediction", f"{source}: image {name!r} {extra}") for name in left]
     return tasks, problems
+
+
+def _other_form(number: Identity) -> Identity:
+    """Return the text of a number, or the number that a text holds."""
+    if isinstance(number, str):
+        return int(number) if number.isdecimal() else number
+    return str(number)
 
 
 def _numbered_otherwise(records: list[Record], read: SavedPredictions) -> bool:

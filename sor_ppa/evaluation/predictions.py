@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -70,20 +71,28 @@ def read_predictions(path: Path, rank_by: str = "auto") -> SavedPredictions:
 
 
 def stem(file_name: str) -> str:
-    """Return a file name without folders and extension, by which images and predictions are paired."""
-    return Path(file_name.replace("\\", "/")).stem
+    """Return a file name without folders and extension, by which images and predictions are paired.
+
+    A number after the last dot is no extension. Composed and decomposed accents are the same.
+    """
+    path = Path(unicodedata.normalize("NFC", file_name).replace("\\", "/"))
+    return path.name if path.suffix[1:].isdigit() else path.stem
 
 
 def find_maps(folder: Path) -> dict[Identity, Path]:
     """Return the maps of a folder by stem; raise ``InputError`` without PNG files or if two have one stem.
 
-    In a folder of results of ``sor-ppa rank``, the maps are the files ``NAME_saliency.png``.
+    In a folder of results of ``sor-ppa rank``, the maps are the files ``NAME_saliency.png``. It is one if
+    there is a ``NAME.json`` or ``NAME_ranked.png``, or no other file.
     """
     files = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() == ".png" and path.is_file()]
-    own = [path for path in files if path.stem.endswith(OWN_MAPS)]
+    own = {path: path.stem.removesuffix(OWN_MAPS) for path in files if path.stem.endswith(OWN_MAPS)}
+    beside = (path.with_name(name + end) for path, name in own.items() for end in (".json", "_ranked.png"))
+    if len(own) < len(files) and not any(path.exists() for path in beside):
+        own = {}
     found: dict[Identity, Path] = {}
     for path in own or files:
-        name = path.stem.removesuffix(OWN_MAPS)
+        name = stem(own.get(path, path.stem) + ".png")
         other = found.setdefault(name, path)
         expect(other is path, str(path), f"one map named {name}", f"{other} as well")
     lossy = next((path.name for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES), None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import unicodedata
 
 import cv2
 import numpy as np
@@ -65,6 +66,29 @@ def test_maps_of_the_rank_command_beside_its_drawings(files):
         path.rename(path.with_name(f"{path.stem}_saliency.png"))
     assert run(files, "maps", "--strict") == 0
     assert result(files)["variants"] == wanted
+
+
+def test_one_map_named_like_those_of_the_rank_command_hides_no_others(files):
+    first = min((files / "maps").iterdir())
+    first.rename(first.with_name(f"{first.stem}_saliency.png"))
+    assert run(files, "maps", "--missing", "skip") == 0
+    assert result(files)["scored"] == len(IDS) - 1
+
+
+@pytest.mark.parametrize("name", ["photo.3", "cafe\u0301"])
+def test_names_are_paired_with_dots_and_accents(name):
+    records = [{"image_id": 5, "file_name": f"{unicodedata.normalize('NFC', name)}.jpg"}]
+    tasks, problems = pair_with_images(records, SavedPredictions("instances", "rank", {name: []}, {}), "file")
+    assert tasks == [(records[0], [])]
+    assert not problems
+
+
+@pytest.mark.parametrize("number", ["17", "0017"])
+def test_a_number_is_the_id_of_its_text(number):
+    records = [{"image_id": number, "file_name": "a.jpg"}]
+    tasks, problems = pair_with_images(records, SavedPredictions("instances", "rank", {17: []}, {}), "file")
+    assert tasks == [(records[0], [])]
+    assert not problems
 
 
 @pytest.mark.parametrize("source", ["pred.json", "maps"])
