@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Train every ranker of this repository with one budget on the synthetic benchmark; print a table.
+"""Train every ranker of this repository with one budget on the synthetic benchmark; write a table.
 
 The budget is processor time of a training on one thread, data loading included, so it is the same on a busy
 machine. Trainings use bfloat16 where the processor has instructions for it and --float32 is not given, else
@@ -341,7 +341,9 @@ def main() -> None:
     with ThreadPoolExecutor(args.workers) as pool:
         for name, result in pool.map(one, jobs):
             results.setdefault(name, []).append(result)
-    say(f"\n{table(results)}")
+    lines = table(results)
+    (root / "leaderboard.md").write_text(f"{lines}\n", encoding="utf-8")
+    say(f"\n{lines}")
 
 
 if __name__ == "__main__":
