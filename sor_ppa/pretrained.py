@@ -79,5 +79,5 @@ def parse_config(text: str, name: str, options: Sequence[str]) -> CfgNode:
     except (KeyError, ValueError, AssertionError, AttributeError, TypeError, yaml.YAMLError) as error:
         reason = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
         raise ConfigError(f"{name}: its configuration: {' '.join(reason.split())}") from error
-    settle_config(cfg)
+    settle_config(cfg, options)
     return cfg

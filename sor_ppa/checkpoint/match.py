@@ -26,7 +26,7 @@ CLASS_LAYERS = re.compile(
     r"|box_predictor\.cls_score|box_predictor\.bbox_pred|class_embed(?:\.\d+)?)\.(?:weight|bias)$"
 )
 # Constants that the config sets, and ones that older detectron2 stored.
-_CONSTANTS = re.compile(r"^pixel_(?:mean|std)$|anchor_generator\.cell_anchors")
+_CONSTANTS = re.compile(r"^pixel_(?:mean|std)$|^criterion\.empty_weight$|anchor_generator\.cell_anchors")
 # Statistics of norms: files of folded or frozen norms lack them, or have some that the model does not need.
 _STATISTICS = re.compile(r"\.(?:running_mean|running_var|num_batches_tracked)$")
 # The number of a layer among its siblings, as in ``stage2.blocks.3.``

@@ -71,7 +71,7 @@ _INPUT = {
     "RANDOM_FLIP": r.one_of("none", "horizontal", "vertical"),
     "CROP.TYPE": r.one_of("relative", "relative_range", "absolute", "absolute_range"),
     "CROP.SIZE": r.each(r.POSITIVE, length=2),
-    "FORMAT": r.one_of("BGR", "RGB", "L", "YUV-BT.601"),
+    "FORMAT": r.one_of("BGR", "RGB"),
     "MASK_FORMAT": r.one_of("polygon", "bitmask"),
 }
 

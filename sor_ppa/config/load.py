@@ -65,7 +65,7 @@ def load_config(path: str | os.PathLike[str], options: Sequence[str] = ()) -> Cf
         cfg.merge_from_list(list(options))
     except Exception as error:  # of yacs, the YAML reader or the file system
         raise ConfigError(f"{where}: {_reason(error)}") from error
-    settle_config(cfg)
+    settle_config(cfg, options)
     check_config(cfg, model=False)
     return cfg
 
@@ -98,13 +98,14 @@ def _reason(error: Exception) -> str:
     return said or type(error).__name__
 
 
-def settle_config(cfg: CfgNode) -> None:
+def settle_config(cfg: CfgNode, options: Sequence[str] = ()) -> None:
     """Choose, in place, what the machine and published files leave open.
 
     A GPU that this machine lacks becomes the CPU. Published files name detectron2's
     ``GeneralizedRCNN``; with the ROI heads of this package it becomes ``SalientObjectRanker``, the same
     network with batch-independent inference. They name no score thresholds; see :func:`score_threshold`.
-    What the published Mask2Former names is replaced by this package's names for the same.
+    What the published Mask2Former names is replaced by this package's names for the same, where ``options``,
+    keys and values that were merged last, do not set these.
 
     Raises:
         ConfigError: for a device that PyTorch does not know.
@@ -130,7 +131,9 @@ def settle_config(cfg: CfgNode) -> None:
         cfg.SOLVER.OPTIMIZER = "AdamW"
     if cfg.INPUT.DATASET_MAPPER_NAME == "coco_instance_lsj":
         jitter = {"ENABLED": True, "MIN_SCALE": cfg.INPUT.MIN_SCALE, "MAX_SCALE": cfg.INPUT.MAX_SCALE}
-        cfg.INPUT.LSJ.update(jitter, SIZE=[cfg.INPUT.IMAGE_SIZE] * 2)
+        jitter["SIZE"] = [cfg.INPUT.IMAGE_SIZE] * 2
+        named = options[::2]
+        cfg.INPUT.LSJ.update({key: jitter[key] for key in jitter if f"INPUT.LSJ.{key}" not in named})
         cfg.INPUT.DATASET_MAPPER_NAME = ""
     for node, key in ((cfg.MODEL.FCOS, "INFERENCE_TH_TEST"), (cfg.MODEL.ROI_HEADS, "SCORE_THRESH_TEST")):
         node[key] = score_threshold(cfg, node[key])

@@ -76,6 +76,7 @@ _POOLERS = r.one_of("ROIAlignV2", "ROIAlign", "ROIPool")
 _SIDES = r.each(r.SIDE, length=2)
 _COLOR = r.one_of("BGR", "RGB")
 _ON, _OFF = r.one_of(True), r.one_of(False)
+_NO_VIEWS = r.plain("False, as Mask2Former has no test-time augmentation", lambda value: value is False)
 
 # Which models and settings the entries of the table are about.
 _TWO_STAGE = _is("META_ARCHITECTURE", "GeneralizedRCNN", "SalientObjectRanker")
@@ -141,7 +142,8 @@ TOGETHER: list[tuple[Rules, Rules]] = [
         _PRETRAINING | {_DETR + "PRETRAIN.GLOBAL_WEIGHT": r.POSITIVE},
         {"SOLVER.IMS_PER_BATCH": r.related("at least", 2)},
     ),
-    (_MASK_FORMER, {"MODEL.MASK_ON": _ON, "TEST.AUG.ENABLED": _OFF}),
+    (_MASK_FORMER, {"MODEL.MASK_ON": _ON, "TEST.AUG.ENABLED": _NO_VIEWS, _HEAD + "NORM": r.NORM}),
+    (_MASK_FORMER, {_HEAD + "NUM_CLASSES": r.CLASSES}),
     (_MASK_FORMER, {_HEAD + "IN_FEATURES": _BACKBONE, _HEAD + "COMMON_STRIDE": r.one_of(4)}),
     (_MASK_FORMER, {_HEAD + "DEFORMABLE_TRANSFORMER_ENCODER_IN_FEATURES": _PIXEL_LEVELS}),
     # GroupNorm has 32 groups, and each needs two values on a map of one cell

@@ -14,6 +14,7 @@ from detectron2.structures import BitMasks, ImageList, Instances, PolygonMasks
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..config import ConfigError
 from ..layers.batching import ceil_divide, same_size_groups
 from ..layers.detr.matching import Matches
 from .criterion import MaskCriterion
@@ -104,12 +105,17 @@ class Mask2Former(nn.Module):
         backbone = build_backbone(cfg)
         shapes = {name: backbone.output_shape()[name] for name in head.IN_FEATURES}
         attended = head.DEFORMABLE_TRANSFORMER_ENCODER_IN_FEATURES
+        finest = [name for name in head.IN_FEATURES if shapes[name].stride == head.COMMON_STRIDE]
+        if not finest:
+            found = ", ".join(f"{name} of stride {shape.stride}" for name, shape in shapes.items())
+            expected = f"a map of stride {head.COMMON_STRIDE}"
+            raise ConfigError(f"MODEL.SEM_SEG_HEAD.IN_FEATURES: expected {expected}, found {found}")
         return {
             "backbone": backbone,
             "pixel_decoder": PixelDecoder(
                 shapes,
                 attended,
-                next(name for name in head.IN_FEATURES if shapes[name].stride == head.COMMON_STRIDE),
+                finest[0],
                 dim=head.CONVS_DIM,
                 mask_dim=head.MASK_DIM,
                 num_layers=head.TRANSFORMER_ENC_LAYERS,

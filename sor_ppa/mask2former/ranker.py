@@ -24,6 +24,7 @@ from ..ranking import (
 )
 from ..ranking.decode import pad_by_image
 from ..ranking.flat import flat_ranks
+from ..ranking.query_head import cells_inside
 from .decoder import QueryPredictions
 from .instances import resized_instances, with_pixels
 from .meta_arch import Mask2Former, MaskOutput
@@ -161,11 +162,7 @@ class RankingMask2Former(Mask2Former):
 
     def inside(self, prediction: QueryPredictions, sizes: Tensor) -> Tensor:
         """Return the cells of the masks (B, h, w) bool that are not padding in images of sizes (B, 2)."""
-        height, width = prediction.masks.shape[-2:]
-        stride = self.pixel_decoder.stride
-        rows = torch.arange(height, device=self.device) * stride < sizes[:, :1]
-        columns = torch.arange(width, device=self.device) * stride < sizes[:, 1:]
-        return rows[:, :, None] & columns[:, None]
+        return cells_inside(prediction.masks, sizes, self.pixel_decoder.stride)
 
     def select(self, prediction: QueryPredictions, sizes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return image and query (N,) of each object, images in order, the most confident object first.

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from ..layers.precision import at_least_float32
 from .head import VARIANTS, ObjectInteraction, init_relu_layers, interaction_encoder
 
-__all__ = ["QueryRankingHead", "build_query_head", "mask_positions", "pool_in_masks"]
+__all__ = ["QueryRankingHead", "build_query_head", "cells_inside", "mask_positions", "pool_in_masks"]
 
 # usual mean and deviation of the values of mask_positions: the head reads them at the scale of features
 _POSITION_SCALE = ((0.5, 0.25), (0.5, 0.25), (0.1, 0.05), (0.1, 0.05), (0.25, 0.1))
@@ -57,6 +57,14 @@ def mask_positions(masks: Tensor, sizes: Tensor, stride: int) -> Tensor:
         deviations.append((share * (place - mean) ** 2).sum(2).sqrt())
     part = area * stride**2 / sizes.prod(1, keepdim=True)
     return torch.stack([*means, *deviations, part.sqrt()], dim=2)
+
+
+def cells_inside(masks: Tensor, sizes: Tensor, stride: int) -> Tensor:
+    """Return which cells (B, h, w) of masks (B, M, h, w) are not padding in images of sizes (B, 2)."""
+    height, width = masks.shape[-2:]
+    rows = torch.arange(height, device=masks.device) * stride < sizes[:, :1]
+    columns = torch.arange(width, device=masks.device) * stride < sizes[:, 1:]
+    return rows[:, :, None] & columns[:, None]
 
 
 def surroundings(masks: Tensor) -> Tensor:
@@ -140,7 +148,8 @@ class QueryRankingHead(ObjectInteraction):
         features = at_least_float32(features)
         masks = masks.to(features.dtype)
         with torch.autocast(features.device.type, enabled=False):  # half precision rounds positions
-            inside, around = (pool_in_masks(features, part) for part in (masks, surroundings(masks)))
+            band = surroundings(masks) * cells_inside(masks, sizes, stride)[:, None]
+            inside, around = (pool_in_masks(features, part) for part in (masks, band))
             parts = [inside, around, (inside - around).abs()]
             if self.position:
                 positions = mask_positions(masks, sizes, stride)

@@ -9,8 +9,9 @@ import torch
 from detectron2.config import CfgNode
 
 from sor_ppa.building import build_checked_model
-from sor_ppa.checkpoint import convert_published
+from sor_ppa.checkpoint import SORCheckpointer, convert_published
 from sor_ppa.config import ConfigError, load_config
+from tests.mask2former.models import small_ranker
 from tests.mask2former.reference import base_config, info
 
 
@@ -62,6 +63,19 @@ def test_published_yaml_is_read_as_it_is(tmp_path: Path) -> None:
     cfg = load_config(file)
     assert (cfg.SOLVER.OPTIMIZER, cfg.INPUT.LSJ.ENABLED, cfg.INPUT.LSJ.SIZE) == ("AdamW", True, [640, 640])
     assert type(without_memory(cfg)).__name__ == "Mask2Former"
+    cfg = load_config(file, ["INPUT.LSJ.ENABLED", "False", "INPUT.IMAGE_SIZE", "512"])
+    assert (cfg.INPUT.LSJ.ENABLED, cfg.INPUT.LSJ.SIZE) == (False, [512, 512])
+
+
+def test_a_model_of_other_classes_starts_a_ranker(tmp_path: Path) -> None:
+    learned = "MODEL.MASK_FORMER.SEEDS", False
+    published = small_ranker(*learned, "MODEL.SEM_SEG_HEAD.NUM_CLASSES", 80)
+    torch.save({"model": published.state_dict()}, tmp_path / "published.pth")
+    ranker = small_ranker(*learned, "MODEL.MASK_FORMER.NO_OBJECT_WEIGHT", 0.5)
+    torch.nn.init.zeros_(ranker.decoder.query_feat.weight)
+    SORCheckpointer(ranker).load(str(tmp_path / "published.pth"))
+    assert torch.equal(ranker.decoder.query_feat.weight, published.decoder.query_feat.weight)
+    assert ranker.criterion.empty_weight.tolist() == [1.0, 0.5]
 
 
 @pytest.mark.parametrize("line", ["DATASET_MAPPER_NAME: coco_panoptic_lsj", "COLOR_AUG_SSD: True"])

@@ -12,6 +12,7 @@ from detectron2.structures import BitMasks, Instances, PolygonMasks
 from sor_ppa import SORPredictor
 from sor_ppa.building import build_checked_model
 from sor_ppa.checkpoint import SORCheckpointer
+from sor_ppa.config import ConfigError
 from tests.detr import labelled, picture
 from tests.mask2former.models import small_config, small_ranker
 
@@ -47,6 +48,23 @@ def test_an_image_without_objects_needs_no_masks() -> None:
     item["instances"].remove("gt_masks")  # as detectron2's own mapper leaves it
     losses = small_ranker().train()([item])
     assert float(losses["loss_mask"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        (
+            "SEM_SEG_HEAD.IN_FEATURES",
+            ["stage3", "stage4", "stage5"],
+            "expected a map of stride 4, found",
+        ),
+        ("SEM_SEG_HEAD.NORM", "foo", "expected a normalization"),
+        ("SEM_SEG_HEAD.NUM_CLASSES", 0, "expected a whole number"),
+    ],
+)
+def test_what_no_model_can_have_is_named(key: str, value: object, said: str) -> None:
+    with pytest.raises(ConfigError, match=rf"MODEL\.{key}: {said}"):
+        build_checked_model(small_config(f"MODEL.{key}", value))
 
 
 def test_an_unknown_class_is_refused() -> None:

@@ -63,6 +63,14 @@ def test_an_object_is_described_by_its_contrast_to_its_surroundings() -> None:
     torch.testing.assert_close(found[0, 0], torch.tensor([0.75, 0.25, 0.25, 0.75, 0.5, 0.5]))
 
 
+def test_padding_is_not_around_an_object() -> None:
+    head = QueryRankingHead(4, 1, position=False)
+    features = torch.zeros(1, 1, 20, 30)
+    features[:, :, :15] = 1.0  # an image of one color, padded at the bottom
+    found = head.read(block(9, 6, 15, 24)[None, None], features, torch.tensor([[60, 120]]), 4)
+    torch.testing.assert_close(found[0, 0], torch.tensor([1.0, 1.0, 0.0]))
+
+
 def test_mixed_precision_does_not_round_what_is_pooled() -> None:
     head = QueryRankingHead(4, 3, dense_dim=16, object_dim=16, num_layers=1)
     masks = torch.stack([block(3, 20, 5, 22), block(2, 1, 19, 29)])[None]
