@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from collections.abc import Iterable
 from typing import Any
 
 import cv2
@@ -16,6 +16,8 @@ Segmentation = list[list[float]] | dict[str, Any]
 """COCO polygons (``[[x1, y1, x2, y2, ...], ...]``, pixels) or COCO RLE (``size``, ``counts``)."""
 
 _CODES = bytes(range(48, 48 + 64))  # of COCO's text
+_remembered: dict[str | bytes, tuple[np.ndarray, int] | None] = {}  # run lengths and their sum, by text
+_MOST_REMEMBERED = 1024  # one evaluation reads the text of a mask several times
 _FARTHEST = 1e6  # pixels; drawing a polygon takes time in proportion to the length of its edges
 
 
@@ -173,7 +175,8 @@ def run_lengths(value: dict[str, Any]) -> np.ndarray:
         raise ValueError(expected("size [height, width]", size))
     found = None
     if isinstance(counts, (str, bytes)):
-        found = _runs(counts)
+        remember_runs([value])
+        found = _remembered[counts]
     elif isinstance(counts, list) and all(as_int(run) is not None and run >= 0 for run in counts):
         floats = np.array(counts, np.float64)
         found = floats, floats.sum()
@@ -186,32 +189,41 @@ def run_lengths(value: dict[str, Any]) -> np.ndarray:
     return runs.astype(np.int64, copy=False)
 
 
-@lru_cache(maxsize=512)  # one evaluation reads the code of a mask several times
-def _runs(counts: str | bytes) -> tuple[np.ndarray, int] | None:
-    """Return the run lengths in COCO's text and their sum; None for another text.
+def remember_runs(segmentations: Iterable[object]) -> None:
+    """Read masks in COCO's text together, for ``run_lengths``: many at once take a fraction of the time.
 
-    The text has groups of 6 bits, of which the 6th says that more follow.
+    The text of a run has groups of 6 bits, of which the 6th says that more follow. Other segmentations are
+    left alone.
     """
-    text = counts.encode("utf-8", "replace") if isinstance(counts, str) else counts
-    if not text or text.strip(_CODES):
-        return None
-    codes = np.frombuffer(text, np.uint8).astype(np.int64) - 48
-    if codes[-1] & 32:
-        return None
-    last = np.flatnonzero(codes & 32 == 0)
-    first = np.concatenate([[0], last[:-1] + 1])
+    found = (value.get("counts") for value in segmentations if isinstance(value, dict))
+    texts = dict.fromkeys(text for text in found if isinstance(text, (str, bytes)))
+    new = [text for text in texts if text not in _remembered]
+    if new and len(_remembered) + len(new) > _MOST_REMEMBERED:
+        _remembered.clear()
+    good = []
+    for text in new:
+        code = text.encode("utf-8", "replace") if isinstance(text, str) else text
+        _remembered[text] = None
+        if code and not code.strip(_CODES) and not (code[-1] - 48) & 32:
+            good.append((text, code))
+    if not good:
+        return
+    codes = np.frombuffer(b"".join([code for _, code in good]), np.uint8) - np.uint8(48)
+    last = np.flatnonzero(codes < 32)
+    first = np.append(0, last[:-1] + 1)
     lengths = last - first + 1
-    if lengths.max() > 7:  # more than 35 bits
-        return None
-    shifts = 5 * (np.arange(len(codes)) - np.repeat(first, lengths))
-    values = np.add.reduceat((codes & 31) << shifts, first)
-    values -= np.where(codes[last] & 16, np.int64(1) << 5 * lengths, 0)
-    for start in (1, 2):  # from the fourth on, each is the difference to the last but one
-        values[start::2] = values[start::2].cumsum()
-    if values.min() < 0:
-        return None
-    values.setflags(write=False)
-    return values, int(values.sum())
+    shifts = 5 * np.minimum(np.arange(len(codes)) - np.repeat(first, lengths), 7)
+    values = np.add.reduceat((codes & 31).astype(np.int64) << shifts, first)
+    values -= (codes[last] & 16 > 0) * (1 << 5 * np.minimum(lengths, 7))
+    values[lengths > 7] = -(1 << 50)  # more than 35 bits
+    ends = np.searchsorted(last, np.cumsum([len(code) for _, code in good])).tolist()
+    for (text, _), start, end in zip(good, [0, *ends], ends, strict=False):
+        runs = values[start:end]
+        for place in (1, 2):  # from the fourth on, each is the difference to the last but one
+            runs[place::2] = runs[place::2].cumsum()
+        if runs.min() >= 0:
+            runs.setflags(write=False)
+            _remembered[text] = runs, int(runs.sum())
 
 
 def _outlines(mask: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:

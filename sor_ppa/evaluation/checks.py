@@ -30,6 +30,12 @@ def expect(holds: Any, where: str, expected: str, found: Any) -> None:
         raise InputError(f"{where}: expected {expected}, found {found}")
 
 
+def expect_value(holds: Any, where: str, expected: str, value: object) -> None:
+    """Raise ``InputError`` unless ``holds``; the message shows the beginning of a value."""
+    if not holds:
+        raise InputError(f"{where}: expected {expected}, found {short_repr(value)}")
+
+
 def expect_size(size: Any, wanted: tuple[int, int], where: str, of: str) -> None:
     """Raise ``SizeError`` unless two sizes (height, width) are equal."""
     if tuple(size) != wanted:
@@ -50,7 +56,7 @@ def load_json(path: Path) -> Any:
 def field(entry: Any, name: str, where: str) -> Any:
     """Return a field of a JSON object that must not be null."""
     value = entry.get(name) if isinstance(entry, dict) else None
-    expect(value is not None, where, f"the field {name!r}", short_repr(entry))
+    expect_value(value is not None, where, f"the field {name!r}", entry)
     return value
 
 
@@ -59,13 +65,13 @@ def identity(value: Any, where: str) -> Identity:
     if isinstance(value, float) and value.is_integer():
         return int(value)
     good = isinstance(value, int | str) and not isinstance(value, bool)
-    expect(good, where, "a number or text", short_repr(value))
+    expect_value(good, where, "a number or text", value)
     return value
 
 
 def finite_number(value: Any, where: str) -> float:
     """Return a finite number."""
-    expect(is_number(value), where, "a finite number", short_repr(value))
+    expect_value(is_number(value), where, "a finite number", value)
     return float(value)
 
 
@@ -125,7 +131,7 @@ def check_numbers(values: ArrayLike, count: int, name: str, masks: str = "pred_m
     expect(real, name, "numbers", f"type {array.dtype}")
     array = array.astype(np.float64)
     if not np.isfinite(array).all():
-        expect(False, name, "finite numbers", short_repr(array.tolist()))
+        expect_value(False, name, "finite numbers", array.tolist())
     return array
 
 
@@ -135,5 +141,5 @@ def check_gt_ranks(ranks: ArrayLike, count: int) -> NDArray[np.int64]:
     dense = np.array(dense_ranks(array.tolist()), np.int64)
     wanted = "dense integers from 0 (higher = more salient), as dense_ranks() returns them"
     if not (array == dense).all():
-        expect(False, "gt_ranks", wanted, short_repr(array.tolist()))
+        expect_value(False, "gt_ranks", wanted, array.tolist())
     return dense

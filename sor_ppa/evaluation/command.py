@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -14,16 +14,17 @@ from typing import Any, TypeVar
 import numpy as np
 from tqdm import tqdm
 
+from ..data.masks import remember_runs
 from ..data.sod import read_mask
 from ..visualization.files import write_image
 from .checks import Identity, InputError, SizeError, expect, expect_size
 from .ground_truth import ImageTruth, read_truth, truth_from_dict
-from .image import ImageScores
+from .image import ImageRuns, ImageScores, grouped
 from .pictures import RankedMasks, draw_beside_truth, score_line, worst_by
 from .predictions import InstanceEntry, SavedPredictions, read_map, read_predictions, stem
 from .scorer import RankingScorer
 from .segmentations import rle_runs, to_rle
-from .sod import SODScorer, sod_state
+from .sod import SODScorer, State, sod_state
 from .variants import VariantNames
 
 NOTES = ("tied ground-truth ranks",)
@@ -36,6 +37,7 @@ Row = dict[str, Any]
 Record = dict[str, Any]
 Task = tuple[Record, Path | list[InstanceEntry] | None]  # a dataset dict; a map, instances or no prediction
 Scored = tuple[Row | None, list[Problem]]
+BLOCK = 8  # images that are scored together; maps of many gray values need megabytes each
 _Job = TypeVar("_Job")
 _Done = TypeVar("_Done")
 
@@ -127,7 +129,7 @@ def score_files(
         tasks = [task for task in tasks if task[1] is not None]
     outcome = Outcome(kind, read.rank_by, len(records), problems, scorer, SODScorer() if sod else None)
     outcome.tasks = tasks
-    score = partial(score_task, scorer=scorer, kind=kind, sod=sod)
+    score = partial(score_tasks, scorer=scorer, kind=kind, sod=sod)
     for row, row_problems in run_tasks(score, tasks, workers, progress):
         problems += row_problems
         if row is not None:
@@ -203,72 +205,95 @@ def _numbered_otherwise(records: list[Record], read: SavedPredictions) -> bool:
 
 
 def run_tasks(
-    score: Callable[[_Job], _Done], tasks: Sequence[_Job], workers: int, progress: bool
+    score: Callable[[Sequence[_Job]], Sequence[_Done]], tasks: Sequence[_Job], workers: int, progress: bool
 ) -> Iterator[_Done]:
-    """Yield the result of each task in turn, computed in several processes.
+    """Yield the result of each task in turn, computed block by block in several processes.
 
     Raises:
         InputError: a process died.
     """
-    bar = partial(tqdm, total=len(tasks), unit="image", disable=not progress)
-    if workers <= 1 or len(tasks) < 2:
-        yield from bar(map(score, tasks))
-        return
-    chunk = max(1, min(32, len(tasks) // (4 * workers)))
-    try:
-        with ProcessPoolExecutor(workers) as pool:
-            yield from bar(pool.map(score, tasks, chunksize=chunk))
-    except BrokenProcessPool as error:
-        found = "one that died, killed or out of memory; --workers 1 needs less"
-        raise InputError(f"workers: expected {workers} running processes, found {found}") from error
+    step = max(1, min(BLOCK, len(tasks) // (4 * max(1, workers))))
+    blocks = [tasks[first : first + step] for first in range(0, len(tasks), step)]
+    with tqdm(total=len(tasks), unit="image", disable=not progress) as bar:
+
+        def flat(results: Iterable[Sequence[_Done]]) -> Iterator[_Done]:
+            for done in results:
+                bar.update(len(done))
+                yield from done
+
+        if workers <= 1 or len(blocks) < 2:
+            yield from flat(map(score, blocks))
+            return
+        try:
+            with ProcessPoolExecutor(workers) as pool:
+                yield from flat(pool.map(score, blocks, chunksize=2))
+        except BrokenProcessPool as error:
+            found = "one that died, killed or out of memory; --workers 1 needs less"
+            raise InputError(f"workers: expected {workers} running processes, found {found}") from error
 
 
-def score_task(task: Task, *, scorer: RankingScorer, kind: str, sod: bool) -> Scored:
-    """Return the row of one image, or None if it cannot be scored, and its problems.
+def score_tasks(tasks: Sequence[Task], *, scorer: RankingScorer, kind: str, sod: bool) -> list[Scored]:
+    """Return the row of each image, or None if it cannot be scored, and its problems.
 
     Args:
-        task: its dataset dict and its prediction.
+        tasks: dataset dict and prediction of each image.
         scorer, kind: as in ``Outcome``.
         sod: also compute the detection measures.
+    """
+    remember_masks(tasks)
+    opened = [_open(task, kind) for task in tasks]
+    images = iter(grouped([found for found, _ in opened if isinstance(found, ImageScores | ImageRuns)]))
+    scored: list[Scored] = []
+    for (record, _), (found, problems) in zip(tasks, opened, strict=True):
+        row: Row = {"image_id": record["image_id"], "name": str(record["file_name"])}
+        if found is None:
+            scored.append((None, problems))
+        elif isinstance(found, dict):
+            scored.append((row | {"n_gt": None, "n_pred": None, "scores": {}, "sod": found}, problems))
+        else:
+            scored.append((row | _scores(scorer, next(images), row["name"], sod), problems))
+    return scored
+
+
+def _open(task: Task, kind: str) -> tuple[ImageScores | ImageRuns | State | None, list[Problem]]:
+    """Return what is to be scored of an image, None if it cannot be scored, and its problems.
+
+    For an image of a saliency dataset, these are the detection measures.
     """
     record, prediction = task
     name, problems, stage = str(record["file_name"]), [], "bad ground truth"
     try:
         if "mask_file_name" in record:
             mask = read_mask(record["mask_file_name"])
-            size = mask.shape[0], mask.shape[1]
             stage = "unreadable prediction"
-            state = sod_state(read_sized_map(prediction, name, size), mask)
-            counts = {"n_gt": None, "n_pred": None}
-            return {"image_id": record["image_id"], "name": name, **counts, "scores": {}, "sod": state}, []
+            return sod_state(read_sized_map(prediction, name, (mask.shape[0], mask.shape[1])), mask), []
         truth = truth_from_dict(record)
         problems += _ties("tied ground-truth ranks", f"{name}: ground-truth", truth.dense_ranks)
         stage = "bad prediction" if kind == "instances" else "unreadable prediction"
         if kind == "instances":
             assert not isinstance(prediction, Path)
-            image = instance_image(prediction or [], truth)
-            problems += _ties("tied ranks", f"{name}: predicted", image.scores)
-        else:
-            gray = read_sized_map(prediction, name, truth.size)
-            gt = truth.ranked_masks(), truth.dense_ranks
-            image = ImageScores.from_map(*gt, gray, levels=kind == "levels")
+            runs = instance_runs(prediction or [], truth)
+            problems += _ties("tied ranks", f"{name}: predicted", runs.scores)
+            return runs, problems
+        gray = read_sized_map(prediction, name, truth.size)
+        gt = truth.ranked_masks(), truth.dense_ranks
+        return ImageScores.from_map(*gt, gray, levels=kind == "levels"), problems
     except (ValueError, OSError) as error:
         wrong_size = isinstance(error, SizeError) and stage != "bad ground truth"
         return None, [*problems, ("wrong size" if wrong_size else stage, str(error))]
-    row: Row = {"image_id": truth.image_id, "name": name, "scores": _scores(scorer, image, name)}
-    row |= {"n_gt": image.n_gt, "n_pred": None if image.is_map else image.n_pred}
-    if sod:
-        gray = image.saliency_map("assr" if kind == "instances" else "map")
-        row["sod"] = sod_state(gray, image.regions.image(image.gt_union))
-    return row, problems
 
 
-def _scores(scorer: RankingScorer, image: ImageScores, name: str) -> Any:
-    """Return the scores of an image; an error names the image."""
+def _scores(scorer: RankingScorer, image: ImageScores, name: str, sod: bool) -> Row:
+    """Return the numbers and scores of an image; an error names the image."""
     try:
-        return scorer.score(image)
+        scores = scorer.score(image)
     except ValueError as error:
         raise InputError(f"{name}: {error}") from None
+    row = {"scores": scores, "n_gt": image.n_gt, "n_pred": None if image.is_map else image.n_pred}
+    if sod:
+        gray = image.saliency_map("map" if "map" in image.maps else "assr")
+        row["sod"] = sod_state(gray, image.regions.image(image.gt_union))
+    return row
 
 
 def read_sized_map(path: Any, name: str, size: tuple[int, int]) -> np.ndarray:
@@ -280,18 +305,26 @@ def read_sized_map(path: Any, name: str, size: tuple[int, int]) -> np.ndarray:
     return gray
 
 
-def instance_image(instances: Sequence[InstanceEntry], truth: ImageTruth) -> ImageScores:
-    """Return an image with predicted instances; raise ``InputError`` if one is malformed."""
+def instance_runs(instances: Sequence[InstanceEntry], truth: ImageTruth) -> ImageRuns:
+    """Return predicted instances beside the truth; raise ``InputError`` if one is malformed."""
     size, name = truth.size, truth.name
     gt = [rle_runs(rle, size, name) for rle in truth.ranked_rles]
     pred = [rle_runs(to_rle(item.segmentation, *size, item.where), size, item.where) for item in instances]
     scores = np.array([item.score for item in instances], np.float64)
     confidences = np.array([item.confidence for item in instances], np.float64)
-    image = ImageScores.from_runs(gt, truth.dense_ranks, pred, scores, confidences, size)
-    image.gt_labels = truth.ranks[truth.ranks >= 0]
     labels = [item.label for item in instances]
-    image.labels = None if None in labels else np.array(labels, np.int64)
-    return image
+    own = None if None in labels else np.array(labels, np.int64)
+    gt_labels = truth.ranks[truth.ranks >= 0]
+    return ImageRuns(gt, truth.dense_ranks, pred, scores, confidences, size, own, gt_labels)
+
+
+def remember_masks(tasks: Iterable[tuple[Record, Path | list[InstanceEntry] | None]]) -> None:
+    """Read the run-length masks of images together, which is faster than one by one."""
+    masks: list[Any] = []
+    for record, prediction in tasks:
+        masks += [item.get("segmentation") for item in record.get("annotations", ())]
+        masks += [item.segmentation for item in prediction] if isinstance(prediction, list) else []
+    remember_runs(masks)
 
 
 def _ties(kind: str, whose: str, values: np.ndarray) -> list[Problem]:

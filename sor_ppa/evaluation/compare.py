@@ -24,7 +24,7 @@ from .command import MISSING, Problem, Record, has_ranks, pair_with_images, run_
 from .definitions import METRICS
 from .ground_truth import read_truth
 from .image import FloatArray
-from .measure import HEADLINE, THRESHOLDS, VARIANTS, Measured, Prediction, Setup, VariantKey, measure_image
+from .measure import HEADLINE, THRESHOLDS, VARIANTS, Measured, Prediction, Setup, VariantKey, measure_images
 from .predictions import read_predictions
 from .resampling import bootstrap_intervals, holm, sign_flip_p_values
 
@@ -254,7 +254,7 @@ def compare_files(
         columns.append([prediction for _, prediction in pairs])
         problems.append(found + [("no curves over the confidence", read.no_curve)] * bool(read.no_curve))
     tasks = [(record, list(row)) for record, row in zip(records, zip(*columns, strict=True), strict=True)]
-    measure = partial(measure_image, methods=setups)
+    measure = partial(measure_images, methods=setups)
     measured: list[list[Measured]] = []
     traits: list[FloatArray] = []
     for row, trait, lines in run_tasks(measure, tasks, workers, progress):

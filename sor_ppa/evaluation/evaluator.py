@@ -26,6 +26,7 @@ from .checks import Identity, expect
 from .coco_ap import CocoAP
 from .definitions import METRICS
 from .ground_truth import ImageTruth, by_image_id, truth_from_dict
+from .group import Group
 from .image import ImageScores
 from .pictures import draw_beside_truth, score_line, worst_by
 from .report import label, table, worst_rows, write_nullable_json, write_per_image
@@ -163,8 +164,9 @@ class SOREvaluator(DatasetEvaluator):
     def _shuffle(self, image: ImageScores, image_id: Identity) -> list[Scores]:
         """Return the scores under permuted ranks, the same permutations in every run."""
         generator = np.random.default_rng([self._seed, zlib.crc32(str(image_id).encode())])
-        orders = (generator.permutation(image.scores) for _ in range(_PERMUTATIONS))
-        return [self._shuffled.score(image.with_scores(scores)) for scores in orders]
+        images = [image.with_scores(generator.permutation(image.scores)) for _ in range(_PERMUTATIONS)]
+        Group(images)
+        return [self._shuffled.score(other) for other in images]
 
     @staticmethod
     def _saliency_state(image: ImageScores, output: Mapping[str, Any]) -> State:

@@ -19,7 +19,7 @@ from ..data.issues import short_repr
 from ..data.masks import as_int
 from ..data.own import register_own
 from ..data.record import dense_ranks
-from .checks import Identity, InputError, expect, field, identity, integer, load_json
+from .checks import Identity, InputError, expect, expect_value, field, identity, integer, load_json
 from .segmentations import Rle, to_rle
 
 _LAST = 1_000_000  # turns "lower = more salient" into "higher = more salient"; only the order is used
@@ -108,7 +108,7 @@ def _box(annotation: Mapping[str, Any], rle: Rle, where: str) -> NDArray[np.floa
     except (TypeError, ValueError, OverflowError):
         box = np.zeros(0)
     good = box.shape == (4,) and np.isfinite(box).all()
-    expect(good and mode in (BoxMode.XYXY_ABS, BoxMode.XYWH_ABS), f"{where}: bbox", _BOX, short_repr(given))
+    expect_value(good and mode in (BoxMode.XYXY_ABS, BoxMode.XYWH_ABS), f"{where}: bbox", _BOX, given)
     if given is not None and mode == BoxMode.XYXY_ABS:
         box[2:] -= box[:2]
     return box
@@ -184,7 +184,7 @@ def _read_file(path: Path) -> list[dict[str, Any]]:
     order = rank_order(content, path) if coco else None
     good = isinstance(images, list) and isinstance(annotations, list)
     expected = "COCO (images, annotations) or a list of images with annotations"
-    expect(good, str(path), expected, short_repr(content))
+    expect_value(good, str(path), expected, content)
     records: dict[Identity, dict[str, Any]] = {}
     for place, image in enumerate(images):
         where, key = f"{path}: images[{place}]", "id" if coco else "image_id"
@@ -197,14 +197,14 @@ def _read_file(path: Path) -> list[dict[str, Any]]:
         small = height * width <= _MOST_PIXELS
         expect(small, where, f"an image of at most {_MOST_PIXELS} pixels", f"{height} x {width}")
         items = [] if coco else field(image, "annotations", where)
-        expect(isinstance(items, list), f"{where}: annotations", "a list", short_repr(items))
+        expect_value(isinstance(items, list), f"{where}: annotations", "a list", items)
         objects = [_with_gt_rank(item, f"{where}: annotations[{n}]") for n, item in enumerate(items)]
         record = {"image_id": image_id, "file_name": str(field(image, "file_name", where))}
         records[image_id] = {**record, "height": height, "width": width, "annotations": objects}
     for place, item in enumerate(annotations):
         where = f"{path}: annotations[{place}]"
         image_id = identity(field(item, "image_id", where), f"{where}: image_id")
-        expect(image_id in records, f"{where}: image_id", "one of the images", short_repr(image_id))
+        expect_value(image_id in records, f"{where}: image_id", "one of the images", image_id)
         records[image_id]["annotations"].append(_with_gt_rank(item, where, order))
     return list(records.values())
 
@@ -218,7 +218,7 @@ def _read_assr(path: Path, split: str) -> list[dict[str, Any]]:
 
 def _with_gt_rank(annotation: Any, where: str, order: str | None = None) -> dict[str, Any]:
     """Return a copy with ``gt_rank``; ``order`` is that of ``rank_order``."""
-    expect(isinstance(annotation, dict), where, "an object", short_repr(annotation))
+    expect_value(isinstance(annotation, dict), where, "an object", annotation)
     rank, given = annotation.get("gt_rank"), rank_of(annotation)
     if rank is not None:
         rank = integer(rank, f"{where}: gt_rank", "an integer or null", -_LAST, _LAST)

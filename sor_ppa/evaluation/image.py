@@ -3,22 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..data.masks import remember_runs
 from ..visualization.rank_maps import PAINTERS, paint
 from .checks import InputError, check_gt_ranks, check_masks, check_numbers, expect, expect_size
+from .group import FloatArray, Group
 from .regions import Regions, draw_regions, regions_of_masks, regions_of_masks_and_map, regions_of_runs
 from .segmentations import Rle, rle_runs
 
-FloatArray = NDArray[np.float64]
 _T = TypeVar("_T")
-GT_STYLE = {"qagnet_n": "gtn", "map_n": "gtn"}  # painters compared with gtn; all others with gt10
+
+
+class ImageRuns(NamedTuple):
+    """Masks of one image as run lengths (see ``segmentations.rle_runs``) with numbers, all checked.
+
+    Attributes:
+        gt, pred: the masks.
+        gt_ranks, scores, confidences, labels, gt_labels: as of ``ImageScores``.
+        size: (height, width).
+    """
+
+    gt: Sequence[NDArray[np.int64]]
+    gt_ranks: NDArray[np.int64]
+    pred: Sequence[NDArray[np.int64]]
+    scores: FloatArray
+    confidences: FloatArray | None
+    size: tuple[int, int]
+    labels: NDArray | None = None
+    gt_labels: NDArray | None = None
 
 
 @dataclass(eq=False)
@@ -37,6 +55,9 @@ class ImageScores:
         is_map: predictions are one painted map, not instances.
         labels, gt_labels: (P,) and (G,) ranks as PPA decodes and reads them, with gaps, for the map ``ppa``
             only; None = ``scores`` and ``gt_ranks``.
+        soft: (P, H, W) the masks themselves if they were float, or None.
+        maps: gray values (R,) that are given, by painter.
+        place: its place in its group.
     """
 
     regions: Regions
@@ -49,10 +70,14 @@ class ImageScores:
     is_map: bool = False
     labels: NDArray | None = None
     gt_labels: NDArray | None = None
-    _soft: NDArray[np.floating] | None = None
-    _painted: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
-    _shared: dict[Any, Any] = field(default_factory=dict)
-    _maps: dict[str, ImageScores] = field(default_factory=dict)
+    soft: NDArray[np.floating] | None = None
+    maps: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
+    place: int = field(default=0, init=False)
+
+    @cached_property
+    def group(self) -> Group:
+        """The images with which this one is scored; it alone if it was put into no group."""
+        return Group([self])
 
     @classmethod
     def from_masks(
@@ -87,7 +112,7 @@ class ImageScores:
         regions = regions_of_masks([*gt.strict, *pred.strict, *loose], size)
         n_gt, n_pred = len(gt.strict), len(pred.strict)
         own, strict = regions.members[:, :n_gt], regions.members[:, n_gt : n_gt + n_pred]
-        image = cls(regions, own, ranks, strict, strict, *numbers, _soft=pred.soft)
+        image = cls(regions, own, ranks, strict, strict, *numbers, soft=pred.soft)
         if loose:
             image.loose = regions.members[:, -len(loose) :]
         return image
@@ -109,27 +134,25 @@ class ImageScores:
             size: (height, width).
             gt_ranks, pred_scores, pred_confidences: as in ``from_masks``.
         """
+        remember_runs([*gt_rles, *pred_rles])
         gt = [rle_runs(rle, size, f"gt_rles[{place}]") for place, rle in enumerate(gt_rles)]
         pred = [rle_runs(rle, size, f"pred_rles[{place}]") for place, rle in enumerate(pred_rles)]
         ranks = check_gt_ranks(gt_ranks, len(gt))
-        return cls.from_runs(
-            gt, ranks, pred, *_check_predictions(len(pred), pred_scores, pred_confidences), size
-        )
+        numbers = _check_predictions(len(pred), pred_scores, pred_confidences)
+        return cls.from_runs([ImageRuns(gt, ranks, pred, *numbers, size)])[0]
 
     @classmethod
-    def from_runs(
-        cls,
-        gt_runs: Sequence[NDArray[np.int64]],
-        gt_ranks: NDArray[np.int64],
-        pred_runs: Sequence[NDArray[np.int64]],
-        pred_scores: FloatArray,
-        pred_confidences: FloatArray | None,
-        size: tuple[int, int],
-    ) -> ImageScores:
-        """Build from run lengths (see ``segmentations.rle_runs``) and numbers that are checked already."""
-        regions = regions_of_runs([*gt_runs, *pred_runs], size)
-        gt, pred = regions.members[:, : len(gt_runs)], regions.members[:, len(gt_runs) :]
-        return cls(regions, gt, gt_ranks, pred, pred, pred_scores, pred_confidences)
+    def from_runs(cls, images: Sequence[ImageRuns]) -> list[ImageScores]:
+        """Build images from run lengths, and put them into one group."""
+        if not images:
+            return []
+        found = []
+        regions = regions_of_runs([([*image.gt, *image.pred], image.size) for image in images])
+        for own, image in zip(regions, images, strict=True):
+            gt, pred = own.members[:, : len(image.gt)], own.members[:, len(image.gt) :]
+            numbers = image.scores, image.confidences, False, image.labels, image.gt_labels
+            found.append(cls(own, gt, image.gt_ranks, pred, pred, *numbers))
+        return list(Group(found).images)
 
     @classmethod
     def from_map(
@@ -155,44 +178,28 @@ class ImageScores:
         scores = np.unique(values[values > 0]) if levels else np.zeros(0, np.uint8)
         pred, painted = values[:, None] == scores, {"map": values, "map_n": values}
         numbers = scores.astype(np.float64), np.ones(len(scores))
-        return cls(regions, regions.members, ranks, pred, pred, *numbers, not levels, _painted=painted)
+        return cls(regions, regions.members, ranks, pred, pred, *numbers, not levels, maps=painted)
 
     def with_scores(self, scores: FloatArray) -> ImageScores:
-        """Return the same masks with other prediction scores (P,); regions and IoU are shared."""
-        assert self.unions is not None  # computes what is shared
-        other = copy(self)
-        other.scores, other._painted, other._shared, other._maps = scores, {}, {}, {}
-        other.__dict__.pop("pred_order", None)
-        return other
+        """Return the same masks with other prediction scores (P,)."""
+        return replace(self, scores=scores)
 
     def with_predictions(self, kept: NDArray[np.bool_]) -> ImageScores:
-        """Return the same image with some of its predictions (P,); regions and IoU are shared."""
-        assert self.unions is not None  # computes what is shared
-        other = copy(self)
-        other._painted = {name: gray for name, gray in self._painted.items() if PAINTERS[name].of_gt}
-        other._shared, other._maps = {}, {}
-        other.strict, other.loose, other.scores = self.strict[:, kept], self.loose[:, kept], self.scores[kept]
-        other.confidences = None if self.confidences is None else self.confidences[kept]
-        other.labels = None if self.labels is None else self.labels[kept]
-        for name in ("pred_areas", "intersections", "unions", "iou_eps", "pred_order", "mask_error"):
-            other.__dict__.pop(name, None)
-        other.__dict__["iou"] = self.iou[:, kept]
-        return other
+        """Return the same image with some of its predictions (P,)."""
+        strict = self.strict[:, kept]
+        return replace(
+            self,
+            strict=strict,
+            loose=strict if self.loose is self.strict else self.loose[:, kept],
+            scores=self.scores[kept],
+            confidences=None if self.confidences is None else self.confidences[kept],
+            labels=None if self.labels is None else self.labels[kept],
+            soft=None if self.soft is None else self.soft[kept],
+        )
 
     def as_map(self, painter: str) -> ImageScores:
         """Return the same image with the predictions painted into one map, pixel by pixel."""
-        if painter not in self._maps:
-            gt, pred = (
-                np.array([self.regions.image(mask) for mask in masks.T]).reshape(-1, *self.regions.size)
-                for masks in (self.gt, self.strict)
-            )
-            labels = self.scores if self.labels is None else self.labels
-            image = ImageScores.from_map(gt, self.gt_ranks, paint(pred, labels, painter))
-            if self.gt_labels is not None:
-                drawing = PAINTERS["gt10"].drawing(self.gt_labels, image.gt_areas)
-                image._painted["gt10"] = draw_regions(drawing, image.gt)
-            self._maps[painter] = image
-        return self._maps[painter]
+        return self.shared(_as_maps, painter)
 
     @property
     def n_gt(self) -> int:
@@ -204,89 +211,48 @@ class ImageScores:
         """P, the number of predictions."""
         return len(self.scores)
 
-    @cached_property
-    def weighted_gt(self) -> FloatArray:
-        """(G, R): pixels of each region inside each ground-truth mask."""
-        return np.ascontiguousarray((self.gt * self.regions.pixels[:, None]).T, dtype=np.float64)
-
-    @cached_property
-    def gt_areas(self) -> FloatArray:
-        """(G,) pixels."""
-        return self.weighted_gt.sum(axis=1)
-
-    @cached_property
-    def pred_areas(self) -> FloatArray:
-        """(P,) pixels of the masks at > 0.5."""
-        return self.regions.pixels.astype(np.float64) @ self.strict
-
-    @cached_property
-    def intersections(self) -> FloatArray:
-        """(G, P) pixels, masks at > 0.5."""
-        return self.weighted_gt @ self.strict
-
-    @cached_property
-    def unions(self) -> FloatArray:
-        """(G, P) pixels, masks at > 0.5."""
-        return self.gt_areas[:, None] + self.pred_areas - self.intersections
-
-    @cached_property
-    def iou(self) -> FloatArray:
-        """(G, P) intersection over union; 0 for two empty masks."""
-        return self.intersections / np.maximum(self.unions, 1)
-
-    @cached_property
-    def iou_eps(self) -> FloatArray:
-        """(G, P) intersection / (union + 1e-6), as SeqRank and SR compute it."""
-        return self.intersections / (self.unions + 1e-6)
-
-    @cached_property
-    def gt_order(self) -> NDArray[np.int64]:
-        """Indices of the ground truth from most to least salient; ties in list order."""
-        return np.argsort(-self.gt_ranks, kind="stable")
-
-    @cached_property
-    def pred_order(self) -> NDArray[np.int64]:
-        """Indices of the predictions from most to least salient; ties in list order."""
-        return np.argsort(-self.scores, kind="stable")
+    def shared(self, function: Callable[..., Sequence[_T]], *arguments: Any) -> _T:
+        """Return the entry of this image in ``function(group, *arguments)``, computed once for its group."""
+        return self.group.once(function, *arguments)[self.place]
 
     def painted(self, painter: str) -> NDArray[np.uint8]:
         """(R,) gray value of each region in the painted prediction or ground truth."""
-        if painter not in self._painted:
-            how = PAINTERS[painter]
-            objects = (self.gt_ranks, self.gt_areas) if how.of_gt else (self.scores, self.pred_areas)
-            members = self.gt if how.of_gt else self.strict if how.strict else self.loose
-            self._painted[painter] = draw_regions(how.drawing(*objects), members)
-        return self._painted[painter]
+        return self.group.painted(painter)[self.group.regions_of(self.place)]
 
-    def painted_gt(self, painter: str) -> NDArray[np.uint8]:
-        """(R,) gray value of each region in the ground-truth map that goes with a prediction painter."""
-        return self.painted(GT_STYLE.get(painter, "gt10"))
-
-    def once(self, function: Callable[..., _T], *arguments: Any) -> _T:
-        """Return ``function(self, *arguments)``, computed once for all rules that need it."""
-        key = (function, *arguments)
-        if key not in self._shared:
-            self._shared[key] = function(self, *arguments)
-        return self._shared[key]
-
-    @cached_property
+    @property
     def gt_union(self) -> NDArray[np.bool_]:
         """(R,) whether a region lies in any ground-truth mask."""
         return np.logical_or.reduce(self.gt, axis=1)
 
-    @cached_property
-    def mask_error(self) -> float:
-        """Mean |maximum of the raw prediction masks - union of the ground truth| over pixels."""
-        if self._soft is None or not len(self._soft):
-            wrong = self.regions.pixels[self.gt_union != self.strict.any(axis=1)].sum()
-        else:
-            target = self.regions.image(self.gt_union.astype(np.float64))
-            wrong = np.abs(self._soft.max(axis=0).astype(np.float64) - target).sum()
-        return float(wrong) / self.regions.n_pixels
-
     def saliency_map(self, painter: str) -> NDArray[np.uint8]:
         """The painted (H, W) map itself; "map" = the given one."""
         return self.regions.image(self.painted(painter))
+
+
+def grouped(found: Sequence[ImageScores | ImageRuns]) -> list[ImageScores]:
+    """Return images from maps as they are and others from run lengths, those of each kind in one group."""
+    maps = [image for image in found if isinstance(image, ImageScores)]
+    if maps:
+        Group(maps)
+    built = iter(ImageScores.from_runs([image for image in found if isinstance(image, ImageRuns)]))
+    return [image if isinstance(image, ImageScores) else next(built) for image in found]
+
+
+def _as_maps(group: Group, painter: str) -> list[ImageScores]:
+    found = []
+    for image in group.images:
+        gt, pred = (
+            np.array([image.regions.image(mask) for mask in masks.T]).reshape(-1, *image.regions.size)
+            for masks in (image.gt, image.strict)
+        )
+        labels = image.scores if image.labels is None else image.labels
+        other = ImageScores.from_map(gt, image.gt_ranks, paint(pred, labels, painter))
+        if image.gt_labels is not None:
+            order, values = PAINTERS["gt10"].drawing(image.gt_labels, gt.sum(axis=(1, 2)))
+            owner = np.zeros(len(other.gt), np.int64)
+            other.maps["gt10"] = draw_regions((order[None], values[None]), other.gt, owner)
+        found.append(other)
+    return found
 
 
 def _check_predictions(

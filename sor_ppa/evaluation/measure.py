@@ -1,4 +1,4 @@
-"""One image of a comparison: every method, definition and confidence threshold from the same overlaps."""
+"""Images of a comparison: every method, definition and confidence threshold from the same overlaps."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from pycocotools import mask as mask_util
 
 from .checks import SizeError
-from .command import Problem, Record, instance_image, read_sized_map
+from .command import Problem, Record, instance_runs, read_sized_map, remember_masks
 from .definitions import METRICS
 from .ground_truth import ImageTruth, truth_from_dict
-from .image import FloatArray, ImageScores
+from .group import Group
+from .image import FloatArray, ImageRuns, ImageScores, grouped
 from .predictions import InstanceEntry
-from .rules.sa_sor import match_best
+from .rules.sa_sor import iou_lists, match_best
 from .score import Score
 from .variants import DEFAULT_METRICS, DEFAULTS, PUBLISHED, Variant, find_variant
 
@@ -29,7 +30,7 @@ __all__ = [
     "Prediction",
     "Setup",
     "VariantKey",
-    "measure_image",
+    "measure_images",
 ]
 
 Prediction = Path | list[InstanceEntry] | None
@@ -73,63 +74,98 @@ class Measured(NamedTuple):
     first: FloatArray
 
 
-def measure_image(
-    task: tuple[Record, list[Prediction]], *, methods: Sequence[Setup]
-) -> tuple[list[Measured], FloatArray, list[list[Problem]]]:
-    """Return each method on one image, the traits of the image, and the problems of each method."""
-    record, predictions = task
+_Part = tuple[NDArray[np.bool_], ImageScores]  # thresholds (T,), and what remains of a prediction at them
+
+
+def measure_images(
+    tasks: Sequence[tuple[Record, list[Prediction]]], *, methods: Sequence[Setup]
+) -> list[tuple[list[Measured], FloatArray, list[list[Problem]]]]:
+    """Return for each image each method, its traits, and the problems of each method."""
+    remember_masks((record, prediction) for record, predictions in tasks for prediction in predictions)
+    opened = [_open(*task, methods) for task in tasks]
+    sources = [source for row, _, _ in opened for source in row]
+    built = iter(grouped([source for source in sources if source is not None]))
+    images = [None if source is None else next(built) for source in sources]
+    given = [pair for _, predictions in tasks for pair in zip(predictions, methods, strict=True)]
+    parts = [
+        _parts(image) if image and setup.curves else []
+        for image, (_, setup) in zip(images, given, strict=True)
+    ]
+    if changed := [part for own in parts for _, part in own]:
+        Group(changed)
+    measured = [
+        _measure(image, prediction, setup.curves, own) if image else _unused()
+        for image, (prediction, setup), own in zip(images, given, parts, strict=True)
+    ]
+    return [
+        (measured[place * len(methods) : (place + 1) * len(methods)], traits, problems)
+        for place, (_, traits, problems) in enumerate(opened)
+    ]
+
+
+def _open(
+    record: Record, predictions: list[Prediction], methods: Sequence[Setup]
+) -> tuple[list[ImageScores | ImageRuns | None], FloatArray, list[list[Problem]]]:
+    """Return what is to be measured of each method, traits, and problems of an image."""
     problems: list[list[Problem]] = [[] for _ in methods]
+    opened: list[ImageScores | ImageRuns | None] = [None for _ in methods]
     try:
         truth = truth_from_dict(record)
     except ValueError as error:
         for own in problems:
             own.append(("bad ground truth", str(error)))
-        return [_unused() for _ in methods], np.zeros(3), problems
-    measured = []
-    for prediction, setup, own in zip(predictions, methods, problems, strict=True):
-        measured.append(_unused())
+        return opened, np.zeros(3), problems
+    for place, (prediction, setup) in enumerate(zip(predictions, methods, strict=True)):
         if prediction is None and setup.skip:
             continue
         try:
-            if setup.kind == "maps":
-                measured[-1] = _of_map(prediction, truth)
+            if setup.kind == "instances":
+                assert not isinstance(prediction, Path)
+                opened[place] = instance_runs(prediction or [], truth)
             else:
-                measured[-1] = _of_instances(prediction, truth, setup.curves)
+                gray = read_sized_map(prediction, truth.name, truth.size)
+                opened[place] = ImageScores.from_map(truth.ranked_masks(), truth.dense_ranks, gray)
         except (ValueError, OSError) as error:
             bad = "bad prediction" if setup.kind == "instances" else "unreadable prediction"
-            own.append(("wrong size" if isinstance(error, SizeError) else bad, str(error)))
-    return measured, _traits(truth), problems
+            kind = "wrong size" if isinstance(error, SizeError) else bad
+            problems[place].append((kind, str(error)))
+    return opened, _traits(truth), problems
+
+
+def _parts(image: ImageScores) -> list[_Part]:
+    """Return what remains of a prediction at the thresholds that remove something."""
+    assert image.confidences is not None
+    kept = image.confidences > THRESHOLDS[:, None]
+    counts = kept.sum(axis=1)
+    rows = [counts == count for count in set(counts.tolist()) - {image.n_pred}]
+    return [(row, image.with_predictions(kept[row.argmax()])) for row in rows]
+
+
+def _measure(image: ImageScores, prediction: Prediction, curves: bool, parts: list[_Part]) -> Measured:
+    values = _score_variants(image)
+    if isinstance(prediction, Path) or image.is_map:
+        return _unused()._replace(values=values)
+    instances = prediction or []
+    ranks = image.gt_ranks.tolist()
+    matched = match_best(image.shared(iou_lists), 0.5, image.scores.tolist(), ranks)
+    top = {place for place, rank in zip(matched, ranks, strict=True) if rank == max(ranks)}
+    first = [
+        [item.first, float(place in top)] for place, item in enumerate(instances) if item.first is not None
+    ]
+    measured = _unused()._replace(values=values, first=np.array(first, np.float64).reshape(-1, 2))
+    if not curves:
+        return measured
+    found = [[min(item.confidence, 1.0), float(place in matched)] for place, item in enumerate(instances)]
+    curve = np.repeat(values[_HEADLINE_PLACES, None], len(THRESHOLDS), axis=1)
+    for at, part in parts:
+        curve[:, at] = [[_number(variant.score(part))] for variant in _HEADLINE_VARIANTS]
+    return measured._replace(curve=curve, found=np.array(found, np.float64).reshape(-1, 2))
 
 
 def _unused() -> Measured:
     events = np.zeros((0, 2))
     nothing = np.full((len(HEADLINE), len(THRESHOLDS)), np.nan)
     return Measured(np.full(len(VARIANTS), np.nan), nothing, events, events)
-
-
-def _of_map(path: Any, truth: ImageTruth) -> Measured:
-    gray = read_sized_map(path, truth.name, truth.size)
-    image = ImageScores.from_map(truth.ranked_masks(), truth.dense_ranks, gray)
-    return _unused()._replace(values=_score_variants(image))
-
-
-def _of_instances(prediction: Any, truth: ImageTruth, curves: bool) -> Measured:
-    instances: list[InstanceEntry] = prediction or []
-    image = instance_image(instances, truth)
-    ranks = image.gt_ranks.tolist()
-    matched = match_best(image.iou.tolist(), 0.5, image.scores.tolist(), ranks)
-    top = {place for place, rank in zip(matched, ranks, strict=True) if rank == max(ranks)}
-    first = [
-        [item.first, float(place in top)] for place, item in enumerate(instances) if item.first is not None
-    ]
-    values = _score_variants(image)
-    measured = _unused()._replace(values=values, first=np.array(first, np.float64).reshape(-1, 2))
-    if not curves:
-        return measured
-    confidences = np.array([item.confidence for item in instances], np.float64).clip(max=1.0)
-    found = [place in matched for place in range(len(instances))]
-    curve = _threshold_curve(image, confidences, values)
-    return measured._replace(curve=curve, found=np.stack([confidences, found], axis=1))
 
 
 def _score_variants(image: ImageScores) -> FloatArray:
@@ -167,24 +203,6 @@ def _number(score: Score) -> float:
     if score.status == "skipped":
         return np.nan
     return 0.0 if score.value is None else score.value
-
-
-def _threshold_curve(image: ImageScores, confidences: FloatArray, values: FloatArray) -> FloatArray:
-    """Return (H, T): the headline metrics of the predictions above each threshold.
-
-    ``values`` (V,) of all predictions are those of thresholds that remove nothing.
-    """
-    kept = confidences > THRESHOLDS[:, None]
-    counts = kept.sum(axis=1)
-    curve = np.empty((len(HEADLINE), len(THRESHOLDS)))
-    for count in set(counts.tolist()):
-        rows = counts == count
-        if count == image.n_pred:
-            curve[:, rows] = values[_HEADLINE_PLACES, None]
-        else:
-            part = image.with_predictions(kept[rows.argmax()])
-            curve[:, rows] = [[_number(variant.score(part))] for variant in _HEADLINE_VARIANTS]
-    return curve
 
 
 def _traits(truth: ImageTruth) -> FloatArray:

@@ -12,8 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.images import IMAGE_SUFFIXES, read_gray
-from ..data.issues import DatasetError, short_repr
-from .checks import Identity, InputError, expect, field, finite_number, identity, integer, load_json
+from ..data.issues import DatasetError
+from .checks import (
+    Identity,
+    InputError,
+    expect,
+    expect_value,
+    field,
+    finite_number,
+    identity,
+    integer,
+    load_json,
+)
 
 OWN_MAPS = "_saliency"  # end of the names of maps that ``sor-ppa rank`` writes
 RANK_FIELDS = ("rank", "rank_score", "score")
@@ -134,7 +144,7 @@ def _read_table(path: Path) -> Any:
     except ValueError:
         images = None
     good = isinstance(images, list) and all(isinstance(name, str) for name in images)
-    expect(good, f"{path}: metadata 'images'", "a JSON list of file names", short_repr(text))
+    expect_value(good, f"{path}: metadata 'images'", "a JSON list of file names", text)
     return {"images": [{"file_name": name} for name in images], "annotations": rows}
 
 
@@ -158,7 +168,7 @@ def read_instances(path: Path, rank_by: str = "auto") -> SavedPredictions:
     names: dict[Identity, str] = {}
     if isinstance(content, dict):
         images = content.get("images", [])
-        expect(isinstance(images, list), f"{path}: images", "a list", short_repr(images))
+        expect_value(isinstance(images, list), f"{path}: images", "a list", images)
         for place, image in enumerate(images):
             given = image.get("id", image.get("file_name")) if isinstance(image, dict) else image
             name = identity(given, f"{path}: images[{place}]: id")
@@ -166,7 +176,7 @@ def read_instances(path: Path, rank_by: str = "auto") -> SavedPredictions:
             if isinstance(image, dict) and isinstance(image.get("file_name"), str):
                 names[name] = image["file_name"]
         content = content.get("annotations", content.get("predictions"))
-    expect(isinstance(content, list), str(path), "a list of instances", short_repr(content))
+    expect_value(isinstance(content, list), str(path), "a list of instances", content)
     if rank_by == "auto":
         entries = [entry for entry in content if isinstance(entry, dict)]
         fields = {name for entry in entries for name in entry}
@@ -178,7 +188,7 @@ def read_instances(path: Path, rank_by: str = "auto") -> SavedPredictions:
     no_curve = ""
     for place, entry in enumerate(content):
         where = f"{path}: [{place}]"
-        expect(isinstance(entry, dict), where, "an object", short_repr(entry))
+        expect_value(isinstance(entry, dict), where, "an object", entry)
         file_name = entry.get("file_name")
         name = identity(entry.get("image_id", file_name), f"{where}: image_id")
         if isinstance(file_name, str) and name != file_name:
@@ -206,7 +216,7 @@ def instance_entry(entry: Mapping[str, Any], rank_by: str, where: str) -> Instan
     """
     segmentation, rank, label = (entry.get(key) for key in ("segmentation", "rank", "rank_label"))
     given = isinstance(segmentation, list | dict) and segmentation
-    expect(given, f"{where}: segmentation", "RLE or polygons", short_repr(segmentation))
+    expect_value(given, f"{where}: segmentation", "RLE or polygons", segmentation)
     if label is not None:
         label = integer(label, f"{where}: rank_label", "an integer or null", -1, 10**9)
     if rank_by != "rank":

@@ -67,40 +67,69 @@ def regions_of_masks_and_map(
     return replace(regions, members=regions.members[:, 8:]), values
 
 
-def regions_of_runs(runs: Sequence[NDArray[np.int64]], size: tuple[int, int]) -> Regions:
-    """Cut an image by run lengths of K masks (see ``segmentations.rle_runs``), without decoding them.
+def regions_of_runs(images: Sequence[tuple[Sequence[NDArray[np.int64]], tuple[int, int]]]) -> list[Regions]:
+    """Cut images by run lengths of masks (see ``segmentations.rle_runs``), without decoding them.
 
-    Every run boundary of mask k toggles bit k. Between two boundaries the set of masks is constant.
+    The pixels of all images form one strip. Every run boundary of mask k of an image toggles bit k there.
+    Between two boundaries the set of masks is constant.
+
+    Args:
+        images: the masks and the (height, width) of each image.
     """
-    total = size[0] * size[1]
-    edges = [np.cumsum(run)[:-1] for run in runs]
-    position = np.concatenate([np.zeros(1, np.int64), *edges])
-    mask = np.repeat(np.arange(len(runs)), [len(edge) for edge in edges])
-    order = np.argsort(position, kind="stable")
+    totals = np.array([height * width for _, (height, width) in images])
+    counts = np.array([len(masks) for masks, _ in images])
+    start_of, mask_of = totals.cumsum() - totals, counts.cumsum() - counts
+    runs = [own for masks, _ in images for own in masks]
+    which = np.repeat(np.arange(len(runs)), [len(own) for own in runs])
+    image_of = np.repeat(np.arange(len(images)), counts)
+    sizes, image = totals[image_of], image_of[which]
+    local = np.concatenate([np.zeros(0, np.int64), *runs]).cumsum() - (sizes.cumsum() - sizes)[which]
+    inner = local < sizes[which]  # a boundary at the end would change the next image
+    image = image[inner]
+    bit = which[inner] - mask_of[image]
+    position = np.concatenate([start_of, local[inner] + start_of[image]])
+    order = position.argsort(kind="stable")
     start = position[order]
-    length = np.diff(start, append=total)
-    words = []
-    for first in range(0, max(1, len(runs)), _WORD):
-        inside = (mask >= first) & (mask < first + _WORD)
+    first = start.searchsorted(start_of)  # of each image, with no mask yet
+    owner = np.concatenate([np.arange(len(images)), image])[order]
+    length = np.append(start[1:], totals.sum()) - start
+    words = [owner]
+    for low in range(0, max(1, int(counts.max())), _WORD):
         toggle = np.zeros(len(position), np.uint64)
-        toggle[1:][inside] = np.left_shift(np.uint64(1), (mask[inside] - first).astype(np.uint64))
-        words.append(np.bitwise_xor.accumulate(toggle[order]))
+        inside = (bit >= low) & (bit < low + _WORD)
+        toggle[len(images) :][inside] = np.uint64(1) << (bit[inside] - low).astype(np.uint64)
+        state = np.bitwise_xor.accumulate(toggle[order])
+        words.append(state ^ state[first][owner])
     keep = length > 0
-    return _from_runs([word[keep] for word in words], length[keep], len(runs), size, by_column=True)
+    table, region, pixels = _distinct_sets([word[keep] for word in words], length[keep])
+    members, length = _bits(table[:, 1:]), length[keep]
+    places = np.arange(len(images) + 1)
+    runs_of = owner[keep].searchsorted(places).tolist()
+    regions_of = table[:, 0].astype(np.int64).searchsorted(places).tolist()
+    found = []
+    for place, (masks, size) in enumerate(images):
+        rows, cut = slice(*regions_of[place : place + 2]), slice(*runs_of[place : place + 2])
+        own = members[rows, : len(masks)]
+        found.append(Regions(pixels[rows], own, region[cut] - rows.start, length[cut], size, True))
+    return found
 
 
-def draw_regions(drawing: Drawing, members: NDArray[np.bool_]) -> NDArray:
+def draw_regions(drawing: Drawing, members: NDArray[np.bool_], owner: NDArray[np.int64]) -> NDArray:
     """Return the value (R,) of the last drawn mask that covers each region, 0 where there is none.
 
     Args:
-        drawing: indices in drawing order and their values, as a painter gives them.
-        members: (R, N) bool, whether mask n covers region r.
+        drawing: indices (N, K) of masks in drawing order and their values, for each of N images, as a painter
+            gives them.
+        members: (R, P) bool, whether mask p covers region r.
+        owner: (R,) image of each region.
     """
-    order, values = drawing
-    if len(order) == 0:
+    order, values = (part[:, ::-1] for part in drawing)
+    if not order.shape[1]:
         return np.zeros(len(members), np.uint8)
-    top_first = members[:, order[::-1]]
-    return np.where(top_first.any(axis=1), values[::-1][top_first.argmax(axis=1)], np.uint8(0))
+    rows = np.arange(len(members))
+    covered = members[rows[:, None], order[owner]]
+    top = covered.argmax(axis=1)
+    return values[owner, top] * covered[rows, top]
 
 
 def _pack(masks: Sequence[UInt8Array]) -> UInt8Array:
@@ -126,34 +155,39 @@ def _from_planes(planes: list[UInt8Array], count: int, size: tuple[int, int]) ->
         for place, plane in enumerate(planes[first : first + 8]):
             code |= plane[start].astype(np.uint64) << np.uint64(8 * place)
         words.append(code)
-    return _from_runs(words, length, count, size, by_column=False)
+    table, region, pixels = _distinct_sets(words, length)
+    return Regions(pixels, _bits(table)[:, :count], region, length, size, False)
 
 
-def _distinct(codes: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """Return the distinct codes in ascending order, and the index of each code in them."""
+def _distinct_sets(
+    words: Sequence[NDArray], length: NDArray[np.int64]
+) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return the distinct rows (R, W) of the words (S,) of runs in ascending order, the row of each run (S,),
+    and the pixels of each row (R,)."""
+    codes, region = _distinct(words[0])
+    columns = [codes.astype(np.uint64)]
+    for word in words[1:]:
+        values, local = _distinct(word)
+        pair, region = _distinct(region * len(values) + local)
+        before, here = np.divmod(pair.astype(np.int64), len(values))
+        columns = [column[before] for column in columns] + [values[here].astype(np.uint64)]
+    pixels = np.bincount(region, weights=length, minlength=len(columns[0])).astype(np.int64)
+    return np.stack(columns, axis=1), region, pixels
+
+
+def _distinct(codes: NDArray) -> tuple[NDArray, NDArray[np.int64]]:
+    """Return the distinct codes, not negative, in ascending order, and the index of each code in them."""
     highest = int(codes.max())
-    if highest >= 1 << 12:
+    if highest >= max(1 << 12, 8 * len(codes)):
         return np.unique(codes, return_inverse=True)
-    small = codes.astype(np.int64)  # of a few masks: counting is faster than sorting
+    small = codes.astype(np.int64)  # counting is faster than sorting
     found = np.flatnonzero(np.bincount(small))
     places = np.zeros(highest + 1, np.int64)
     places[found] = np.arange(len(found))
-    return found.astype(np.uint64), places[small]
+    return found, places[small]
 
 
-def _from_runs(
-    words: list[NDArray], length: NDArray[np.int64], count: int, size: tuple[int, int], by_column: bool
-) -> Regions:
-    codes, region = _distinct(words[0])
-    columns = [codes]
-    for word in words[1:]:
-        values, local = np.unique(word, return_inverse=True)
-        pair, region = np.unique(region * len(values) + local, return_inverse=True)
-        before, here = np.divmod(pair, len(values))
-        columns = [column[before] for column in columns] + [values[here]]
-    table = np.stack(columns, axis=1)
+def _bits(table: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Return the bits (R, 64 W) of words (R, W), the lowest of each first."""
     shifts = np.arange(_WORD, dtype=np.uint64)
-    members = ((table[:, :, None] >> shifts) & np.uint64(1)).astype(np.bool_)
-    pixels = np.bincount(region, weights=length, minlength=len(table)).astype(np.int64)
-    members = members.reshape(len(table), -1)[:, :count]
-    return Regions(pixels, members, region, length, size, by_column)
+    return ((table[:, :, None] >> shifts) & np.uint64(1)).astype(np.bool_).reshape(len(table), -1)

@@ -7,14 +7,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import chain, groupby
+from itertools import chain, groupby, islice
 from operator import itemgetter
 from typing import Any
 
 import fsspec
 
 from ..evaluation.checks import InputError, expect
-from ..evaluation.command import MISSING, Outcome, has_ranks, score_task
+from ..evaluation.command import BLOCK, MISSING, Outcome, has_ranks, score_tasks
 from ..evaluation.predictions import instance_entry, stem
 from ..evaluation.scorer import RankingScorer
 from ..evaluation.truth_table import TRUTH_COLUMNS
@@ -195,20 +195,19 @@ def _score_part(
     problems: list[tuple[str, str]] = []
     images = scored = 0
     ranked = False
+    groups = groupby(chain.from_iterable(batches), itemgetter("key"))
+    found = (_task(list(objects), rank_by, source, problems) for _, objects in groups)
+    tasks = (task for task in found if task is not None)
     try:
-        for _, objects in groupby(chain.from_iterable(batches), itemgetter("key")):
-            task = _task(list(objects), rank_by, source, problems)
-            if task is None:
-                continue
-            images += 1
-            ranked |= has_ranks([task[0]])
-            if task[1] is None and skip_missing:
-                continue
-            row, own_problems = score_task(task, scorer=own, kind="instances", sod=False)
-            problems += own_problems
-            if row is not None:
-                scored += 1
-                own.add_scores(row["scores"])
+        while block := list(islice(tasks, BLOCK)):
+            images += len(block)
+            ranked = ranked or has_ranks([record for record, _ in block])
+            used = [task for task in block if task[1] is not None or not skip_missing]
+            for row, own_problems in score_tasks(used, scorer=own, kind="instances", sod=False):
+                problems += own_problems
+                if row is not None:
+                    scored += 1
+                    own.add_scores(row["scores"])
     except InputError as error:
         return {"found": [json.dumps({"error": str(error)})]}
     listed: dict[str, list[str]] = {}
@@ -220,7 +219,7 @@ def _score_part(
 
 
 def _task(objects: Sequence[Row], rank_by: str, source: str, problems: list[tuple[str, str]]) -> Any:
-    """Return what ``score_task`` takes for the rows of one key, or None for an image without truth."""
+    """Return a task of ``score_tasks`` for the rows of one key, or None for an image without truth."""
     true = [row for row in objects if row["truth"]]
     found = [row for row in objects if not row["truth"]]
     names = list(dict.fromkeys(row["image"] for row in true))

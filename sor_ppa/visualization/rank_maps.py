@@ -22,8 +22,9 @@ class Painter:
     """One way of painting ranked masks.
 
     Attributes:
-        drawing: from (scores (N,), areas (N,)) to the indices in drawing order (later ones cover
-            earlier ones) and the gray value of each.
+        drawing: from (scores (..., N), areas (..., N)) to the indices in drawing order (later ones cover
+            earlier ones) and the gray value of each, (..., K). A score of -inf stands for no mask. With
+            labels, from (N,) only.
         rule: the rule in words.
         source: who paints like this.
         of_gt: paints ground truth (by rank) instead of predictions (by score).
@@ -39,39 +40,45 @@ class Painter:
     outlined: bool = False
 
 
-def lowest_place_ranks(values: NDArray, among: NDArray | None = None) -> NDArray[np.int64]:
-    """Return 1 + the number of entries of ``among`` (default: ``values``) that are strictly lower."""
-    return 1 + np.searchsorted(np.sort(values if among is None else among), values)
+def lowest_place_ranks(values: NDArray) -> NDArray[np.int64]:
+    """Return 1 + the number of strictly lower entries (..., N) in the same row; -inf does not count."""
+    lower = (values[..., None, :] < values[..., :, None]) & (values > -np.inf)[..., None, :]
+    return 1 + lower.sum(axis=-1)
+
+
+def _number(scores: NDArray) -> NDArray[np.int64]:
+    return (scores > -np.inf).sum(axis=-1, keepdims=True)
 
 
 def _best_five(scores: NDArray, *, later_wins: bool = False) -> NDArray[np.int64]:
-    index = np.arange(len(scores))
-    return np.lexsort((-index if later_wins else index, -scores))[:5]
+    if later_wins:
+        return scores.shape[-1] - 1 - (-scores[..., ::-1]).argsort(axis=-1, kind="stable")[..., :5]
+    return (-scores).argsort(axis=-1, kind="stable")[..., :5]
 
 
 def _less_salient_covers(scores: NDArray, areas: NDArray, *, later_wins: bool) -> Drawing:
     best = _best_five(scores, later_wins=later_wins)
-    return best, FIVE_LEVELS[: len(best)]
+    return best, np.ones_like(best, np.uint8) * FIVE_LEVELS[: best.shape[-1]]
 
 
 def _smaller_covers(scores: NDArray, areas: NDArray) -> Drawing:
     best = _best_five(scores)
-    order = np.argsort(-areas[best], kind="stable")
-    return best[order], FIVE_LEVELS[: len(best)][order]
+    order = np.argsort(-np.take_along_axis(areas, best, -1), axis=-1, kind="stable")
+    return np.take_along_axis(best, order, -1), FIVE_LEVELS[order]
 
 
 def _most_salient_on_top(scores: NDArray, values: NDArray) -> Drawing:
-    order = np.argsort(scores, kind="stable")
-    return order, values[order].astype(np.uint8)
+    order = np.argsort(scores, axis=-1, kind="stable")
+    return order, np.take_along_axis(values, order, -1).astype(np.uint8)
 
 
 def _tenths(scores: NDArray, areas: NDArray) -> Drawing:
-    place = lowest_place_ranks(scores) + 10 - len(scores)
+    place = lowest_place_ranks(scores) + 10 - _number(scores)
     return _most_salient_on_top(scores, 51 * np.maximum(place, 1) // 2)
 
 
 def _shares(scores: NDArray, areas: NDArray) -> Drawing:
-    return _most_salient_on_top(scores, 255 * lowest_place_ranks(scores) // max(1, len(scores)))
+    return _most_salient_on_top(scores, 255 * lowest_place_ranks(scores) // np.maximum(_number(scores), 1))
 
 
 def _label_levels(labels: NDArray, areas: NDArray) -> Drawing:
@@ -81,12 +88,13 @@ def _label_levels(labels: NDArray, areas: NDArray) -> Drawing:
 
 
 def _gt_tenths(ranks: NDArray, areas: NDArray) -> Drawing:
-    level = ranks.max(initial=0) - ranks
+    level = ranks.max(axis=-1, initial=0, keepdims=True) - ranks
     return _most_salient_on_top(ranks, 51 * np.maximum(10 - level, 1) // 2)
 
 
 def _gt_shares(ranks: NDArray, areas: NDArray) -> Drawing:
-    return _most_salient_on_top(ranks, 255 * (ranks + 1) // max(1, len(ranks)))
+    place = np.maximum(ranks, -1) + 1
+    return _most_salient_on_top(ranks, 255 * place // np.maximum(_number(ranks), 1))
 
 
 PAINTERS: dict[str, Painter] = {

@@ -14,6 +14,7 @@ from sor_ppa.data.masks import (
     mask_box,
     mask_rings,
     mask_to_polygons,
+    remember_runs,
     rings_mask,
     run_lengths,
     segmentation_box,
@@ -78,6 +79,21 @@ def test_run_lengths_of_every_mask_are_valid(seed: int, height: int, width: int,
         assert np.array_equal(segmentation_mask({**code, "counts": counts}, height, width), mask)
         with pytest.raises(ValueError, match="found runs over"):
             run_lengths({**code, "counts": counts, "size": [height + 1, width]})
+
+
+def test_masks_that_are_read_together_are_those_read_one_by_one() -> None:
+    generator = np.random.default_rng(0)
+    masks = [generator.random((8, 8)) < share for share in generator.random(1500)]
+    texts = [mask_util.encode(np.asfortranarray(mask, np.uint8))["counts"] for mask in masks]
+    bad = [b"", b"~~~", b"P", b"o" * 8 + b"0", b"@0"]  # no text, no code, no end, too long, negative
+    remember_runs([{"counts": text} for text in [*texts[:700], *bad, *texts[700:]]] + [None, [0, 0, 1, 1]])
+    for mask, text in zip(masks, texts, strict=True):
+        assert np.array_equal(segmentation_mask({"size": [8, 8], "counts": text}, 8, 8), mask)
+        runs = run_lengths({"size": [8, 8], "counts": text})
+        assert np.array_equal(np.repeat(np.arange(len(runs)) % 2, runs), mask.T.reshape(-1))
+    for text in bad:
+        with pytest.raises(ValueError, match="expected"):
+            run_lengths({"size": [8, 8], "counts": text})
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sor_ppa.evaluation import PUBLISHED, ImageScores, RankingScorer, find_variant, sa_sor, sor
-from sor_ppa.evaluation.segmentations import encode_masks
+from sor_ppa.evaluation.group import Group
+from sor_ppa.evaluation.image import ImageRuns
+from sor_ppa.evaluation.segmentations import encode_masks, rle_runs
 
 from .cases import blobs, boxes
 
@@ -88,6 +90,51 @@ def test_regions_partition_the_image_for_any_number_of_masks(seed, count):
     masks = generator.random((count, 7, 9)) < generator.random()
     image = ImageScores.from_masks(masks, np.zeros(count, int), masks[:0], [])
     assert image.regions.pixels.sum() == 63
-    assert np.array_equal(image.gt_areas, masks.sum(axis=(1, 2)))
+    assert np.array_equal(image.group.gt_areas[0], masks.sum(axis=(1, 2)))
     for place in range(0, count, 17):
         assert np.array_equal(image.regions.image(image.gt[:, place]), masks[place])
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(SEEDS, min_size=2, max_size=5))
+def test_images_in_a_group_score_as_each_alone(seeds):
+    scenes = [scene(seed) for seed in seeds]
+    together = [ImageScores.from_masks(gt, ranks, pred, scores, scores) for gt, ranks, pred, scores in scenes]
+    Group(together)
+    runs = [
+        ImageRuns(*(_runs(gt), ranks, _runs(pred)), *(scores, scores), (24, 32))
+        for gt, ranks, pred, scores in scenes
+    ]
+    for (gt, ranks, pred, scores), *images in zip(scenes, together, ImageScores.from_runs(runs), strict=True):
+        alone = ImageScores.from_masks(gt, ranks, pred, scores, scores)
+        for metric, name in ALL:
+            expected = find_variant(metric, name).score(alone)
+            for image in images:
+                found = find_variant(metric, name).score(image)
+                assert found == (
+                    expected
+                    if expected.value is None
+                    else expected._replace(value=pytest.approx(expected.value))
+                ), name
+
+
+def _runs(masks):
+    """Return run lengths, with a run of no pixels at the end, as some programs write them."""
+    return [np.append(rle_runs(rle, masks.shape[1:], ""), 0) for rle in encode_masks(masks)]
+
+
+@settings(max_examples=20, deadline=None)
+@given(SEEDS, st.lists(st.integers(0, 140), min_size=1, max_size=4))
+def test_run_lengths_of_many_images_give_the_regions_of_their_masks(seed, counts):
+    generator = np.random.default_rng(seed)
+    stacks = [
+        generator.random((count, *generator.integers(1, 9, 2))) < generator.random() for count in counts
+    ]
+    images = [
+        ImageRuns(_runs(masks), np.zeros(len(masks), int), [], np.zeros(0), None, masks.shape[1:])
+        for masks in stacks
+    ]
+    for masks, image in zip(stacks, ImageScores.from_runs(images), strict=True):
+        assert image.regions.n_pixels == image.regions.pixels.sum() == masks[:1].size or not len(masks)
+        for place, mask in enumerate(masks):
+            assert np.array_equal(image.regions.image(image.gt[:, place]), mask)

@@ -1,7 +1,6 @@
-"""Gray values of painted maps inside objects.
+"""Gray values of painted maps inside objects, for all images of a group.
 
-Rules get them through ``ImageScores.once``. A map (R,) uint8 is given as bytes, so that equal maps of two
-painters are measured once.
+Rules get them through ``ImageScores.shared``.
 """
 
 from __future__ import annotations
@@ -11,17 +10,21 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from ..image import FloatArray, ImageScores
+from ..group import FloatArray, Group
+
+_GRAYS = 256
 
 
-def gray_levels(image: ImageScores, painter: str) -> dict[int, dict[int, int]]:
+def gray_levels(group: Group, painter: str) -> list[dict[int, dict[int, int]]]:
     """Return the pixels of each gray value of the prediction inside each gray level of the ground truth."""
-    table: dict[int, dict[int, int]] = {}
-    columns = image.painted_gt(painter), image.painted(painter), image.regions.pixels
-    for level, value, count in zip(*(column.tolist() for column in columns), strict=True):
-        row = table.setdefault(level, {})
-        row[value] = row.get(value, 0) + count
-    return table
+    level, value = group.painted_gt(painter).astype(np.int64), group.painted(painter)
+    keys, places = np.unique((group.owner * _GRAYS + level) * _GRAYS + value, return_inverse=True)
+    pixels = np.bincount(places.reshape(-1), weights=group.pixels).astype(np.int64)
+    tables: list[dict[int, dict[int, int]]] = [{} for _ in group.images]
+    columns = keys // _GRAYS**2, keys // _GRAYS % _GRAYS, keys % _GRAYS, pixels
+    for image, own, gray, count in zip(*(column.tolist() for column in columns), strict=True):
+        tables[image].setdefault(own, {})[gray] = count
+    return tables
 
 
 def most_frequent(counts: Mapping[int, int]) -> int:
@@ -29,27 +32,29 @@ def most_frequent(counts: Mapping[int, int]) -> int:
     return max(counts, key=lambda value: (counts[value], -value))
 
 
-def gray_inside(image: ImageScores, painted: bytes) -> tuple[NDArray[np.uint8], FloatArray]:
-    """Return the distinct gray values (V,) and their pixels in each ground-truth mask (G, V)."""
-    gray = np.frombuffer(painted, np.uint8)
-    values = np.flatnonzero(np.bincount(gray)).astype(np.uint8)
-    return values, image.weighted_gt @ (gray[:, None] == values)
+def gray_inside(group: Group, painter: str) -> tuple[NDArray[np.int64], FloatArray]:
+    """Return V gray values, 0 first, and the pixels (N, G, V) of each inside each ground-truth mask."""
+    painted, n_gt = group.painted(painter), group.gt.shape[1]
+    present = np.bincount(painted, minlength=_GRAYS) > 0
+    present[[0, -1]] = True  # so that there is one besides 0
+    values, places = np.flatnonzero(present), np.cumsum(present) - 1
+    cells = (group.owner[:, None] * n_gt + np.arange(n_gt)) * len(values) + places[painted][:, None]
+    total = len(group.images) * n_gt * len(values)
+    counts = np.bincount(cells.reshape(-1), group.weighted_gt.reshape(-1), total).astype(np.float64)
+    return values, counts.reshape(-1, n_gt, len(values))
 
 
-def mean_gray(image: ImageScores, painted: bytes) -> list[float]:
-    """Return the mean painted value inside each of G ground-truth masks, holes as 0; 0 for an empty mask."""
-    values, counts = image.once(gray_inside, painted)
-    return (counts @ values.astype(np.float64) / np.maximum(image.gt_areas, 1)).tolist()
+def mean_gray(group: Group, painter: str) -> FloatArray:
+    """Return the mean painted value (N, G) inside each ground-truth mask, holes as 0; 0 for an empty mask."""
+    values, counts = group.once(gray_inside, painter)
+    return counts @ values.astype(np.float64) / np.maximum(group.gt_areas, 1)
 
 
-def modal_gray(image: ImageScores, painted: bytes) -> list[tuple[int, float]]:
-    """Return for each of G ground-truth masks its most frequent nonzero gray value and its painted pixels.
+def modal_gray(group: Group, painter: str) -> tuple[NDArray[np.int64], FloatArray]:
+    """Return for each ground-truth mask (N, G) its most frequent nonzero gray value and its painted pixels.
 
-    Of equally frequent values it is the smallest; 0 in a map without any.
+    Of equally frequent values it is the smallest.
     """
-    values, counts = image.once(gray_inside, painted)
-    if values[0] == 0:
-        values, counts = values[1:], counts[:, 1:]
-    if not len(values):
-        return [(0, 0.0)] * image.n_gt
-    return list(zip(values[counts.argmax(axis=1)].tolist(), counts.sum(axis=1).tolist(), strict=True))
+    values, counts = group.once(gray_inside, painter)
+    painted = counts[:, :, 1:]
+    return values[1 + painted.argmax(axis=2)], painted.sum(axis=2)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
+from ..group import Group
 from ..image import ImageScores
 from ..score import Score, counted, counted_or, nan_as_0, skipped
 from .gray import gray_levels, most_frequent
@@ -48,17 +49,17 @@ def sa_sor_of_best_match(
     """
     if image.n_gt == 1:
         return skipped("one ground-truth object")
-    scores, overlap = image.scores, image.iou
+    own, overlap = image.scores.tolist(), image.shared(iou_lists)
     if list_order:
-        scores = np.empty(image.n_pred)
-        scores[image.pred_order] = np.arange(image.n_pred, 0, -1)
+        places = np.argsort(-image.scores, kind="stable").tolist()
+        own = [-float(places.index(p)) for p in range(len(own))]
     if confidence is not None:
         if image.confidences is None:
             raise ValueError(f"pred_confidences: expected for confidence > {confidence:g}, found none")
-        kept = image.confidences > confidence
-        scores, overlap = scores[kept], overlap[:, kept]
-    own, truth = scores.tolist(), image.gt_ranks.tolist()
-    matched = match_best(overlap.tolist(), iou, own, truth)
+        kept = np.flatnonzero(image.confidences > confidence).tolist()
+        own, overlap = [own[p] for p in kept], [[row[p] for p in kept] for row in overlap]
+    truth = image.gt_ranks.tolist()
+    matched = match_best(overlap, iou, own, truth)
     ranked = sorted(own if len(own) > len(truth) else [own[m] for m in matched if m >= 0])
     predicted = tuple([0 if m < 0 else 1 + bisect_left(ranked, own[m]) for m in matched])
     if min(predicted) == max(predicted):
@@ -66,6 +67,11 @@ def sa_sor_of_best_match(
     ordered = sorted(truth)
     value = pearson(tuple([1 + bisect_left(ordered, rank) for rank in truth]), predicted)
     return counted_or(skipped, value, "all ground-truth ranks equal")
+
+
+def iou_lists(group: Group) -> list[list[list[float]]]:
+    """Return the IoU of each image as a list of G lists of P numbers."""
+    return group.trimmed(group.iou)
 
 
 def match_best(
@@ -101,7 +107,7 @@ def sa_sor_of_assignment(image: ImageScores, painter: str, *, greedy: bool = Fal
     Args:
         greedy: take pairs by descending IoU.
     """
-    overlap = image.iou_eps[image.gt_order][:, image.pred_order]
+    overlap = image.group.ordered_iou_eps[image.place, : image.n_gt, : image.n_pred]
     if greedy:
         rows, columns = _match_greedily(overlap, 0.5)
     else:
@@ -135,7 +141,7 @@ def sa_sor_of_levels(image: ImageScores, painter: str) -> Score:
     ones). The pixels of exactly that value must reach IoU >= 0.5 (denominator + 1e-6). Background never
     matches. One-to-one, greedily by IoU; of equal IoUs the brighter level first. Ranks are positions among
     the distinct gray levels, unmatched 0. Pearson's correlation; undefined adds 0 and counts."""
-    table = image.once(gray_levels, painter)
+    table = image.shared(gray_levels, painter)
     areas: Counter[int] = Counter()
     for row in table.values():
         areas.update(row)
