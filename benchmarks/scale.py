@@ -97,14 +97,27 @@ def _scoring(sizes: list[int]) -> dict[str, Task]:
     from evaluation import make_scene
 
     from sor_ppa.evaluation import RankingScorer
+    from sor_ppa.evaluation.command import BLOCK, score_tasks
+    from sor_ppa.evaluation.predictions import InstanceEntry
 
     generator = np.random.default_rng(0)
-    scenes = [make_scene(generator, _OBJECTS, 8, 120, 160) for _ in range(20)]
+    tasks: list[Any] = []
+    for place in range(20):
+        scene = make_scene(generator, _OBJECTS, 8, 120, 160)
+        pairs = zip(scene.gt_rles, scene.ranks.tolist(), strict=True)
+        record = {"image_id": place, "file_name": "photo.jpg", "height": 120, "width": 160}
+        record["annotations"] = [{"segmentation": rle, "gt_rank": rank} for rle, rank in pairs]
+        found = zip(scene.pred_rles, scene.scores.tolist(), strict=True)
+        tasks.append((record, [InstanceEntry(rle, score, 1.0, None, "") for rle, score in found]))
 
     def score(size: int) -> int:
         scorer = RankingScorer()
-        for scene in islice(cycle(scenes), size):
-            scorer.add_rles(scene.gt_rles, scene.ranks, scene.pred_rles, scene.scores, (120, 160))
+        endless = cycle(tasks)
+        for first in range(0, size, BLOCK):
+            block = list(islice(endless, min(BLOCK, size - first)))
+            for row, _ in score_tasks(block, scorer=scorer, kind="instances", sod=False):
+                if row is not None:
+                    scorer.add_scores(row["scores"])
         return scorer.result()["sa_sor"]["irsr"]["images"]
 
     return _tasks("scoring", score, sizes)
