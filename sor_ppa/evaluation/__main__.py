@@ -102,8 +102,9 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     if arguments.predictions is None or arguments.ground_truth is None:
         parser().error("expected PREDICTIONS and GROUND_TRUTH")
-    if arguments.workers < 1:
-        parser().error(f"--workers: expected at least 1, found {arguments.workers}")
+    for flag, value in (("--workers", arguments.workers), ("--worst", arguments.worst)):
+        if value < 1:
+            parser().error(f"{flag}: expected at least 1, found {value}")
     try:
         common = {
             "metrics": arguments.metrics,

@@ -241,3 +241,10 @@ def test_nothing_scored_is_a_failure(files, capsys):
         path.write_bytes(b"")
     assert run(files, "maps") == 1
     assert "error: no image could be scored" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flag", ["--workers", "--worst"])
+def test_numbers_below_one_are_refused(files, capsys, flag):
+    with pytest.raises(SystemExit):
+        run(files, "pred.json", flag, "-3")
+    assert f"{flag}: expected at least 1, found -3" in capsys.readouterr().err
