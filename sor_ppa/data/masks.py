@@ -16,7 +16,8 @@ Segmentation = list[list[float]] | dict[str, Any]
 """COCO polygons (``[[x1, y1, x2, y2, ...], ...]``, pixels) or COCO RLE (``size``, ``counts``)."""
 
 _CODES = bytes(range(48, 48 + 64))  # of COCO's text
-_remembered: dict[str | bytes, tuple[np.ndarray, int] | None] = {}  # run lengths and their sum, by text
+_Runs = dict[str | bytes, tuple[np.ndarray, int] | None]  # run lengths and their sum, by text
+_remembered: _Runs = {}
 _MOST_REMEMBERED = 1024  # one evaluation reads the text of a mask several times
 _FARTHEST = 1e6  # pixels; drawing a polygon takes time in proportion to the length of its edges
 
@@ -175,8 +176,9 @@ def run_lengths(value: dict[str, Any]) -> np.ndarray:
         raise ValueError(expected("size [height, width]", size))
     found = None
     if isinstance(counts, (str, bytes)):
-        remember_runs([value])
-        found = _remembered[counts]
+        found = _remembered.get(counts)
+        if found is None:
+            found = _remember([counts])[counts]
     elif isinstance(counts, list) and all(as_int(run) is not None and run >= 0 for run in counts):
         floats = np.array(counts, np.float64)
         found = floats, floats.sum()
@@ -192,22 +194,34 @@ def run_lengths(value: dict[str, Any]) -> np.ndarray:
 def remember_runs(segmentations: Iterable[object]) -> None:
     """Read masks in COCO's text together, for ``run_lengths``: many at once take a fraction of the time.
 
-    The text of a run has groups of 6 bits, of which the 6th says that more follow. Other segmentations are
-    left alone.
+    Other segmentations are left alone.
     """
     found = (value.get("counts") for value in segmentations if isinstance(value, dict))
     texts = dict.fromkeys(text for text in found if isinstance(text, (str, bytes)))
-    new = [text for text in texts if text not in _remembered]
-    if new and len(_remembered) + len(new) > _MOST_REMEMBERED:
+    _remember([text for text in texts if text not in _remembered])
+
+
+def _remember(texts: list[str | bytes]) -> _Runs:
+    if len(_remembered) + len(texts) > _MOST_REMEMBERED:
         _remembered.clear()
+    read = _read_texts(texts)
+    _remembered.update(read)
+    return read
+
+
+def _read_texts(texts: list[str | bytes]) -> _Runs:
+    """Return the run lengths in COCO's texts and their sums; None for another text.
+
+    The text of a run has groups of 6 bits, of which the 6th says that more follow.
+    """
+    read: _Runs = dict.fromkeys(texts)
     good = []
-    for text in new:
+    for text in texts:
         code = text.encode("utf-8", "replace") if isinstance(text, str) else text
-        _remembered[text] = None
         if code and not code.strip(_CODES) and not (code[-1] - 48) & 32:
             good.append((text, code))
     if not good:
-        return
+        return read
     codes = np.frombuffer(b"".join([code for _, code in good]), np.uint8) - np.uint8(48)
     last = np.flatnonzero(codes < 32)
     first = np.append(0, last[:-1] + 1)
@@ -223,7 +237,8 @@ def remember_runs(segmentations: Iterable[object]) -> None:
             runs[place::2] = runs[place::2].cumsum()
         if runs.min() >= 0:
             runs.setflags(write=False)
-            _remembered[text] = runs, int(runs.sum())
+            read[text] = runs, int(runs.sum())
+    return read
 
 
 def _outlines(mask: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:

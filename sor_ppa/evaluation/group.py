@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .image import ImageScores
 
 FloatArray = NDArray[np.float64]
+_MOST_CELLS = 1_000_000  # regions times predictions of a group
 _GT_STYLE = {"qagnet_n": "gtn", "map_n": "gtn"}  # painters compared with gtn; all others with gt10
 
 
@@ -26,8 +27,7 @@ class Group:
     -inf.
 
     Attributes:
-        images: the images, all with instances or all with maps. Each belongs to its latest group.
-        first: (N,) first region of each image.
+        first, counts: (N,) first region and number of regions of each image.
         owner: (R,) image of each region.
         pixels: (R,) pixels of each region.
         gt: (R, G) bool, membership in the ground-truth masks.
@@ -35,13 +35,17 @@ class Group:
         n_gt, n_pred: (N,) number of masks of each image.
         gt_ranks: (N, G) int64.
         scores: (N, P) float64.
+        maps: (R,) gray values that the images hold, by painter.
     """
 
     def __init__(self, images: Sequence[ImageScores]) -> None:
-        self.images = images
-        counts = np.array([len(image.regions.pixels) for image in images])
-        self.first = np.cumsum(counts) - counts
-        self.owner = np.repeat(np.arange(len(images)), counts)
+        """
+        Args:
+            images: all with instances or all with maps. Each belongs to its latest group.
+        """
+        self.counts = np.array([len(image.regions.pixels) for image in images])
+        self.first = np.cumsum(self.counts) - self.counts
+        self.owner = np.repeat(np.arange(len(images)), self.counts)
         self.pixels = np.concatenate([image.regions.pixels for image in images]).astype(np.float64)
         self.gt = self._members([image.gt for image in images])
         self.strict = self._members([image.strict for image in images])
@@ -55,7 +59,15 @@ class Group:
             self.gt_ranks[place, : image.n_gt] = image.gt_ranks
             self.scores[place, : image.n_pred] = image.scores
             image.group, image.place = self, place
+        self.maps = {
+            painter: np.concatenate([image.maps[painter] for image in images]) for painter in images[0].maps
+        }
+        self._overlaps = [image.overlaps for image in images]
         self._results: dict[Any, Any] = {}
+
+    def __len__(self) -> int:
+        """N."""
+        return len(self.counts)
 
     def _members(self, masks: Sequence[NDArray[np.bool_]]) -> NDArray[np.bool_]:
         """Put memberships (R_n, K_n) of each image one after the other: (R, max(1, K))."""
@@ -78,7 +90,7 @@ class Group:
     def regions_of(self, place: int) -> slice:
         """Return the regions of an image."""
         first = int(self.first[place])
-        return slice(first, first + len(self.images[place].regions.pixels))
+        return slice(first, first + int(self.counts[place]))
 
     @cached_property
     def n_pixels(self) -> FloatArray:
@@ -96,16 +108,28 @@ class Group:
         return self.total(self.weighted_gt)
 
     @cached_property
+    def overlaps(self) -> FloatArray:
+        """(N, G + 1, P) pixels of each prediction inside each ground-truth mask and, last, in all; > 0.5."""
+        found = np.zeros((len(self), self.gt.shape[1] + 1, self.strict.shape[1]))
+        for place, known in enumerate(self._overlaps):
+            if known is None:
+                part = self.regions_of(place)
+                sides = np.column_stack([self.weighted_gt[part], self.pixels[part]])
+                found[place] = sides.T @ self.strict[part]
+            else:
+                n_gt, n_pred = self.n_gt[place], self.n_pred[place]
+                found[place, :n_gt, :n_pred], found[place, -1, :n_pred] = known[:n_gt], known[-1]
+        return found
+
+    @property
     def pred_areas(self) -> FloatArray:
         """(N, P) pixels of the masks at > 0.5."""
-        return self.total(self.strict * self.pixels[:, None])
+        return self.overlaps[:, -1]
 
-    @cached_property
+    @property
     def intersections(self) -> FloatArray:
         """(N, G, P) pixels, masks at > 0.5."""
-        gt, pred = self.weighted_gt, self.strict.astype(np.float64)
-        parts = [self.regions_of(place) for place in range(len(self.images))]
-        return np.stack([gt[part].T @ pred[part] for part in parts])
+        return self.overlaps[:, :-1]
 
     @cached_property
     def unions(self) -> FloatArray:
@@ -146,12 +170,24 @@ class Group:
 
 
 def _paint(group: Group, painter: str) -> NDArray[np.uint8]:
-    given = [image.maps[painter] for image in group.images if painter in image.maps]
-    if given:
-        return np.concatenate(given)
+    if painter in group.maps:
+        return group.maps[painter]
     how = PAINTERS[painter]
     if how.of_gt:
         ranks = np.where(group.gt_ranks < 0, -np.inf, group.gt_ranks)
         return draw_regions(how.drawing(ranks, group.gt_areas), group.gt, group.owner)
     drawing = how.drawing(group.scores, group.pred_areas)
     return draw_regions(drawing, group.strict if how.strict else group.loose, group.owner)
+
+
+def put_into_groups(images: Sequence[ImageScores]) -> None:
+    """Put images of one kind into groups that need tens of megabytes at most, but for single large images."""
+    first = cells = 0
+    for place, image in enumerate(images):
+        own = len(image.regions.pixels) * max(1, image.n_pred)
+        if place > first and cells + own > _MOST_CELLS:
+            Group(images[first:place])
+            first, cells = place, 0
+        cells += own
+    if first < len(images):
+        Group(images[first:])

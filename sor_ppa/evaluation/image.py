@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..data.masks import remember_runs
 from ..visualization.rank_maps import PAINTERS, paint
 from .checks import InputError, check_gt_ranks, check_masks, check_numbers, expect, expect_size
-from .group import FloatArray, Group
+from .group import FloatArray, Group, put_into_groups
 from .regions import Regions, draw_regions, regions_of_masks, regions_of_masks_and_map, regions_of_runs
 from .segmentations import Rle, rle_runs
 
@@ -57,6 +57,7 @@ class ImageScores:
             only; None = ``scores`` and ``gt_ranks``.
         soft: (P, H, W) the masks themselves if they were float, or None.
         maps: gray values (R,) that are given, by painter.
+        overlaps: (G + 1, P) as of ``Group``, if they are known.
         place: its place in its group.
     """
 
@@ -72,7 +73,9 @@ class ImageScores:
     gt_labels: NDArray | None = None
     soft: NDArray[np.floating] | None = None
     maps: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
+    overlaps: FloatArray | None = None
     place: int = field(default=0, init=False)
+    _drawn: dict[str, ImageScores] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def group(self) -> Group:
@@ -143,16 +146,14 @@ class ImageScores:
 
     @classmethod
     def from_runs(cls, images: Sequence[ImageRuns]) -> list[ImageScores]:
-        """Build images from run lengths, and put them into one group."""
-        if not images:
-            return []
+        """Build images from run lengths."""
         found = []
         regions = regions_of_runs([([*image.gt, *image.pred], image.size) for image in images])
         for own, image in zip(regions, images, strict=True):
             gt, pred = own.members[:, : len(image.gt)], own.members[:, len(image.gt) :]
             numbers = image.scores, image.confidences, False, image.labels, image.gt_labels
             found.append(cls(own, gt, image.gt_ranks, pred, pred, *numbers))
-        return list(Group(found).images)
+        return found
 
     @classmethod
     def from_map(
@@ -187,6 +188,7 @@ class ImageScores:
     def with_predictions(self, kept: NDArray[np.bool_]) -> ImageScores:
         """Return the same image with some of its predictions (P,)."""
         strict = self.strict[:, kept]
+        overlaps = self.group.overlaps[self.place, :, : self.n_pred]
         return replace(
             self,
             strict=strict,
@@ -195,11 +197,24 @@ class ImageScores:
             confidences=None if self.confidences is None else self.confidences[kept],
             labels=None if self.labels is None else self.labels[kept],
             soft=None if self.soft is None else self.soft[kept],
+            overlaps=overlaps[[*range(self.n_gt), -1]][:, kept],
         )
 
     def as_map(self, painter: str) -> ImageScores:
         """Return the same image with the predictions painted into one map, pixel by pixel."""
-        return self.shared(_as_maps, painter)
+        if painter not in self._drawn:
+            gt, pred = (
+                np.array([self.regions.image(mask) for mask in masks.T]).reshape(-1, *self.regions.size)
+                for masks in (self.gt, self.strict)
+            )
+            labels = self.scores if self.labels is None else self.labels
+            image = ImageScores.from_map(gt, self.gt_ranks, paint(pred, labels, painter))
+            if self.gt_labels is not None:
+                order, values = PAINTERS["gt10"].drawing(self.gt_labels, gt.sum(axis=(1, 2)))
+                owner = np.zeros(len(image.gt), np.int64)
+                image.maps["gt10"] = draw_regions((order[None], values[None]), image.gt, owner)
+            self._drawn[painter] = image
+        return self._drawn[painter]
 
     @property
     def n_gt(self) -> int:
@@ -230,29 +245,12 @@ class ImageScores:
 
 
 def grouped(found: Sequence[ImageScores | ImageRuns]) -> list[ImageScores]:
-    """Return images from maps as they are and others from run lengths, those of each kind in one group."""
-    maps = [image for image in found if isinstance(image, ImageScores)]
-    if maps:
-        Group(maps)
-    built = iter(ImageScores.from_runs([image for image in found if isinstance(image, ImageRuns)]))
-    return [image if isinstance(image, ImageScores) else next(built) for image in found]
-
-
-def _as_maps(group: Group, painter: str) -> list[ImageScores]:
-    found = []
-    for image in group.images:
-        gt, pred = (
-            np.array([image.regions.image(mask) for mask in masks.T]).reshape(-1, *image.regions.size)
-            for masks in (image.gt, image.strict)
-        )
-        labels = image.scores if image.labels is None else image.labels
-        other = ImageScores.from_map(gt, image.gt_ranks, paint(pred, labels, painter))
-        if image.gt_labels is not None:
-            order, values = PAINTERS["gt10"].drawing(image.gt_labels, gt.sum(axis=(1, 2)))
-            owner = np.zeros(len(other.gt), np.int64)
-            other.maps["gt10"] = draw_regions((order[None], values[None]), other.gt, owner)
-        found.append(other)
-    return found
+    """Return images from maps as they are and others from run lengths, those of each kind in groups."""
+    built = ImageScores.from_runs([image for image in found if isinstance(image, ImageRuns)])
+    put_into_groups(built)
+    put_into_groups([image for image in found if isinstance(image, ImageScores)])
+    rest = iter(built)
+    return [image if isinstance(image, ImageScores) else next(rest) for image in found]
 
 
 def _check_predictions(

@@ -15,7 +15,7 @@ from .checks import SizeError
 from .command import Problem, Record, instance_runs, read_sized_map, remember_masks
 from .definitions import METRICS
 from .ground_truth import ImageTruth, truth_from_dict
-from .group import Group
+from .group import put_into_groups
 from .image import FloatArray, ImageRuns, ImageScores, grouped
 from .predictions import InstanceEntry
 from .rules.sa_sor import iou_lists, match_best
@@ -91,8 +91,7 @@ def measure_images(
         _parts(image) if image and setup.curves else []
         for image, (_, setup) in zip(images, given, strict=True)
     ]
-    if changed := [part for own in parts for _, part in own]:
-        Group(changed)
+    put_into_groups([part for own in parts for _, part in own])
     measured = [
         _measure(image, prediction, setup.curves, own) if image else _unused()
         for image, (prediction, setup), own in zip(images, given, parts, strict=True)

@@ -76,6 +76,8 @@ def regions_of_runs(images: Sequence[tuple[Sequence[NDArray[np.int64]], tuple[in
     Args:
         images: the masks and the (height, width) of each image.
     """
+    if not images:
+        return []
     totals = np.array([height * width for _, (height, width) in images])
     counts = np.array([len(masks) for masks, _ in images])
     start_of, mask_of = totals.cumsum() - totals, counts.cumsum() - counts

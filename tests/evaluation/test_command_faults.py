@@ -11,7 +11,7 @@ import pytest
 from sor_ppa.evaluation.__main__ import main
 from sor_ppa.evaluation.segmentations import encode_masks
 
-from .command import edit, result, run
+from .command import IDS, edit, result, run
 
 
 def drop_first(content):
@@ -248,3 +248,13 @@ def test_numbers_below_one_are_refused(files, capsys, flag):
     with pytest.raises(SystemExit):
         run(files, "pred.json", flag, "-3")
     assert f"{flag}: expected at least 1, found -3" in capsys.readouterr().err
+
+
+def test_labels_that_no_map_shows_name_their_image(files, capsys):
+    def change(content):
+        for entry in content["annotations"]:
+            entry["rank_label"] = 9 if entry["image_id"] == 1 else 0
+
+    edit(files / "pred.json", change)
+    refused = f"a/{IDS[1]}.jpg: scores: expected labels from -1 to 4, found [9"
+    check_refusal(run(files, "pred.json", "--metrics", "mae:ppa"), capsys, refused)

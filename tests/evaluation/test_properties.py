@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sor_ppa.evaluation import PUBLISHED, ImageScores, RankingScorer, find_variant, sa_sor, sor
-from sor_ppa.evaluation.group import Group
+from sor_ppa.evaluation.group import Group, put_into_groups
 from sor_ppa.evaluation.image import ImageRuns
 from sor_ppa.evaluation.segmentations import encode_masks, rle_runs
 
@@ -116,6 +120,33 @@ def test_images_in_a_group_score_as_each_alone(seeds):
                     if expected.value is None
                     else expected._replace(value=pytest.approx(expected.value))
                 ), name
+
+
+def test_a_group_is_freed_with_its_images():
+    gc.disable()
+    try:
+        images = [ImageScores.from_masks(*scene(seed)) for seed in range(3)]
+        Group(images)
+        for image in images:
+            RankingScorer(variants={"sor": ["assr@assr", "ppa@area"]}).score(image)
+            image.as_map("assr")
+        group = weakref.ref(images[0].group)
+        del image, images
+        assert group() is None
+    finally:
+        gc.enable()
+
+
+def test_groups_are_bounded_and_known_overlaps_are_those_of_the_masks(monkeypatch):
+    monkeypatch.setattr("sor_ppa.evaluation.group._MOST_CELLS", 300)
+    images = [ImageScores.from_masks(*scene(seed)) for seed in range(12)]
+    put_into_groups(images)
+    assert 1 < len({id(image.group) for image in images}) < len(images)
+    for image in images:
+        kept = np.arange(image.n_pred) % 2 == 0
+        part = image.with_predictions(kept)
+        assert (part.n_gt, part.n_pred) == (image.n_gt, kept.sum())
+        assert np.array_equal(part.group.overlaps, replace(part, overlaps=None).group.overlaps)
 
 
 def _runs(masks):

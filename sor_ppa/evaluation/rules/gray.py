@@ -20,7 +20,7 @@ def gray_levels(group: Group, painter: str) -> list[dict[int, dict[int, int]]]:
     level, value = group.painted_gt(painter).astype(np.int64), group.painted(painter)
     keys, places = np.unique((group.owner * _GRAYS + level) * _GRAYS + value, return_inverse=True)
     pixels = np.bincount(places.reshape(-1), weights=group.pixels).astype(np.int64)
-    tables: list[dict[int, dict[int, int]]] = [{} for _ in group.images]
+    tables: list[dict[int, dict[int, int]]] = [{} for _ in range(len(group))]
     columns = keys // _GRAYS**2, keys // _GRAYS % _GRAYS, keys % _GRAYS, pixels
     for image, own, gray, count in zip(*(column.tolist() for column in columns), strict=True):
         tables[image].setdefault(own, {})[gray] = count
@@ -39,7 +39,7 @@ def gray_inside(group: Group, painter: str) -> tuple[NDArray[np.int64], FloatArr
     present[[0, -1]] = True  # so that there is one besides 0
     values, places = np.flatnonzero(present), np.cumsum(present) - 1
     cells = (group.owner[:, None] * n_gt + np.arange(n_gt)) * len(values) + places[painted][:, None]
-    total = len(group.images) * n_gt * len(values)
+    total = len(group) * n_gt * len(values)
     counts = np.bincount(cells.reshape(-1), group.weighted_gt.reshape(-1), total).astype(np.float64)
     return values, counts.reshape(-1, n_gt, len(values))
 

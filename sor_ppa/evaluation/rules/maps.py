@@ -92,8 +92,8 @@ def _level_f(group: Group, strict: bool) -> list[float]:
         np.bincount(band, group.pixels, len(edges) + 1)[:-1][inner] for band in (gt, pred, both)
     )
     # F = 1.3 P R / (0.3 P + R) with P = true / found and R = true / positive; 0 where nothing is true
-    f = np.bincount(image[inner], 1.3 * true / (0.3 * positive + found), len(group.images))
-    bands = np.bincount(image[inner], minlength=len(group.images))
+    f = np.bincount(image[inner], 1.3 * true / (0.3 * positive + found), len(group))
+    bands = np.bincount(image[inner], minlength=len(group))
     return np.where(bands > 0, f / np.maximum(bands, 1), np.nan).tolist()
 
 
