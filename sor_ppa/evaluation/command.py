@@ -240,7 +240,7 @@ def score_tasks(tasks: Sequence[Task], *, scorer: RankingScorer, kind: str, sod:
         scorer, kind: as in ``Outcome``.
         sod: also compute the detection measures.
     """
-    remember_masks(tasks)
+    remember_masks([record for record, _ in tasks], [prediction for _, prediction in tasks])
     opened = [_open(task, kind) for task in tasks]
     images = iter(grouped([found for found, _ in opened if isinstance(found, ImageScores | ImageRuns)]))
     scored: list[Scored] = []
@@ -261,26 +261,53 @@ def _open(task: Task, kind: str) -> tuple[ImageScores | ImageRuns | State | None
     For an image of a saliency dataset, these are the detection measures.
     """
     record, prediction = task
-    name, problems, stage = str(record["file_name"]), [], "bad ground truth"
+    name = str(record["file_name"])
+    if "mask_file_name" in record:
+        return _open_saliency(record["mask_file_name"], prediction, name)
     try:
-        if "mask_file_name" in record:
-            mask = read_mask(record["mask_file_name"])
-            stage = "unreadable prediction"
-            return sod_state(read_sized_map(prediction, name, (mask.shape[0], mask.shape[1])), mask), []
         truth = truth_from_dict(record)
-        problems += _ties("tied ground-truth ranks", f"{name}: ground-truth", truth.dense_ranks)
-        stage = "bad prediction" if kind == "instances" else "unreadable prediction"
+    except ValueError as error:
+        return None, [("bad ground truth", str(error))]
+    found, problems = open_prediction(prediction, truth, kind)
+    if isinstance(found, ImageRuns):
+        problems += _ties("tied ranks", f"{name}: predicted", found.scores)
+    return found, [*_ties("tied ground-truth ranks", f"{name}: ground-truth", truth.dense_ranks), *problems]
+
+
+def _open_saliency(truth: str, prediction: Any, name: str) -> tuple[State | None, list[Problem]]:
+    stage = "bad ground truth"
+    try:
+        mask = read_mask(truth)
+        stage = "unreadable prediction"
+        return sod_state(read_sized_map(prediction, name, (mask.shape[0], mask.shape[1])), mask), []
+    except (ValueError, OSError) as error:
+        return None, [(_kind_of(error, stage), str(error))]
+
+
+def open_prediction(
+    prediction: Path | list[InstanceEntry] | None, truth: ImageTruth, kind: str
+) -> tuple[ImageScores | ImageRuns | None, list[Problem]]:
+    """Return a prediction beside the truth, None if it cannot be scored, and its problem.
+
+    Args:
+        prediction: None is an empty one.
+        truth: of its image.
+        kind: as in ``Outcome``.
+    """
+    try:
         if kind == "instances":
             assert not isinstance(prediction, Path)
-            runs = instance_runs(prediction or [], truth)
-            problems += _ties("tied ranks", f"{name}: predicted", runs.scores)
-            return runs, problems
-        gray = read_sized_map(prediction, name, truth.size)
+            return _instance_runs(prediction or [], truth), []
+        gray = read_sized_map(prediction, truth.name, truth.size)
         gt = truth.ranked_masks(), truth.dense_ranks
-        return ImageScores.from_map(*gt, gray, levels=kind == "levels"), problems
+        return ImageScores.from_map(*gt, gray, levels=kind == "levels"), []
     except (ValueError, OSError) as error:
-        wrong_size = isinstance(error, SizeError) and stage != "bad ground truth"
-        return None, [*problems, ("wrong size" if wrong_size else stage, str(error))]
+        stage = "bad prediction" if kind == "instances" else "unreadable prediction"
+        return None, [(_kind_of(error, stage), str(error))]
+
+
+def _kind_of(error: Exception, stage: str) -> str:
+    return "wrong size" if isinstance(error, SizeError) else stage
 
 
 def _scores(scorer: RankingScorer, image: ImageScores, name: str, sod: bool) -> Row:
@@ -305,7 +332,7 @@ def read_sized_map(path: Any, name: str, size: tuple[int, int]) -> np.ndarray:
     return gray
 
 
-def instance_runs(instances: Sequence[InstanceEntry], truth: ImageTruth) -> ImageRuns:
+def _instance_runs(instances: Sequence[InstanceEntry], truth: ImageTruth) -> ImageRuns:
     """Return predicted instances beside the truth; raise ``InputError`` if one is malformed."""
     size, name = truth.size, truth.name
     gt = [rle_runs(rle, size, name) for rle in truth.ranked_rles]
@@ -318,12 +345,12 @@ def instance_runs(instances: Sequence[InstanceEntry], truth: ImageTruth) -> Imag
     return ImageRuns(gt, truth.dense_ranks, pred, scores, confidences, size, own, gt_labels)
 
 
-def remember_masks(tasks: Iterable[tuple[Record, Path | list[InstanceEntry] | None]]) -> None:
+def remember_masks(
+    records: Iterable[Record], predictions: Iterable[Path | list[InstanceEntry] | None]
+) -> None:
     """Read the run-length masks of images together, which is faster than one by one."""
-    masks: list[Any] = []
-    for record, prediction in tasks:
-        masks += [item.get("segmentation") for item in record.get("annotations", ())]
-        masks += [item.segmentation for item in prediction] if isinstance(prediction, list) else []
+    masks: list[Any] = [item.get("segmentation") for own in records for item in own.get("annotations", ())]
+    masks += [item.segmentation for own in predictions if isinstance(own, list) for item in own]
     remember_runs(masks)
 
 

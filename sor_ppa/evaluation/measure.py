@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as mask_util
 
-from .checks import SizeError
-from .command import Problem, Record, instance_runs, read_sized_map, remember_masks
+from .command import Problem, Record, open_prediction, remember_masks
 from .definitions import METRICS
 from .ground_truth import ImageTruth, truth_from_dict
 from .group import put_into_groups
@@ -81,7 +80,7 @@ def measure_images(
     tasks: Sequence[tuple[Record, list[Prediction]]], *, methods: Sequence[Setup]
 ) -> list[tuple[list[Measured], FloatArray, list[list[Problem]]]]:
     """Return for each image each method, its traits, and the problems of each method."""
-    remember_masks((record, prediction) for record, predictions in tasks for prediction in predictions)
+    remember_masks([record for record, _ in tasks], [one for _, predictions in tasks for one in predictions])
     opened = [_open(*task, methods) for task in tasks]
     sources = [source for row, _, _ in opened for source in row]
     built = iter(grouped([source for source in sources if source is not None]))
@@ -117,17 +116,7 @@ def _open(
     for place, (prediction, setup) in enumerate(zip(predictions, methods, strict=True)):
         if prediction is None and setup.skip:
             continue
-        try:
-            if setup.kind == "instances":
-                assert not isinstance(prediction, Path)
-                opened[place] = instance_runs(prediction or [], truth)
-            else:
-                gray = read_sized_map(prediction, truth.name, truth.size)
-                opened[place] = ImageScores.from_map(truth.ranked_masks(), truth.dense_ranks, gray)
-        except (ValueError, OSError) as error:
-            bad = "bad prediction" if setup.kind == "instances" else "unreadable prediction"
-            kind = "wrong size" if isinstance(error, SizeError) else bad
-            problems[place].append((kind, str(error)))
+        opened[place], problems[place] = open_prediction(prediction, truth, setup.kind)
     return opened, _traits(truth), problems
 
 
