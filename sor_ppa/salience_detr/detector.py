@@ -22,6 +22,7 @@ from ..layers.detr.layers import DecoderLayer
 from ..layers.detr.levels import Levels, build_levels
 from ..layers.detr.losses import SetCriterion, VarifocalCriterion
 from ..layers.detr.matching import BoxTargets, FocalCost, box_matcher
+from ..layers.tracing import first, opaque
 from .criterion import SalienceCriterion, detection_losses
 from .encoder import SalienceEncoder, SalienceEncoderLayer
 from .neck import ChannelMapper, RepVGGPluXNetwork
@@ -60,6 +61,9 @@ def build_salience_transformer(node: CfgNode) -> SalienceTransformer:
         num_queries=node.NUM_QUERIES,
         nms_threshold=node.PROPOSAL_NMS,
     )
+
+
+_SIDE_OF_TRACER = 512  # pixels that the tracer of an export may assume; graphs take smaller images, too
 
 
 @META_ARCH_REGISTRY.register()
@@ -226,13 +230,15 @@ class SalienceDETR(nn.Module):
         height, width = images.shape[-2:]
         below, right = (round_up(side, self.size_divisibility) - side for side in (height, width))
         padded = F.pad((images - self.pixel_mean) / self.pixel_std, (0, right, 0, below))
-        # the same sizes in simpler terms of the height and the width, with which the tracer is faster
-        first = self.backbone.output_shape()[self.in_features[0]].stride
+        finest = self.backbone.output_shape()[self.in_features[0]].stride
         maps = self._maps(padded)
         whole = padded.shape[-2], padded.shape[-1]
-        strides = [first * 2**level for level in range(len(maps))]
-        shapes = [(ceil_divide(whole[0], stride), ceil_divide(whole[1], stride)) for stride in strides]
-        maps = [m.narrow(2, 0, h).narrow(3, 0, w) for m, (h, w) in zip(maps, shapes, strict=True)]
+        strides = [finest * 2**level for level in range(len(maps))]
+        shapes: list[Any] = [
+            tuple(opaque(ceil_divide(side, stride), least=_SIDE_OF_TRACER // stride) for side in whole)
+            for stride in strides
+        ]
+        maps = [first(first(m, h, 2), w, 3) for m, (h, w) in zip(maps, shapes, strict=True)]
         levels = build_levels([(height, width)], whole, shapes, self.device, masked=True)
         return maps, levels.repeated(images.shape[0])
 

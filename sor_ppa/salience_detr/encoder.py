@@ -11,6 +11,7 @@ from ..layers.detr.layers import EncoderLayer, init_xavier
 from ..layers.detr.levels import Levels, Memory
 from ..layers.detr.positions import LearnedPositionEmbedding
 from ..layers.precision import full_precision
+from ..layers.tracing import first, with_first
 from .salience import SalienceSelection
 
 
@@ -77,14 +78,14 @@ class SalienceEncoder(nn.Module):
         rank = torch.arange(tokens.shape[1], device=features.device).view(1, -1, 1)
 
         for layer, count in zip(self.layers, selection.layer_counts, strict=True):
-            chosen = tokens[:, :count]
+            chosen = first(tokens, count)
             with torch.no_grad():
-                scores = full_precision(class_head, chosen).amax(-1) * salience[:, :count]
-            refined = layer(chosen, positions[:, :count], memory, reference[:, :count], scores)
-            if min(selection.focus) < count:
-                refined = torch.where(rank[:, :count] < focus, refined, chosen)
-            tokens = torch.cat([refined, tokens[:, count:]], dim=1)
-        foreground = selection.indices[:, : selection.layer_counts[-1]]
+                scores = full_precision(class_head, chosen).amax(-1) * first(salience, count)
+            refined = layer(chosen, first(positions, count), memory, first(reference, count), scores)
+            if len(selection.focus) > 1 and min(selection.focus) < count:
+                refined = torch.where(first(rank, count) < focus, refined, chosen)
+            tokens = with_first(tokens, refined)
+        foreground = first(selection.indices, selection.layer_counts[-1])
         return features.scatter(1, wide, tokens) + self._background(levels, foreground)
 
     def _background(self, levels: Levels, foreground: Tensor) -> Tensor:

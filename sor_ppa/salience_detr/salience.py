@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..layers.detr.levels import Levels
+from ..layers.tracing import first, opaque
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def level_budget(levels: Levels, ratios: Sequence[float]) -> list[list[int]]:
 
 def layer_budget(tokens: int, ratios: Sequence[float]) -> tuple[int, ...]:
     """Return the tokens to refine per encoder layer, at least one."""
-    return tuple(torch.sym_max(1, _share(tokens, ratio)) for ratio in ratios)
+    return tuple(opaque(torch.sym_max(1, _share(tokens, ratio))) for ratio in ratios)
 
 
 class SaliencePredictor(nn.Module):
@@ -74,9 +75,9 @@ class SaliencePredictor(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Map the tokens ``(B, n, C)`` of one level to logits ``(B, n, 1)``."""
         local, common = self.layer1(tokens).split(self.dim // 2, dim=-1)
-        first = cast(nn.Linear, self.layer2[0])
-        local_weight, common_weight = first.weight.split(self.dim // 2, dim=1)
-        offset = F.linear(common.mean(dim=1, keepdim=True), common_weight, first.bias)
+        mixing = cast(nn.Linear, self.layer2[0])
+        local_weight, common_weight = mixing.weight.split(self.dim // 2, dim=1)
+        offset = F.linear(common.mean(dim=1, keepdim=True), common_weight, mixing.bias)
         hidden = F.linear(local, local_weight) + offset
         for layer in list(self.layer2)[1:]:
             hidden = layer(hidden)
@@ -131,9 +132,9 @@ class SalienceFilter(nn.Module):
                     flat = flat.masked_fill(levels.paddings[level].flatten(1), flat.min())
                 # exporters and devices agree on the order of equal logits in a stable sort only
                 best, index = flat.sort(dim=1, descending=True, stable=True)
-                count = max(counts[level] for counts in budget)
-                kept_logits.append(best[:, :count])
-                kept.append(index[:, :count] + start)
+                count = opaque(max(counts[level] for counts in budget))
+                kept_logits.append(first(best, count))
+                kept.append(first(index, count) + start)
             order = torch.cat(kept_logits, dim=1).sort(dim=1, descending=True, stable=True).indices
             indices = torch.cat(kept, dim=1).gather(1, order)
             token_logits = torch.cat([level_logits.flatten(1) for level_logits in logits], dim=1)

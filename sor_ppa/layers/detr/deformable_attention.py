@@ -46,6 +46,8 @@ def deformable_sampling(
     Raises:
         ValueError: ``shapes`` and ``value`` have different numbers of cells.
     """
+    if torch.compiler.is_exporting():
+        return samples_of_levels(value, torch.tensor(shapes), locations, weights, len(shapes))
     tokens = sum(h * w for h, w in shapes)
     if value.shape[1] != tokens:
         raise ValueError(f"value: expected {tokens} tokens for shapes {list(shapes)}, found {value.shape[1]}")
@@ -61,8 +63,6 @@ def deformable_sampling(
 
 
 def _best_method(value: Tensor, locations: Tensor) -> str:
-    if torch.compiler.is_exporting():
-        return "grid"  # an operator of ONNX and OpenVINO
     if value.is_cuda:
         head_dim, levels = value.shape[3], locations.shape[3]
         fits = head_dim & (head_dim - 1) == 0 and 8 <= head_dim <= 256 and levels <= 8
@@ -119,6 +119,21 @@ def _sample_bag(value: Tensor, shapes: Shapes, locations: Tensor, weights: Tenso
     table, share = value.reshape(-1, dim), share.reshape(-1, corners)
     out = F.embedding_bag(index.view(-1, corners), table, per_sample_weights=share, mode="sum")
     return out.view(b, queries, heads * dim)
+
+
+@torch.library.custom_op("sor_ppa::samples_of_levels", mutates_args=())
+def samples_of_levels(
+    value: Tensor, shapes: Tensor, locations: Tensor, weights: Tensor, levels: int
+) -> Tensor:
+    """Return :func:`deformable_sampling` of ``shapes`` (L, 2) as one operator, with which tracing is fast."""
+    del levels  # for exporters
+    return _sample_grid(value, shapes.tolist(), locations, weights)
+
+
+@samples_of_levels.register_fake
+def _(value: Tensor, shapes: Tensor, locations: Tensor, weights: Tensor, levels: int) -> Tensor:
+    b, _, heads, dim = value.shape
+    return value.new_empty(b, locations.shape[1], heads * dim)
 
 
 _METHODS = {"grid": _sample_grid, "bag": _sample_bag}
@@ -178,15 +193,15 @@ class MultiScaleDeformableAttention(nn.Module):
             shapes: (h, w) of every map.
             padding: ``(B, S)`` bool, True = padded; such tokens read as 0.
         """
-        b, q, _ = query.shape
         value = self.value_proj(value)
         if padding is not None:
             value = value.masked_fill(padding.unsqueeze(-1), 0.0)
-        value = value.view(b, -1, self.num_heads, self.embed_dim // self.num_heads)
-        split = (b, q, self.num_heads, self.num_levels, self.num_points)
-        offsets = self.sampling_offsets(query).view(*split, 2)
+        value = value.unflatten(-1, (self.num_heads, -1))
+        split = (self.num_heads, self.num_levels, self.num_points)
+        offsets = self.sampling_offsets(query).unflatten(-1, (*split, 2))
         offsets = offsets.to(torch.promote_types(offsets.dtype, torch.float32))
-        weights = self.attention_weights(query).view(*split[:3], -1).softmax(-1).view(split)
+        weights = self.attention_weights(query).unflatten(-1, (self.num_heads, -1)).softmax(-1)
+        weights = weights.unflatten(-1, split[1:])
         anchor = reference[:, :, None, :, None]
         if reference.shape[-1] == 2:
             cells = torch.tensor([[w, h] for h, w in shapes], dtype=offsets.dtype, device=offsets.device)
