@@ -18,7 +18,7 @@ pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 pytest.importorskip("openvino")
 
-SIZES = ((1, 96, 120), (3, 101, 133), (2, 200, 100))
+SIZES = ((1, 96, 120), (3, 101, 133), (2, 200, 100), (2, 20, 30))
 INFO = GraphInfo("", ("thing",), "0", "fp32", 1, "RGB", 0, 0)
 TOLERANCES = {"boxes": 1e-3, "scores": 1e-5, "masks": 1e-4, "rank_logits": 1e-3, "rank_scores": 1e-4}
 
