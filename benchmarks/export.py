@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -105,8 +106,10 @@ def _graph(model: Any, options: Options, weights: str, form: str, precision: str
         info = describe(load_config(options.config, [*words, *options.opts]), model, (), precision)
         traced = path.with_name("fp32.onnx")
         proto = onnx.load(traced) if traced.exists() else trace(fold_for_inference(model), info)
+        part = path.with_name(f"part_{path.name}")  # an export that is stopped leaves no broken model
         if form == "onnx":
-            save_onnx(proto, info, path)
+            save_onnx(proto, info, part)
         else:
-            save_openvino(proto, info, path, [pad_images([image], info.divisibility) for image in images])
+            save_openvino(proto, info, part, [pad_images([image], info.divisibility) for image in images])
+        os.replace(part, path)
     return load_graph(path, threads=options.threads)

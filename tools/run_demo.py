@@ -18,8 +18,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 
 from sor_ppa.data.synthetic.dataset import MANIFEST
+from sor_ppa.layers.precision import fast_bfloat16
 
 REPO = Path(__file__).resolve().parents[1]
 CONFIG = "configs/sor/demo.yaml"
@@ -179,7 +181,9 @@ def main() -> None:
 
     say("[3/4] Training CenterMask with the PPA ranking branch, then scoring the held-out split")
     command = ["train_net.py", "--config-file", CONFIG, "DATASETS.ROOT", str(datasets)]
-    command += ["OUTPUT_DIR", str(output), *args.opts]
+    fast = not torch.cuda.is_available() and fast_bfloat16(torch.device("cpu"))
+    half = ["SOLVER.AMP.ENABLED", "True"] if fast else []
+    command += ["OUTPUT_DIR", str(output), *half, *args.opts]
     results = output / "inference" / "synthetic_sor_test" / "sor_metrics.json"
     stamp = output / "trained.sha256"
     made = [REPO / CONFIG, datasets / "synthetic_sor" / MANIFEST]
