@@ -106,10 +106,10 @@ def _graph(model: Any, options: Options, weights: str, form: str, precision: str
         info = describe(load_config(options.config, [*words, *options.opts]), model, (), precision)
         traced = path.with_name("fp32.onnx")
         proto = onnx.load(traced) if traced.exists() else trace(fold_for_inference(model), info)
-        part = path.with_name(f"part_{path.name}")  # an export that is stopped leaves no broken model
         if form == "onnx":
-            save_onnx(proto, info, part)
+            save_onnx(proto, info, path)
         else:
+            part = path.with_name(f"part_{path.name}")  # an export that is stopped leaves no broken model
             save_openvino(proto, info, part, [pad_images([image], info.divisibility) for image in images])
-        os.replace(part, path)
+            os.replace(part, path)
     return load_graph(path, threads=options.threads)

@@ -35,7 +35,7 @@ def first(x: Tensor, count: int, dim: int = 1) -> Tensor:
 
 def with_first(x: Tensor, rows: Tensor) -> Tensor:
     """Return ``x`` (B, N, ...) with its first n entries replaced by ``rows`` (B, n, ...)."""
-    return _with_first(x, rows) if torch.compiler.is_exporting() else _join(rows, x)
+    return _with_first(x, rows) if torch.compiler.is_exporting() else _join(x, rows)
 
 
 def _cut(x: Tensor, count: int, dim: int) -> Tensor:
@@ -52,13 +52,13 @@ def _(x: Tensor, count: int, dim: int) -> Tensor:
     return x.new_empty(*x.shape[:dim], count, *x.shape[dim + 1 :])
 
 
-def _join(rows: Tensor, x: Tensor) -> Tensor:
+def _join(x: Tensor, rows: Tensor) -> Tensor:
     return torch.cat([rows, x[:, rows.shape[1] :]], dim=1)
 
 
 @torch.library.custom_op("sor_ppa::with_first", mutates_args=())
 def _with_first(x: Tensor, rows: Tensor) -> Tensor:
-    return _join(rows, x)
+    return _join(x, rows)
 
 
 @_with_first.register_fake

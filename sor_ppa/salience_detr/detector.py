@@ -234,6 +234,7 @@ class SalienceDETR(nn.Module):
         maps = self._maps(padded)
         whole = padded.shape[-2], padded.shape[-1]
         strides = [finest * 2**level for level in range(len(maps))]
+        # the sizes that the maps have, each a symbol of its own in an export
         shapes: list[Any] = [
             tuple(opaque(ceil_divide(side, stride), least=_SIDE_OF_TRACER // stride) for side in whole)
             for stride in strides
