@@ -197,6 +197,8 @@ def _plain(options: Options) -> dict[str, Task]:
 
 def _programs(options: Options, side: int) -> dict[str, Task]:
     found = published(Path(options.published))
+    if not found:
+        raise FileNotFoundError(f"{options.published}: expected clones of published metrics, found none")
     return _tasks({name: pair[side] for name, pair in found.items()}, _scenes(options))
 
 

@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 
 import torch
-from timing import Options, plot, report, say, write
+from timing import Failed, Options, Row, plot, report, say, write
 
 #: kind of benchmark, a module beside this file -> what it measures
 KINDS = {
@@ -63,10 +63,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "torch": torch.__version__,
     }
     say(", ".join(f"{name} {value}" for name, value in machine.items()) + "\n")
-    found = {}
+    found: dict[str, list[Row]] = {}
+    failed = False
     for kind in args.kind or KINDS:
         say(f"\n{kind}: {KINDS[kind]}; seconds\n")
-        found[kind] = import_module(kind).measure(options)
+        try:
+            found[kind] = import_module(kind).measure(options)
+        except Failed as error:
+            found[kind], failed = error.rows, True
         say(report(found[kind]))
         if args.plots:
             args.plots.mkdir(parents=True, exist_ok=True)
@@ -74,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 say(f"  {file}\n")
         if args.json:
             write(args.json, found, machine)
-    return 0
+    return int(failed)
 
 
 if __name__ == "__main__":

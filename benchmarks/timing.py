@@ -1,7 +1,8 @@
 """Timing in processes of their own that take turns, with peak memory.
 
 Every variant of a benchmark (ours, the published code) is built in a child process. The variants then run
-each task in turn, so that other load on the machine affects all of them, and medians are compared.
+each task in turn, so that other load on the machine affects all of them, and medians are compared. A variant
+that fails drops out; what the others do is still measured.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["Options", "Row", "Task", "Variant", "compare", "plot", "report", "write"]
+__all__ = ["Failed", "Options", "Row", "Task", "Variant", "compare", "plot", "report", "write"]
 
 #: What is measured: a function that may return facts about its result as plain data. The fact "seconds" takes
 #: the place of its time; of the fact "done", a number of things, the report shows how many that is a second.
@@ -83,6 +84,14 @@ class Row:
         return min(self.seconds), max(self.seconds)
 
 
+class Failed(Exception):
+    """Variants dropped out; ``rows`` holds what was measured nevertheless."""
+
+    def __init__(self, rows: list[Row]) -> None:
+        super().__init__()
+        self.rows = rows
+
+
 def _serve(pipe: Connection, variant: Variant, threads: int) -> None:
     """Build the tasks of a variant in this process and run those that the pipe names."""
     torch.set_num_threads(threads)
@@ -103,14 +112,6 @@ def _serve(pipe: Connection, variant: Variant, threads: int) -> None:
         pipe.send(traceback.format_exc())
 
 
-def _answer(pipe: Connection) -> Any:
-    """Return what a child sends; end the benchmark with its traceback if it failed."""
-    answer = pipe.recv()
-    if isinstance(answer, str):
-        raise SystemExit(answer)
-    return answer
-
-
 def compare(variants: Iterable[Variant], options: Options, warm_ups: int = 1) -> list[Row]:
     """Measure all tasks of all variants; a task that several have is done in turn.
 
@@ -118,11 +119,28 @@ def compare(variants: Iterable[Variant], options: Options, warm_ups: int = 1) ->
         variants: what is compared.
         options: of the command line.
         warm_ups: runs of every task that are not counted.
+
+    Raises:
+        Failed: a variant raised an error, which is printed at once, or its process ended.
     """
     context = get_context("spawn")
     pipes: dict[str, Connection] = {}
+    failed: set[str] = set()
     tasks: dict[str, list[str]] = {}  # -> variants
     children = []
+
+    def answer(name: str) -> Any:
+        """Return what a variant sends, or None if it failed."""
+        try:
+            sent = pipes[name].recv()
+        except EOFError:
+            sent = "its process ended"
+        if not isinstance(sent, str):
+            return sent
+        failed.add(name)
+        sys.stderr.write(f"{name} failed: {sent}\n")
+        return None
+
     try:
         for variant in variants:  # one after the other: a variant may read what an earlier one has written
             pipes[variant.name], other = context.Pipe()
@@ -130,19 +148,23 @@ def compare(variants: Iterable[Variant], options: Options, warm_ups: int = 1) ->
             child.start()
             children.append(child)
             other.close()
-            for task in _answer(pipes[variant.name]):
+            for task in answer(variant.name) or ():
                 tasks.setdefault(task, []).append(variant.name)
         rows = []
         for task, names in tasks.items():
             found: dict[str, list[Any]] = {name: [] for name in names}
             for _ in range(warm_ups + options.runs):
                 for name in names:
-                    pipes[name].send(task)
-                    found[name].append(_answer(pipes[name]))
-            for name, answers in found.items():
-                seconds, processor, peaks, facts = zip(*answers, strict=True)
-                counted = slice(warm_ups, None)
-                rows.append(Row(task, name, seconds[counted], processor[counted], max(peaks), facts[0]))
+                    if name not in failed:
+                        pipes[name].send(task)
+                        found[name].append(answer(name))
+            for name in names:
+                if name not in failed:
+                    seconds, processor, peaks, facts = zip(*found[name], strict=True)
+                    counted = slice(warm_ups, None)
+                    rows.append(Row(task, name, seconds[counted], processor[counted], max(peaks), facts[0]))
+        if failed:
+            raise Failed(rows)
         return rows
     finally:
         for pipe in pipes.values():

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -27,6 +30,22 @@ def test_figures_are_shown_written_and_drawn(tmp_path: Path) -> None:
     assert all(row["spread"][0] <= row["median"] <= row["spread"][1] for row in rows)
     assert all(row["peak_bytes"] > 0 and f"{row['task']}, {row['variant']}" in shown for row in rows)
     assert [path.name for path in tmp_path.glob("*.png")] == ["scale.png"]
+
+
+def test_a_variant_that_fails_takes_nothing_from_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(REPO / "benchmarks")
+    loading, timing = import_module("loading"), import_module("timing")
+    tasks = {"broken": partial(int, "x"), "dead": partial(os._exit, 1), "sound": dict}
+    variants = [timing.Variant(name, dict, ({"a task": task},)) for name, task in tasks.items()]
+    variants.append(timing.Variant("unbuilt", int, ("x",)))
+    monkeypatch.setattr(loading, "measure", lambda options: timing.compare(variants, options))
+    written = tmp_path / "all.json"
+    assert import_module("run").main(["loading", "--runs", "2", "--json", str(written)]) == 1
+    assert [row["variant"] for row in json.loads(written.read_text())["rows"]["loading"]] == ["sound"]
+    shown = capfd.readouterr().err
+    assert all(f"{name} failed: " in shown for name in ("unbuilt", "broken", "dead"))
 
 
 @pytest.mark.slow
