@@ -1,8 +1,4 @@
-#!/usr/bin/env python
-"""Rank the objects of photos with a model of ``sor-ppa export``; needs numpy, Pillow and onnxruntime.
-
-python examples/rank_without_torch.py model.onnx photo.jpg ...
-"""
+"""Rank photos with numpy, Pillow and onnxruntime: python rank_without_torch.py MODEL.onnx PHOTO ..."""
 
 import json
 import sys
@@ -10,92 +6,55 @@ import sys
 import numpy as np
 import onnxruntime
 from PIL import Image, ImageOps
-
-LINEAR = Image.Resampling.BILINEAR
+from PIL.Image import AFFINE, BILINEAR
 
 
 def main(model, files):
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     info = json.loads(session.get_modelmeta().custom_metadata_map["sor_ppa"])
     names = [output.name for output in session.get_outputs()]
-    unread = 0
     for file in files:
         try:
-            photo = read(file)
+            photo = ImageOps.exif_transpose(Image.open(file)).convert("RGBA")
         except (OSError, ValueError) as error:
-            unread += 1
-            print(f"{file}: {error}", file=sys.stderr)
-            continue
-        found = dict(zip(names, session.run(names, network_input(photo, info)), strict=True))
-        boxes, masks = outlines(found, photo, info)
+            sys.exit(f"{file}: {error}")
+        photo = Image.alpha_composite(Image.new("RGBA", photo.size, "white"), photo).convert("RGB")
+        found = dict(zip(names, session.run(names, inputs := network_input(photo, info)), strict=True))
+        boxes, masks = outlines(found, inputs, photo.size, info)
         order = np.lexsort((-found["scores"], -found["rank_scores"], -found["ranks"]))
         for place, i in enumerate((i for i in order if (boxes[i, 2:] > boxes[i, :2]).all()), 1):
-            rank = place if found["ranks"][i] >= 0 else None
-            number = int(found["classes"][i])
-            label = info["class_names"][number] if info["class_names"] else str(number)
-            score, box = round(float(found["scores"][i]), 4), boxes[i].round(2).tolist()
-            line = {"rank": rank, "class": label, "score": score, "box": box, "area": int(masks[i].sum())}
-            print(json.dumps({"file": file, **line}))
-    return min(unread, 1)
-
-
-def read(file):
-    """The photo in RGB: the upper 8 of 16 bits, transparency on white."""
-    photo = ImageOps.exif_transpose(Image.open(file))
-    if photo.mode.startswith(("I", "F")):
-        values = np.asarray(photo).astype(np.float32)
-        if photo.mode == "F":
-            values = np.rint(values * (255 if values.max() <= 1 else 1))
-        elif photo.mode != "I" or values.max() > 255:
-            values = values // 256
-        photo = Image.fromarray(values.clip(0, 255).astype(np.uint8))
-    if photo.has_transparency_data:
-        photo = photo.convert("RGBA")
-        photo = Image.alpha_composite(Image.new("RGBA", photo.size, "white"), photo)
-    return photo.convert("RGB")
-
-
-def network_size(photo, info):
-    """Width and height for the network: the short side as configured, the long side limited."""
-    scale = min(info["short_side"] / min(photo.size), info["long_side"] / max(photo.size))
-    return tuple(max(int(side * scale + 0.5), 1) for side in photo.size)
+            rank, number = place if found["ranks"][i] >= 0 else None, int(found["classes"][i])
+            label, box = (info["class_names"] or range(number + 1))[number], boxes[i].round(2).tolist()
+            line = {"file": file, "rank": rank, "class": str(label), "score": float(found["scores"][i])}
+            print(json.dumps({**line, "box": box, "area": int(masks[i].sum())}))
 
 
 def network_input(photo, info):
-    pixels = np.asarray(photo.resize(network_size(photo, info), LINEAR), np.float32)
-    pixels = pixels if info["format"] == "RGB" else pixels[:, :, ::-1]
-    height, width = pixels.shape[:2]
-    step = info["divisibility"]
-    images = np.zeros((1, 3, -(-height // step) * step, -(-width // step) * step), np.float32)
-    images[0, :, :height, :width] = pixels.transpose(2, 0, 1)
-    return {"images": images, "sizes": np.array([[height, width]], np.int64)}
+    """The photo, its short side as configured, its long side limited, padded to what the network divides."""
+    scale = min(info["short_side"] / min(photo.size), info["long_side"] / max(photo.size))
+    width, height = (max(int(side * scale + 0.5), 1) for side in photo.size)
+    pixels = np.asarray(photo.resize((width, height), BILINEAR), np.float32).transpose(2, 0, 1)
+    padding = [(0, -side % info["divisibility"]) for side in (height, width)]
+    images = np.pad(pixels[:: 1 if info["format"] == "RGB" else -1], [(0, 0), *padding])
+    return {"images": images[None], "sizes": np.array([[height, width]])}
 
 
-def outlines(found, photo, info):
-    """Boxes (N, 4) in pixels of the photo, and N masks (H, W) bool."""
-    network, step = network_size(photo, info), info["divisibility"]
+def outlines(found, inputs, size, info):
+    """Boxes (N, 4), XYXY in pixels of the photo of ``size`` (width, height), and N masks (H, W) bool."""
+    network, padded = inputs["sizes"][0, ::-1].tolist(), inputs["images"].shape[:1:-1]
     if info.get("masks") == "image":  # logits on a grid over the padded image
-        padded = [-(-side // step) * step for side in network]
-        maps = (Image.fromarray(x[0]).resize(padded, LINEAR).crop((0, 0, *network)) for x in found["masks"])
-        masks = [np.asarray(x.resize(photo.size, LINEAR)) > 0 for x in maps]
-        return np.array([extent(mask) for mask in masks], float).reshape(-1, 4), masks
-    boxes = (found["boxes"] * np.tile(np.divide(photo.size, network), 2)).clip(0, np.tile(photo.size, 2))
-    return boxes, [paste(mask[0], box, photo.size) for mask, box in zip(found["masks"], boxes, strict=True)]
-
-
-def extent(mask):
-    """The box XYXY of a mask; zeros for an empty one."""
-    y, x = mask.nonzero()
-    return (x.min(), y.min(), x.max() + 1, y.max() + 1) if len(x) else (0, 0, 0, 0)
-
-
-def paste(mask, box, size):
-    """The mask (H, W) bool of an object from probabilities on a grid over its box."""
-    a, e = ((box[2:] - box[:2]) / mask.shape[::-1]).clip(1e-6)
-    to_grid = (1 / a, 0, 1 - box[0] / a, 0, 1 / e, 1 - box[1] / e)
-    grid = Image.fromarray(np.pad(mask, 1))  # zeros outside the box
-    return np.asarray(grid.transform(size, Image.Transform.AFFINE, to_grid, LINEAR)) >= 0.5
+        maps = (Image.fromarray(x[0]).resize(padded, BILINEAR).crop((0, 0, *network)) for x in found["masks"])
+        images = [Image.fromarray(np.asarray(x.resize(size, BILINEAR)) > 0) for x in maps]
+        boxes = [image.getbbox() or (0, 0, 0, 0) for image in images]
+        return np.array(boxes, float).reshape(-1, 4), list(map(np.asarray, images))
+    boxes = (found["boxes"] * np.tile(np.divide(size, network), 2)).clip(0, np.tile(size, 2))
+    masks, zeros = [], [(0, 0), (0, 0), (1, 1), (1, 1)]  # around probabilities on a grid over the box
+    for (mask,), box in zip(np.pad(found["masks"], zeros), boxes, strict=True):
+        a, e = ((box[2:] - box[:2]) / np.subtract(mask.shape[::-1], 2)).clip(1e-6)
+        to_grid = (1 / a, 0, 1 - box[0] / a, 0, 1 / e, 1 - box[1] / e)
+        masks.append(np.asarray(Image.fromarray(mask).transform(size, AFFINE, to_grid, BILINEAR)) >= 0.5)
+    return boxes, masks
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], sys.argv[2:]) if len(sys.argv) > 2 else __doc__)
+    main(sys.argv[1], sys.argv[2:])

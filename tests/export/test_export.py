@@ -192,7 +192,7 @@ def test_example_needs_neither_torch_nor_detectron2(
     cv2.imwrite(str(file), np.concatenate([picture, half], axis=2))
     block = "import sys, runpy; sys.modules.update(torch=None, detectron2=None, sor_ppa=None);"
     block += "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
-    words = [sys.executable, "-c", block, str(EXAMPLE), str(exported["onnx"]), str(bad), str(file)]
+    words = [sys.executable, "-c", block, str(EXAMPLE), str(exported["onnx"]), str(file), str(bad)]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.startswith(f"{bad}: cannot identify image file")

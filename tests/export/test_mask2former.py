@@ -93,7 +93,7 @@ def test_the_example_without_torch_finds_the_same_outlines(model: Any) -> None:
     photo = Image.fromarray(picture(100, 150).permute(1, 2, 0).byte().numpy())
     inputs = example["network_input"](photo, info)
     assert inputs["sizes"].tolist() == [[64, 96]]
-    boxes, masks = example["outlines"](EagerGraph(model)(inputs), photo, info)
+    boxes, masks = example["outlines"](EagerGraph(model)(inputs), inputs, photo.size, info)
     image = torch.from_numpy(inputs["images"][0])
     expected = model([{"image": image, "height": 100, "width": 150}])[0]["instances"]
     assert len(masks) == len(expected) > 1
