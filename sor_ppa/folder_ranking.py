@@ -169,6 +169,7 @@ def rank_files(
     output.folder.mkdir(parents=True, exist_ok=True)
     todo = [item for item in items if overwrite or not output.done(*item)]
     summary, start = Summary(skipped=len(items) - len(todo)), time.perf_counter()
+    predictor.prepare(len(todo))
     with tqdm(total=len(todo), unit="image", disable=not (progress and todo)) as bar, logging_redirect_tqdm():
         for (file, _), result in _rank_batches(predictor, todo, output):
             if isinstance(result, ImageReadError):

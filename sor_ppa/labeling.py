@@ -101,6 +101,7 @@ def label_photos(
         counts: is updated.
         score, overlap: see :func:`agreed_objects`.
     """
+    predictor.prepare(2 * len(files))
     photos = _readable(files, counts)
     while batch := list(islice(photos, max(predictor.batch_size // 2, 1))):
         views = [view for _, picture in batch for view in (picture, picture[:, ::-1].copy())]

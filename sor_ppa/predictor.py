@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from operator import attrgetter
 from typing import Any, overload
@@ -22,7 +25,8 @@ from .building import check_weights_named, find_weights
 from .checkpoint import read_checkpoint_info
 from .config import ConfigError, load_config, score_threshold_keys
 from .cpu_inference import release_free_memory
-from .export.cache import converted_ranker
+from .data.synthetic import draw_scene
+from .export.cache import can_convert, converted_ranker
 from .export.model import ExportedRanker
 from .export.runtime import is_graph, is_onnx, load_graph
 from .inference_model import build_inference_model, check_gives_objects
@@ -37,6 +41,11 @@ Model = Callable[[list[dict[str, Any]]], Sequence[dict[str, Any]]]
 
 # Pictures are read this many batches ahead, so that those of one size share a batch.
 _BATCHES_AHEAD = 4
+# Converting takes about a minute, and OpenVINO then saves 0.4 of the time (docs/export.md).
+_CONVERSION_PAYS = 300.0  # seconds of PyTorch
+_FEWEST_TIMED = 100  # pictures; with fewer, timing one costs too much
+
+_log = logging.getLogger(__name__)
 
 
 class SORPredictor:
@@ -62,7 +71,8 @@ class SORPredictor:
         class_names: of the classes in order; default: those in the checkpoint, else those of the first
             training dataset, if known.
         runtime: what runs the model of ``cfg``: "pytorch"; "openvino", on the CPU, converted when it is first
-            used; "auto": OpenVINO where the model is converted already and the device is the CPU.
+            used; "auto": OpenVINO where the model is converted already and the device is the CPU; see also
+            :meth:`prepare`.
 
     Raises:
         ConfigError: an unusable setting, or a model that detects no objects or gives no ranks.
@@ -89,11 +99,14 @@ class SORPredictor:
         self.min_score = min_score
         weights = find_weights(cfg.MODEL.WEIGHTS) if model is None else ""
         self.class_names = tuple(class_names) or class_names_of(cfg, weights)
+        self._convert: Callable[[], Any] | None = None
         if model is None:
             check_gives_objects(self.cfg)
             model = converted_ranker(self.cfg, weights, runtime, self.class_names)
         if model is None:
             model = build_inference_model(self.cfg, min_score=min_score)
+            if runtime == "auto" and can_convert(self.cfg, weights):
+                self._convert = partial(converted_ranker, self.cfg, weights, "openvino", self.class_names)
         if isinstance(model, nn.Module):
             model.eval()
         self.model = model
@@ -177,6 +190,31 @@ class SORPredictor:
         if is_picture(pictures):
             return next(self._run([("picture", pictures)], channel_order))
         return list(self.stream(pictures, channel_order=channel_order))  # type: ignore[arg-type]
+
+    def prepare(self, pictures: int) -> None:
+        """Convert the model to OpenVINO where that saves time for this many pictures.
+
+        Only with ``runtime="auto"``, for CenterMask on a CPU, from a weight file, with OpenVINO installed.
+        One picture is timed. If the conversion fails, PyTorch stays, with a warning.
+        """
+        if self._convert is None or pictures < _FEWEST_TIMED:
+            return
+        scene = draw_scene((0,), 480, 640).image
+        for _ in range(2):  # the first one is slower
+            start = time.perf_counter()
+            self(scene)
+        if pictures * (time.perf_counter() - start) < _CONVERSION_PAYS:
+            return
+        convert, self._convert = self._convert, None
+        try:
+            model = convert()
+        except ConfigError:  # a setting that exports do not support
+            return
+        except (ImportError, OSError, ValueError) as error:
+            _log.warning("not converted to OpenVINO: %s", error)
+            return
+        with self._lock:
+            self.model = model
 
     def stream(
         self, pictures: Iterable[Picture], *, channel_order: ChannelOrder = "bgr"

@@ -55,7 +55,8 @@ def find_pretrained(
         return load_config(config, overrides), names
     if info is None:
         raise ConfigError(
-            f"{name}: expected a checkpoint with its configuration inside, found weights alone (give config=)"
+            f"{name}: expected a checkpoint with its configuration inside, found weights alone; name its "
+            "YAML file (--config-file; in Python, config)"
         )
     return parse_config(info.config, name, overrides), names
 

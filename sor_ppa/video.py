@@ -120,6 +120,7 @@ def rank_video(
         log = stack.enter_context(lines.open("w", encoding="utf-8"))
         reader = stack.enter_context(VideoReader(source))
         writer = stack.enter_context(VideoWriter(reader, draft, target.suffix.lower()))
+        predictor.prepare(reader.video.frames)
         try:
             for frame in rank_frames(reader.frames(writer.copy_sound), predictor):
                 writer.write(frame.result.draw(frame.picture[:, :, ::-1]), frame.seconds)

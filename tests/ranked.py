@@ -32,6 +32,9 @@ class BrightSquares:
     def __init__(self, levels: Iterable[int] = (250, 200)) -> None:
         self.levels = tuple(levels)
 
+    def prepare(self, pictures: int) -> None:
+        """There is nothing to convert."""
+
     def __call__(self, pictures: list[NDArray[np.uint8]]) -> list[RankedImage]:
         results = []
         for picture in pictures:

@@ -37,7 +37,7 @@ def test_the_configuration_in_a_checkpoint_is_used(weights, monkeypatch):
 
 def test_a_file_without_configuration_needs_one(weights, monkeypatch):
     monkeypatch.setattr(sor_ppa.pretrained, "read_checkpoint_info", lambda path: None)
-    with pytest.raises(ConfigError, match=r"model_final\.pth: .* found weights alone \(give config=\)"):
+    with pytest.raises(ConfigError, match=r"model_final\.pth: .* found weights alone; name its YAML file"):
         SORPredictor.from_pretrained(weights)
     cfg, _ = find_pretrained(weights, DEMO)
     assert weights == cfg.MODEL.WEIGHTS

@@ -30,7 +30,8 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "--runtime",
         choices=RUNTIMES,
         default="auto",
-        help="openvino: converts CenterMask once, for the CPU; default: OpenVINO if converted, else PyTorch",
+        help="openvino: converts CenterMask once, for the CPU; default: OpenVINO if the model is converted, "
+        "or if converting it saves time, else PyTorch",
     )
     group.add_argument("--batch-size", type=int, default=4, metavar="N", help="photos at once (default: 4)")
     group.add_argument(

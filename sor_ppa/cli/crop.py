@@ -50,6 +50,7 @@ def run(options: argparse.Namespace) -> int:
     ]
     check_not_inputs(names, files)
     predictor = load_predictor(options)
+    predictor.prepare(len(files))
     report: list[dict] = []
     failed = len(faults)
     for file, target in zip(files, names, strict=True):

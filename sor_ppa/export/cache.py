@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -18,11 +19,12 @@ from ..zoo import cache_folder
 from .model import ExportedRanker
 from .runtime import load_graph
 
-__all__ = ["RUNTIMES", "converted_ranker"]
+__all__ = ["RUNTIMES", "can_convert", "converted_ranker"]
 
 RUNTIMES = ("auto", "pytorch", "openvino")
 # architecture and proposal generator of CenterMask, which was measured to be faster in OpenVINO in float32
 _FASTER = ("SalientObjectRanker", "FCOS")
+_KEPT = 8  # conversions, those used last; the full CenterMask takes 250 MB
 _log = logging.getLogger(__name__)
 
 
@@ -45,14 +47,13 @@ def converted_ranker(
     """
     if runtime not in RUNTIMES:
         raise ValueError(f"runtime: expected one of {', '.join(RUNTIMES)}, found {runtime!r}")
-    faster = (cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.PROPOSAL_GENERATOR.NAME) == _FASTER
-    if runtime == "pytorch" or (runtime == "auto" and not (faster and cfg.MODEL.DEVICE == "cpu")):
+    if runtime == "pytorch" or (runtime == "auto" and not can_convert(cfg, weights)):
         return None
-    if not faster:
+    if not _is_faster(cfg):
         raise ValueError("runtime: expected pytorch for a model other than CenterMask, found openvino")
-    if runtime == "openvino" and not os.path.isfile(weights):
+    if not os.path.isfile(weights):
         raise ValueError(f"runtime: expected a weight file for openvino, found {weights or 'none'}")
-    folder = _folder(cfg, weights) if os.path.isfile(weights) else None
+    folder = _folder(cfg, weights)
     if folder is None or (runtime == "auto" and not folder.is_dir()):
         return None
     if not folder.is_dir():
@@ -60,14 +61,33 @@ def converted_ranker(
 
         _log.warning("converting %s to OpenVINO; later runs take it from %s", weights, folder.parent)
         export_model(cfg, folder, class_names=class_names, format="openvino")
+        for old in sorted(folder.parent.glob("[!.]*"), key=os.path.getmtime)[:-_KEPT]:
+            shutil.rmtree(old, ignore_errors=True)
     try:
         graph = load_graph(folder, threads=torch.get_num_threads())
     except (OSError, ValueError) as error:
         _log.warning("%s; removed", error)
         shutil.rmtree(folder)
         return converted_ranker(cfg, weights, runtime, class_names)
+    with suppress(OSError):  # a folder that cannot be written
+        os.utime(folder)
     _log.info("OpenVINO runs %s", folder)
     return ExportedRanker(graph)
+
+
+def can_convert(cfg: CfgNode, weights: str) -> bool:
+    """Return whether OpenVINO, which is installed, may run a model on the CPU faster than PyTorch.
+
+    Args:
+        cfg: of the model.
+        weights: its weight file.
+    """
+    wanted = _is_faster(cfg) and cfg.MODEL.DEVICE == "cpu" and os.path.isfile(weights)
+    return wanted and _folder(cfg, weights) is not None
+
+
+def _is_faster(cfg: CfgNode) -> bool:
+    return (cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.PROPOSAL_GENERATOR.NAME) == _FASTER
 
 
 def _folder(cfg: CfgNode, weights: str) -> Path | None:
