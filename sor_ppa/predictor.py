@@ -41,8 +41,8 @@ Model = Callable[[list[dict[str, Any]]], Sequence[dict[str, Any]]]
 
 # Pictures are read this many batches ahead, so that those of one size share a batch.
 _BATCHES_AHEAD = 4
-# Converting takes about a minute, and OpenVINO then saves 0.4 of the time (docs/export.md).
-_CONVERSION_PAYS = 300.0  # seconds of PyTorch
+# Converting takes about a minute. OpenVINO then saves 0.2 (small networks) to 0.4 of the time.
+_CONVERSION_PAYS = 420.0  # seconds of PyTorch
 _FEWEST_TIMED = 100  # pictures; with fewer, timing one costs too much
 
 _log = logging.getLogger(__name__)
