@@ -52,7 +52,14 @@ def workers(training: Training) -> list[int]:
     ]
 
 
+@pytest.fixture
+def own_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As docs/scale_training.md asks."""
+    monkeypatch.setenv("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("own_store")
 def test_a_killed_worker_is_restarted_and_the_training_ends_as_if_undisturbed(tmp_path: Path) -> None:
     make_data(tmp_path)
     Training(tmp_path, tmp_path / "whole", processes=2).finish()
@@ -70,10 +77,8 @@ def test_a_killed_worker_is_restarted_and_the_training_ends_as_if_undisturbed(tm
 
 
 @pytest.mark.slow
-def test_a_training_goes_on_when_a_machine_leaves_and_joins_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")  # see docs/scale_training.md
+@pytest.mark.usefixtures("own_store")
+def test_a_training_goes_on_when_a_machine_leaves_and_joins_again(tmp_path: Path) -> None:
     make_data(tmp_path)
     port, options = free_port(), "SOLVER.MAX_ITER 100 SOLVER.CHECKPOINT_PERIOD 2 SOLVER.KEEP_CHECKPOINTS 2"
     first, second = (agent(tmp_path, name, port, options) for name in ("first", "second"))
