@@ -17,7 +17,7 @@ from detectron2.utils import comm
 
 from .processes import exit_with_parent
 
-__all__ = ["may_restart", "start"]
+__all__ = ["leave_group", "may_restart", "start"]
 
 
 def may_restart() -> bool:
@@ -115,7 +115,17 @@ def _in_group(local_size: int, function: Callable[..., Any], args: tuple, **plac
     try:
         return function(*args)
     finally:
-        dist.destroy_process_group()
+        leave_group()
+
+
+def leave_group() -> None:
+    """End the process group and its threads; Python may abort if it exits while they run.
+
+    detectron2 keeps groups, whose threads outlive ``destroy_process_group``.
+    """
+    comm._get_global_gloo_group.cache_clear()
+    comm._LOCAL_PROCESS_GROUP = None
+    dist.destroy_process_group()
 
 
 def _form_local_groups(size: int) -> None:

@@ -12,6 +12,8 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from sor_ppa.launching import leave_group
+
 
 def _worker(rank: int, size: int, folder: str, function: Callable[..., Any], args: tuple) -> None:
     torch.set_num_threads(1)
@@ -21,7 +23,7 @@ def _worker(rank: int, size: int, folder: str, function: Callable[..., Any], arg
         dist.barrier()
     finally:
         gc.collect()  # a parallel model in the traceback of an error keeps threads of the group
-        dist.destroy_process_group()
+        leave_group()
 
 
 def run_processes(size: int, function: Callable[..., Any], *args: Any) -> list[Any]:

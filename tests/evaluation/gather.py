@@ -10,6 +10,7 @@ import torch.distributed as dist
 from detectron2.data import DatasetCatalog
 
 from sor_ppa.evaluation.evaluator import SOREvaluator
+from sor_ppa.launching import leave_group
 
 from .scenes import dataset, predictions
 
@@ -25,7 +26,9 @@ def main(rank: int, world: int, folder: str) -> None:
         evaluator.process([record], [{"instances": predictions(record)}])
     Path(f"{folder}/results-{world}-{rank}.json").write_text(json.dumps(evaluator.evaluate()))
     if world > 1:
-        dist.destroy_process_group()
+        leave_group()
+        names = [path.read_text() for path in Path("/proc/self/task").glob("*/comm")]
+        assert not any("gloo" in name for name in names), names
 
 
 if __name__ == "__main__":
