@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
 from itertools import islice
 from operator import attrgetter
 from typing import Any, overload
@@ -25,8 +22,7 @@ from .building import check_weights_named, find_weights
 from .checkpoint import read_checkpoint_info
 from .config import ConfigError, load_config, score_threshold_keys
 from .cpu_inference import release_free_memory
-from .data.synthetic import draw_scene
-from .export.cache import can_convert, converted_ranker
+from .export.cache import conversion_pays, converted_ranker, try_conversion
 from .export.model import ExportedRanker
 from .export.runtime import is_graph, is_onnx, load_graph
 from .inference_model import build_inference_model, check_gives_objects
@@ -41,11 +37,6 @@ Model = Callable[[list[dict[str, Any]]], Sequence[dict[str, Any]]]
 
 # Pictures are read this many batches ahead, so that those of one size share a batch.
 _BATCHES_AHEAD = 4
-# Converting takes about a minute. OpenVINO then saves 0.2 (small networks) to 0.4 of the time.
-_CONVERSION_PAYS = 420.0  # seconds of PyTorch
-_FEWEST_TIMED = 100  # pictures; with fewer, timing one costs too much
-
-_log = logging.getLogger(__name__)
 
 
 class SORPredictor:
@@ -99,14 +90,13 @@ class SORPredictor:
         self.min_score = min_score
         weights = find_weights(cfg.MODEL.WEIGHTS) if model is None else ""
         self.class_names = tuple(class_names) or class_names_of(cfg, weights)
-        self._convert: Callable[[], Any] | None = None
+        self._convertible = ""  # the weight file of a model that may be converted later
         if model is None:
             check_gives_objects(self.cfg)
             model = converted_ranker(self.cfg, weights, runtime, self.class_names)
         if model is None:
             model = build_inference_model(self.cfg, min_score=min_score)
-            if runtime == "auto" and can_convert(self.cfg, weights):
-                self._convert = partial(converted_ranker, self.cfg, weights, "openvino", self.class_names)
+            self._convertible = weights if runtime == "auto" else ""
         if isinstance(model, nn.Module):
             model.eval()
         self.model = model
@@ -197,24 +187,12 @@ class SORPredictor:
         Only with ``runtime="auto"``, for CenterMask on a CPU, from a weight file, with OpenVINO installed.
         One picture is timed. If the conversion fails, PyTorch stays, with a warning.
         """
-        if self._convert is None or pictures < _FEWEST_TIMED:
+        if not conversion_pays(self.cfg, self._convertible, pictures, self):
             return
-        scene = draw_scene((0,), 480, 640).image
-        for _ in range(2):  # the first one is slower
-            start = time.perf_counter()
-            self(scene)
-        if pictures * (time.perf_counter() - start) < _CONVERSION_PAYS:
-            return
-        convert, self._convert = self._convert, None
-        try:
-            model = convert()
-        except ConfigError:  # a setting that exports do not support
-            return
-        except (ImportError, OSError, ValueError) as error:
-            _log.warning("not converted to OpenVINO: %s", error)
-            return
-        with self._lock:
-            self.model = model
+        weights, self._convertible = self._convertible, ""
+        if (model := try_conversion(self.cfg, weights, self.class_names)) is not None:
+            with self._lock:
+                self.model = model
 
     def stream(
         self, pictures: Iterable[Picture], *, channel_order: ChannelOrder = "bgr"

@@ -6,24 +6,32 @@ import hashlib
 import logging
 import os
 import shutil
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import numpy as np
 import torch
 from detectron2.config import CfgNode
+from numpy.typing import NDArray
 
 from .. import __version__
+from ..config import ConfigError
+from ..data.synthetic import draw_scene
 from ..zoo import cache_folder
 from .model import ExportedRanker
 from .runtime import load_graph
 
-__all__ = ["RUNTIMES", "can_convert", "converted_ranker"]
+__all__ = ["RUNTIMES", "conversion_pays", "converted_ranker", "try_conversion"]
 
 RUNTIMES = ("auto", "pytorch", "openvino")
 # architecture and proposal generator of CenterMask, which was measured to be faster in OpenVINO in float32
 _FASTER = ("SalientObjectRanker", "FCOS")
+# Converting takes about a minute. OpenVINO then saves 0.2 (small networks) to 0.4 of the time.
+_CONVERSION_PAYS = 420.0  # seconds of PyTorch
+_FEWEST_TIMED = 100  # pictures; with fewer, timing one costs too much
 _KEPT = 8  # conversions, those used last; the full CenterMask takes 250 MB
 _log = logging.getLogger(__name__)
 
@@ -47,11 +55,12 @@ def converted_ranker(
     """
     if runtime not in RUNTIMES:
         raise ValueError(f"runtime: expected one of {', '.join(RUNTIMES)}, found {runtime!r}")
-    if runtime == "pytorch" or (runtime == "auto" and not can_convert(cfg, weights)):
+    faster = _is_faster(cfg)
+    if runtime == "pytorch" or (runtime == "auto" and not (faster and cfg.MODEL.DEVICE == "cpu")):
         return None
-    if not _is_faster(cfg):
+    if not faster:
         raise ValueError("runtime: expected pytorch for a model other than CenterMask, found openvino")
-    if not os.path.isfile(weights):
+    if runtime == "openvino" and not os.path.isfile(weights):
         raise ValueError(f"runtime: expected a weight file for openvino, found {weights or 'none'}")
     folder = _folder(cfg, weights)
     if folder is None or (runtime == "auto" and not folder.is_dir()):
@@ -75,15 +84,41 @@ def converted_ranker(
     return ExportedRanker(graph)
 
 
-def can_convert(cfg: CfgNode, weights: str) -> bool:
-    """Return whether OpenVINO, which is installed, may run a model on the CPU faster than PyTorch.
+def conversion_pays(
+    cfg: CfgNode, weights: str, pictures: int, rank: Callable[[NDArray[np.uint8]], object]
+) -> bool:
+    """Return whether a model should be converted for a number of pictures, as timed on one.
 
     Args:
         cfg: of the model.
         weights: its weight file.
+        pictures: how many there are.
+        rank: ranks one, (H, W, 3) uint8, in PyTorch.
     """
-    wanted = _is_faster(cfg) and cfg.MODEL.DEVICE == "cpu" and os.path.isfile(weights)
-    return wanted and _folder(cfg, weights) is not None
+    if pictures < _FEWEST_TIMED or not _is_faster(cfg) or cfg.MODEL.DEVICE != "cpu":
+        return False
+    if _folder(cfg, weights) is None:
+        return False
+    scene = draw_scene((0,), 480, 640).image
+    for _ in range(2):  # the first one is slower
+        start = time.perf_counter()
+        rank(scene)
+    return pictures * (time.perf_counter() - start) >= _CONVERSION_PAYS
+
+
+def try_conversion(cfg: CfgNode, weights: str, class_names: Sequence[str]) -> ExportedRanker | None:
+    """Return the converted model; None where it cannot be converted, with a warning if it should be.
+
+    Args:
+        cfg, weights, class_names: as for :func:`converted_ranker`.
+    """
+    try:
+        return converted_ranker(cfg, weights, "openvino", class_names)
+    except ConfigError:  # a setting that exports do not support
+        return None
+    except (ImportError, OSError, ValueError) as error:
+        _log.warning("not converted to OpenVINO: %s", error)
+        return None
 
 
 def _is_faster(cfg: CfgNode) -> bool:
@@ -91,11 +126,13 @@ def _is_faster(cfg: CfgNode) -> bool:
 
 
 def _folder(cfg: CfgNode, weights: str) -> Path | None:
-    """Return where the conversion of a model is kept; None without OpenVINO.
+    """Return where the conversion of a model is kept; None without OpenVINO or a weight file.
 
     The name depends on everything that the result depends on; the content of the weight file is represented
     by its path, size and time.
     """
+    if not os.path.isfile(weights):
+        return None
     try:
         versions = __version__, torch.__version__, version("openvino"), version("onnx")
     except PackageNotFoundError:

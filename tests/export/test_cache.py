@@ -16,17 +16,22 @@ from tests.export.conftest import SMALL
 from tests.export.rankers import CENTERMASK, MASK_RCNN, ranker_cfg
 
 
-def test_auto_takes_a_model_once_it_is_converted(
-    exported: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def converted(exported: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The folders of conversions, which here are copies of one model."""
     monkeypatch.setenv("SOR_PPA_CACHE", str(tmp_path))
-    converted = []
+    folders = []
 
     def convert(cfg: object, folder: Path, **_: object) -> None:
-        converted.append(folder)
+        folders.append(folder)
         shutil.copytree(exported["openvino"], folder)
+        folder.touch()
 
     monkeypatch.setattr("sor_ppa.export.run.export_model", convert)
+    return folders
+
+
+def test_auto_takes_a_model_once_it_is_converted(exported: dict[str, Path], converted: list[Path]) -> None:
     cfg = ranker_cfg(CENTERMASK, MODEL__WEIGHTS=str(exported["weights"]))
     assert not isinstance(SORPredictor(cfg).model, ExportedRanker)
     assert isinstance(SORPredictor(cfg, runtime="openvino").model, ExportedRanker)
@@ -40,17 +45,11 @@ def test_auto_takes_a_model_once_it_is_converted(
     assert not isinstance(SORPredictor(cfg).model, ExportedRanker), "another configuration"
 
 
+@pytest.mark.usefixtures("converted")
 def test_the_conversions_used_last_are_kept(
     exported: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("SOR_PPA_CACHE", str(tmp_path))
     monkeypatch.setattr("sor_ppa.export.cache._KEPT", 2)
-
-    def convert(cfg: object, folder: Path, **_: object) -> None:
-        shutil.copytree(exported["openvino"], folder)
-        folder.touch()
-
-    monkeypatch.setattr("sor_ppa.export.run.export_model", convert)
     cfg = ranker_cfg(CENTERMASK, MODEL__WEIGHTS=str(exported["weights"]))
     kept = []
     for threshold in (0.5, 0.6, 0.5, 0.7):
@@ -61,21 +60,13 @@ def test_the_conversions_used_last_are_kept(
     assert kept[0] < kept[3], "the first one was used again"
 
 
+@pytest.mark.usefixtures("converted")
 def test_many_pictures_are_worth_a_conversion(
-    exported: dict[str, Path],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    exported: dict[str, Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setenv("SOR_PPA_CACHE", str(tmp_path))
-
     def fail(*_: object, **__: object) -> None:
         raise ValueError("the results differ")
 
-    def convert(cfg: object, folder: Path, **_: object) -> None:
-        shutil.copytree(exported["openvino"], folder)
-
-    monkeypatch.setattr("sor_ppa.export.run.export_model", convert)
     cfg = ranker_cfg(CENTERMASK, **SMALL, MODEL__WEIGHTS=str(exported["weights"]))
     plain, predictor = SORPredictor(cfg, runtime="pytorch"), SORPredictor(cfg)
     for few in (0, 99, 200):
